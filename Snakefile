@@ -1,0 +1,31 @@
+# Mixed-Policy Distillation, stage by stage. Every setting is in config.yaml.
+#
+#     snakemake --cores 2              all of it
+#     snakemake --cores 2 --dry-run    what would be visited
+
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+
+configfile: "config.yaml"
+
+
+include: "rules/common.smk"
+include: "rules/models.smk"
+include: "rules/problems.smk"
+include: "rules/sample.smk"
+include: "rules/compress.smk"
+include: "rules/filter.smk"
+include: "rules/logits.smk"
+include: "rules/distill.smk"
+include: "rules/evaluate.smk"
+include: "rules/report.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        f"results/{CONFIG.experiment}/report.html",
+        f"results/{CONFIG.experiment}/summary.parquet",
+    localrule: True

@@ -1,0 +1,1 @@
+"""MPD: offline staged distillation that makes small reasoning models think shorter."""

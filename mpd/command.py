@@ -1,0 +1,61 @@
+"""What the command lines of all stages share."""
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mpd.store import Store
+
+log = logging.getLogger("mpd")
+
+
+def parser(module_doc: str | None, prog: str) -> argparse.ArgumentParser:
+    """The parser of a stage, with the arguments that every stage has."""
+    made = argparse.ArgumentParser(
+        prog=f"python -m mpd.{prog}",
+        description=module_doc,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument("--settings", type=json.loads, required=True, help="settings, as JSON")
+    made.add_argument("--output", type=Path, required=True, help="what the stage writes")
+    made.add_argument("--store", type=Path, default=Path("results/store"), help="the store")
+    made.add_argument(
+        "--mode",
+        choices=["reuse", "refresh"],
+        default="reuse",
+        help="refresh: compute again what the store has, and compare",
+    )
+    made.add_argument("--threads", type=int, default=1, help="processor threads")
+    return made
+
+
+def generation_arguments(made: argparse.ArgumentParser) -> None:
+    """The arguments of a stage that runs a model over rows."""
+    made.add_argument("--batch-size", type=int, default=64, help="sequences side by side")
+    made.add_argument("--rows-per-part", type=int, default=256, help="rows that a kill can lose")
+
+
+def store_of(arguments: argparse.Namespace) -> Store:
+    return Store(arguments.store, refresh=arguments.mode == "refresh")
+
+
+def run(main: Callable[[], Any], name: str) -> None:
+    """Run a stage's `main`; what the user can fix ends in one sentence, not in a traceback."""
+    logging.basicConfig(level=logging.INFO, format=f"{name}: %(message)s", stream=sys.stderr)
+    logging.getLogger().setLevel(logging.WARNING)
+    log.setLevel(logging.INFO)
+    try:
+        main()
+    except ValueError as error:
+        sys.exit(f"{name}: error: {error}")
+    except OSError as error:
+        if not error.filename:
+            raise
+        sys.exit(
+            f"{name}: error: {error.filename}: {error.strerror}; what was finished is kept: "
+            "mend that and run again"
+        )

@@ -1,0 +1,159 @@
+"""compress: the teacher rewrites each complete trajectory into a concise one.
+
+The teacher sees the problem and the trajectory, never the gold answer. Its rewrite is put back
+in the student's format, and the trained token ids are built here, once. A trajectory that was
+cut, or does not fit, is a row with that status and no rewrite.
+
+    python -m mpd.compress --settings JSON --problems .../problems/train/shard_0.parquet \\
+        --sample .../sample/shard_0.parquet --student .../manifest.json \\
+        --teacher .../manifest.json --output .../compress/shard_0.parquet
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from mpd import command, schema, table
+from mpd.chat import ChatFormat, fill
+from mpd.model_folder import load_tokenizer, read_manifest, require_same_tokens, stop_ids
+from mpd.store import Parts
+
+if TYPE_CHECKING:
+    from mpd.generate import TransformersEngine
+
+SKIPPED = {"length": "sample_truncated", "too_long": "sample_too_long"}
+
+
+def rewriter(
+    engine: "TransformersEngine",
+    student_chat: ChatFormat,
+    settings: Mapping[str, Any],
+    total: int,
+) -> Callable[[pl.DataFrame], pl.DataFrame]:
+    """The work of a part: rewrite the trajectory of each row, num_samples candidates each.
+
+    It raises ValueError where no rewriting prompt of the part leaves room for max_new_tokens.
+    """
+    from mpd.generate import Request, seed_of
+    from mpd.progress import Progress
+
+    progress = Progress("compress", total * settings["num_samples"])
+
+    def work(rows: pl.DataFrame) -> pl.DataFrame:
+        made: list[dict[str, Any]] = []
+        asked, requests = [], []
+        for row in rows.iter_rows(named=True):
+            if row["finish_reason"] in SKIPPED:
+                made.append(_skipped(row, SKIPPED[row["finish_reason"]]))
+                continue
+            content = fill(settings["prompt"], problem=row["question"], trajectory=row["text"])
+            prompt = engine.chat.prompt_ids(content, settings["thinking"])
+            for candidate in range(settings["num_samples"]):
+                seed = seed_of("compress", settings["seed"], row["sample_id"], candidate)
+                asked.append((row, candidate))
+                requests.append(Request(prompt, seed))
+        progress.advance((len(rows) * settings["num_samples"]) - len(requests), 0)
+        completions = engine.generate(requests, settings, progress.advance)
+        if requests and all(done.finish_reason == "too_long" for done in completions):
+            raise ValueError(
+                "no rewriting prompt leaves room for compress.max_new_tokens = "
+                f"{settings['max_new_tokens']} in the teacher's context of "
+                f"{engine.context_length} tokens; lower it, or sample.max_new_tokens"
+            )
+        for (row, candidate), done in zip(asked, completions, strict=True):
+            rewrite = engine.chat.text(done.token_ids)
+            ids = student_chat.build(rewrite, row["prompt_ids"])
+            status = "ok" if ids else "format"
+            if done.finish_reason != "stop":
+                cut = done.finish_reason == "length"
+                status, ids = "rewrite_truncated" if cut else "rewriting_prompt_too_long", None
+            made.append(
+                {
+                    "sample_id": row["sample_id"],
+                    "candidate": candidate,
+                    "status": status,
+                    "rewrite": rewrite,
+                    "rewrite_tokens": len(done.token_ids),
+                    "text": student_chat.text(ids) if ids else None,
+                    "completion_ids": ids,
+                    "num_tokens": len(ids) if ids else None,
+                }
+            )
+        order = {sample_id: number for number, sample_id in enumerate(rows["sample_id"])}
+        made.sort(key=lambda row: (order[row["sample_id"]], row["candidate"]))
+        return table.frame_of(made, schema.COMPRESS)
+
+    return work
+
+
+def _skipped(row: Mapping[str, Any], status: str) -> dict[str, Any]:
+    empty = dict.fromkeys(("rewrite", "text", "completion_ids", "num_tokens"))
+    return {
+        "sample_id": row["sample_id"],
+        "candidate": 0,
+        "status": status,
+        "rewrite_tokens": 0,
+        **empty,
+    }
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = command.parser(__doc__, "compress")
+    parser.add_argument("--problems", type=Path, required=True, help="problems of this shard")
+    parser.add_argument("--sample", type=Path, required=True, help="trajectories of this shard")
+    parser.add_argument("--student", type=Path, required=True, help="manifest of the student")
+    parser.add_argument("--teacher", type=Path, required=True, help="manifest of the teacher")
+    command.generation_arguments(parser)
+    arguments = parser.parse_args(argv)
+    settings = arguments.settings
+    student, teacher = read_manifest(arguments.student), read_manifest(arguments.teacher)
+    require_same_tokens(student, teacher)
+    tokens = {"token_map": student["token_map"]}
+
+    def compute(parts: Parts) -> None:
+        questions = table.read(arguments.problems, schema.PROBLEMS).select("problem_id", "question")
+        samples = table.read(arguments.sample, schema.SAMPLE, tokens)
+        rows = samples.join(questions, "problem_id", validate="m:1", maintain_order="left")
+        if len(rows) != len(samples):
+            raise ValueError(
+                f"{arguments.sample}: it has problems that {arguments.problems} lacks; "
+                "the shards do not belong together"
+            )
+
+        def prepare() -> Callable[[pl.DataFrame], pl.DataFrame]:
+            from mpd.generate import TransformersEngine
+
+            folder = arguments.student.parent
+            tokenizer = load_tokenizer(folder)
+            format = ChatFormat(tokenizer, settings["chat"], stop_ids(folder, tokenizer))
+            engine = TransformersEngine(
+                arguments.teacher,
+                settings["chat"],
+                settings["dtype"],
+                arguments.batch_size,
+                arguments.threads,
+            )
+            return rewriter(engine, format, settings, len(rows))
+
+        parts.map(rows, arguments.rows_per_part, prepare)
+
+    command.store_of(arguments).publish_table(
+        schema.COMPRESS,
+        arguments.output,
+        settings,
+        {
+            "problems": table.content_digest(arguments.problems, schema.PROBLEMS),
+            "sample": table.content_digest(arguments.sample, schema.SAMPLE, tokens),
+            "chat_template": student["chat_template"],
+            "token_map": student["token_map"],
+            "teacher": teacher["digest"],
+        },
+        compute,
+        identity={"teacher": teacher["digest"], "token_map": student["token_map"]},
+    )
+
+
+if __name__ == "__main__":
+    command.run(main, "compress")

@@ -1,0 +1,480 @@
+"""The one definition of config.yaml: sections, defaults, ranges; unknown keys are refused.
+
+A section named like a stage holds what gives that stage its meaning: editing it visits the
+stage and what follows. `resources` holds what cannot change a result (batch and part sizes,
+threads, GPUs): editing it visits nothing.
+
+Stages never read config.yaml. The Snakefile validates it here and hands each stage its
+settings as JSON, `stage_settings`.
+"""
+
+import difflib
+import importlib.util
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Method(Section):
+    """A row of the method grid: whose prefix, who rewrites, what is kept, which divergence."""
+
+    rewriter: Literal["teacher"]
+    kept: Literal["correct", "all"]
+    divergence: Literal["reverse_kl"]
+
+
+METHODS = {"mpd": Method(rewriter="teacher", kept="correct", divergence="reverse_kl")}
+
+
+class TinyModel(Section):
+    """A model of the embedded world, pretrained on first use."""
+
+    source: Literal["tiny"]
+    num_steps: Count | None = Field(None, description="pretraining steps; null: the world's own")
+
+
+class FolderModel(Section):
+    source: Literal["folder"]
+    path: str = Field(description="local folder with weights, tokenizer and chat template")
+
+
+class HubModel(Section):
+    source: Literal["hub"]
+    path: str = Field(description="name on the hub, such as Qwen/Qwen3-1.7B")
+    revision: str = Field(
+        pattern="^[0-9a-f]{40}$", description="full commit hash, so that a rerun means the same"
+    )
+
+
+class GgufModel(Section):
+    source: Literal["gguf"]
+    path: str = Field(description="GGUF file, or package:<package>/<file> of an installed package")
+
+
+ModelSource = Annotated[
+    TinyModel | FolderModel | HubModel | GgufModel, Field(discriminator="source")
+]
+
+
+class Models(Section):
+    student: ModelSource
+    teacher: ModelSource
+    dtype: Literal["float32", "bfloat16"] = Field(
+        "float32", description="in which models generate and score; training keeps float32 weights"
+    )
+
+
+class Chat(Section):
+    prompt: str = Field("{problem}", description="user message; {problem} is the question")
+    thinking: bool = Field(True, description="render the student's prompt with thinking enabled")
+    think: Literal["tags", "none"] = Field(
+        "tags", description="tags: reasoning stands between open and close; none: no such tags"
+    )
+    open: str = Field("<think>\n", description="what comes before the reasoning")
+    close: str = Field("\n</think>\n\n", description="what stands between reasoning and answer")
+
+    @model_validator(mode="after")
+    def _placeholder(self) -> "Chat":
+        if "{problem}" not in self.prompt:
+            raise ValueError("prompt must contain {problem}")
+        if self.think == "tags" and not self.close.strip():
+            raise ValueError("think: tags needs a close tag; set close, or think: none")
+        return self
+
+
+class Source(Section):
+    """Where problems come from, and which columns hold them."""
+
+    source: Literal["file", "hub", "tiny"] = "file"
+    path: str | None = Field(
+        None, description="file (JSONL, JSON, Parquet, CSV) or hub dataset; null: problems.path"
+    )
+    config: str | None = Field(None, description="configuration of a hub dataset")
+    split: str = Field("train", description="split, with slices such as train[:500]")
+    revision: str | None = Field(None, description="commit hash of a hub dataset")
+    question: str = Field("question", description="column of the question")
+    answer: str = Field("answer", description="column of the answer")
+    form: Literal["auto", "plain", "hash", "boxed"] = Field(
+        "auto", description="the gold answer is the cell, or follows ####, or stands in the box"
+    )
+    num_problems: Count | None = Field(
+        None, description="embedded world: how many to make; else: keep a seeded subset of these"
+    )
+
+    @model_validator(mode="after")
+    def _complete(self) -> "Source":
+        if self.source == "tiny" and self.num_problems is None:
+            raise ValueError("source: tiny needs num_problems")
+        if self.source == "hub" and self.revision is None:
+            raise ValueError("source: hub needs revision, a commit hash")
+        return self
+
+
+class Decoding(Section):
+    num_samples: Count = Field(1, description="samples per problem")
+    temperature: float = Field(1.0, ge=0, description="0 is greedy")
+    top_p: float = Field(1.0, gt=0, le=1)
+    top_k: int = Field(0, ge=0, description="0: off")
+    max_new_tokens: Count = Field(1024, description="a completion that reaches it is truncated")
+
+
+class Benchmark(Source):
+    """A held-out set. Decoding keys given here take the place of those of `evaluate`."""
+
+    name: Name
+    num_samples: Count | None = None
+    temperature: float | None = Field(None, ge=0)
+    top_p: float | None = Field(None, gt=0, le=1)
+    top_k: int | None = Field(None, ge=0)
+    max_new_tokens: Count | None = None
+
+
+class Problems(Section):
+    path: str | None = Field(None, description="file of the sources that name no path")
+    train: Source
+    num_train: Count | None = Field(None, description="training problems; null: all that are left")
+    num_dev: Count = Field(description="problems of the development split")
+    num_shards: Count = 1
+    seed: int = Field(0, ge=0, description="of the subset and the split")
+    benchmarks: tuple[Benchmark, ...] = ()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Problems":
+        names = [benchmark.name for benchmark in self.benchmarks]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"benchmark {twice[0]} is given twice; give it another name")
+        if "dev" in names:
+            raise ValueError("benchmark dev: that name is the development split's; take another")
+        for place, source in [("train", self.train), *zip(names, self.benchmarks, strict=True)]:
+            if source.source != "tiny" and not (source.path or self.path):
+                raise ValueError(f"{place} has no path; set its path, or problems.path for all")
+        return self
+
+
+class Sample(Decoding):
+    trajectories: str | None = Field(
+        None, description="own trajectories (Parquet, JSONL: problem, text or ids), not sampled"
+    )
+
+
+class Compress(Decoding):
+    num_samples: Count = Field(1, description="candidates: rewrites per trajectory")
+    prompt: str = Field(description="user message; {problem} and {trajectory} are filled in")
+    thinking: bool = Field(False, description="render the rewriting prompt with thinking enabled")
+
+    @model_validator(mode="after")
+    def _placeholders(self) -> "Compress":
+        for placeholder in ("{problem}", "{trajectory}"):
+            if placeholder not in self.prompt:
+                raise ValueError(f"prompt must contain {placeholder}")
+        return self
+
+
+class Filter(Section):
+    kept: Literal["correct", "all"] | None = Field(
+        None, description="correct: the rewrite's answer verifies; null: as the method says"
+    )
+    min_ratio: float = Field(0.02, ge=0, description="tokens of the rewrite over the sample's")
+    max_ratio: float = Field(1.0, gt=0, description="tokens of the rewrite over the sample's")
+    max_overlap: Share = Field(1.0, description="share of the rewrite's trigrams in the sample")
+    max_tokens: Count | None = Field(None, description="longest trained completion; null: any")
+    leaks: tuple[str, ...] = Field(
+        (), description="phrases (any case) that a rewrite must not contain"
+    )
+    max_repeats: Count = Field(
+        8, description="times that one run of 4 or more tokens may follow itself"
+    )
+
+
+class Logits(Section):
+    context: Literal["problem", "rewriting"] = Field(
+        "problem", description="what the teacher sees: the plain prompt, or the rewriting prompt"
+    )
+    top_k: Count = Field(32, description="teacher's most probable ids kept per position")
+
+
+class Distill(Section):
+    learning_rate: float = Field(gt=0, description="peak, in round 1")
+    round_decay: float = Field(1.0, gt=0, le=1, description="factor for each further round")
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    warmup: Share = Field(0.05, description="share of the steps")
+    epochs: float = Field(1.0, gt=0)
+    batch_size: Count = Field(32, description="trajectories per optimiser step, all processes")
+    loss: Literal["token_mean", "sequence_mean"] = "token_mean"
+    weight_decay: float = Field(0.0, ge=0)
+    betas: tuple[float, float] = (0.9, 0.95)
+    max_gradient_norm: float = Field(1.0, gt=0)
+    mixed_precision: Literal["no", "bf16"] = "no"
+    min_kept: Count = Field(1, description="fewer kept trajectories stop the run before training")
+
+
+class Evaluate(Decoding):
+    temperature: float = Field(0.6, ge=0, description="0 is greedy")
+    top_p: float = Field(0.95, gt=0, le=1)
+    top_k: int = Field(20, ge=0, description="0: off")
+
+
+class Report(Section):
+    max_accuracy_drop: Share = Field(
+        0.0, description="of the shipped round on the development split, below the base student"
+    )
+
+
+class Resources(Section):
+    threads: Count = 1
+    gpu: int = Field(0, ge=0)
+    memory_mb: Count = 4000
+
+
+class GenerationResources(Resources):
+    batch_size: Count = Field(64, description="sequences generated side by side")
+    rows_per_part: Count = Field(256, description="rows a kill can lose; no batch spans two parts")
+
+
+class ScoringResources(Resources):
+    batch_size: Count = Field(32, description="trajectories per forward pass")
+    rows_per_part: Count = Field(256, description="rows a kill can lose; no batch spans two parts")
+    chunk_size: Count = Field(1024, description="positions whose full logits exist at a time")
+
+
+class DistillResources(Resources):
+    micro_batch_size: Count = Field(32, description="trajectories per forward pass and process")
+    num_processes: Count = Field(1, description="data-parallel processes, started by accelerate")
+    chunk_size: Count = Field(1024, description="positions whose full logits exist at a time")
+    gradient_checkpointing: bool = Field(False, description="less memory, one more forward pass")
+    checkpoint_steps: Count = Field(50, description="optimiser steps that a kill can lose")
+    tracker: Literal["none", "tensorboard", "wandb", "trackio"] = "none"
+
+
+class AllResources(Section):
+    models: Resources = Resources()
+    problems: Resources = Resources()
+    sample: GenerationResources = GenerationResources()
+    compress: GenerationResources = GenerationResources()
+    filter: Resources = Resources()
+    logits: ScoringResources = ScoringResources()
+    distill: DistillResources = DistillResources()
+    evaluate: GenerationResources = GenerationResources()
+    report: Resources = Resources()
+
+
+class Config(Section):
+    experiment: Name = Field(description="names the folder below results/")
+    methods: tuple[Literal["mpd"], ...] = Field(("mpd",), min_length=1)
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field((0,), min_length=1)
+    rounds: Count = 2
+    store: Literal["reuse", "refresh"] = Field(
+        "reuse", description="refresh: visited stages compute anew and compare"
+    )
+    models: Models
+    chat: Chat = Chat()
+    problems: Problems
+    sample: Sample
+    compress: Compress
+    filter: Filter = Filter()
+    logits: Logits = Logits()
+    distill: Distill
+    evaluate: Evaluate
+    report: Report = Report()
+    resources: AllResources = AllResources()
+
+
+def parse_config(raw: Mapping[str, Any]) -> Config:
+    """The validated configuration. Raises ValueError with one line for each mistake."""
+    try:
+        return Config.model_validate(raw)
+    except ValidationError as error:
+        raise ValueError("\n".join(_sentence(mistake) for mistake in error.errors())) from None
+
+
+def _sentence(mistake: Any) -> str:
+    place = [str(step) for step in mistake["loc"]]
+    where = "config: " + ".".join(place)
+    if mistake["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(place[-1], sorted(_keys(place[:-1])), 1)
+        return f"{where}: unknown key" + (f"; did you mean {near[0]}?" if near else "")
+    if mistake["type"] == "missing":
+        return f"{where}: this key is required"
+    reason = mistake["msg"].removeprefix("Value error, ")
+    found = mistake["input"]
+    return f"{where}: {reason}" + ("" if isinstance(found, dict) else f", found {found!r}")
+
+
+def _keys(place: list[str]) -> set[str]:
+    """The keys allowed in the section at `place`."""
+    node: Any = Config.model_json_schema()
+    definitions = node["$defs"]
+    for step in place:
+        if "$ref" in node:
+            node = definitions[node["$ref"].split("/")[-1]]
+        if "discriminator" in node:
+            node = {"$ref": node["discriminator"]["mapping"][step]}
+        elif step.isdigit():
+            node = node["items"]
+        else:
+            node = node["properties"][step]
+    if "$ref" in node:
+        node = definitions[node["$ref"].split("/")[-1]]
+    return set(node.get("properties", {}))
+
+
+def model_files(source: Mapping[str, Any]) -> list[Path]:
+    """The local files that a model comes from; none for the hub and the embedded world.
+
+    Raises ValueError where they are missing.
+    """
+    if source["source"] == "folder":
+        folder = Path(source["path"])
+        kinds = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")
+        files = sorted(path for kind in kinds for path in folder.glob(kind))
+        if not files:
+            raise ValueError(f"{folder}: no model folder; give one with safetensors weights")
+        return [path for path in files if path.name != "manifest.json"]
+    if source["source"] == "gguf":
+        path = Path(source["path"])
+        if source["path"].startswith("package:"):
+            package, _, name = source["path"].removeprefix("package:").partition("/")
+            found = importlib.util.find_spec(package)
+            if found is None or not found.submodule_search_locations:
+                raise ValueError(f"{source['path']}: no such package; pip install {package}")
+            path = Path(found.submodule_search_locations[0]) / name
+        if not path.is_file():
+            raise ValueError(f"{path}: no such GGUF file; mend models.*.path")
+        return [path]
+    return []
+
+
+def problem_files(source: Mapping[str, Any]) -> list[Path]:
+    """The local file that problems come from; none for the hub and the embedded world.
+
+    Raises ValueError where it is missing or empty.
+    """
+    if source["source"] != "file":
+        return []
+    path = Path(source["path"])
+    if not path.is_file() or not path.stat().st_size:
+        state = "an empty file" if path.is_file() else "no such file"
+        raise ValueError(f"{path}: {state}; mend the path of this problem source in the config")
+    return [path]
+
+
+def stage_settings(config: Config, stage: str, **of: Any) -> str:
+    """The settings of one stage as JSON: everything that gives its result its meaning.
+
+    `of` narrows them down where the stage needs it: `role` and `seed` for models, `benchmark`
+    for a benchmark's problems, `method` for what the method grid decides, `round` for distill.
+    """
+    settings = _SETTINGS[stage](config, **of)
+    return json.dumps(settings, sort_keys=True)
+
+
+def _dump(section: Section, *without: str) -> dict[str, Any]:
+    return section.model_dump(mode="json", exclude=set(without))
+
+
+def _models(config: Config, role: str) -> dict[str, Any]:
+    if role == "teacher":
+        return {"role": "teacher", **_dump(config.models.teacher)}
+    settings = {"role": "student", **_dump(config.models.student)}
+    # Only the embedded world trains its base student, so only there has it a seed.
+    seed = {"seed": int(role.removeprefix("student_seed_"))}
+    return {**settings, **(seed if settings["source"] == "tiny" else {})}
+
+
+def _source(config: Config, source: Source) -> dict[str, Any]:
+    settings = {name: getattr(source, name) for name in Source.model_fields}
+    return {**settings, "path": source.path or config.problems.path}
+
+
+def _benchmark(config: Config, benchmark: str) -> dict[str, Any]:
+    found = next(entry for entry in config.problems.benchmarks if entry.name == benchmark)
+    return {**_source(config, found), "seed": config.problems.seed}
+
+
+def _problems(config: Config) -> dict[str, Any]:
+    rest = _dump(config.problems, "train", "benchmarks", "path")
+    return {**rest, "train": _source(config, config.problems.train)}
+
+
+def _sample(config: Config, round: int, seed: int) -> dict[str, Any]:
+    own = _dump(config.sample)
+    if round > 1:  # the user's trajectories are not those of a later student
+        own["trajectories"] = None
+    return {**own, "chat": _dump(config.chat), "dtype": config.models.dtype, "seed": seed}
+
+
+def _compress(config: Config, method: str, seed: int) -> dict[str, Any]:
+    return {
+        **_dump(config.compress),
+        "rewriter": METHODS[method].rewriter,
+        "chat": _dump(config.chat, "prompt"),
+        "dtype": config.models.dtype,
+        "seed": seed,
+    }
+
+
+def _filter(config: Config, method: str) -> dict[str, Any]:
+    own = _dump(config.filter)
+    return {
+        **own,
+        "kept": own["kept"] or METHODS[method].kept,
+        "chat": _dump(config.chat, "prompt", "thinking"),
+    }
+
+
+def _logits(config: Config) -> dict[str, Any]:
+    settings = {
+        **_dump(config.logits),
+        "chat": _dump(config.chat, "prompt"),
+        "dtype": config.models.dtype,
+    }
+    if config.logits.context == "rewriting":
+        settings["rewriting_prompt"] = config.compress.prompt
+    return settings
+
+
+def _distill(config: Config, method: str, round: int, seed: int) -> dict[str, Any]:
+    own = _dump(config.distill, "round_decay")
+    own["learning_rate"] *= config.distill.round_decay ** (round - 1)
+    return {**own, "divergence": METHODS[method].divergence, "seed": seed}
+
+
+def _evaluate(config: Config, seed: int) -> dict[str, Any]:
+    common = _dump(config.evaluate)
+    benchmarks = {"dev": common}
+    for benchmark in config.problems.benchmarks:
+        changed = {key: getattr(benchmark, key) for key in Decoding.model_fields}
+        own = {key: value for key, value in changed.items() if value is not None}
+        benchmarks[benchmark.name] = {**common, **own}
+    chat = _dump(config.chat)
+    return {"benchmarks": benchmarks, "chat": chat, "dtype": config.models.dtype, "seed": seed}
+
+
+def _report(config: Config) -> dict[str, Any]:
+    return _dump(config.report)
+
+
+_SETTINGS: dict[str, Any] = {
+    "models": _models,
+    "benchmark": _benchmark,
+    "problems": _problems,
+    "sample": _sample,
+    "compress": _compress,
+    "filter": _filter,
+    "logits": _logits,
+    "distill": _distill,
+    "evaluate": _evaluate,
+    "report": _report,
+}

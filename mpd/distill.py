@@ -1,0 +1,170 @@
+"""distill: train the student against the cache, and write a model folder.
+
+All shards of a round are gathered here, and nowhere else. A cache that was made for another
+student, tokenizer or teacher, or whose ids do not match their digest, is refused. A killed
+training resumes from its last saved state.
+
+    python -m mpd.distill --settings JSON --student .../manifest.json \\
+        --logits .../logits/shard_*.parquet --filter .../filter/shard_*.parquet \\
+        --output .../student/manifest.json
+"""
+
+import json
+import logging
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from mpd import command, schema, table
+from mpd.chat import ids_digest
+from mpd.model_folder import MANIFEST, read_manifest, write_manifest
+
+log = logging.getLogger("mpd")
+
+ADVICE = {
+    "wrong_answer": "train on easier problems, take a stronger teacher, or more samples",
+    "answer_none": "check chat.close and the prompts: completions lack a marked final answer",
+    "sample_truncated": "raise sample.max_new_tokens",
+    "rewrite_truncated": "raise compress.max_new_tokens",
+    "format": "check compress.prompt: rewrites lack an answer line",
+    "ratio_too_high": "rewrites are not shorter: check compress.prompt, or raise filter.max_ratio",
+}
+
+
+def require_rows(verdicts: pl.DataFrame, kept: int, min_kept: int) -> None:
+    """Raise ValueError, with the reasons and what to change, where too few rows survived."""
+    if kept >= min_kept:
+        return
+    counts = verdicts.filter(~pl.col("keep"))["reason"].value_counts(sort=True).rows()
+    reasons = ", ".join(f"{count} {reason}" for reason, count in counts)
+    advice = (
+        ADVICE.get(counts[0][0], "read the column reason of the filter files") if counts else ""
+    )
+    raise ValueError(
+        f"{kept} of {len(verdicts)} candidates survived the filter, and distill.min_kept is "
+        f"{min_kept}; the others: {reasons or 'none'}. Nothing was trained. {advice.capitalize()}; "
+        "or set filter.kept: all to train regardless of correctness"
+    )
+
+
+def require_ids(rows: pl.DataFrame) -> None:
+    """Raise ValueError where the ids of a cached row are not those that were scored."""
+    columns = rows.select("sample_id", "prompt_ids", "completion_ids", "ids_digest")
+    for sample_id, prompt, completion, expected in columns.iter_rows():
+        if ids_digest(prompt, completion) != expected:
+            raise ValueError(
+                f"cached row {sample_id}: its ids are not those that the teacher scored; "
+                "delete the logits shard and run its stage again"
+            )
+
+
+def model_card(settings: Mapping[str, Any], student: Mapping[str, Any], num_rows: int) -> str:
+    """The README.md of a student folder."""
+    return f"""---
+library_name: transformers
+tags: [distillation, reasoning]
+---
+A student of offline staged distillation: trained to think shorter by {settings["divergence"]}
+against cached log-probabilities of a teacher, on {num_rows} concise rewrites of its own
+trajectories.
+
+Trained from weights {student["weights"][:16]}, token map {student["token_map"][:16]}.
+Settings: `{json.dumps(settings, sort_keys=True)}`.
+What went in: provenance.json. How training went: metrics.parquet.
+"""
+
+
+def copy_beside_weights(source: Path, folder: Path) -> None:
+    """Take over tokenizer, chat template and generation config; weights and reports are new."""
+    for path in source.iterdir():
+        name = path.name
+        if name in (MANIFEST, "README.md", "metrics.parquet", "provenance.json"):
+            continue
+        if not name.endswith((".safetensors", ".safetensors.index.json")):
+            shutil.copyfile(path, folder / name)
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = command.parser(__doc__, "distill")
+    parser.add_argument("--student", type=Path, required=True, help="manifest of the student")
+    parser.add_argument("--logits", type=Path, nargs="+", required=True, help="cache shards")
+    parser.add_argument("--filter", type=Path, nargs="+", required=True, help="verdict shards")
+    parser.add_argument("--micro-batch-size", type=int, default=32, help="rows per forward pass")
+    parser.add_argument("--num-processes", type=int, default=1, help="data-parallel processes")
+    parser.add_argument("--chunk-size", type=int, default=1024, help="positions with full logits")
+    parser.add_argument("--gradient-checkpointing", type=int, default=0, help="1: on")
+    parser.add_argument("--checkpoint-steps", type=int, default=50, help="steps a kill can lose")
+    parser.add_argument("--tracker", default="none", help="none, tensorboard, wandb, trackio")
+    arguments = parser.parse_args(argv)
+    settings, student = arguments.settings, read_manifest(arguments.student)
+    made_for = {"token_map": student["token_map"], "student": student["digest"]}
+    footers = [table.check(path, schema.LOGITS, made_for) for path in arguments.logits]
+    teachers = {footer["identity"]["teacher"] for footer in footers}
+    if len(teachers) != 1:
+        raise ValueError(f"the cache shards are of {len(teachers)} teachers; rerun logits")
+    verdicts = pl.concat(table.read(path, schema.FILTER) for path in arguments.filter)
+    require_rows(verdicts, int(verdicts["keep"].sum()), settings["min_kept"])
+
+    def compute(folder: Path, scratch: Path) -> None:
+        rows = pl.concat(table.read(path, schema.LOGITS) for path in arguments.logits)
+        if len(rows) != verdicts["keep"].sum():
+            raise ValueError(
+                f"the cache has {len(rows)} rows, but filter keeps {verdicts['keep'].sum()}; "
+                "they are not of one run: run logits again"
+            )
+        require_ids(rows)
+        table.write(scratch / "rows.parquet", rows, schema.LOGITS, made_for)
+        copy_beside_weights(arguments.student.parent, folder)
+        _train(arguments, folder, scratch)
+        (folder / "README.md").write_text(model_card(settings, student, len(rows)))
+        write_manifest(folder)
+
+    command.store_of(arguments).publish_folder(
+        "student",
+        schema.STUDENT_VERSION,
+        arguments.output.parent,
+        settings,
+        {
+            "student": student["digest"],
+            "teacher": teachers.pop(),
+            "logits": " ".join(footer["content"] for footer in footers),
+        },
+        compute,
+    )
+
+
+def _train(arguments: Any, folder: Path, scratch: Path) -> None:
+    from mpd.train import Job, train
+
+    job = Job(
+        student=str(arguments.student.parent),
+        rows=str(scratch / "rows.parquet"),
+        folder=str(folder),
+        scratch=str(scratch),
+        settings=arguments.settings,
+        micro_batch_size=arguments.micro_batch_size,
+        chunk_size=arguments.chunk_size,
+        checkpoint_steps=arguments.checkpoint_steps,
+        gradient_checkpointing=bool(arguments.gradient_checkpointing),
+        tracker=arguments.tracker,
+        tracking=str(arguments.output.parent.parent / "tracking"),
+        threads=arguments.threads,
+    )
+    if arguments.num_processes == 1:
+        train(job)
+        return
+    description = scratch / "job.json"
+    description.write_text(json.dumps(asdict(job)))
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes"]
+    launch += [str(arguments.num_processes), "-m", "mpd.train", str(description)]
+    subprocess.run(launch, check=True)
+
+
+if __name__ == "__main__":
+    command.run(main, "distill")

@@ -1,0 +1,132 @@
+"""evaluate: a student's answers to the held-out problems, graded by the scorer of filter.
+
+One process answers all benchmarks; each is an artifact of its own, so adding one computes
+only that one. Every answer is kept.
+
+    python -m mpd.evaluate --settings JSON --student .../manifest.json \\
+        --benchmarks dev=.../dev.parquet aime=.../aime.parquet --output .../evaluate
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from mpd import answers, command, schema, table
+from mpd.chat import ChatFormat, answer_delimiter
+from mpd.model_folder import read_manifest
+from mpd.store import Parts
+
+if TYPE_CHECKING:
+    from mpd.generate import Completion, TransformersEngine
+
+log = logging.getLogger("mpd")
+
+
+def evaluator(
+    engine: "TransformersEngine", name: str, settings: Mapping[str, Any], total: int
+) -> Callable[[pl.DataFrame], pl.DataFrame]:
+    """The work of a part: answer and grade each row."""
+    from mpd.generate import Request, seed_of
+    from mpd.progress import Progress
+
+    progress = Progress(f"evaluate {name}", total)
+
+    def work(rows: pl.DataFrame) -> pl.DataFrame:
+        requests = [
+            Request(
+                engine.chat.problem_ids(question),
+                seed_of("evaluate", settings["seed"], problem_id, index),
+            )
+            for question, problem_id, index in rows.select(
+                "question", "problem_id", "sample_index"
+            ).iter_rows()
+        ]
+        return graded(rows, engine.generate(requests, settings, progress.advance), engine.chat)
+
+    return work
+
+
+def graded(rows: pl.DataFrame, completions: "list[Completion]", format: ChatFormat) -> pl.DataFrame:
+    """Evaluation rows of completions, in order."""
+    texts = [format.text(completion.token_ids) for completion in completions]
+    found = [answers.extract(text, answer_delimiter(format.chat)) for text in texts]
+    with answers.Grader() as grader:
+        verdicts = grader.grade(rows["gold"].to_list(), found)
+    columns = zip(rows.iter_rows(named=True), completions, texts, found, verdicts, strict=True)
+    return table.frame_of(
+        (
+            {
+                "problem_id": row["problem_id"],
+                "sample_index": row["sample_index"],
+                "gold": row["gold"],
+                "completion_ids": completion.token_ids,
+                "text": text,
+                "finish_reason": completion.finish_reason,
+                "num_tokens": len(completion.token_ids),
+                "thinking_tokens": format.thinking_tokens(completion.token_ids),
+                "answer": answer,
+                "verdict": verdict,
+                "correct": verdict == "correct",
+            }
+            for row, completion, text, answer, verdict in columns
+        ),
+        schema.EVALUATE,
+    )
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = command.parser(__doc__, "evaluate")
+    parser.add_argument("--student", type=Path, required=True, help="manifest of the student")
+    parser.add_argument("--benchmarks", nargs="+", required=True, help="name=problems.parquet")
+    command.generation_arguments(parser)
+    arguments = parser.parse_args(argv)
+    student = read_manifest(arguments.student)
+    common = {key: arguments.settings[key] for key in ("chat", "dtype", "seed")}
+
+    @cache
+    def engine() -> "TransformersEngine":
+        from mpd.generate import TransformersEngine
+
+        return TransformersEngine(
+            arguments.student,
+            common["chat"],
+            common["dtype"],
+            arguments.batch_size,
+            arguments.threads,
+        )
+
+    for benchmark in arguments.benchmarks:
+        name, _, path = benchmark.partition("=")
+        settings = {**arguments.settings["benchmarks"][name], **common}
+
+        def compute(
+            parts: Parts, path: str = path, name: str = name, settings: Mapping = settings
+        ) -> None:
+            problems = table.read(Path(path), schema.PROBLEMS)
+            indices = pl.Series(range(settings["num_samples"]), dtype=pl.Int32)
+            rows = problems.join(pl.DataFrame({"sample_index": indices}), how="cross")
+            parts.map(
+                rows,
+                arguments.rows_per_part,
+                lambda: evaluator(engine(), name, settings, len(rows)),
+            )
+
+        command.store_of(arguments).publish_table(
+            schema.EVALUATE,
+            arguments.output / f"{name}.parquet",
+            settings,
+            {
+                "problems": table.content_digest(Path(path), schema.PROBLEMS),
+                "student": student["digest"],
+            },
+            compute,
+            identity={"student": student["digest"]},
+        )
+
+
+if __name__ == "__main__":
+    command.run(main, "evaluate")

@@ -1,0 +1,199 @@
+"""filter: grade every sample and rewrite, and choose what is trained on.
+
+Every row stays, with its verdicts and a reason. Of each trajectory the shortest candidate that
+passes every check is kept.
+
+    python -m mpd.filter --settings JSON --problems .../problems/train/shard_0.parquet \\
+        --sample .../sample/shard_0.parquet --compress .../compress/shard_0.parquet \\
+        --output .../filter/shard_0.parquet
+"""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from mpd import answers, command, schema, table
+from mpd.chat import answer_delimiter
+from mpd.store import Parts
+
+log = logging.getLogger("mpd")
+
+MIN_RUN = 4  # tokens: a shorter run that repeats is a number or an ellipsis
+
+
+def overlap(rewrite: list[int], sample: list[int]) -> float:
+    """Share of the rewrite's token trigrams that occur in the sample; 0 where it has none."""
+
+    def trigrams(ids: list[int]) -> list[tuple[int, ...]]:
+        return [tuple(ids[start : start + 3]) for start in range(len(ids) - 2)]
+
+    own, others = trigrams(rewrite), set(trigrams(sample))
+    return sum(trigram in others for trigram in own) / len(own) if own else 0.0
+
+
+def repeats_more_than(limit: int, ids: list[int]) -> bool:
+    """Whether a run of at least 4 tokens stands more than `limit` times in a row."""
+    tokens = np.asarray(ids)
+    for width in range(MIN_RUN, len(ids) // (limit + 1) + 1):
+        # Where the sequence differs from itself shifted by `width`, a repetition ends.
+        breaks = np.flatnonzero(tokens[width:] != tokens[:-width])
+        longest = np.diff(breaks, prepend=-1, append=len(ids) - width).max() - 1
+        if longest // width + 1 > limit:
+            return True
+    return False
+
+
+def verdicts(rows: pl.DataFrame, settings: Mapping[str, Any]) -> pl.DataFrame:
+    """Filter rows of joined problem, sample and candidate columns; keys are those of compress."""
+    delimiter = answer_delimiter(settings["chat"])
+    sample_answers = [answers.extract(text, delimiter) for text in rows["sample_text"]]
+    own_answers = [
+        None if text is None else answers.extract(text, delimiter) for text in rows["text"]
+    ]
+    golds = rows["gold"].to_list()
+    with answers.Grader() as grader:
+        graded = grader.grade(golds * 2, sample_answers + own_answers)
+    sample_graded, own_graded = graded[: len(golds)], graded[len(golds) :]
+    made = []
+    for row, sample_answer, answer, sample_verdict, verdict in zip(
+        rows.iter_rows(named=True),
+        sample_answers,
+        own_answers,
+        sample_graded,
+        own_graded,
+        strict=True,
+    ):
+        found = _checks(row, verdict, settings)
+        made.append(
+            {
+                **{key: row[key] for key in ("sample_id", "candidate", "problem_id", "gold")},
+                "sample_answer": sample_answer,
+                "sample_verdict": sample_verdict,
+                "answer": answer,
+                "verdict": verdict,
+                "correct": verdict == "correct",
+                **found,
+                "sample_tokens": row["sample_tokens"],
+                "num_tokens": row["num_tokens"],
+                "keep": False,
+            }
+        )
+    return choose_shortest(table.frame_of(made, schema.FILTER))
+
+
+def _checks(row: Mapping[str, Any], verdict: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The verdict columns of one candidate, and as reason the first check that failed."""
+    ids, sample_ids, status = row["completion_ids"] or [], row["sample_ids"], row["status"]
+    ratio = len(ids) / len(sample_ids) if ids and sample_ids else None
+    shared = overlap(ids, sample_ids) if ids else None
+    limit = settings["max_tokens"]
+    text = (row["rewrite"] or "").casefold()
+    checks = {
+        "truncated": status in ("sample_truncated", "rewrite_truncated"),
+        "too_long": status in ("sample_too_long", "rewriting_prompt_too_long")
+        or (limit is not None and len(ids) > limit),
+        "format": status != "format",
+        "leak": any(phrase.casefold() in text for phrase in settings["leaks"]),
+        "copy": bool(ids) and ids == sample_ids,
+        "repetition": repeats_more_than(settings["max_repeats"], ids),
+    }
+    failures = {
+        # A status says more than the column it falls under.
+        status: status != "ok",
+        "too_long": checks["too_long"],
+        "wrong_answer": settings["kept"] == "correct" and verdict != "correct",
+        "ratio_too_high": ratio is not None and ratio > settings["max_ratio"],
+        "ratio_too_low": ratio is not None and ratio < settings["min_ratio"],
+        "overlap": shared is not None and shared > settings["max_overlap"],
+        "leak": checks["leak"],
+        "copy": checks["copy"],
+        "repetition": checks["repetition"],
+    }
+    if failures["wrong_answer"] and verdict != "wrong":
+        failures = {**failures, "wrong_answer": False, f"answer_{verdict}": True}
+    reason = next((name for name, failed in failures.items() if failed), "kept")
+    return {**checks, "ratio": ratio, "overlap": shared, "reason": reason}
+
+
+def choose_shortest(rows: pl.DataFrame) -> pl.DataFrame:
+    """Set keep on the shortest passing candidate of each sample, the first among equals.
+
+    The other passing ones get the reason longer_candidate.
+    """
+    passing = pl.col("reason") == "kept"
+    best = (
+        rows.filter(passing)
+        .sort("sample_id", "num_tokens", "candidate")
+        .group_by("sample_id", maintain_order=True)
+        .agg(pl.col("candidate").first().alias("best"))
+    )
+    chosen = pl.col("candidate").eq_missing(pl.col("best"))
+    return (
+        rows.join(best, "sample_id", how="left", maintain_order="left")
+        .with_columns(
+            keep=passing & chosen,
+            reason=pl.when(passing & ~chosen)
+            .then(pl.lit("longer_candidate"))
+            .otherwise(pl.col("reason")),
+        )
+        .select(schema.FILTER.names)
+    )
+
+
+def joined(problems: pl.DataFrame, samples: pl.DataFrame, candidates: pl.DataFrame) -> pl.DataFrame:
+    """One row per candidate. Raises ValueError where the shards do not belong together."""
+    rows = candidates.join(
+        samples.select(
+            "sample_id",
+            "problem_id",
+            pl.col("text").alias("sample_text"),
+            pl.col("completion_ids").alias("sample_ids"),
+            pl.col("num_tokens").alias("sample_tokens"),
+        ),
+        on="sample_id",
+        validate="m:1",
+        maintain_order="left",
+    ).join(problems, on="problem_id", validate="m:1", maintain_order="left")
+    if len(rows) != len(candidates) or candidates["sample_id"].n_unique() != len(samples):
+        raise ValueError(
+            f"{len(samples)} samples, {candidates['sample_id'].n_unique()} of them with "
+            f"candidates, {len(rows)} of {len(candidates)} candidates with sample and problem: "
+            "problems, sample and compress are not of one shard"
+        )
+    return rows
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = command.parser(__doc__, "filter")
+    parser.add_argument("--problems", type=Path, required=True, help="problems of this shard")
+    parser.add_argument("--sample", type=Path, required=True, help="trajectories of this shard")
+    parser.add_argument("--compress", type=Path, required=True, help="rewrites of this shard")
+    arguments = parser.parse_args(argv)
+    paths = {
+        "problems": (arguments.problems, schema.PROBLEMS),
+        "sample": (arguments.sample, schema.SAMPLE),
+        "compress": (arguments.compress, schema.COMPRESS),
+    }
+
+    def compute(parts: Parts) -> None:
+        problems, samples, candidates = (table.read(*of) for of in paths.values())
+        rows = joined(problems, samples, candidates)
+        parts.map(rows, max(len(rows), 1), lambda: lambda part: verdicts(part, arguments.settings))
+
+    command.store_of(arguments).publish_table(
+        schema.FILTER,
+        arguments.output,
+        arguments.settings,
+        {name: table.content_digest(*of) for name, of in paths.items()},
+        compute,
+    )
+    kept = table.read(arguments.output, schema.FILTER)
+    log.info("kept %d of %d candidates", kept["keep"].sum(), len(kept))
+
+
+if __name__ == "__main__":
+    command.run(main, "filter")

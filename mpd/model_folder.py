@@ -1,0 +1,136 @@
+"""Model folders: the manifest that says what a model is, and loading by it.
+
+A model folder is an ordinary Hugging Face folder with a manifest.json beside the weights.
+The manifest is made once, when the folder is; every stage quotes its digests and none hashes
+weights again.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+MANIFEST = "manifest.json"
+
+
+def write_manifest(folder: Path) -> None:
+    """Describe the model in `folder`.
+
+    Keys: `weights`, `chat_template` and `token_map` are digests; `digest` covers all files;
+    `context_length` in tokens; `files` maps names to sizes in bytes.
+    Raises ValueError where the folder lacks weights, a tokenizer or a chat template.
+    """
+    files = sorted(path for path in folder.iterdir() if path.name != MANIFEST)
+    digests = {path.name: file_digest(path) for path in files}
+    weights = {name: value for name, value in digests.items() if name.endswith(".safetensors")}
+    if not weights:
+        raise ValueError(f"{folder}: no *.safetensors in it; save the weights as safetensors")
+    manifest = {
+        "weights": _digest(weights),
+        "token_map": _digest(_token_map(folder)),
+        "chat_template": _digest(chat_template(folder)),
+        "digest": _digest(digests),
+        "context_length": _context_length(folder),
+        "files": {path.name: path.stat().st_size for path in files},
+    }
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True))
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """The manifest, after a check that its model is beside it.
+
+    Raises ValueError where the manifest or a file is missing, or a file has another size.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path}: no such manifest; give the manifest.json of a resolved model")
+    manifest = json.loads(path.read_text())
+    for name, size in manifest["files"].items():
+        found = path.parent / name
+        if not found.is_file() or found.stat().st_size != size:
+            raise ValueError(f"{found}: missing, or not the {size} bytes of its manifest; rerun")
+    return manifest
+
+
+def require_same_tokens(student: dict[str, Any], teacher: dict[str, Any]) -> None:
+    """Raise ValueError unless two manifests map the same tokens to the same ids."""
+    if student["token_map"] != teacher["token_map"]:
+        raise ValueError(
+            "student and teacher have different token maps "
+            f"({student['token_map'][:12]} and {teacher['token_map'][:12]}): the teacher cannot "
+            "score the student's ids; take both from one model family"
+        )
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def chat_template(folder: Path) -> str:
+    """The folder's chat template. Raises ValueError where it has none."""
+    template = folder / "chat_template.jinja"
+    if template.is_file():
+        return template.read_text()
+    config = folder / "tokenizer_config.json"
+    found = json.loads(config.read_text()).get("chat_template") if config.is_file() else None
+    if not found:
+        raise ValueError(
+            f"{folder}: no chat template (chat_template.jinja, or chat_template in "
+            "tokenizer_config.json); add that of the model's instruct version"
+        )
+    return found
+
+
+def load_tokenizer(folder: Path) -> "PreTrainedTokenizerFast":
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(folder)
+
+
+def load_model(folder: Path, dtype: str) -> "PreTrainedModel":
+    """The model in evaluation mode, on the GPU where there is one. `dtype` as torch names it."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype))
+    return model.to(device).eval()
+
+
+def stop_ids(folder: Path, tokenizer: "PreTrainedTokenizerFast") -> list[int]:
+    """Ids that end a completion: the tokenizer's first, then those of the generation config."""
+    path = folder / "generation_config.json"
+    listed = json.loads(path.read_text()).get("eos_token_id") if path.is_file() else None
+    ids = [tokenizer.eos_token_id, *(listed if isinstance(listed, list) else [listed])]
+    found = list(dict.fromkeys(token for token in ids if token is not None))
+    if not found:
+        raise ValueError(f"{folder}: neither tokenizer nor generation config names a stop id")
+    return found
+
+
+def _token_map(folder: Path) -> dict[str, int]:
+    from tokenizers import Tokenizer
+
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        raise ValueError(f"{folder}: no tokenizer.json; save a fast tokenizer into it")
+    return Tokenizer.from_file(str(path)).get_vocab(with_added_tokens=True)
+
+
+def _context_length(folder: Path) -> int:
+    path = folder / "config.json"
+    if not path.is_file():
+        raise ValueError(f"{folder}: no config.json; is this a model folder?")
+    config = json.loads(path.read_text())
+    config = config.get("text_config", config)
+    if "max_position_embeddings" not in config:
+        raise ValueError(f"{path}: no max_position_embeddings; add the model's context length")
+    return config["max_position_embeddings"]
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

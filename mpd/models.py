@@ -1,0 +1,98 @@
+"""models: resolve the student and the teacher once, and write the manifest of their digests.
+
+A model comes from a local folder, from the hub at a pinned revision, from a GGUF file, or is
+pretrained here (the embedded world). The result is an ordinary model folder; every later stage
+quotes its manifest.
+
+    python -m mpd.models --output results/tiny/models/teacher/manifest.json \\
+        --settings '{"role": "teacher", "source": "tiny", "num_steps": null}'
+"""
+
+import logging
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mpd import command
+from mpd.config import model_files
+from mpd.model_folder import chat_template, file_digest, write_manifest
+from mpd.schema import MODELS_VERSION
+
+log = logging.getLogger("mpd")
+
+
+def resolve(settings: Mapping[str, Any], folder: Path, scratch: Path, threads: int) -> None:
+    """Fill `folder` with the model that `settings` name; `scratch` outlives a kill."""
+    {"tiny": _pretrain, "folder": _copy, "hub": _download, "gguf": _unpack}[settings["source"]](
+        settings, folder, scratch, threads
+    )
+    write_manifest(folder)
+
+
+def _copy(settings: Mapping[str, Any], folder: Path, scratch: Path, threads: int) -> None:
+    # A copy: hard links would make the user's own files read-only.
+    chat_template(Path(settings["path"]))  # refuse before the weights are copied
+    for path in model_files(settings):
+        shutil.copy(path, folder / path.name)
+
+
+def _download(settings: Mapping[str, Any], folder: Path, scratch: Path, threads: int) -> None:
+    from huggingface_hub import snapshot_download
+
+    snapshot_download(
+        settings["path"],
+        revision=settings["revision"],
+        local_dir=scratch / "download",
+        allow_patterns=["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model"],
+    )
+    _copy({"source": "folder", "path": str(scratch / "download")}, folder, scratch, threads)
+
+
+def _unpack(settings: Mapping[str, Any], folder: Path, scratch: Path, threads: int) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    torch.set_num_threads(threads)
+    (path,) = model_files(settings)
+    log.info("unpacking %s to float32", path.name)
+    tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+    model = AutoModelForCausalLM.from_pretrained(
+        path.parent,
+        gguf_file=path.name,
+        dtype=torch.float32,
+        quantization_config=GgufConfig(dequantize=True),
+    )
+    tokenizer.save_pretrained(folder)
+    model.to(torch.bfloat16).save_pretrained(folder)
+
+
+def _pretrain(settings: Mapping[str, Any], folder: Path, scratch: Path, threads: int) -> None:
+    import torch
+
+    from mpd.tiny.pretrain import train_student, train_teacher
+
+    torch.set_num_threads(threads)
+    steps = {} if settings["num_steps"] is None else {"num_steps": settings["num_steps"]}
+    if settings["role"] == "teacher":
+        train_teacher(folder, checkpoint=scratch / "checkpoint.pt", **steps)
+    else:
+        train_student(folder, settings["seed"], checkpoint=scratch / "checkpoint.pt", **steps)
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = command.parser(__doc__, "models")
+    arguments = parser.parse_args(argv)
+    settings = arguments.settings
+    command.store_of(arguments).publish_folder(
+        "models",
+        MODELS_VERSION,
+        arguments.output.parent,
+        settings,
+        {path.name: file_digest(path) for path in model_files(settings)},
+        lambda folder, scratch: resolve(settings, folder, scratch, arguments.threads),
+    )
+
+
+if __name__ == "__main__":
+    command.run(main, "models")

@@ -1,0 +1,226 @@
+"""problems: read, clean and split the problem sets.
+
+Columns are mapped, gold answers extracted, duplicates removed, and training problems that occur
+in a benchmark too (same normalised question, or 13 words in a row). A seeded subset is cut into
+shards, with a development split beside it. What was left out stands in dropped.parquet.
+
+    python -m mpd.problems --settings JSON --benchmarks a.parquet b.parquet \\
+        --output results/tiny/problems/train          training shards, dev and dropped
+    python -m mpd.problems --settings JSON \\
+        --output results/tiny/problems/eval/a.parquet a benchmark
+"""
+
+import logging
+import random
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from mpd import answers, command, schema, table
+from mpd.config import problem_files
+from mpd.model_folder import file_digest
+from mpd.questions import problem_id, word_runs
+from mpd.store import Parts
+
+log = logging.getLogger("mpd")
+
+Row = dict[str, Any]
+
+
+def load(source: Mapping[str, Any], seed: int, split: str) -> list[Row]:
+    """The rows of a source: problem_id, question, gold, source_row.
+
+    `split` is the half of the embedded world to draw from: train or test.
+    Raises ValueError where a column is missing, a question or an answer is empty, or an answer
+    is not in the form that the settings name; it names source, row and column.
+    """
+    cells = _tiny(source, seed, split) if source["source"] == "tiny" else _read(source)
+    rows = []
+    for number, (question, answer) in enumerate(cells):
+        where = f"{source['path'] or source['source']}, row {number}"
+        if not isinstance(question, str) or not question.strip():
+            raise ValueError(f"{where}: column {source['question']} is empty; mend or remove it")
+        if answer is None or not str(answer).strip():
+            raise ValueError(f"{where}: column {source['answer']} is empty; mend or remove it")
+        try:
+            gold = answers.gold(answer, source["form"])
+        except ValueError as error:
+            raise ValueError(f"{where}, column {source['answer']}: {error}") from None
+        rows.append(
+            {
+                "problem_id": problem_id(question),
+                "question": question,
+                "gold": gold,
+                "source_row": number,
+            }
+        )
+    return rows
+
+
+def without_duplicates(rows: Iterable[Row]) -> tuple[list[Row], list[Row]]:
+    """First occurrences, and the rest with the reason duplicate."""
+    seen: set[str] = set()
+    first, again = [], []
+    for row in rows:
+        if row["problem_id"] in seen:
+            again.append({**row, "reason": "duplicate"})
+        else:
+            seen.add(row["problem_id"])
+            first.append(row)
+    return first, again
+
+
+def without_benchmarks(
+    rows: Iterable[Row], benchmark_questions: Iterable[str]
+) -> tuple[list[Row], list[Row]]:
+    """Rows that occur in no benchmark, and the rest with in_benchmark or overlaps_benchmark."""
+    held_out, runs = set(), set()
+    for question in benchmark_questions:
+        held_out.add(problem_id(question))
+        runs |= word_runs(question)
+    clean, found = [], []
+    for row in rows:
+        if row["problem_id"] in held_out:
+            found.append({**row, "reason": "in_benchmark"})
+        elif not runs.isdisjoint(word_runs(row["question"])):
+            found.append({**row, "reason": "overlaps_benchmark"})
+        else:
+            clean.append(row)
+    return clean, found
+
+
+def split_rows(
+    rows: list[Row], num_train: int | None, num_dev: int, seed: int
+) -> tuple[list[Row], list[Row], list[Row]]:
+    """A seeded development split, training subset, and the rest with the reason not_selected.
+
+    Raises ValueError where there are not enough rows.
+    """
+    wanted = num_dev + (num_train or 1)
+    if len(rows) < wanted:
+        raise ValueError(
+            f"problems: {len(rows)} training problems are left after removing duplicates and "
+            f"benchmark problems, but num_dev and num_train ask for {wanted}; lower them or "
+            "give more problems"
+        )
+    shuffled = list(rows)
+    random.Random(seed).shuffle(shuffled)
+    end = len(rows) if num_train is None else num_dev + num_train
+    rest = [{**row, "reason": "not_selected"} for row in shuffled[end:]]
+    return shuffled[:num_dev], shuffled[num_dev:end], rest
+
+
+def write_train(folder: Path, settings: Mapping[str, Any], benchmarks: list[Path]) -> None:
+    """Fill `folder` with shard_{n}.parquet, dev.parquet and dropped.parquet."""
+    questions = [
+        question
+        for path in benchmarks
+        for question in table.read(path, schema.PROBLEMS)["question"]
+    ]
+    rows = load(settings["train"], settings["seed"], "train")
+    rows, again = without_duplicates(rows)
+    rows, found = without_benchmarks(rows, questions)
+    dev, train, rest = split_rows(
+        rows, settings["num_train"], settings["num_dev"], settings["seed"]
+    )
+    for reason in ("in_benchmark", "overlaps_benchmark"):
+        count = sum(row["reason"] == reason for row in found)
+        log.info("%d training problems removed: %s", count, reason)
+    log.info("%d duplicates removed; %d train, %d dev", len(again), len(train), len(dev))
+    shards = settings["num_shards"]
+    for shard in range(shards):
+        part = train[len(train) * shard // shards : len(train) * (shard + 1) // shards]
+        _write(folder / f"shard_{shard}.parquet", part, schema.PROBLEMS)
+    _write(folder / "dev.parquet", dev, schema.PROBLEMS)
+    dropped = sorted([*again, *found, *rest], key=lambda row: row["source_row"])
+    _write(folder / "dropped.parquet", dropped, schema.DROPPED)
+
+
+def benchmark_rows(settings: Mapping[str, Any]) -> list[Row]:
+    """The problems of a benchmark, without duplicates, or a seeded subset of num_problems."""
+    rows, again = without_duplicates(load(settings, settings["seed"], "test"))
+    if again:
+        log.info("%d duplicates removed", len(again))
+    count = settings["num_problems"]
+    if count is not None and count < len(rows):
+        chosen = random.Random(settings["seed"]).sample(range(len(rows)), count)
+        rows = [rows[number] for number in sorted(chosen)]
+    return rows
+
+
+def _write(path: Path, rows: list[Row], artifact: schema.Artifact) -> None:
+    columns = [{name: row[name] for name in artifact.names} for row in rows]
+    table.write(path, table.frame_of(columns, artifact), artifact, {})
+
+
+def _tiny(source: Mapping[str, Any], seed: int, split: str) -> list[tuple[Any, Any]]:
+    from mpd.tiny.task import problems
+
+    made = problems(split, source["num_problems"], seed)
+    return [(row["question"], row["answer"]) for row in made]
+
+
+def _read(source: Mapping[str, Any]) -> list[tuple[Any, Any]]:
+    """Cells of the question and the answer column, through `datasets`."""
+    import datasets
+    from datasets.exceptions import DatasetGenerationError
+
+    datasets.disable_progress_bars()
+    split = source["split"]
+    if source["source"] == "hub":
+        rows = datasets.load_dataset(
+            source["path"], source["config"], split=split, revision=source["revision"]
+        )
+    else:
+        (path,) = problem_files(source)
+        kinds = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv"}
+        if path.suffix not in kinds:
+            raise ValueError(f"{path}: give a file that ends in {', '.join(kinds)}")
+        try:
+            rows = datasets.load_dataset(
+                kinds[path.suffix], data_files=str(path), split=split, keep_in_memory=True
+            )
+        except DatasetGenerationError as error:
+            cause = error.__cause__ or error
+            raise ValueError(f"{path}: not readable as {kinds[path.suffix]}: {cause}") from None
+    for key in ("question", "answer"):
+        if source[key] not in rows.column_names:
+            raise ValueError(
+                f"{source['path']}: no column {source[key]} for the {key}; "
+                f"it has {', '.join(rows.column_names)}: set {key} in this problem source"
+            )
+    if not len(rows):
+        raise ValueError(f"{source['path']}: no rows in split {split}; mend split or the file")
+    return list(zip(rows[source["question"]], rows[source["answer"]], strict=True))
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = command.parser(__doc__, "problems")
+    parser.add_argument("--benchmarks", type=Path, nargs="*", default=[], help="held-out problems")
+    arguments = parser.parse_args(argv)
+    settings, store = arguments.settings, command.store_of(arguments)
+    if "train" in settings:
+        inputs = {str(path): file_digest(path) for path in problem_files(settings["train"])}
+        contents = sorted(
+            table.content_digest(path, schema.PROBLEMS) for path in arguments.benchmarks
+        )
+        store.publish_folder(
+            "problems",
+            schema.PROBLEMS.version,
+            arguments.output,
+            settings,
+            {**inputs, "benchmarks": " ".join(contents)},
+            lambda folder, scratch: write_train(folder, settings, arguments.benchmarks),
+        )
+        return
+
+    def compute(parts: Parts) -> None:
+        rows = table.frame_of(benchmark_rows(settings), schema.PROBLEMS)
+        parts.map(rows, max(len(rows), 1), lambda: lambda part: part)
+
+    inputs = {str(path): file_digest(path) for path in problem_files(settings)}
+    store.publish_table(schema.PROBLEMS, arguments.output, settings, inputs, compute)
+
+
+if __name__ == "__main__":
+    command.run(main, "problems")

@@ -1,0 +1,48 @@
+"""A progress bar with tokens per second that behaves in a log file too."""
+
+import sys
+import time
+from typing import TextIO
+
+from tqdm import tqdm
+
+
+class _Lines:
+    """Turns the carriage returns of a progress bar into lines, for streams that are no terminal."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> None:
+        text = text.strip("\r\n ")
+        if text:
+            self.stream.write(text + "\n")
+
+    def flush(self) -> None:
+        self.stream.flush()
+
+
+class Progress:
+    """Counts sequences, and shows tokens per second since it was made."""
+
+    def __init__(self, description: str, total: int) -> None:
+        terminal = sys.stderr.isatty()
+        self.bar = tqdm(
+            total=total,
+            desc=description,
+            unit="seq",
+            file=sys.stderr if terminal else _Lines(sys.stderr),
+            mininterval=0.2 if terminal else 10,
+            maxinterval=0.5 if terminal else 30,
+            bar_format="{desc}: {n_fmt}/{total_fmt} sequences{postfix} [{elapsed}<{remaining}]",
+        )
+        self.tokens = 0
+        self.start = time.monotonic()
+
+    def advance(self, sequences: int, tokens: int) -> None:
+        self.tokens += tokens
+        rate = self.tokens / max(time.monotonic() - self.start, 1e-9)
+        self.bar.set_postfix_str(f"{self.tokens:,} tokens, {rate:,.0f} tokens/s", refresh=False)
+        self.bar.update(sequences)
+        if self.bar.total and self.bar.n >= self.bar.total:
+            self.bar.close()

@@ -1,0 +1,282 @@
+"""Columns, dtypes, units and VERSION of every artifact. No I/O, no heavy import.
+
+A stage writes the keys and its own columns; readers join strictly on the keys:
+`problem_id` (digest of the normalised question), `sample_id`, `candidate`.
+Raise an artifact's `version` whenever the same inputs and settings give other rows:
+the version is part of its fingerprint, so the store then computes it anew.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column. `dtype` is spelled as Arrow prints it; `unit` is empty where there is none."""
+
+    name: str
+    dtype: str
+    unit: str
+    description: str
+    nullable: bool = False
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One kind of file. `key` names the columns that identify a row."""
+
+    name: str
+    version: int
+    description: str
+    key: tuple[str, ...]
+    columns: tuple[Column, ...]
+
+    @property
+    def names(self) -> list[str]:
+        return [column.name for column in self.columns]
+
+
+PROBLEM_ID = Column("problem_id", "string", "", "digest of the normalised question")
+SAMPLE_ID = Column("sample_id", "string", "", "problem_id, a dash, the sample's index")
+CANDIDATE = Column("candidate", "int32", "", "index of the rewrite among those of its sample")
+GOLD = Column("gold", "string", "", "gold answer")
+
+PROBLEMS = Artifact(
+    "problems",
+    1,
+    "problems of a training shard, of the development split or of a benchmark",
+    ("problem_id",),
+    (
+        PROBLEM_ID,
+        Column("question", "string", "", "question as the source gives it"),
+        GOLD,
+        Column("source_row", "int64", "row", "row of the source, from 0"),
+    ),
+)
+
+DROPPED = Artifact(
+    "dropped",
+    1,
+    "training problems that were left out, with the reason",
+    ("source_row",),
+    (
+        Column("source_row", "int64", "row", "row of the source, from 0"),
+        PROBLEM_ID,
+        Column("question", "string", "", "question as the source gives it"),
+        Column(
+            "reason",
+            "string",
+            "",
+            "duplicate, in_benchmark (same normalised question), overlaps_benchmark "
+            "(shares 13 words in a row), not_selected (outside the seeded subset)",
+        ),
+    ),
+)
+
+SAMPLE = Artifact(
+    "sample",
+    1,
+    "the student's trajectories",
+    ("sample_id",),
+    (
+        SAMPLE_ID,
+        PROBLEM_ID,
+        Column("sample_index", "int32", "", "index of the sample among those of its problem"),
+        Column("prompt_ids", "list<int32>", "token id", "rendered prompt of the student"),
+        Column("completion_ids", "list<int32>", "token id", "sampled ids, stop id included"),
+        Column(
+            "logprobs",
+            "list<float32>",
+            "nat",
+            "student's log-probability of each completion id at temperature 1, before top-k and "
+            "top-p; null where the trajectory was given by the user",
+            nullable=True,
+        ),
+        Column("text", "string", "", "completion without the stop token, control tokens shown"),
+        Column(
+            "finish_reason",
+            "string",
+            "",
+            "stop, length (cut by the token limit), too_long (the prompt does not fit)",
+        ),
+        Column("num_tokens", "int32", "token", "length of completion_ids"),
+    ),
+)
+
+COMPRESS = Artifact(
+    "compress",
+    1,
+    "the teacher's rewrites, put back in the student's format; one row per candidate, "
+    "or a single row with a status where a trajectory could not be rewritten",
+    ("sample_id", "candidate"),
+    (
+        SAMPLE_ID,
+        CANDIDATE,
+        Column(
+            "status",
+            "string",
+            "",
+            "ok, sample_truncated, sample_too_long (the prompt of the sample did not fit), "
+            "rewriting_prompt_too_long, rewrite_truncated, format (no answer line, or text that "
+            "the student's tokenizer cannot say)",
+        ),
+        Column("rewrite", "string", "", "the teacher's text, verbatim", nullable=True),
+        Column("rewrite_tokens", "int32", "token", "tokens that the teacher generated"),
+        Column("text", "string", "", "rewrite in the student's format", nullable=True),
+        Column(
+            "completion_ids",
+            "list<int32>",
+            "token id",
+            "trained completion, stop id included; every later stage uses exactly these ids",
+            nullable=True,
+        ),
+        Column("num_tokens", "int32", "token", "length of completion_ids", nullable=True),
+    ),
+)
+
+FILTER = Artifact(
+    "filter",
+    1,
+    "verdicts on every sample and rewrite",
+    ("sample_id", "candidate"),
+    (
+        SAMPLE_ID,
+        CANDIDATE,
+        PROBLEM_ID,
+        GOLD,
+        Column("sample_answer", "string", "", "final answer of the sample", nullable=True),
+        Column("sample_verdict", "string", "", "correct, wrong, none, unparsed or timeout"),
+        Column("answer", "string", "", "final answer of the rewrite", nullable=True),
+        Column("verdict", "string", "", "correct, wrong, none, unparsed or timeout"),
+        Column("correct", "bool", "", "verdict is correct"),
+        Column("truncated", "bool", "", "sample or rewrite was cut by its token limit"),
+        Column("too_long", "bool", "", "outside the context of a model, or over max_tokens"),
+        Column("format", "bool", "", "rewrite could be put in the student's format"),
+        Column("sample_tokens", "int32", "token", "completion tokens of the sample"),
+        Column("num_tokens", "int32", "token", "completion tokens of the rewrite", nullable=True),
+        Column("ratio", "float64", "", "num_tokens over sample_tokens", nullable=True),
+        Column(
+            "overlap",
+            "float64",
+            "",
+            "share of the rewrite's token trigrams that occur in the sample",
+            nullable=True,
+        ),
+        Column("leak", "bool", "", "rewrite speaks of the draft or of the instruction"),
+        Column("copy", "bool", "", "rewrite is the sample, to the token"),
+        Column("repetition", "bool", "", "rewrite repeats one run of tokens over and over"),
+        Column("keep", "bool", "", "shortest candidate of its sample that passes every check"),
+        Column("reason", "string", "", "kept, or the first check that failed"),
+    ),
+)
+
+LOGITS = Artifact(
+    "logits",
+    1,
+    "teacher log-probabilities on the kept trajectories; lists run over completion positions. "
+    "The support of a position is its support_ids, its realised id and the control ids",
+    ("sample_id", "candidate"),
+    (
+        SAMPLE_ID,
+        CANDIDATE,
+        Column("prompt_ids", "list<int32>", "token id", "plain student prompt"),
+        Column("completion_ids", "list<int32>", "token id", "trained completion"),
+        Column("ids_digest", "string", "", "digest of prompt_ids and completion_ids"),
+        Column("control_ids", "list<int32>", "token id", "end of thinking, stop ids"),
+        Column("support_size", "list<int32>", "", "entries of each position in the flat lists"),
+        Column("support_ids", "list<int32>", "token id", "flat; without realised and control ids"),
+        Column("support_logprobs", "list<float32>", "nat", "flat; teacher log-probabilities"),
+        Column("tail_logprob", "list<float32>", "nat", "log of the teacher's mass off the support"),
+        Column("realised_logprob", "list<float32>", "nat", "teacher, of the completion id"),
+        Column(
+            "control_logprobs",
+            "list<float32>",
+            "nat",
+            "teacher, of each control id: positions × control ids, flat",
+        ),
+        Column("student_logprob", "list<float32>", "nat", "current student, of the completion id"),
+        Column(
+            "divergence",
+            "list<float32>",
+            "nat",
+            "exact dense reverse KL of the current student to the teacher",
+        ),
+        Column("teacher_entropy", "list<float32>", "nat", "entropy of the teacher"),
+        Column("mean_teacher_logprob", "float64", "nat", "mean of realised_logprob"),
+        Column(
+            "think_close_logprob",
+            "float64",
+            "nat",
+            "teacher log-probability of the end of thinking where thinking ends",
+            nullable=True,
+        ),
+        Column("stop_logprob", "float64", "nat", "teacher log-probability of the last id"),
+    ),
+)
+
+METRICS = Artifact(
+    "metrics",
+    1,
+    "training metrics, one row per optimiser step",
+    ("step",),
+    (
+        Column("step", "int32", "", "optimiser step, from 1"),
+        Column("learning_rate", "float64", "", "learning rate of this step"),
+        Column("loss", "float64", "nat", "the objective that was minimised"),
+        Column("loss_token_mean", "float64", "nat", "divergence, mean over completion tokens"),
+        Column("loss_sequence_mean", "float64", "nat", "mean over trajectories of their means"),
+        Column("teacher_tail_mass", "float64", "", "mean teacher mass off the support"),
+        Column("student_tail_mass", "float64", "", "mean student mass off the support"),
+        Column("student_entropy", "float64", "nat", "mean entropy of the student"),
+        Column("gradient_norm", "float64", "", "norm of the gradient before clipping"),
+        Column("num_tokens", "int64", "token", "completion tokens of this step"),
+        Column("tokens_seen", "int64", "token", "completion tokens so far"),
+    ),
+)
+
+EVALUATE = Artifact(
+    "evaluate",
+    1,
+    "a student's answers to a benchmark, every one kept",
+    ("problem_id", "sample_index"),
+    (
+        PROBLEM_ID,
+        Column("sample_index", "int32", "", "index of the sample among those of its problem"),
+        GOLD,
+        Column("completion_ids", "list<int32>", "token id", "sampled ids, stop id included"),
+        Column("text", "string", "", "completion without the stop token, control tokens shown"),
+        Column("finish_reason", "string", "", "stop, length or too_long"),
+        Column("num_tokens", "int32", "token", "length of completion_ids"),
+        Column("thinking_tokens", "int32", "token", "of these, up to the end of thinking"),
+        Column("answer", "string", "", "final answer", nullable=True),
+        Column("verdict", "string", "", "correct, wrong, none, unparsed or timeout"),
+        Column("correct", "bool", "", "verdict is correct"),
+    ),
+)
+
+SUMMARY = Artifact(
+    "summary",
+    1,
+    "one row per method, round, seed and benchmark; base is the untrained student, round 0",
+    ("method", "round", "seed", "benchmark"),
+    (
+        Column("method", "string", "", "method of the grid, or base"),
+        Column("round", "int32", "", "training rounds behind this student"),
+        Column("seed", "int32", "", "seed of the branch"),
+        Column("benchmark", "string", "", "name of the benchmark; dev is the development split"),
+        Column("num_problems", "int32", "", "problems of the benchmark"),
+        Column("num_samples", "int32", "", "samples per problem"),
+        Column("accuracy", "float64", "", "mean over problems of the share of correct samples"),
+        Column("accuracy_se", "float64", "", "standard error over problems"),
+        Column("mean_tokens", "float64", "token", "mean completion tokens"),
+        Column("mean_tokens_se", "float64", "token", "standard error over problems"),
+        Column("truncation_rate", "float64", "", "share of samples cut by the token limit"),
+        Column("no_answer_rate", "float64", "", "share of samples without a final answer"),
+    ),
+)
+
+# What is no table of ours (weights, a student, the report) has a version too.
+MODELS_VERSION = 1
+REPORT_VERSION = 1
+STUDENT_VERSION = 1
+
+ARTIFACTS = (PROBLEMS, DROPPED, SAMPLE, COMPRESS, FILTER, LOGITS, METRICS, EVALUATE, SUMMARY)

@@ -1,0 +1,384 @@
+"""The training loop of distill: reverse KL against the cache, on accelerate.
+
+N completion positions of a micro-batch, K support entries, V vocabulary.
+
+A step is a fixed set of trajectories, the same for any number of processes and any micro-batch
+size. Each position carries its weight in the mean over the whole step, so that no process needs
+to know what the others hold. With several processes this module is its own program:
+
+    accelerate launch --num_processes 2 -m mpd.train JOB.json
+"""
+
+import json
+import logging
+import math
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import torch
+from accelerate import Accelerator, DataLoaderConfiguration
+from accelerate.utils import set_seed
+from torch.utils.checkpoint import checkpoint
+
+from mpd import cache, schema, table
+from mpd.divergence import on_support, reverse_kl
+from mpd.forward import completion_states, output_logits, pad, require_plain_head
+from mpd.model_folder import load_model, load_tokenizer
+
+log = logging.getLogger("mpd")
+
+MEASURES = ("divergence", "teacher_tail_mass", "student_tail_mass", "student_entropy")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a training run needs. Paths are strings, so that it can be written as JSON.
+
+    `rows` is a Parquet file of cached trajectories; `scratch` holds what outlives a kill.
+    """
+
+    student: str
+    rows: str
+    folder: str
+    scratch: str
+    settings: dict[str, Any]
+    micro_batch_size: int
+    chunk_size: int
+    checkpoint_steps: int
+    gradient_checkpointing: bool
+    tracker: str
+    tracking: str
+    threads: int
+
+
+def plan_steps(num_rows: int, batch_size: int, epochs: float, seed: int) -> list[list[int]]:
+    """The rows of every optimiser step: shuffled epochs, one after another, in full batches."""
+    batch_size = min(batch_size, num_rows)
+    num_steps = max(1, round(num_rows * epochs / batch_size))
+    generator = torch.Generator().manual_seed(seed)
+    order: list[int] = []
+    while len(order) < num_steps * batch_size:
+        order += torch.randperm(num_rows, generator=generator).tolist()
+    return [order[step * batch_size : (step + 1) * batch_size] for step in range(num_steps)]
+
+
+def split_step(
+    rows: Sequence[int], lengths: Sequence[int], micro_batch_size: int, num_processes: int
+) -> list[list[int]]:
+    """The micro-batches of a step: as many for each process, neighbours in length together.
+
+    Raises ValueError where there are fewer rows than processes.
+    """
+    rounds = math.ceil(len(rows) / (micro_batch_size * num_processes))
+    count = rounds * num_processes
+    if count > len(rows):
+        raise ValueError(
+            f"distill.batch_size: {len(rows)} trajectories cannot be shared by {num_processes} "
+            "processes; raise it or lower resources.distill.num_processes"
+        )
+    ordered = sorted(rows, key=lambda row: lengths[row])
+    return [
+        ordered[len(rows) * part // count : len(rows) * (part + 1) // count]
+        for part in range(count)
+    ]
+
+
+def learning_rate_factor(step: int, num_steps: int, warmup: float, schedule: str) -> float:
+    """The factor of the peak learning rate at `step` (from 0): warm-up, then the schedule."""
+    warmup_steps = math.ceil(warmup * num_steps)
+    if step < warmup_steps:
+        return (step + 1) / (warmup_steps + 1)
+    progress = (step - warmup_steps) / max(num_steps - warmup_steps, 1)
+    if schedule == "linear":
+        return 1 - progress
+    return 0.5 * (1 + math.cos(math.pi * progress)) if schedule == "cosine" else 1.0
+
+
+class Trajectories(torch.utils.data.Dataset):
+    """Cached trajectories; an item is a row and its share in its step."""
+
+    def __init__(self, frame: pl.DataFrame, steps: list[list[int]], loss: str) -> None:
+        self.frame, self.loss = frame, loss
+        self.lengths = frame["completion_ids"].list.len().to_list()
+        self.step_tokens = [sum(self.lengths[row] for row in step) for step in steps]
+        self.step_rows = [len(step) for step in steps]
+
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
+        step, number = key
+        row = self.frame.row(number, named=True)
+        length = len(row["completion_ids"])
+        share = {
+            "token_mean": 1 / self.step_tokens[step],
+            "sequence_mean": 1 / (length * self.step_rows[step]),
+        }[self.loss]
+        return {
+            "prompt": row["prompt_ids"],
+            "completion": row["completion_ids"],
+            "support": cache.decode(row),
+            "weight": [share] * length,
+            "sequence_weight": [1 / (length * self.step_rows[step])] * length,
+        }
+
+
+def collate(items: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    """A micro-batch: padded sequences, and the supports of all positions as one rectangle."""
+    ids, mask, predicts = pad(
+        [item["prompt"] for item in items], [item["completion"] for item in items]
+    )
+    supports = [item["support"] for item in items]
+    width = max(support.ids.shape[1] for support in supports)
+    wide = [_widen(support, width) for support in supports]
+    return {
+        "ids": ids,
+        "mask": mask,
+        "predicts": predicts,
+        "support_ids": torch.cat([support.ids for support in wide]),
+        "distinct": torch.cat([support.distinct for support in wide]),
+        "teacher": torch.cat([support.logprobs for support in wide]),
+        "weight": torch.tensor([value for item in items for value in item["weight"]]),
+        "sequence_weight": torch.tensor(
+            [value for item in items for value in item["sequence_weight"]]
+        ),
+    }
+
+
+def _widen(support: cache.Support, width: int) -> cache.Support:
+    """Fill up to `width` entries: repetitions of the realised id, which are not distinct."""
+    from mpd.divergence import FLOOR
+
+    missing = width - support.ids.shape[1]
+    filler = support.ids[:, :1].expand(-1, missing)
+    nothing = support.logprobs.new_full((len(filler), missing), FLOOR)
+    return cache.Support(
+        torch.cat([support.ids, filler], 1),
+        torch.cat([support.distinct, torch.zeros_like(filler, dtype=torch.bool)], 1),
+        torch.cat([support.logprobs[:, :-1], nothing, support.logprobs[:, -1:]], 1),
+    )
+
+
+class Objective(torch.nn.Module):
+    """The student and its loss in one module, so that data-parallel wrappers see one forward."""
+
+    def __init__(self, model: torch.nn.Module, vocabulary_size: int, chunk_size: int) -> None:
+        super().__init__()
+        self.model = model
+        self.vocabulary_size, self.chunk_size = vocabulary_size, chunk_size
+
+    def forward(self, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        """The weighted loss, and the sums [len(MEASURES) + 2] of the measures of all positions.
+
+        The last two sums are of the divergence by sequence weights, and the number of positions.
+        """
+        hidden = completion_states(self.model, batch["ids"], batch["mask"], batch["predicts"])
+        loss, sums = hidden.new_zeros((), dtype=torch.float32), 0
+        for start in range(0, len(hidden), self.chunk_size):
+            part = slice(start, start + self.chunk_size)
+            # Recomputed in the backward pass: the logits of one chunk exist at a time.
+            chunk_loss, chunk_sums = checkpoint(
+                self._chunk,
+                hidden[part],
+                *(
+                    batch[name][part]
+                    for name in ("support_ids", "distinct", "teacher", "weight", "sequence_weight")
+                ),
+                use_reentrant=False,
+            )
+            loss, sums = loss + chunk_loss, sums + chunk_sums
+        return loss, sums
+
+    def _chunk(
+        self,
+        hidden: torch.Tensor,
+        support_ids: torch.Tensor,
+        distinct: torch.Tensor,
+        teacher: torch.Tensor,
+        weight: torch.Tensor,
+        sequence_weight: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        logits = output_logits(self.model, hidden, self.vocabulary_size)
+        student = on_support(logits, support_ids, distinct)
+        divergence = reverse_kl(student, teacher)
+        with torch.no_grad():
+            everywhere = torch.log_softmax(logits, -1)
+            entropy = -(everywhere.exp() * everywhere).sum(-1)
+            measures = torch.stack(
+                [divergence, teacher[:, -1].exp(), student[:, -1].exp(), entropy]
+            ).sum(1)
+            others = torch.stack(
+                [(divergence * sequence_weight).sum(), measures.new_tensor(len(hidden))]
+            )
+        return (divergence * weight).sum(), torch.cat([measures, others]).detach()
+
+
+def train(job: Job) -> None:
+    """Train the student of `job` and fill its folder with weights and metrics.parquet."""
+    torch.set_num_threads(job.threads)
+    settings = job.settings
+    set_seed(settings["seed"])
+    frame = table.read(Path(job.rows), schema.LOGITS)
+    steps = plan_steps(len(frame), settings["batch_size"], settings["epochs"], settings["seed"])
+    data = Trajectories(frame, steps, settings["loss"])
+    processes = int(os.environ.get("WORLD_SIZE", 1))
+    micro_batches = [
+        [
+            [(number, row) for row in part]
+            for part in split_step(step, data.lengths, job.micro_batch_size, processes)
+        ]
+        for number, step in enumerate(steps)
+    ]
+    accumulation = len(micro_batches[0]) // processes
+    accelerator = Accelerator(
+        mixed_precision=settings["mixed_precision"],
+        gradient_accumulation_steps=accumulation,
+        log_with=None if job.tracker == "none" else job.tracker,
+        project_dir=job.tracking,
+        dataloader_config=DataLoaderConfiguration(even_batches=False),
+    )
+    tokenizer = load_tokenizer(Path(job.student))
+    model = load_model(Path(job.student), "float32")
+    require_plain_head(model)
+    if job.gradient_checkpointing:
+        model.gradient_checkpointing_enable()
+    model.train()
+    objective = Objective(model, max(tokenizer.get_vocab().values()) + 1, job.chunk_size)
+    optimizer = torch.optim.AdamW(
+        model.parameters(),
+        lr=settings["learning_rate"],
+        betas=tuple(settings["betas"]),
+        weight_decay=settings["weight_decay"],
+    )
+    scheduler = torch.optim.lr_scheduler.LambdaLR(
+        optimizer,
+        lambda step: learning_rate_factor(
+            step, len(steps), settings["warmup"], settings["schedule"]
+        ),
+    )
+    objective, optimizer = accelerator.prepare(objective, optimizer)
+    accelerator.register_for_checkpointing(scheduler)
+    if job.tracker != "none":
+        accelerator.init_trackers("mpd", config={})
+    metrics = _resume(accelerator, Path(job.scratch))
+    loader = accelerator.prepare(
+        torch.utils.data.DataLoader(
+            data,
+            batch_sampler=_Given([part for step in micro_batches[len(metrics) :] for part in step]),
+            collate_fn=collate,
+        )
+    )
+    sums = torch.zeros(len(MEASURES) + 2, device=accelerator.device)
+    from mpd.progress import Progress
+
+    progress = Progress("distill", len(frame) * len(steps) and len(steps) * len(steps[0]))
+    for batch in loader:
+        with accelerator.accumulate(objective):
+            with accelerator.autocast():
+                loss, found = objective(batch)
+            # Undo what accelerate (accumulation) and data parallelism (mean) divide by.
+            accelerator.backward(loss * accumulation * processes)
+            sums += found
+            if not accelerator.sync_gradients:
+                continue
+            norm = accelerator.clip_grad_norm_(
+                objective.parameters(), settings["max_gradient_norm"]
+            )
+            rate = scheduler.get_last_lr()[0]
+            optimizer.step()
+            scheduler.step()
+            optimizer.zero_grad()
+        total = accelerator.reduce(sums.clone(), "sum").tolist()
+        sums.zero_()
+        metrics.append(_metrics_row(metrics, total, rate, float(norm), settings["loss"]))
+        progress.advance(len(steps[0]), int(metrics[-1]["num_tokens"]))
+        if job.tracker != "none":
+            values = {key: value for key, value in metrics[-1].items() if key != "step"}
+            accelerator.log(values, step=len(metrics))
+        if len(metrics) % job.checkpoint_steps == 0 and len(metrics) < len(steps):
+            _save(accelerator, Path(job.scratch), metrics)
+    if job.tracker != "none":
+        accelerator.end_training()
+    if accelerator.is_main_process:
+        accelerator.unwrap_model(objective).model.save_pretrained(job.folder)
+        table.write(
+            Path(job.folder) / "metrics.parquet",
+            table.frame_of(metrics, schema.METRICS),
+            schema.METRICS,
+            {},
+        )
+    accelerator.wait_for_everyone()
+    if processes > 1:
+        torch.distributed.destroy_process_group()
+
+
+class _Given:
+    """A batch sampler of given batches."""
+
+    def __init__(self, batches: list[list[tuple[int, int]]]) -> None:
+        self.batches = batches
+
+    def __iter__(self) -> Any:
+        return iter(self.batches)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+
+def _metrics_row(
+    metrics: list[dict[str, Any]], total: list[float], rate: float, norm: float, loss: str
+) -> dict[str, Any]:
+    *measures, sequence_mean, positions = total
+    means = {name: value / positions for name, value in zip(MEASURES, measures, strict=True)}
+    token_mean = means.pop("divergence")
+    seen = metrics[-1]["tokens_seen"] if metrics else 0
+    return {
+        "step": len(metrics) + 1,
+        "learning_rate": rate,
+        "loss": token_mean if loss == "token_mean" else sequence_mean,
+        "loss_token_mean": token_mean,
+        "loss_sequence_mean": sequence_mean,
+        **means,
+        "gradient_norm": norm,
+        "num_tokens": int(positions),
+        "tokens_seen": seen + int(positions),
+    }
+
+
+def _save(accelerator: Accelerator, scratch: Path, metrics: list[dict[str, Any]]) -> None:
+    """Save the state after a step, whole or not at all, then drop the older ones."""
+    draft = scratch / "state.draft"
+    if accelerator.is_main_process and draft.exists():
+        shutil.rmtree(draft)
+    accelerator.wait_for_everyone()
+    accelerator.save_state(str(draft))
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        (draft / "metrics.json").write_text(json.dumps(metrics))
+        for path in draft.iterdir():
+            table.sync(path)
+        older = list(scratch.glob("state_*"))
+        draft.rename(scratch / f"state_{len(metrics):08d}")
+        for path in older:
+            shutil.rmtree(path)
+    accelerator.wait_for_everyone()
+
+
+def _resume(accelerator: Accelerator, scratch: Path) -> list[dict[str, Any]]:
+    """Load the newest saved state, if any; the metrics rows of the steps that it has behind it."""
+    saved = sorted(scratch.glob("state_*"))
+    if not saved:
+        return []
+    accelerator.load_state(str(saved[-1]))
+    metrics = json.loads((saved[-1] / "metrics.json").read_text())
+    log.info("resumed training after step %d", len(metrics))
+    return metrics
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.WARNING, format="distill: %(message)s", stream=sys.stderr)
+    log.setLevel(logging.INFO)
+    train(Job(**json.loads(Path(sys.argv[1]).read_text())))

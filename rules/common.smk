@@ -1,0 +1,162 @@
+# Validation of the config, and the functions by which rules find their inputs and settings.
+#
+# A branch is one method with one seed; a student stands at the end of each of its rounds.
+# Round 0 is the base student. Nothing here iterates over rounds: every round asks for the
+# one before it.
+
+from snakemake.exceptions import WorkflowError
+
+from mpd import schema
+from mpd.config import METHODS, model_files, parse_config, problem_files, stage_settings
+
+try:
+    CONFIG = parse_config(config)
+    for source in (CONFIG.problems.train, *CONFIG.problems.benchmarks):
+        problem_files(
+            {"source": source.source, "path": source.path or CONFIG.problems.path}
+        )
+    for source in (CONFIG.models.student, CONFIG.models.teacher):
+        model_files(source.model_dump())
+except ValueError as error:
+    raise WorkflowError(str(error)) from None
+
+RESOURCES = CONFIG.resources
+
+
+wildcard_constraints:
+    experiment=CONFIG.experiment,
+    role="teacher|student_seed_[0-9]+",
+    method="|".join(["base", *METHODS]),
+    seed="[0-9]+",
+    round="[0-9]+",
+    shard="[0-9]+",
+    benchmark="[a-z0-9][a-z0-9_-]*",
+
+
+def settings_of(stage, *wildcard_names):
+    """A params function: the stage's validated settings as JSON, braces doubled for the shell."""
+
+    def settings(wildcards):
+        of = {name: getattr(wildcards, name) for name in wildcard_names}
+        of |= {name: int(of[name]) for name in ("seed", "round") if name in of}
+        return stage_settings(CONFIG, stage, **of)
+
+    return settings
+
+
+def manifest_of(experiment, method, seed, round):
+    """The manifest of the student at the end of a round; that of the base student for round 0."""
+    if round == 0:
+        return f"results/{experiment}/models/student_seed_{seed}/manifest.json"
+    return (
+        f"results/{experiment}/{method}/seed_{seed}/round_{round}/student/manifest.json"
+    )
+
+
+def student(wildcards):
+    """The student at the end of the round of the wildcards."""
+    return manifest_of(
+        wildcards.experiment, wildcards.method, wildcards.seed, int(wildcards.round)
+    )
+
+
+def previous(wildcards):
+    """The student that samples in a round: that at the end of the round before."""
+    return manifest_of(
+        wildcards.experiment, wildcards.method, wildcards.seed, int(wildcards.round) - 1
+    )
+
+
+def given_trajectories(wildcards):
+    """The user's own trajectories, which take the place of the first round's samples."""
+    own = CONFIG.sample.trajectories
+    return [own] if own and int(wildcards.round) == 1 else []
+
+
+def local_model_files(wildcards):
+    """The local files that a model comes from, so that a change of them is seen."""
+    own = (
+        CONFIG.models.teacher if wildcards.role == "teacher" else CONFIG.models.student
+    )
+    return model_files(own.model_dump())
+
+
+def local_train_file(wildcards):
+    """The local file of the training problems, if they come from one."""
+    source = CONFIG.problems.train
+    return problem_files(
+        {"source": source.source, "path": source.path or CONFIG.problems.path}
+    )
+
+
+def local_benchmark_file(wildcards):
+    """The local file of a benchmark, if it comes from one."""
+    named = [
+        one for one in CONFIG.problems.benchmarks if one.name == wildcards.benchmark
+    ]
+    return [
+        path
+        for one in named
+        for path in problem_files(
+            {"source": one.source, "path": one.path or CONFIG.problems.path}
+        )
+    ]
+
+
+def benchmark_problems(wildcards):
+    """The problem files of all benchmarks."""
+    return [
+        f"results/{wildcards.experiment}/problems/eval/{benchmark.name}.parquet"
+        for benchmark in CONFIG.problems.benchmarks
+    ]
+
+
+def shards_of(stage):
+    """An input function: the shards of a stage in the round of the wildcards."""
+
+    def shards(wildcards):
+        return [
+            f"results/{wildcards.experiment}/{wildcards.method}/seed_{wildcards.seed}"
+            f"/round_{wildcards.round}/{stage}/shard_{shard}.parquet"
+            for shard in range(CONFIG.problems.num_shards)
+        ]
+
+    return shards
+
+
+def benchmark_arguments(wildcards):
+    """name=path of every evaluation set, the development split first."""
+    train = f"results/{wildcards.experiment}/problems/train/dev.parquet"
+    named = zip(EVALUATED, [train, *benchmark_problems(wildcards)], strict=True)
+    return [f"{name}={path}" for name, path in named]
+
+
+def evaluations(wildcards):
+    """The evaluations of every student: the base student of each seed, and every round."""
+    students = [("base", seed, 0) for seed in CONFIG.seeds] + [
+        (method, seed, round)
+        for method in CONFIG.methods
+        for seed in CONFIG.seeds
+        for round in range(1, CONFIG.rounds + 1)
+    ]
+    return [
+        f"results/{wildcards.experiment}/{method}/seed_{seed}/round_{round}"
+        f"/evaluate/{benchmark}.parquet"
+        for method, seed, round in students
+        for benchmark in EVALUATED
+    ]
+
+
+def first_shard(stage):
+    """An input function: the first shard of a stage in the first round of the first branch."""
+
+    def shard(wildcards):
+        return (
+            f"results/{wildcards.experiment}/{CONFIG.methods[0]}/seed_{CONFIG.seeds[0]}"
+            f"/round_1/{stage}/shard_0.parquet"
+        )
+
+    return shard
+
+
+EVALUATED = ["dev", *(benchmark.name for benchmark in CONFIG.problems.benchmarks)]

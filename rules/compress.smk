@@ -1,0 +1,34 @@
+# Requires: a shard of trajectories, and the teacher.
+# Gives: its rewrites with the token ids that are trained on.
+
+
+rule compress:
+    input:
+        problems="results/{experiment}/problems/train/shard_{shard}.parquet",
+        sample="results/{experiment}/{method}/seed_{seed}/round_{round}/sample/shard_{shard}.parquet",
+        student=previous,
+        teacher="results/{experiment}/models/teacher/manifest.json",
+    output:
+        "results/{experiment}/{method}/seed_{seed}/round_{round}/compress/shard_{shard}.parquet",
+    log:
+        "results/{experiment}/logs/{method}/seed_{seed}/round_{round}/compress/shard_{shard}.log",
+    benchmark:
+        "results/{experiment}/benchmarks/{method}/seed_{seed}/round_{round}/compress/shard_{shard}.jsonl"
+    conda:
+        "../envs/transformers.yaml"
+    threads: RESOURCES.compress.threads
+    resources:
+        gpu=RESOURCES.compress.gpu,
+        mem_mb=RESOURCES.compress.memory_mb,
+        batch_size=RESOURCES.compress.batch_size,
+        rows_per_part=RESOURCES.compress.rows_per_part,
+        store=CONFIG.store,
+    params:
+        version=schema.COMPRESS.version,
+        settings=settings_of("compress", "method", "seed"),
+    shell:
+        "python -m mpd.compress --settings {params.settings:q} --problems {input.problems:q}"
+        " --sample {input.sample:q} --student {input.student:q} --teacher {input.teacher:q}"
+        " --output {output:q}"
+        " --batch-size {resources.batch_size} --rows-per-part {resources.rows_per_part}"
+        " --mode {resources.store} --threads {threads} 2>&1 | tee {log:q}"

@@ -1,0 +1,39 @@
+# Requires: all cache shards of a round, and the student of the round before.
+# Gives: the student of this round, with its manifest and training metrics.
+
+
+rule distill:
+    input:
+        student=previous,
+        logits=shards_of("logits"),
+        filter=shards_of("filter"),
+    output:
+        manifest="results/{experiment}/{method}/seed_{seed}/round_{round}/student/manifest.json",
+        metrics="results/{experiment}/{method}/seed_{seed}/round_{round}/student/metrics.parquet",
+    log:
+        "results/{experiment}/logs/{method}/seed_{seed}/round_{round}/distill.log",
+    benchmark:
+        "results/{experiment}/benchmarks/{method}/seed_{seed}/round_{round}/distill.jsonl"
+    conda:
+        "../envs/transformers.yaml"
+    threads: RESOURCES.distill.threads
+    resources:
+        gpu=RESOURCES.distill.gpu,
+        mem_mb=RESOURCES.distill.memory_mb,
+        micro_batch_size=RESOURCES.distill.micro_batch_size,
+        num_processes=RESOURCES.distill.num_processes,
+        chunk_size=RESOURCES.distill.chunk_size,
+        gradient_checkpointing=int(RESOURCES.distill.gradient_checkpointing),
+        checkpoint_steps=RESOURCES.distill.checkpoint_steps,
+        tracker=RESOURCES.distill.tracker,
+        store=CONFIG.store,
+    params:
+        version=schema.STUDENT_VERSION,
+        settings=settings_of("distill", "method", "round", "seed"),
+    shell:
+        "python -m mpd.distill --settings {params.settings:q} --student {input.student:q}"
+        " --logits {input.logits:q} --filter {input.filter:q} --output {output.manifest:q}"
+        " --micro-batch-size {resources.micro_batch_size} --num-processes {resources.num_processes}"
+        " --chunk-size {resources.chunk_size} --checkpoint-steps {resources.checkpoint_steps}"
+        " --gradient-checkpointing {resources.gradient_checkpointing} --tracker {resources.tracker}"
+        " --mode {resources.store} --threads {threads} 2>&1 | tee {log:q}"

@@ -1,0 +1,38 @@
+# Requires: a student, and the problems of every benchmark and of the development split.
+# Gives: its answers to them. One job answers them all; the store computes only new ones.
+
+
+rule evaluate:
+    input:
+        student=student,
+        dev="results/{experiment}/problems/train/dev.parquet",
+        benchmarks=benchmark_problems,
+    output:
+        expand(
+            "results/{{experiment}}/{{method}}/seed_{{seed}}/round_{{round}}"
+            "/evaluate/{benchmark}.parquet",
+            benchmark=EVALUATED,
+        ),
+    log:
+        "results/{experiment}/logs/{method}/seed_{seed}/round_{round}/evaluate.log",
+    benchmark:
+        "results/{experiment}/benchmarks/{method}/seed_{seed}/round_{round}/evaluate.jsonl"
+    conda:
+        "../envs/transformers.yaml"
+    threads: RESOURCES.evaluate.threads
+    resources:
+        gpu=RESOURCES.evaluate.gpu,
+        mem_mb=RESOURCES.evaluate.memory_mb,
+        batch_size=RESOURCES.evaluate.batch_size,
+        rows_per_part=RESOURCES.evaluate.rows_per_part,
+        store=CONFIG.store,
+    params:
+        version=schema.EVALUATE.version,
+        settings=settings_of("evaluate", "seed"),
+        benchmarks=benchmark_arguments,
+    shell:
+        "python -m mpd.evaluate --settings {params.settings:q} --student {input.student:q}"
+        " --benchmarks {params.benchmarks:q}"
+        ' --output "$(dirname {output[0]:q})"'
+        " --batch-size {resources.batch_size} --rows-per-part {resources.rows_per_part}"
+        " --mode {resources.store} --threads {threads} 2>&1 | tee {log:q}"

@@ -1,0 +1,28 @@
+# Requires: a shard of trajectories and of rewrites.
+# Gives: verdicts on every one, and which are kept.
+
+
+rule filter:
+    input:
+        problems="results/{experiment}/problems/train/shard_{shard}.parquet",
+        sample="results/{experiment}/{method}/seed_{seed}/round_{round}/sample/shard_{shard}.parquet",
+        compress="results/{experiment}/{method}/seed_{seed}/round_{round}/compress/shard_{shard}.parquet",
+    output:
+        "results/{experiment}/{method}/seed_{seed}/round_{round}/filter/shard_{shard}.parquet",
+    log:
+        "results/{experiment}/logs/{method}/seed_{seed}/round_{round}/filter/shard_{shard}.log",
+    benchmark:
+        "results/{experiment}/benchmarks/{method}/seed_{seed}/round_{round}/filter/shard_{shard}.jsonl"
+    conda:
+        "../envs/transformers.yaml"
+    threads: RESOURCES.filter.threads
+    resources:
+        mem_mb=RESOURCES.filter.memory_mb,
+        store=CONFIG.store,
+    params:
+        version=schema.FILTER.version,
+        settings=settings_of("filter", "method"),
+    shell:
+        "python -m mpd.filter --settings {params.settings:q} --problems {input.problems:q}"
+        " --sample {input.sample:q} --compress {input.compress:q} --output {output:q}"
+        " --mode {resources.store} --threads {threads} 2>&1 | tee {log:q}"

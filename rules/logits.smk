@@ -1,0 +1,38 @@
+# Requires: the kept rewrites of a shard, teacher and current student.
+# Gives: the cache of the teacher's log-probabilities.
+
+
+rule logits:
+    input:
+        problems="results/{experiment}/problems/train/shard_{shard}.parquet",
+        sample="results/{experiment}/{method}/seed_{seed}/round_{round}/sample/shard_{shard}.parquet",
+        compress="results/{experiment}/{method}/seed_{seed}/round_{round}/compress/shard_{shard}.parquet",
+        filter="results/{experiment}/{method}/seed_{seed}/round_{round}/filter/shard_{shard}.parquet",
+        student=previous,
+        teacher="results/{experiment}/models/teacher/manifest.json",
+    output:
+        "results/{experiment}/{method}/seed_{seed}/round_{round}/logits/shard_{shard}.parquet",
+    log:
+        "results/{experiment}/logs/{method}/seed_{seed}/round_{round}/logits/shard_{shard}.log",
+    benchmark:
+        "results/{experiment}/benchmarks/{method}/seed_{seed}/round_{round}/logits/shard_{shard}.jsonl"
+    conda:
+        "../envs/transformers.yaml"
+    threads: RESOURCES.logits.threads
+    resources:
+        gpu=RESOURCES.logits.gpu,
+        mem_mb=RESOURCES.logits.memory_mb,
+        batch_size=RESOURCES.logits.batch_size,
+        rows_per_part=RESOURCES.logits.rows_per_part,
+        chunk_size=RESOURCES.logits.chunk_size,
+        store=CONFIG.store,
+    params:
+        version=schema.LOGITS.version,
+        settings=settings_of("logits"),
+    shell:
+        "python -m mpd.logits --settings {params.settings:q} --problems {input.problems:q}"
+        " --sample {input.sample:q} --compress {input.compress:q} --filter {input.filter:q}"
+        " --student {input.student:q} --teacher {input.teacher:q} --output {output:q}"
+        " --batch-size {resources.batch_size} --rows-per-part {resources.rows_per_part}"
+        " --chunk-size {resources.chunk_size}"
+        " --mode {resources.store} --threads {threads} 2>&1 | tee {log:q}"

@@ -1,0 +1,27 @@
+# Requires: nothing, or the local files that a model comes from.
+# Gives: a model folder with the manifest of its digests, for the teacher and for the base
+# student of each seed.
+
+
+rule models:
+    input:
+        local_model_files,
+    output:
+        manifest="results/{experiment}/models/{role}/manifest.json",
+    log:
+        "results/{experiment}/logs/models/{role}.log",
+    benchmark:
+        "results/{experiment}/benchmarks/models/{role}.jsonl"
+    conda:
+        "../envs/transformers.yaml"
+    threads: RESOURCES.models.threads
+    resources:
+        gpu=RESOURCES.models.gpu,
+        mem_mb=RESOURCES.models.memory_mb,
+        store=CONFIG.store,
+    params:
+        version=schema.MODELS_VERSION,
+        settings=settings_of("models", "role"),
+    shell:
+        "python -m mpd.models --settings {params.settings:q} --output {output.manifest:q}"
+        " --mode {resources.store} --threads {threads} 2>&1 | tee {log:q}"

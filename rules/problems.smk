@@ -1,0 +1,56 @@
+# Requires: the local file of a problem source, if it is one.
+# Gives: the training shards with the development split and what was left out beside them, and
+# one file for each benchmark. One rule writes all shards: a changed count reruns what follows.
+
+
+rule problems:
+    input:
+        local_train_file,
+        benchmarks=benchmark_problems,
+    output:
+        shards=expand(
+            "results/{{experiment}}/problems/train/shard_{shard}.parquet",
+            shard=range(CONFIG.problems.num_shards),
+        ),
+        dev="results/{experiment}/problems/train/dev.parquet",
+        dropped="results/{experiment}/problems/train/dropped.parquet",
+    log:
+        "results/{experiment}/logs/problems/train.log",
+    benchmark:
+        "results/{experiment}/benchmarks/problems/train.jsonl"
+    conda:
+        "../envs/transformers.yaml"
+    threads: RESOURCES.problems.threads
+    resources:
+        mem_mb=RESOURCES.problems.memory_mb,
+        store=CONFIG.store,
+    params:
+        version=schema.PROBLEMS.version,
+        settings=settings_of("problems"),
+    shell:
+        "python -m mpd.problems --settings {params.settings:q}"
+        " --benchmarks {input.benchmarks:q} --output results/{wildcards.experiment}/problems/train"
+        " --mode {resources.store} --threads {threads} 2>&1 | tee {log:q}"
+
+
+rule benchmark_problems:
+    input:
+        local_benchmark_file,
+    output:
+        "results/{experiment}/problems/eval/{benchmark}.parquet",
+    log:
+        "results/{experiment}/logs/problems/{benchmark}.log",
+    benchmark:
+        "results/{experiment}/benchmarks/problems/{benchmark}.jsonl"
+    conda:
+        "../envs/transformers.yaml"
+    threads: RESOURCES.problems.threads
+    resources:
+        mem_mb=RESOURCES.problems.memory_mb,
+        store=CONFIG.store,
+    params:
+        version=schema.PROBLEMS.version,
+        settings=settings_of("benchmark", "benchmark"),
+    shell:
+        "python -m mpd.problems --settings {params.settings:q} --output {output:q}"
+        " --mode {resources.store} --threads {threads} 2>&1 | tee {log:q}"

@@ -1,0 +1,32 @@
+# Requires: a shard of problems and the student of the round before.
+# Gives: its trajectories.
+
+
+rule sample:
+    input:
+        problems="results/{experiment}/problems/train/shard_{shard}.parquet",
+        student=previous,
+        trajectories=given_trajectories,
+    output:
+        "results/{experiment}/{method}/seed_{seed}/round_{round}/sample/shard_{shard}.parquet",
+    log:
+        "results/{experiment}/logs/{method}/seed_{seed}/round_{round}/sample/shard_{shard}.log",
+    benchmark:
+        "results/{experiment}/benchmarks/{method}/seed_{seed}/round_{round}/sample/shard_{shard}.jsonl"
+    conda:
+        "../envs/transformers.yaml"
+    threads: RESOURCES.sample.threads
+    resources:
+        gpu=RESOURCES.sample.gpu,
+        mem_mb=RESOURCES.sample.memory_mb,
+        batch_size=RESOURCES.sample.batch_size,
+        rows_per_part=RESOURCES.sample.rows_per_part,
+        store=CONFIG.store,
+    params:
+        version=schema.SAMPLE.version,
+        settings=settings_of("sample", "round", "seed"),
+    shell:
+        "python -m mpd.sample --settings {params.settings:q} --problems {input.problems:q}"
+        " --student {input.student:q} --output {output:q}"
+        " --batch-size {resources.batch_size} --rows-per-part {resources.rows_per_part}"
+        " --mode {resources.store} --threads {threads} 2>&1 | tee {log:q}"
