@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from tokenizers import Tokenizer
 
+from mpd.answers import extract
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
-
-ANSWER_LINE = re.compile(r"\\boxed\s*\{|^[\s*#>]*(final\s+)?answer\s*:", re.IGNORECASE)
 
 
 def fill(template: str, **values: str) -> str:
@@ -87,17 +87,19 @@ class ChatFormat:
 
     def render(self, content: str, thinking: bool) -> str:
         """The text that the chat template makes of one user message."""
-        return self.tokenizer.apply_chat_template(
+        rendered = self.tokenizer.apply_chat_template(
             [{"role": "user", "content": content}],
             add_generation_prompt=True,
             tokenize=False,
             enable_thinking=thinking,
         )
+        assert isinstance(rendered, str)
+        return rendered
 
     def text(self, ids: list[int]) -> str:
         """The text of a completion without its stop token, control tokens shown."""
         whole = ids[:-1] if ids and ids[-1] in self.stop_ids else ids
-        return self.tokenizer.decode(whole, clean_up_tokenization_spaces=False)
+        return self._decode(whole)
 
     def thinking_tokens(self, ids: list[int]) -> int:
         """How many ids of a completion come up to and with the end of thinking.
@@ -129,7 +131,7 @@ class ChatFormat:
             parts = reasoning.removeprefix(self.open_tag).strip(), answer.strip()
         else:
             lines = rewrite.splitlines()
-            ends = [number for number, line in enumerate(lines) if ANSWER_LINE.search(line)]
+            ends = [number for number, line in enumerate(lines) if extract(line, None)]
             cut = ends[-1] if ends else 0
             parts = "\n".join(lines[:cut]).strip(), "\n".join(lines[cut:]).strip()
         return parts if all(parts) else None
@@ -147,7 +149,7 @@ class ChatFormat:
         ids: list[int] = []
         if self.tags:
             lead, tail = self.open[len(self.open_tag) :], self.close[: -len(self.close.lstrip())]
-            if not self.tokenizer.decode(prompt_ids).rstrip().endswith(self.open_tag):
+            if not self._decode(prompt_ids).rstrip().endswith(self.open_tag):
                 ids += self.open_ids
                 reasoning = lead + reasoning
             before = self._say(reasoning + tail)
@@ -176,10 +178,14 @@ class ChatFormat:
     def _encode(self, text: str) -> list[int]:
         return self.tokenizer(text, add_special_tokens=False).input_ids
 
+    def _decode(self, ids: list[int]) -> str:
+        text = self.tokenizer.decode(ids, clean_up_tokenization_spaces=False)
+        assert isinstance(text, str)
+        return text
+
     def _say(self, text: str) -> list[int] | None:
         ids = self._plain.encode(text, add_special_tokens=False).ids
-        said = self.tokenizer.decode(ids, clean_up_tokenization_spaces=False)
-        return ids if said == text else None
+        return ids if self._decode(ids) == text else None
 
 
 def _without_added_tokens(tokenizer: "PreTrainedTokenizerFast") -> Tokenizer:

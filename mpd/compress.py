@@ -41,6 +41,10 @@ def rewriter(
 
     progress = Progress("compress", total * settings["num_samples"])
 
+    # A word of the template that the teacher cannot say is the user's to mend; a word of a
+    # trajectory that it cannot say is a row's verdict.
+    engine.chat.prompt_ids(fill(settings["prompt"], problem="", trajectory=""), False)
+
     def work(rows: pl.DataFrame) -> pl.DataFrame:
         made: list[dict[str, Any]] = []
         asked, requests = [], []
@@ -49,7 +53,11 @@ def rewriter(
                 made.append(_skipped(row, SKIPPED[row["finish_reason"]]))
                 continue
             content = fill(settings["prompt"], problem=row["question"], trajectory=row["text"])
-            prompt = engine.chat.prompt_ids(content, settings["thinking"])
+            try:
+                prompt = engine.chat.prompt_ids(content, settings["thinking"])
+            except ValueError:
+                made.append(_skipped(row, "sample_unsayable"))
+                continue
             for candidate in range(settings["num_samples"]):
                 seed = seed_of("compress", settings["seed"], row["sample_id"], candidate)
                 asked.append((row, candidate))

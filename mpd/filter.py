@@ -173,7 +173,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--sample", type=Path, required=True, help="trajectories of this shard")
     parser.add_argument("--compress", type=Path, required=True, help="rewrites of this shard")
     arguments = parser.parse_args(argv)
-    paths = {
+    paths: dict[str, Any] = {
         "problems": (arguments.problems, schema.PROBLEMS),
         "sample": (arguments.sample, schema.SAMPLE),
         "compress": (arguments.compress, schema.COMPRESS),

@@ -5,6 +5,7 @@ The model's body gives hidden states; its output head is applied to chunks of po
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -32,7 +33,7 @@ def pad(
 
 
 def completion_states(
-    model: torch.nn.Module, ids: torch.Tensor, mask: torch.Tensor, predicts: torch.Tensor
+    model: Any, ids: torch.Tensor, mask: torch.Tensor, predicts: torch.Tensor
 ) -> torch.Tensor:
     """Hidden states [N, H] at the positions that predict, sequence after sequence."""
     device = next(model.parameters()).device
@@ -42,15 +43,13 @@ def completion_states(
     return hidden[predicts.to(device)]
 
 
-def output_logits(
-    model: torch.nn.Module, hidden: torch.Tensor, vocabulary_size: int
-) -> torch.Tensor:
+def output_logits(model: Any, hidden: torch.Tensor, vocabulary_size: int) -> torch.Tensor:
     """Float32 logits [N, V] of hidden states [N, H], without the rows that are no tokens."""
     return model.get_output_embeddings()(hidden)[:, :vocabulary_size].float()
 
 
 @torch.inference_mode()
-def require_plain_head(model: torch.nn.Module) -> None:
+def require_plain_head(model: Any) -> None:
     """Raise ValueError where logits are more than the head applied to the last hidden state.
 
     Some architectures scale or cap them; scoring without that would be silently wrong.

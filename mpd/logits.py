@@ -221,7 +221,7 @@ def main(argv: list[str] | None = None) -> None:
     tokens = {"token_map": student["token_map"]}
     # The scorer must be the rewriter: another teacher would not like its rewrites.
     rewriter = {**tokens, "teacher": teacher["digest"]}
-    paths = {
+    paths: dict[str, Any] = {
         "problems": (arguments.problems, schema.PROBLEMS),
         "sample": (arguments.sample, schema.SAMPLE, tokens),
         "compress": (arguments.compress, schema.COMPRESS, rewriter),

@@ -57,7 +57,7 @@ def _unpack(settings: Mapping[str, Any], folder: Path, scratch: Path, threads: i
     (path,) = model_files(settings)
     log.info("unpacking %s to float32", path.name)
     tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
-    model = AutoModelForCausalLM.from_pretrained(
+    model: Any = AutoModelForCausalLM.from_pretrained(
         path.parent,
         gguf_file=path.name,
         dtype=torch.float32,

@@ -260,14 +260,15 @@ def main(argv: list[str] | None = None) -> None:
             summarise(place, table.read(path, schema.EVALUATE)) for path, place in places.items()
         ]
         frame = table.frame_of(rows, schema.SUMMARY)
-        order = [pl.col("method") != "base", "method", "seed", "benchmark", "round"]
-        parts.map(frame.sort(*order), len(frame), lambda: lambda part: part)
+        is_base = pl.col("method") == "base"
+        frame = frame.sort(~is_base, "method", "seed", "benchmark", "round")
+        parts.map(frame, len(frame), lambda: lambda part: part)
 
     summary_path = arguments.output.with_name("summary.parquet")
     store.publish_table(schema.SUMMARY, summary_path, {}, contents, compute)
     summary = table.read(summary_path, schema.SUMMARY)
     choice = shipped(summary, arguments.settings["max_accuracy_drop"])
-    sources = {
+    sources: dict[str, Any] = {
         "problems": (arguments.problems, schema.PROBLEMS),
         "sample": (arguments.sample, schema.SAMPLE),
         "compress": (arguments.compress, schema.COMPRESS),

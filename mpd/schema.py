@@ -116,6 +116,7 @@ COMPRESS = Artifact(
             "string",
             "",
             "ok, sample_truncated, sample_too_long (the prompt of the sample did not fit), "
+            "sample_unsayable (a word that the teacher's tokenizer lacks), "
             "rewriting_prompt_too_long, rewrite_truncated, format (no answer line, or text that "
             "the student's tokenizer cannot say)",
         ),

@@ -188,7 +188,7 @@ def _write(path: Path, tables: Iterable[pa.Table], artifact: Artifact, identity:
         draft.unlink(missing_ok=True)
         raise OSError(error.errno or errno.EIO, error.strerror or str(error), str(path)) from error
     draft.rename(path)
-    return footer["content"]
+    return digest.hexdigest()
 
 
 def sync(path: Path) -> None:

@@ -176,7 +176,8 @@ class Objective(torch.nn.Module):
         The last two sums are of the divergence by sequence weights, and the number of positions.
         """
         hidden = completion_states(self.model, batch["ids"], batch["mask"], batch["predicts"])
-        loss, sums = hidden.new_zeros((), dtype=torch.float32), 0
+        loss = hidden.new_zeros((), dtype=torch.float32)
+        sums = loss.new_zeros(len(MEASURES) + 2)
         for start in range(0, len(hidden), self.chunk_size):
             part = slice(start, start + self.chunk_size)
             # Recomputed in the backward pass: the logits of one chunk exist at a time.
@@ -274,7 +275,7 @@ def train(job: Job) -> None:
     sums = torch.zeros(len(MEASURES) + 2, device=accelerator.device)
     from mpd.progress import Progress
 
-    progress = Progress("distill", len(frame) * len(steps) and len(steps) * len(steps[0]))
+    progress = Progress("distill", (len(steps) - len(metrics)) * len(steps[0]))
     for batch in loader:
         with accelerator.accumulate(objective):
             with accelerator.autocast():
@@ -287,7 +288,7 @@ def train(job: Job) -> None:
             norm = accelerator.clip_grad_norm_(
                 objective.parameters(), settings["max_gradient_norm"]
             )
-            rate = scheduler.get_last_lr()[0]
+            rate = float(scheduler.get_last_lr()[0])
             optimizer.step()
             scheduler.step()
             optimizer.zero_grad()
