@@ -39,7 +39,7 @@ def rewriter(
     from mpd.generate import Request, seed_of
     from mpd.progress import Progress
 
-    progress = Progress("compress", total * settings["num_samples"])
+    progress = Progress("rewritten", total * settings["num_samples"])
 
     # A word of the template that the teacher cannot say is the user's to mend; a word of a
     # trajectory that it cannot say is a row's verdict.

@@ -33,7 +33,7 @@ def evaluator(
     from mpd.generate import Request, seed_of
     from mpd.progress import Progress
 
-    progress = Progress(f"evaluate {name}", total)
+    progress = Progress(f"answered {name}", total)
 
     def work(rows: pl.DataFrame) -> pl.DataFrame:
         requests = [

@@ -64,7 +64,7 @@ class Scorer:
             require_plain_head(model)
         self.settings = settings
         self.batch_size, self.chunk_size = batch_size, chunk_size
-        self.progress = Progress("logits", total)
+        self.progress = Progress("scored", total)
 
     def __call__(self, rows: pl.DataFrame) -> pl.DataFrame:
         """Score the rows of a part; batches hold rows of similar length."""

@@ -1,10 +1,14 @@
 """A progress bar with tokens per second that behaves in a log file too."""
 
+import logging
 import sys
 import time
 from typing import TextIO
 
 from tqdm import tqdm
+
+
+log = logging.getLogger("mpd")
 
 
 class _Lines:
@@ -34,6 +38,8 @@ class Progress:
             file=sys.stderr if terminal else _Lines(sys.stderr),
             mininterval=0.2 if terminal else 10,
             maxinterval=0.5 if terminal else 30,
+            delay=0 if terminal else 10,
+            leave=False,
             bar_format="{desc}: {n_fmt}/{total_fmt} sequences{postfix} [{elapsed}<{remaining}]",
         )
         self.tokens = 0
@@ -44,5 +50,6 @@ class Progress:
         rate = self.tokens / max(time.monotonic() - self.start, 1e-9)
         self.bar.set_postfix_str(f"{self.tokens:,} tokens, {rate:,.0f} tokens/s", refresh=False)
         self.bar.update(sequences)
-        if self.bar.total and self.bar.n >= self.bar.total:
+        if self.bar.n >= self.bar.total:
             self.bar.close()
+            log.info("%s: %d sequences, %s", self.bar.desc, self.bar.n, self.bar.postfix)

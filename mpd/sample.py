@@ -44,7 +44,7 @@ def sampler(
     from mpd.generate import Request, seed_of
     from mpd.progress import Progress
 
-    progress = Progress("sample", total)
+    progress = Progress("sampled", total)
 
     def work(rows: pl.DataFrame) -> pl.DataFrame:
         prompts = [engine.chat.problem_ids(question) for question in rows["question"]]

@@ -275,7 +275,7 @@ def train(job: Job) -> None:
     sums = torch.zeros(len(MEASURES) + 2, device=accelerator.device)
     from mpd.progress import Progress
 
-    progress = Progress("distill", (len(steps) - len(metrics)) * len(steps[0]))
+    progress = Progress("trained", (len(steps) - len(metrics)) * len(steps[0]))
     for batch in loader:
         with accelerator.accumulate(objective):
             with accelerator.autocast():

@@ -44,13 +44,16 @@ def settings_of(stage, *wildcard_names):
     return settings
 
 
+def round_folder(experiment, method, seed, round):
+    """The folder of one round of a branch."""
+    return f"results/{experiment}/{method}/seed_{seed}/round_{round}"
+
+
 def manifest_of(experiment, method, seed, round):
     """The manifest of the student at the end of a round; that of the base student for round 0."""
     if round == 0:
         return f"results/{experiment}/models/student_seed_{seed}/manifest.json"
-    return (
-        f"results/{experiment}/{method}/seed_{seed}/round_{round}/student/manifest.json"
-    )
+    return f"{round_folder(experiment, method, seed, round)}/student/manifest.json"
 
 
 def student(wildcards):
@@ -116,8 +119,7 @@ def shards_of(stage):
 
     def shards(wildcards):
         return [
-            f"results/{wildcards.experiment}/{wildcards.method}/seed_{wildcards.seed}"
-            f"/round_{wildcards.round}/{stage}/shard_{shard}.parquet"
+            f"{round_folder(**dict(wildcards.items()))}/{stage}/shard_{shard}.parquet"
             for shard in range(CONFIG.problems.num_shards)
         ]
 
@@ -140,9 +142,8 @@ def evaluations(wildcards):
         for round in range(1, CONFIG.rounds + 1)
     ]
     return [
-        f"results/{wildcards.experiment}/{method}/seed_{seed}/round_{round}"
-        f"/evaluate/{benchmark}.parquet"
-        for method, seed, round in students
+        f"{round_folder(wildcards.experiment, *student)}/evaluate/{benchmark}.parquet"
+        for student in students
         for benchmark in EVALUATED
     ]
 
@@ -151,9 +152,9 @@ def first_shard(stage):
     """An input function: the first shard of a stage in the first round of the first branch."""
 
     def shard(wildcards):
+        branch = CONFIG.methods[0], CONFIG.seeds[0]
         return (
-            f"results/{wildcards.experiment}/{CONFIG.methods[0]}/seed_{CONFIG.seeds[0]}"
-            f"/round_1/{stage}/shard_0.parquet"
+            f"{round_folder(wildcards.experiment, *branch, 1)}/{stage}/shard_0.parquet"
         )
 
     return shard

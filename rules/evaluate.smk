@@ -8,10 +8,10 @@ rule evaluate:
         dev="results/{experiment}/problems/train/dev.parquet",
         benchmarks=benchmark_problems,
     output:
-        expand(
-            "results/{{experiment}}/{{method}}/seed_{{seed}}/round_{{round}}"
-            "/evaluate/{benchmark}.parquet",
-            benchmark=EVALUATED,
+        dev="results/{experiment}/{method}/seed_{seed}/round_{round}/evaluate/dev.parquet",
+        benchmarks=expand(
+            "results/{{experiment}}/{{method}}/seed_{{seed}}/round_{{round}}/evaluate/{name}.parquet",
+            name=[benchmark.name for benchmark in CONFIG.problems.benchmarks],
         ),
     log:
         "results/{experiment}/logs/{method}/seed_{seed}/round_{round}/evaluate.log",
@@ -33,6 +33,6 @@ rule evaluate:
     shell:
         "python -m mpd.evaluate --settings {params.settings:q} --student {input.student:q}"
         " --benchmarks {params.benchmarks:q}"
-        ' --output "$(dirname {output[0]:q})"'
+        ' --output "$(dirname {output.dev:q})"'
         " --batch-size {resources.batch_size} --rows-per-part {resources.rows_per_part}"
         " --mode {resources.store} --threads {threads} 2>&1 | tee {log:q}"

@@ -6,7 +6,6 @@ weights, also where a killed run resumes from its checkpoint. B sequences, T tok
 """
 
 import dataclasses
-import os
 import sys
 import time
 from dataclasses import dataclass
@@ -112,7 +111,7 @@ def _train(
         Muon(matrices),
         torch.optim.AdamW(others, betas=(0.9, 0.95), weight_decay=0.0),
     ]
-    parts = {"model": model, "muon": optimisers[0], "adamw": optimisers[1]}
+    parts: dict[str, Any] = {"model": model, "muon": optimisers[0], "adamw": optimisers[1]}
     begin = 0
     if checkpoint is not None and checkpoint.is_file():
         state = torch.load(checkpoint, weights_only=True)
@@ -198,4 +197,4 @@ def _save(state: dict[str, Any], path: Path) -> None:
 
     temporary = path.with_name(path.name + ".tmp")
     torch.save(state, temporary)
-    os.replace(temporary, path)
+    temporary.replace(path)

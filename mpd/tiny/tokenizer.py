@@ -14,28 +14,9 @@ if TYPE_CHECKING:
 PIECES = r"\\boxed\{|[1-9][0-9]|[0-9]|[A-Za-z]+ ?|[.,:?] ?|[\s\S]"
 UNKNOWN = "<unk>"
 INSTRUCTIONS = ("concise", "rewrite", "refine")
-WORDS = tuple(
-    [
-        "So",
-        "the",
-        "question",
-        "is",
-        "Start",
-        "with",
-        "Now",
-        "add",
-        "to",
-        "take",
-        "from",
-        "Wait",
-        "no",
-        "Yes",
-        "Let",
-        "me",
-        "verify",
-        "all",
-        "answer",
-    ]
+WORDS = (
+    *("So", "the", "question", "answer", "is", "Start", "with", "Now", "add", "to", "take", "from"),
+    *("Wait", "no", "Yes", "Let", "me", "verify", "all"),
 )
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 THINK = ("<think>", "</think>")
