@@ -385,12 +385,12 @@ def _dump(section: Section, *without: str) -> dict[str, Any]:
 
 
 def _models(config: Config, role: str) -> dict[str, Any]:
-    if role == "teacher":
-        return {"role": "teacher", **_dump(config.models.teacher)}
-    settings = {"role": "student", **_dump(config.models.student)}
-    # Only the embedded world trains its base student, so only there has it a seed.
-    seed = {"seed": int(role.removeprefix("student_seed_"))}
-    return {**settings, **(seed if settings["source"] == "tiny" else {})}
+    settings = _dump(config.models.teacher if role == "teacher" else config.models.student)
+    if settings["source"] == "tiny":
+        settings["role"] = role.split("_")[0]
+        # The embedded world trains its base student, so that has a seed.
+        settings["seed"] = 0 if role == "teacher" else int(role.removeprefix("student_seed_"))
+    return settings
 
 
 def _source(config: Config, source: Source) -> dict[str, Any]:

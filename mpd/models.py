@@ -5,7 +5,7 @@ pretrained here (the embedded world). The result is an ordinary model folder; ev
 quotes its manifest.
 
     python -m mpd.models --output results/tiny/models/teacher/manifest.json \\
-        --settings '{"role": "teacher", "source": "tiny", "num_steps": null}'
+        --settings '{"source": "tiny", "role": "teacher", "seed": 0, "num_steps": null}'
 """
 
 import logging
@@ -52,7 +52,9 @@ def _download(settings: Mapping[str, Any], folder: Path, scratch: Path, threads:
 def _unpack(settings: Mapping[str, Any], folder: Path, scratch: Path, threads: int) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+    from transformers.utils.logging import disable_progress_bar
 
+    disable_progress_bar()
     torch.set_num_threads(threads)
     (path,) = model_files(settings)
     log.info("unpacking %s to float32", path.name)
