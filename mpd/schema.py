@@ -281,3 +281,25 @@ REPORT_VERSION = 1
 STUDENT_VERSION = 1
 
 ARTIFACTS = (PROBLEMS, DROPPED, SAMPLE, COMPRESS, FILTER, LOGITS, METRICS, EVALUATE, SUMMARY)
+
+
+def markdown() -> str:
+    """The artifact reference of the README: a table for each artifact."""
+    sections = []
+    for artifact in ARTIFACTS:
+        key = ", ".join(f"`{name}`" for name in artifact.key)
+        rows = "\n".join(
+            f"| `{column.name}` | {column.dtype}{', null' if column.nullable else ''} "
+            f"| {column.unit} | {column.description} |"
+            for column in artifact.columns
+        )
+        sections.append(
+            f"**{artifact.name}** (version {artifact.version}, key {key}): "
+            f"{artifact.description}.\n\n| column | type | unit | what |\n| --- | --- | --- | --- |\n"
+            f"{rows}\n"
+        )
+    return "\n".join(sections)
+
+
+if __name__ == "__main__":
+    print(markdown())
