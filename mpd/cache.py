@@ -45,11 +45,15 @@ def decode(row: Mapping[str, Any]) -> Support:
     sizes = np.asarray(row["support_size"], dtype=np.int64)
     control = np.asarray(row["control_ids"], dtype=np.int64)
     count, fixed = len(realised), 1 + len(control)
-    if (
-        len(sizes) != count
-        or sizes.sum() != len(row["support_ids"])
-        or len(row["control_logprobs"]) != count * len(control)
-    ):
+    lengths = {
+        "support_size": count,
+        "support_ids": sizes.sum(),
+        "support_logprobs": sizes.sum(),
+        "realised_logprob": count,
+        "control_logprobs": count * len(control),
+        "tail_logprob": count,
+    }
+    if any(len(row[name]) != length for name, length in lengths.items()):
         raise ValueError(f"cached row {row['sample_id']}: its lists do not fit together")
     ids = np.repeat(realised[:, None], fixed + int(sizes.max(initial=0)), axis=1)
     distinct = np.zeros(ids.shape, dtype=bool)

@@ -73,7 +73,8 @@ class ChatFormat:
         ids = self._encode(text)
         unknown = self.tokenizer.unk_token_id
         if unknown is not None and unknown in ids:
-            words = [word for word in text.split() if unknown in self._encode(word)]
+            words = [*content.split(), *text.split()]  # the user's own first
+            words = [word for word in words if unknown in self._encode(word)]
             raise ValueError(
                 f"the prompt has a word that this model's vocabulary cannot say: "
                 f"{words[0] if words else text!r}; change the prompt in config.yaml"
@@ -148,7 +149,8 @@ class ChatFormat:
         reasoning, answer = parts
         ids: list[int] = []
         if self.tags:
-            lead, tail = self.open[len(self.open_tag) :], self.close[: -len(self.close.lstrip())]
+            lead = self.open.lstrip()[len(self.open_tag) :]
+            tail = self.close[: -len(self.close.lstrip())]
             if not self._decode(prompt_ids).rstrip().endswith(self.open_tag):
                 ids += self.open_ids
                 reasoning = lead + reasoning

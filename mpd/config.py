@@ -23,7 +23,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Method(Section):
@@ -109,7 +109,8 @@ class Source(Section):
         "auto", description="the gold answer is the cell, or follows ####, or stands in the box"
     )
     num_problems: Count | None = Field(
-        None, description="embedded world: how many to make; else: keep a seeded subset of these"
+        None,
+        description="embedded world: how many to make; other benchmarks: size of a seeded subset",
     )
 
     @model_validator(mode="after")
@@ -160,6 +161,8 @@ class Problems(Section):
         for place, source in [("train", self.train), *zip(names, self.benchmarks, strict=True)]:
             if source.source != "tiny" and not (source.path or self.path):
                 raise ValueError(f"{place} has no path; set its path, or problems.path for all")
+        if self.train.source != "tiny" and self.train.num_problems is not None:
+            raise ValueError("train.num_problems is for source: tiny; set num_train")
         return self
 
 
@@ -301,7 +304,7 @@ def parse_config(raw: Mapping[str, Any]) -> Config:
 
 def _sentence(mistake: Any) -> str:
     place = [str(step) for step in mistake["loc"]]
-    where = "config: " + ".".join(place)
+    where = ": ".join(["config", *([".".join(place)] if place else [])])
     if mistake["type"] == "extra_forbidden":
         near = difflib.get_close_matches(place[-1], sorted(_keys(place[:-1])), 1)
         return f"{where}: unknown key" + (f"; did you mean {near[0]}?" if near else "")
@@ -395,7 +398,9 @@ def _models(config: Config, role: str) -> dict[str, Any]:
 
 def _source(config: Config, source: Source) -> dict[str, Any]:
     settings = {name: getattr(source, name) for name in Source.model_fields}
-    return {**settings, "path": source.path or config.problems.path}
+    if source.source != "tiny":
+        settings["path"] = source.path or config.problems.path
+    return settings
 
 
 def _benchmark(config: Config, benchmark: str) -> dict[str, Any]:

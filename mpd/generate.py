@@ -81,7 +81,8 @@ class TransformersEngine:
             for number, request in enumerate(requests)
             if len(request.prompt_ids) > room
         }
-        advance(len(done), 0)
+        if done:
+            advance(len(done), 0)
         # Neighbours of similar length waste the least padding.
         order = sorted(
             (number for number in range(len(requests)) if number not in done),
@@ -153,7 +154,8 @@ class TransformersEngine:
             input_ids = token[:, None]
             positions = positions[:, -1:] + 1
             mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
-        advance(len(rows), sum(len(ids[row]) for row in rows))
+        if rows:
+            advance(len(rows), sum(len(ids[row]) for row in rows))
         return [Completion(*parts) for parts in zip(ids, logprobs, reasons, strict=True)]
 
 

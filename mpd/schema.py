@@ -295,8 +295,8 @@ def markdown() -> str:
         )
         sections.append(
             f"**{artifact.name}** (version {artifact.version}, key {key}): "
-            f"{artifact.description}.\n\n| column | type | unit | what |\n| --- | --- | --- | --- |\n"
-            f"{rows}\n"
+            f"{artifact.description}.\n\n"
+            f"| column | type | unit | what |\n| --- | --- | --- | --- |\n{rows}\n"
         )
     return "\n".join(sections)
 

@@ -124,15 +124,12 @@ class Store:
         compute: Callable[[Path], None],
     ) -> None:
         """Link a file that is no table, such as a report, to `output`; `compute(path)` if new."""
-        self._publish(
-            kind,
-            version,
-            output.suffix,
-            output,
-            settings,
-            inputs,
-            lambda fresh, scratch: compute(fresh),
-        )
+
+        def build(fresh: Path, scratch: Path) -> None:
+            fresh.unlink(missing_ok=True)  # what a killed run left may be read-only already
+            compute(fresh)
+
+        self._publish(kind, version, output.suffix, output, settings, inputs, build)
 
     def publish_folder(
         self,
@@ -261,6 +258,7 @@ def _link(source: Path, target: Path) -> None:
         os.link(source, target)
     except OSError:  # another file system, or one without hard links
         draft = target.with_name(f".{target.name}.draft")
+        draft.unlink(missing_ok=True)  # what a killed run left may be read-only already
         shutil.copy(source, draft)
         draft.rename(target)
     os.utime(target)

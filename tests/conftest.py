@@ -1,0 +1,241 @@
+"""Shared fixtures: a tiny world of random models, and the tables of one hand-written shard.
+
+Nothing here is trained: the models are small Qwen3 networks with random float32 weights and the
+tokenizer of the embedded world. Torch is imported only by the fixtures that need it.
+"""
+
+import os
+from pathlib import Path
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported
+
+import polars as pl
+import pytest
+
+from mpd import schema, table
+from mpd.questions import problem_id
+
+QUESTIONS = {
+    "1+3-2": "2",
+    "4-1+5": "8",
+    "2+2+2": "6",
+    "6-5+3-1": "3",
+    "5+1-4+2-3": "1",
+    "3+3": "6",
+    "1+1+1+1": "4",
+    "6-2-2": "2",
+}
+
+
+@pytest.fixture(scope="session")
+def chat():
+    """The settings `chat` of the embedded world."""
+    return {
+        "prompt": "{problem}",
+        "thinking": True,
+        "think": "tags",
+        "open": "<think>",
+        "close": "</think>",
+    }
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    from mpd.tiny.tokenizer import build_tokenizer
+
+    return build_tokenizer()
+
+
+@pytest.fixture(scope="session")
+def tiny_format(tokenizer, chat):
+    """The chat format of the embedded world."""
+    from mpd.chat import ChatFormat
+
+    return ChatFormat(tokenizer, chat, [tokenizer.eos_token_id])
+
+
+@pytest.fixture(scope="session")
+def write_model(tokenizer):
+    """A function that writes a random model with a manifest; it returns the manifest's path."""
+    import torch
+    from transformers.models.qwen3 import Qwen3Config, Qwen3ForCausalLM
+
+    from mpd.model_folder import write_manifest
+
+    def write(
+        folder: Path, seed: int, *, padding: int = 0, tied: bool = False, context: int = 256
+    ) -> Path:
+        config = Qwen3Config(
+            vocab_size=len(tokenizer) + padding,
+            hidden_size=32,
+            intermediate_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            head_dim=16,
+            max_position_embeddings=context,
+            initializer_range=0.3,  # peaked enough that models disagree
+            tie_word_embeddings=tied,
+            bos_token_id=None,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            model = Qwen3ForCausalLM(config)
+        with torch.no_grad():  # so that some completions stop and others reach their limit
+            model.get_output_embeddings().weight[tokenizer.eos_token_id] *= 3
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        write_manifest(folder)
+        return folder / "manifest.json"
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def student(write_model, tmp_path_factory):
+    """The manifest of a student; its output head is a matrix of its own."""
+    return write_model(tmp_path_factory.mktemp("student"), seed=1)
+
+
+@pytest.fixture(scope="session")
+def teacher(write_model, tmp_path_factory):
+    """The manifest of a teacher of the same tokens, with padded rows and a tied head."""
+    return write_model(tmp_path_factory.mktemp("teacher"), seed=2, padding=19, tied=True)
+
+
+@pytest.fixture(scope="session")
+def problems(tmp_path_factory):
+    """The problems of QUESTIONS as a Parquet file."""
+    path = tmp_path_factory.mktemp("problems") / "shard_0.parquet"
+    rows = [
+        {"problem_id": problem_id(question), "question": question, "gold": gold, "source_row": row}
+        for row, (question, gold) in enumerate(QUESTIONS.items())
+    ]
+    table.write(path, table.frame_of(rows, schema.PROBLEMS), schema.PROBLEMS, {})
+    return path
+
+
+@pytest.fixture(scope="session")
+def shard(tmp_path_factory, problems, tiny_format, student, teacher):
+    """Paths of problems, sample, compress and filter of one shard, every row kept.
+
+    The samples are verbose and the rewrites concise solutions of the embedded world.
+    """
+    import random
+
+    from mpd.model_folder import read_manifest
+    from mpd.tiny.task import concise_trace, verbose_trace
+
+    folder = tmp_path_factory.mktemp("shard")
+    of_student, of_teacher = read_manifest(student), read_manifest(teacher)
+    tokens = {"token_map": of_student["token_map"]}
+    samples, candidates, verdicts = [], [], []
+    for row in table.read(problems, schema.PROBLEMS).iter_rows(named=True):
+        key = {"sample_id": f"{row['problem_id']}-0"}
+        prompt = tiny_format.problem_ids(row["question"])
+        reasoning, answer = verbose_trace(row["question"], random.Random(0), 1.0, 0.0)
+        sample = tiny_format.encode(f"<think>{reasoning}</think>{answer}")
+        rewrite = "\n".join(concise_trace(row["question"]))
+        ids = tiny_format.build(rewrite, prompt)
+        problem = {"problem_id": row["problem_id"]}
+        lengths = {"num_tokens": len(ids)}
+        samples.append(
+            {
+                **key,
+                **problem,
+                "sample_index": 0,
+                "prompt_ids": prompt,
+                "completion_ids": sample,
+                "logprobs": None,
+                "text": tiny_format.text(sample),
+                "finish_reason": "stop",
+                "num_tokens": len(sample),
+            }
+        )
+        candidates.append(
+            {
+                **key,
+                **lengths,
+                "candidate": 0,
+                "status": "ok",
+                "rewrite": rewrite,
+                "rewrite_tokens": len(ids),
+                "text": tiny_format.text(ids),
+                "completion_ids": ids,
+            }
+        )
+        flags = ("truncated", "too_long", "leak", "copy", "repetition")
+        verdicts.append(
+            {
+                **key,
+                **problem,
+                **lengths,
+                **dict.fromkeys(flags, False),
+                "candidate": 0,
+                "gold": row["gold"],
+                "sample_answer": row["gold"],
+                "sample_verdict": "correct",
+                "answer": row["gold"],
+                "verdict": "correct",
+                "correct": True,
+                "format": True,
+                "sample_tokens": len(sample),
+                "ratio": len(ids) / len(sample),
+                "overlap": 0.5,
+                "keep": True,
+                "reason": "kept",
+            }
+        )
+    paths = {name: folder / f"{name}.parquet" for name in ("sample", "compress", "filter")}
+    written = {"sample": samples, "compress": candidates, "filter": verdicts}
+    identities = {
+        "sample": {**tokens, "student": of_student["digest"]},
+        "compress": {**tokens, "teacher": of_teacher["digest"]},
+        "filter": {},
+    }
+    for name, path in paths.items():
+        artifact = getattr(schema, name.upper())
+        frame = table.frame_of(written[name], artifact)
+        table.write(path, frame, artifact, identities[name])
+    return {"problems": problems, **paths}
+
+
+@pytest.fixture(scope="session")
+def logits_settings(chat):
+    return {"context": "problem", "top_k": 8, "chat": chat, "dtype": "float32"}
+
+
+@pytest.fixture(scope="session")
+def run_logits():
+    """A function that runs the stage `logits` over a shard; it returns the path of the cache."""
+    import json
+
+    from mpd import logits
+
+    def run(folder: Path, shard: dict, student: Path, teacher: Path, settings: dict, *more: str):
+        output = folder / "logits" / "shard_0.parquet"
+        arguments = ["--settings", json.dumps(settings), "--output", str(output)]
+        arguments += ["--store", str(folder / "store"), "--student", str(student)]
+        arguments += ["--teacher", str(teacher), *more]
+        for name, path in shard.items():
+            arguments += [f"--{name}", str(path)]
+        logits.main(arguments)
+        return output
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def cached(tmp_path_factory, run_logits, shard, student, teacher, logits_settings):
+    """The cache of `shard` as a Parquet file."""
+    folder = tmp_path_factory.mktemp("cached")
+    return run_logits(folder, shard, student, teacher, logits_settings)
+
+
+@pytest.fixture
+def empty_verdicts(shard) -> pl.DataFrame:
+    """The verdicts of `shard` with nothing kept."""
+    frame = table.read(shard["filter"], schema.FILTER)
+    return frame.with_columns(keep=pl.lit(False), reason=pl.lit("wrong_answer"))

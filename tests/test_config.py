@@ -1,0 +1,477 @@
+import copy
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mpd.config import Config, model_files, parse_config, problem_files, stage_settings
+
+REPOSITORY = Path(__file__).parents[1]
+HASH = "0123456789abcdef0123456789abcdef01234567"
+RAW = {
+    "experiment": "test",
+    "models": {"student": {"source": "tiny"}, "teacher": {"source": "tiny"}},
+    "problems": {
+        "path": "all.jsonl",
+        "train": {"source": "file"},
+        "num_dev": 10,
+        "benchmarks": [
+            {"name": "one", "source": "file", "path": "one.jsonl"},
+            {"name": "two", "source": "tiny", "num_problems": 5, "temperature": 0},
+        ],
+    },
+    "sample": {},
+    "compress": {"prompt": "{problem} {trajectory}"},
+    "distill": {"learning_rate": 0.001},
+    "evaluate": {},
+}
+DELETE = object()
+
+
+def changed(**changes):
+    """RAW with some keys changed. A place is the path to a key: problems__benchmarks__0__name."""
+    raw = copy.deepcopy(RAW)
+    for place, value in changes.items():
+        *sections, key = (int(step) if step.isdigit() else step for step in place.split("__"))
+        section = raw
+        for step in sections:
+            section = section[step] if isinstance(section, list) else section.setdefault(step, {})
+        if value is DELETE:
+            del section[key]
+        else:
+            section[key] = value
+    return raw
+
+
+def message_of(**changes):
+    with pytest.raises(ValueError) as caught:
+        parse_config(changed(**changes))
+    return str(caught.value)
+
+
+def test_the_default_config_validates():
+    config = parse_config(yaml.safe_load((REPOSITORY / "config.yaml").read_text()))
+    assert config.experiment == "tiny"
+    assert [benchmark.name for benchmark in config.problems.benchmarks] == ["sampled", "greedy"]
+
+
+@pytest.mark.parametrize("path", sorted((REPOSITORY / "recipes").glob("*.yaml")), ids=lambda path: path.stem)
+def test_recipes_validate_on_top_of_it(path):
+    from snakemake.utils import update_config
+
+    raw = yaml.safe_load((REPOSITORY / "config.yaml").read_text())
+    update_config(raw, yaml.safe_load(path.read_text()))
+    update_config(raw, {"problems": {"path": "given.jsonl"}})
+    config = parse_config(raw)
+    assert config.experiment == path.stem
+    assert config.problems.path == "given.jsonl"
+
+
+def test_the_smallest_config_validates():
+    config = parse_config(RAW)
+    assert config.methods == ("mpd",)
+    assert config.seeds == (0,)
+
+
+def test_a_dumped_config_validates_to_the_same():
+    config = parse_config(RAW)
+    assert parse_config(json.loads(config.model_dump_json())) == config
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("round", "config: round: unknown key; did you mean rounds?"),
+        ("xyz", "config: xyz: unknown key"),
+        ("sample__temprature", "config: sample.temprature: unknown key; did you mean temperature?"),
+        ("chat__promt", "config: chat.promt: unknown key; did you mean prompt?"),
+        ("distill__learning_rat", "config: distill.learning_rat: unknown key; did you mean "
+         "learning_rate?"),
+        ("models__dtyp", "config: models.dtyp: unknown key; did you mean dtype?"),
+        ("models__student__num_step", "config: models.student.tiny.num_step: unknown key; "
+         "did you mean num_steps?"),
+        ("models__teacher__revision", "config: models.teacher.tiny.revision: unknown key"),
+        ("problems__num_shard", "config: problems.num_shard: unknown key; did you mean "
+         "num_shards?"),
+        ("problems__train__colum", "config: problems.train.colum: unknown key"),
+        ("problems__train__anwser", "config: problems.train.anwser: unknown key; did you mean "
+         "answer?"),
+        ("problems__benchmarks__1__temprature", "config: problems.benchmarks.1.temprature: "
+         "unknown key; did you mean temperature?"),
+        ("resources__sample__batchsize", "config: resources.sample.batchsize: unknown key; "
+         "did you mean batch_size?"),
+        ("resources__samples", "config: resources.samples: unknown key; did you mean sample?"),
+    ],
+)  # fmt: skip
+def test_unknown_key_is_refused(place, message):
+    assert message_of(**{place: 1}) == message
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        ("experiment", "a/b", "String should match pattern '^[a-z0-9][a-z0-9_-]*$', found 'a/b'"),
+        ("experiment", "", "String should match pattern '^[a-z0-9][a-z0-9_-]*$', found ''"),
+        ("rounds", 0, "Input should be greater than or equal to 1, found 0"),
+        ("rounds", 1.5, "Input should be a valid integer, got a number with a fractional part, "
+         "found 1.5"),
+        ("store", "fresh", "Input should be 'reuse' or 'refresh', found 'fresh'"),
+        ("seeds__0", -1, "Input should be greater than or equal to 0, found -1"),
+        ("methods__0", "opd", "Input should be 'mpd', found 'opd'"),
+        ("models__dtype", "float16", "Input should be 'float32' or 'bfloat16', found 'float16'"),
+        ("chat__think", "yes", "Input should be 'tags' or 'none', found 'yes'"),
+        ("problems__num_dev", 0, "Input should be greater than or equal to 1, found 0"),
+        ("problems__train__form", "box", "Input should be 'auto', 'plain', 'hash' or 'boxed', "
+         "found 'box'"),
+        ("problems__benchmarks__0__name", "A", "String should match pattern "
+         "'^[a-z0-9][a-z0-9_-]*$', found 'A'"),
+        ("problems__benchmarks__1__temperature", -1, "Input should be greater than or equal to 0, "
+         "found -1"),
+        ("sample__temperature", -0.1, "Input should be greater than or equal to 0, found -0.1"),
+        ("sample__top_p", 0, "Input should be greater than 0, found 0"),
+        ("sample__top_p", 1.01, "Input should be less than or equal to 1, found 1.01"),
+        ("sample__top_k", -1, "Input should be greater than or equal to 0, found -1"),
+        ("sample__max_new_tokens", 0, "Input should be greater than or equal to 1, found 0"),
+        ("compress__num_samples", 0, "Input should be greater than or equal to 1, found 0"),
+        ("filter__max_ratio", 0, "Input should be greater than 0, found 0"),
+        ("filter__max_overlap", 1.1, "Input should be less than or equal to 1, found 1.1"),
+        ("filter__kept", "none", "Input should be 'correct' or 'all', found 'none'"),
+        ("logits__context", "none", "Input should be 'problem' or 'rewriting', found 'none'"),
+        ("logits__top_k", 0, "Input should be greater than or equal to 1, found 0"),
+        ("distill__learning_rate", 0, "Input should be greater than 0, found 0"),
+        ("distill__learning_rate", "high", "Input should be a valid number, unable to parse string "
+         "as a number, found 'high'"),
+        ("distill__round_decay", 1.1, "Input should be less than or equal to 1, found 1.1"),
+        ("distill__warmup", -0.1, "Input should be greater than or equal to 0, found -0.1"),
+        ("report__max_accuracy_drop", 2, "Input should be less than or equal to 1, found 2"),
+        ("resources__distill__num_processes", 0, "Input should be greater than or equal to 1, "
+         "found 0"),
+        ("resources__sample__gpu", -1, "Input should be greater than or equal to 0, found -1"),
+    ],
+)  # fmt: skip
+def test_value_out_of_range_is_refused(place, value, message):
+    section, _, number = place.rpartition("__")
+    changes = {section: [value]} if number == "0" else {place: value}
+    assert message_of(**changes) == f"config: {place.replace('__', '.')}: {message}"
+
+
+@pytest.mark.parametrize("key", ["seeds", "methods"])
+def test_no_branch_is_refused(key):
+    assert message_of(**{key: []}).startswith(f"config: {key}: Tuple should have at least 1 item")
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "experiment",
+        "models",
+        "models__student",
+        "problems",
+        "problems__train",
+        "problems__num_dev",
+        "problems__benchmarks__0__name",
+        "sample",
+        "compress",
+        "compress__prompt",
+        "distill",
+        "distill__learning_rate",
+        "evaluate",
+    ],
+)
+def test_required_key(place):
+    found = message_of(**{place: DELETE})
+    assert found == f"config: {place.replace('__', '.')}: this key is required"
+
+
+def test_every_mistake_has_its_line():
+    assert message_of(round=1, sample__top_p=2, evaluate=DELETE).splitlines() == [
+        "config: sample.top_p: Input should be less than or equal to 1, found 2",
+        "config: evaluate: this key is required",
+        "config: round: unknown key; did you mean rounds?",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"problems__benchmarks__1__name": "one"},
+         "config: problems: benchmark one is given twice; give it another name"),
+        ({"problems__benchmarks__1__name": "dev"},
+         "config: problems: benchmark dev: that name is the development split's; take another"),
+        ({"problems__path": DELETE},
+         "config: problems: train has no path; set its path, or problems.path for all"),
+        ({"problems__train__path": "a", "problems__path": DELETE,
+          "problems__benchmarks__0__path": DELETE},
+         "config: problems: one has no path; set its path, or problems.path for all"),
+        ({"problems__train__num_problems": 5},
+         "config: problems: train.num_problems is for source: tiny; set num_train"),
+        ({"problems__train": {"source": "tiny"}},
+         "config: problems.train: source: tiny needs num_problems"),
+        ({"problems__benchmarks__1__num_problems": DELETE},
+         "config: problems.benchmarks.1: source: tiny needs num_problems"),
+        ({"problems__train": {"source": "hub", "path": "openai/gsm8k"}},
+         "config: problems.train: source: hub needs revision, a commit hash"),
+        ({"models__student": {"source": "hub", "path": "a/b"}},
+         "config: models.student.hub.revision: this key is required"),
+        ({"models__student": {"source": "hub", "path": "a/b", "revision": "main"}},
+         "config: models.student.hub.revision: String should match pattern '^[0-9a-f]{40}$', "
+         "found 'main'"),
+        ({"chat__prompt": "Solve it."}, "config: chat: prompt must contain {problem}"),
+        ({"chat__close": " \n"},
+         "config: chat: think: tags needs a close tag; set close, or think: none"),
+        ({"compress__prompt": "{problem}"},
+         "config: compress: prompt must contain {trajectory}"),
+        ({"compress__prompt": "{trajectory}"}, "config: compress: prompt must contain {problem}"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_together_is_refused(changes, message):
+    assert message_of(**changes) == message
+
+
+def test_unknown_model_source_is_refused():
+    found = message_of(models__student={"source": "ollama", "path": "a"})
+    assert found == (
+        "config: models.student: Input tag 'ollama' found using 'source' does not match any of "
+        "the expected tags: 'tiny', 'folder', 'hub', 'gguf'"
+    )
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_numbers_are_finite(value):
+    assert "Input should be a finite number" in message_of(sample__temperature=value)
+
+
+def test_no_mapping_at_all_is_refused():
+    with pytest.raises(ValueError, match="^config: Input should be a valid dictionary"):
+        parse_config(None)
+
+
+def test_problem_files(tmp_path):
+    path = tmp_path / "problems.jsonl"
+    assert problem_files({"source": "hub", "path": "openai/gsm8k"}) == []
+    assert problem_files({"source": "tiny", "path": None}) == []
+    mend = "mend the path of this problem source in the config"
+    for state in ("no such file", "an empty file"):
+        with pytest.raises(ValueError) as caught:
+            problem_files({"source": "file", "path": str(path)})
+        assert str(caught.value) == f"{path}: {state}; {mend}"
+        path.touch()
+    with pytest.raises(ValueError) as caught:
+        problem_files({"source": "file", "path": str(tmp_path)})
+    assert str(caught.value) == f"{tmp_path}: no such file; {mend}"
+    path.write_text("{}")
+    assert problem_files({"source": "file", "path": str(path)}) == [path]
+
+
+def test_model_files_of_a_folder(tmp_path):
+    for name in ("missing", "empty"):
+        folder = tmp_path / name
+        with pytest.raises(ValueError) as caught:
+            model_files({"source": "folder", "path": str(folder)})
+        assert str(caught.value) == (
+            f"{folder}: no model folder; give one with safetensors weights"
+        )
+        (tmp_path / "empty").mkdir(exist_ok=True)
+    names = ["config.json", "model.safetensors", "chat_template.jinja", "vocab.txt", "spm.model"]
+    for name in [*names, "manifest.json", "README.md"]:
+        (tmp_path / "empty" / name).touch()
+    found = model_files({"source": "folder", "path": str(tmp_path / "empty")})
+    assert {path.name for path in found} == set(names)
+    assert {path.parent for path in found} == {tmp_path / "empty"}
+
+
+def test_model_files_of_gguf(tmp_path, monkeypatch):
+    path = tmp_path / "model.gguf"
+    with pytest.raises(ValueError) as caught:
+        model_files({"source": "gguf", "path": str(path)})
+    assert str(caught.value) == f"{path}: no such GGUF file; mend models.*.path"
+    path.touch()
+    assert model_files({"source": "gguf", "path": str(path)}) == [path]
+
+    with pytest.raises(ValueError) as caught:
+        model_files({"source": "gguf", "path": "package:no_such_package/model.gguf"})
+    assert str(caught.value) == (
+        "package:no_such_package/model.gguf: no such package; pip install no_such_package"
+    )
+    package = tmp_path / "packed_model"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise RuntimeError('not to be imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ValueError) as caught:
+        model_files({"source": "gguf", "path": "package:packed_model/model.gguf"})
+    assert str(caught.value) == (
+        f"{package / 'model.gguf'}: no such GGUF file; mend models.*.path"
+    )
+    (package / "model.gguf").touch()
+    found = model_files({"source": "gguf", "path": "package:packed_model/model.gguf"})
+    assert found == [package / "model.gguf"]
+
+
+def test_models_without_local_files():
+    assert model_files({"source": "tiny"}) == []
+    assert model_files({"source": "hub", "path": "a/b"}) == []
+
+
+BRANCH = {"method": "mpd", "seed": 0}
+STAGES = {
+    "teacher": ("models", {"role": "teacher"}),
+    "student": ("models", {"role": "student_seed_0"}),
+    "problems": ("problems", {}),
+    "one": ("benchmark", {"benchmark": "one"}),
+    "two": ("benchmark", {"benchmark": "two"}),
+    "sample 1": ("sample", {"round": 1, "seed": 0}),
+    "sample 2": ("sample", {"round": 2, "seed": 0}),
+    "compress": ("compress", BRANCH),
+    "filter": ("filter", {"method": "mpd"}),
+    "logits": ("logits", {}),
+    "distill 1": ("distill", {**BRANCH, "round": 1}),
+    "distill 2": ("distill", {**BRANCH, "round": 2}),
+    "evaluate": ("evaluate", {"seed": 0}),
+    "report": ("report", {}),
+}
+SAMPLING = {"sample 1", "sample 2"}
+CHAT = {*SAMPLING, "compress", "filter", "logits", "evaluate"}
+DISTILL = {"distill 1", "distill 2"}
+
+
+def settings_of(raw):
+    config = parse_config(raw)
+    return {name: stage_settings(config, stage, **of) for name, (stage, of) in STAGES.items()}
+
+
+@pytest.mark.parametrize(
+    ("changes", "stages"),
+    [
+        ({"experiment": "other"}, set()),
+        ({"rounds": 5}, set()),
+        ({"store": "refresh"}, set()),
+        ({"seeds": [0, 1]}, set()),
+        ({"models__student": {"source": "tiny", "num_steps": 9}}, {"student"}),
+        ({"models__teacher": {"source": "gguf", "path": "a"}}, {"teacher"}),
+        ({"models__dtype": "bfloat16"}, {*SAMPLING, "compress", "logits", "evaluate"}),
+        ({"chat__prompt": "Q: {problem}"}, {*SAMPLING, "evaluate"}),
+        ({"chat__thinking": False}, {*SAMPLING, "compress", "logits", "evaluate"}),
+        ({"chat__think": "none"}, CHAT),
+        ({"chat__open": "[think]"}, CHAT),
+        ({"chat__close": "[/think]"}, CHAT),
+        ({"problems__path": "new.jsonl"}, {"problems"}),
+        ({"problems__train__path": "new.jsonl"}, {"problems"}),
+        ({"problems__train__form": "hash"}, {"problems"}),
+        ({"problems__num_train": 5}, {"problems"}),
+        ({"problems__num_dev": 5}, {"problems"}),
+        ({"problems__num_shards": 2}, {"problems"}),
+        ({"problems__seed": 1}, {"problems", "one", "two"}),
+        ({"problems__benchmarks__0__path": "new.jsonl"}, {"one"}),
+        ({"problems__benchmarks__0__question": "problem"}, {"one"}),
+        ({"problems__benchmarks__1__num_problems": 6}, {"two"}),
+        ({"problems__benchmarks__0__temperature": 0.1}, {"evaluate"}),
+        ({"problems__benchmarks__0__num_samples": 4}, {"evaluate"}),
+        ({"sample__temperature": 0.9}, SAMPLING),
+        ({"sample__num_samples": 3}, SAMPLING),
+        ({"sample__trajectories": "own.parquet"}, {"sample 1"}),
+        ({"compress__prompt": "{problem} {trajectory} shorter"}, {"compress"}),
+        ({"compress__thinking": True}, {"compress"}),
+        ({"filter__max_ratio": 0.9}, {"filter"}),
+        ({"filter__kept": "all"}, {"filter"}),
+        ({"logits__top_k": 5}, {"logits"}),
+        ({"logits__context": "rewriting"}, {"logits"}),
+        ({"distill__learning_rate": 0.1}, DISTILL),
+        ({"distill__round_decay": 0.5}, {"distill 2"}),
+        ({"distill__epochs": 2}, DISTILL),
+        ({"evaluate__temperature": 0.5}, {"evaluate"}),
+        ({"report__max_accuracy_drop": 0.1}, {"report"}),
+        *(
+            ({f"resources__{stage}__{key}": 7}, set())
+            for stage, key in [
+                ("models", "threads"),
+                ("problems", "memory_mb"),
+                ("sample", "batch_size"),
+                ("compress", "rows_per_part"),
+                ("filter", "threads"),
+                ("logits", "chunk_size"),
+                ("distill", "micro_batch_size"),
+                ("distill", "checkpoint_steps"),
+                ("evaluate", "gpu"),
+                ("report", "threads"),
+            ]
+        ),
+    ],
+    ids=str,
+)
+def test_an_edit_changes_the_settings_of_exactly_the_stages_it_means(changes, stages):
+    before, after = settings_of(RAW), settings_of(changed(**changes))
+    assert {name for name in STAGES if before[name] != after[name]} == stages
+
+
+def test_every_section_stands_in_that_table():
+    table = test_an_edit_changes_the_settings_of_exactly_the_stages_it_means.pytestmark[0]
+    edited = {place.split("__")[0] for changes, _ in table.args[1] for place in changes}
+    assert edited | {"methods"} == set(Config.model_fields)  # there is one method
+
+
+def test_rewriting_prompt_counts_for_the_scorer_only_where_it_sees_it():
+    plain = {"compress__prompt": "{problem} {trajectory} shorter"}
+    before = settings_of(changed(logits__context="rewriting"))
+    after = settings_of(changed(logits__context="rewriting", **plain))
+    assert {name for name in STAGES if before[name] != after[name]} == {"compress", "logits"}
+
+
+def test_a_new_benchmark_changes_no_training_problems():
+    raw = copy.deepcopy(RAW)
+    raw["problems"]["benchmarks"].append({"name": "three", "source": "file"})
+    before, after = settings_of(RAW), settings_of(raw)
+    assert {name for name in STAGES if before[name] != after[name]} == {"evaluate"}
+
+
+def test_settings_are_json_with_sorted_keys():
+    for name, text in settings_of(RAW).items():
+        assert json.dumps(json.loads(text), sort_keys=True) == text, name
+
+
+def test_seed_of_models():
+    config = parse_config(RAW)
+    student = json.loads(stage_settings(config, "models", role="student_seed_3"))
+    teacher = json.loads(stage_settings(config, "models", role="teacher"))
+    assert student == {"source": "tiny", "num_steps": None, "role": "student", "seed": 3}
+    assert teacher == {"source": "tiny", "num_steps": None, "role": "teacher", "seed": 0}
+    config = parse_config(changed(models__student={"source": "folder", "path": "a"}))
+    roles = ("student_seed_0", "student_seed_3")
+    found = {stage_settings(config, "models", role=role) for role in roles}
+    assert found == {'{"path": "a", "source": "folder"}'}
+
+
+def test_learning_rate_of_each_round():
+    config = parse_config(changed(distill__round_decay=0.5))
+    rates = [
+        json.loads(stage_settings(config, "distill", **BRANCH, round=round))["learning_rate"]
+        for round in (1, 2, 3)
+    ]
+    assert rates == [0.001, 0.0005, 0.00025]
+    settings = json.loads(stage_settings(config, "distill", **BRANCH, round=1))
+    assert "round_decay" not in settings
+    assert settings["divergence"] == "reverse_kl"
+
+
+def test_decoding_of_each_benchmark():
+    config = parse_config(
+        changed(evaluate__max_new_tokens=9, problems__benchmarks__0__num_samples=4)
+    )
+    common = {
+        "num_samples": 1,
+        "temperature": 0.6,
+        "top_p": 0.95,
+        "top_k": 20,
+        "max_new_tokens": 9,
+    }
+    assert json.loads(stage_settings(config, "evaluate", seed=0))["benchmarks"] == {
+        "dev": common,
+        "one": {**common, "num_samples": 4},
+        "two": {**common, "temperature": 0.0},
+    }
+
+
+def test_problem_sources_take_the_common_path():
+    config = parse_config(changed(problems__benchmarks__0__path=DELETE))
+    assert json.loads(stage_settings(config, "benchmark", benchmark="one"))["path"] == "all.jsonl"
+    assert json.loads(stage_settings(config, "problems"))["train"]["path"] == "all.jsonl"

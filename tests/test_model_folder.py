@@ -1,0 +1,156 @@
+"""What a model folder must hold, and what its manifest says."""
+
+import hashlib
+import json
+import shutil
+
+import pytest
+
+from mpd.model_folder import (
+    chat_template,
+    file_digest,
+    load_model,
+    load_tokenizer,
+    read_manifest,
+    require_same_tokens,
+    stop_ids,
+    write_manifest,
+)
+
+
+@pytest.fixture
+def folder(student, tmp_path):
+    """A copy of the student's folder, without its manifest."""
+    shutil.copytree(student.parent, tmp_path / "model", ignore=lambda *_: ["manifest.json"])
+    return tmp_path / "model"
+
+
+def digest_of(value):
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def test_the_manifest_says_what_the_model_is(folder, tokenizer):
+    write_manifest(folder)
+    manifest = read_manifest(folder / "manifest.json")
+    files = sorted(path for path in folder.iterdir() if path.name != "manifest.json")
+    contents = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    assert manifest == {
+        "weights": digest_of({"model.safetensors": contents["model.safetensors"]}),
+        "token_map": digest_of(tokenizer.get_vocab()),
+        "chat_template": digest_of(tokenizer.chat_template),
+        "digest": digest_of(contents),
+        "context_length": 256,
+        "files": {path.name: len(path.read_bytes()) for path in files},
+    }
+
+
+def test_a_manifest_does_not_depend_on_an_older_one(folder):
+    write_manifest(folder)
+    first = (folder / "manifest.json").read_bytes()
+    write_manifest(folder)
+    assert (folder / "manifest.json").read_bytes() == first
+
+
+def test_padding_and_weights_do_not_change_the_token_map(student, teacher):
+    one, other = read_manifest(student), read_manifest(teacher)
+    require_same_tokens(one, other)
+    for key in ("weights", "digest"):
+        assert one[key] != other[key]
+    assert one["chat_template"] == other["chat_template"]
+
+
+@pytest.mark.parametrize(
+    ("missing", "message"),
+    [
+        ("model.safetensors", r"model: no \*\.safetensors in it"),
+        ("tokenizer.json", r"model: no tokenizer\.json"),
+        ("chat_template.jinja", r"model: no chat template"),
+        ("config.json", r"model: no config\.json"),
+    ],
+)
+def test_a_folder_without_a_file_is_refused(folder, missing, message):
+    (folder / missing).unlink()
+    with pytest.raises(ValueError, match=message):
+        write_manifest(folder)
+    assert not (folder / "manifest.json").exists()
+
+
+def test_the_context_length_is_found_or_asked_for(folder):
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps({"text_config": {**config, "max_position_embeddings": 77}}))
+    write_manifest(folder)
+    assert read_manifest(folder / "manifest.json")["context_length"] == 77
+    del config["max_position_embeddings"]
+    path.write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=r"config\.json: no max_position_embeddings"):
+        write_manifest(folder)
+
+
+def test_a_missing_manifest_is_refused(folder):
+    with pytest.raises(ValueError, match=r"manifest\.json: no such manifest"):
+        read_manifest(folder / "manifest.json")
+
+
+def test_a_changed_or_missing_file_is_refused(folder):
+    write_manifest(folder)
+    weights = folder / "model.safetensors"
+    size = weights.stat().st_size
+    with weights.open("ab") as file:
+        file.write(b"\0")
+    with pytest.raises(ValueError, match=f"safetensors: missing, or not the {size} bytes"):
+        read_manifest(folder / "manifest.json")
+    weights.unlink()
+    with pytest.raises(ValueError, match=f"safetensors: missing, or not the {size} bytes"):
+        read_manifest(folder / "manifest.json")
+
+
+def test_different_token_maps_are_refused(folder, student):
+    path = folder / "tokenizer.json"
+    state = json.loads(path.read_text())
+    vocabulary = state["model"]["vocab"]
+    vocabulary["1"], vocabulary["2"] = vocabulary["2"], vocabulary["1"]
+    path.write_text(json.dumps(state))
+    write_manifest(folder)
+    swapped = read_manifest(folder / "manifest.json")
+    with pytest.raises(ValueError, match="different token maps"):
+        require_same_tokens(read_manifest(student), swapped)
+
+
+def test_the_chat_template_is_a_file_or_in_the_tokenizer_config(folder):
+    written = (folder / "chat_template.jinja").read_text()
+    assert chat_template(folder) == written
+    (folder / "chat_template.jinja").unlink()
+    config = folder / "tokenizer_config.json"
+    inside = {**json.loads(config.read_text()), "chat_template": "{{ messages }}"}
+    config.write_text(json.dumps(inside))
+    assert chat_template(folder) == "{{ messages }}"
+
+
+def test_stop_ids_come_from_tokenizer_and_generation_config(folder, tokenizer):
+    path = folder / "generation_config.json"
+    eos = tokenizer.eos_token_id
+    for listed, expected in [([7, eos, 8], [eos, 7, 8]), (5, [eos, 5]), (None, [eos])]:
+        path.write_text(json.dumps({"eos_token_id": listed}))
+        assert stop_ids(folder, tokenizer) == expected
+    path.unlink()
+    assert stop_ids(folder, tokenizer) == [eos]
+    mute = load_tokenizer(folder)
+    mute.eos_token = None
+    with pytest.raises(ValueError, match="neither tokenizer nor generation config"):
+        stop_ids(folder, mute)
+
+
+def test_file_digest_is_sha256(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"abc")
+    assert file_digest(path) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_models_load_in_evaluation_mode_and_the_wanted_dtype(student):
+    import torch
+
+    for name in ("float32", "bfloat16"):
+        model = load_model(student.parent, name)
+        assert not model.training
+        assert {parameter.dtype for parameter in model.parameters()} == {getattr(torch, name)}

@@ -1,0 +1,594 @@
+import errno
+import json
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import polars as pl
+import pytest
+from filelock import FileLock
+
+from mpd import store as store_module
+from mpd import table
+from mpd.schema import Artifact, Column
+from mpd.store import Store, fingerprint
+
+SQUARES = Artifact(
+    "squares",
+    1,
+    "numbers and their squares",
+    ("number",),
+    (Column("number", "int64", "", ""), Column("square", "int64", "", "")),
+)
+ROWS = pl.DataFrame({"number": list(range(10))})
+RESULT = ROWS.with_columns(square=pl.Series([0, 1, 4, 9, 16, 25, 36, 49, 64, 81]))
+LONG_AGO = 1_000_000_000
+
+
+class Squares:
+    """The work of a stage. Notes the first row of every part that it computes."""
+
+    def __init__(self, rows_per_part=3, stop_after=None, add=0):
+        self.rows_per_part = rows_per_part
+        self.stop_after = stop_after
+        self.add = add
+        self.computed = []
+        self.prepared = 0
+
+    def __call__(self, parts):
+        parts.map(ROWS, self.rows_per_part, self.prepare)
+
+    def prepare(self):
+        self.prepared += 1
+        return self.work
+
+    def work(self, rows):
+        if len(self.computed) == self.stop_after:
+            self.stop()
+        self.computed.append(rows["number"][0])
+        return rows.with_columns(square=pl.col("number") ** 2 + self.add)
+
+    def stop(self):
+        raise InterruptedError
+
+
+class Killed(Squares):
+    """Work whose process dies, with nothing that Python could still run."""
+
+    def stop(self):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def publish(root, output, compute, settings=None, refresh=False):
+    Store(root, refresh).publish_table(SQUARES, output, settings or {}, {}, compute)
+
+
+def entry_of(root, settings=None):
+    return root / "squares" / f"{fingerprint('squares', 1, settings or {}, {})}.parquet"
+
+
+def child(function, *arguments):
+    """A Python process that runs one function of this file."""
+    here = Path(__file__).parent
+    return subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            f"import sys, test_store; test_store.{function}(*sys.argv[1:])",
+            *map(str, arguments),
+        ],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(here), str(here.parent)])},
+    )
+
+
+def job_that_dies(root, output, parts):
+    publish(Path(root), Path(output), Killed(stop_after=int(parts)))
+
+
+def job_beside_another(root, folder, own, other):
+    """Computes no sooner than the other job is about to ask for the same."""
+    folder = Path(folder)
+
+    def compute(parts):
+        (folder / f"computed_by_{own}").touch()
+        deadline = time.monotonic() + 60
+        while not (folder / f"started_{other}").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        time.sleep(0.2)  # time for the other to compute too, were there no lock
+        Squares()(parts)
+
+    (folder / f"started_{own}").touch()
+    publish(Path(root), folder / f"{own}.parquet", compute)
+
+
+@pytest.fixture
+def root(tmp_path):
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def messages(caplog):
+    caplog.set_level(logging.INFO, "mpd")
+    return lambda: [record.getMessage() for record in caplog.records if record.name == "mpd"]
+
+
+def test_fingerprint_is_stable_over_releases():
+    found = fingerprint("sample", 1, {"temperature": 0.5, "top_k": [1, 2]}, {"problems": "abc"})
+    assert found == "936a8e67f3fa558a930add63f0bf8659"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        ("logits", 1, {"a": 1, "b": 2}, {"x": "1", "y": "2"}),
+        ("sample", 2, {"a": 1, "b": 2}, {"x": "1", "y": "2"}),
+        ("sample", 1, {"a": 1, "b": 3}, {"x": "1", "y": "2"}),
+        ("sample", 1, {"a": 1}, {"x": "1", "y": "2"}),
+        ("sample", 1, {"a": 1, "b": 2}, {"x": "1", "y": "3"}),
+        ("sample", 1, {"a": 1, "b": 2}, {"x": "2", "y": "1"}),
+        ("sample", 1, {"a": 1, "b": 2}, {"x": "1"}),
+        ("sample", 1, {"x": "1", "y": "2"}, {"a": 1, "b": 2}),
+    ],
+)
+def test_fingerprint_changes_with_every_part_of_the_meaning(other):
+    assert fingerprint(*other) != fingerprint("sample", 1, {"a": 1, "b": 2}, {"x": "1", "y": "2"})
+
+
+def test_fingerprint_does_not_change_with_the_order_of_keys():
+    one = fingerprint("sample", 1, {"a": {"c": 1, "d": 2}, "b": 2}, {"x": "1", "y": "2"})
+    two = fingerprint("sample", 1, {"b": 2, "a": {"d": 2, "c": 1}}, {"y": "2", "x": "1"})
+    assert one == two
+
+
+def test_first_publish_computes_and_second_links(tmp_path, root, messages):
+    output, again, compute = tmp_path / "a" / "out.parquet", tmp_path / "b.parquet", Squares()
+    publish(root, output, compute)
+    assert table.read(output, SQUARES).equals(RESULT)
+    assert compute.computed == [0, 3, 6, 9]
+    assert output.stat().st_nlink == 2
+
+    unneeded = Squares()
+    publish(root, output, unneeded)
+    publish(root, again, unneeded)
+    assert unneeded.prepared == 0
+    assert output.stat().st_ino == again.stat().st_ino == entry_of(root).stat().st_ino
+    assert output.stat().st_nlink == 3
+    key = entry_of(root).stem[:12]
+    assert messages() == [f"computed squares {key}", *[f"reused squares {key}"] * 2]
+
+
+def test_an_edit_taken_back_computes_nothing(tmp_path, root):
+    output = tmp_path / "out.parquet"
+    publish(root, output, Squares(), {"add": 0})
+    first = output.read_bytes()
+    publish(root, output, Squares(add=1), {"add": 1})
+    edited = table.read(output, SQUARES)
+    assert edited.equals(RESULT.with_columns(pl.col("square") + 1))
+    assert entry_of(root, {"add": 0}).read_bytes() == first
+
+    compute = Squares()
+    publish(root, output, compute, {"add": 0})
+    assert compute.prepared == 0
+    assert output.read_bytes() == first
+    assert output.stat().st_ino == entry_of(root, {"add": 0}).stat().st_ino
+
+
+def test_stored_file_is_read_only_and_nothing_else_is_left(tmp_path, root):
+    output = tmp_path / "out" / "rows.parquet"
+    publish(root, output, Squares())
+    assert oct(output.stat().st_mode & 0o777) == "0o444"
+    key = entry_of(root).stem
+    names = {f"{key}.parquet", f"{key}.json", f"{key}.lock"}
+    found = {path.name for path in (root / "squares").iterdir()}
+    assert found - {f"{key}.lock"} == names - {f"{key}.lock"}  # who unlocks may delete the lock
+    assert found <= names
+    assert {path.name for path in output.parent.iterdir()} == {"rows.parquet", "rows.json"}
+
+
+def test_link_is_touched(tmp_path, root):
+    output = tmp_path / "out.parquet"
+    publish(root, output, Squares())
+    os.utime(output, (LONG_AGO, LONG_AGO))
+    before = time.time()
+    publish(root, output, Squares())
+    assert output.stat().st_mtime >= before - 1  # the kernel's clock ticks in milliseconds
+
+
+def test_footer_and_provenance(tmp_path, root):
+    output = tmp_path / "out.parquet"
+    Store(root).publish_table(
+        SQUARES, output, {"add": 0}, {"model": "abc"}, Squares(), {"tokens": "123"}
+    )
+    footer = table.check(output, SQUARES, {"tokens": "123"})
+    digest = table.write(tmp_path / "alone.parquet", RESULT, SQUARES, {})
+    assert footer == {
+        "artifact": "squares",
+        "version": 1,
+        "content": digest,
+        "identity": {"tokens": "123"},
+    }
+    assert json.loads((tmp_path / "out.json").read_text()) == {
+        "kind": "squares",
+        "version": 1,
+        "settings": {"add": 0},
+        "inputs": {"model": "abc"},
+        "sizes": {"": output.stat().st_size},
+    }
+
+
+def test_killed_job_resumes_to_the_same_bytes(tmp_path, root, messages):
+    output = tmp_path / "out.parquet"
+    process = child("job_that_dies", root, output, 2)
+    assert process.wait(60) == -signal.SIGKILL
+    parts = entry_of(root).with_suffix(".parts")
+    assert sorted(path.name for path in parts.iterdir()) == [
+        "rows_000000000_000000003.parquet",
+        "rows_000000003_000000006.parquet",
+    ]
+    assert not output.exists()
+    assert not entry_of(root).exists()
+
+    compute = Squares()
+    publish(root, output, compute)
+    assert compute.computed == [6, 9]
+    assert messages()[0] == "resumed: 2 of 4 parts were there"
+    assert not parts.exists()
+
+    undisturbed = tmp_path / "undisturbed.parquet"
+    publish(tmp_path / "another store", undisturbed, Squares())
+    assert output.read_bytes() == undisturbed.read_bytes()
+    assert table.read(output, SQUARES).equals(RESULT)
+
+
+def test_job_stopped_after_its_last_part_loads_nothing_again(tmp_path, root):
+    def compute_and_stop(parts):
+        Squares()(parts)
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        publish(root, tmp_path / "out.parquet", compute_and_stop)
+    compute = Squares()
+    publish(root, tmp_path / "out.parquet", compute)
+    assert compute.prepared == 0
+    assert table.read(tmp_path / "out.parquet", SQUARES).equals(RESULT)
+
+
+@pytest.mark.parametrize(
+    ("rows_per_part", "computed"),
+    [
+        (4, [0, 4, 8]),  # no slice in common
+        (6, [0, 6]),
+        (1, list(range(10))),
+        (3, [9]),
+        (9, [0, 9]),
+    ],
+)
+def test_parts_are_reused_only_for_the_same_slice(tmp_path, root, rows_per_part, computed):
+    output = tmp_path / "out.parquet"
+    with pytest.raises(InterruptedError):
+        publish(root, output, Squares(rows_per_part=3, stop_after=3))
+    compute = Squares(rows_per_part=rows_per_part)
+    publish(root, output, compute)
+    assert compute.computed == computed
+    assert table.read(output, SQUARES).equals(RESULT)
+
+
+def test_no_rows_are_one_empty_part(tmp_path, root):
+    output, sizes = tmp_path / "out.parquet", []
+
+    def work(rows):
+        sizes.append(len(rows))
+        return RESULT.clear()
+
+    publish(root, output, lambda parts: parts.map(ROWS.clear(), 3, lambda: work))
+    assert sizes == [0]
+    assert table.read(output, SQUARES).equals(RESULT.clear())
+
+
+def test_refresh_with_the_same_result(tmp_path, root, messages):
+    output = tmp_path / "out.parquet"
+    publish(root, output, Squares())
+    inode = output.stat().st_ino
+    compute = Squares()
+    publish(root, output, compute, refresh=True)
+    assert compute.computed == [0, 3, 6, 9]
+    assert messages()[1:] == [f"refreshed squares {entry_of(root).stem[:12]}: the bytes agree"]
+    assert output.stat().st_ino == inode
+    assert not list((root / "squares").glob("*.parts"))
+
+
+def test_refresh_with_another_result_replaces_it(tmp_path, root, messages):
+    output = tmp_path / "out.parquet"
+    publish(root, output, Squares())
+    publish(root, output, Squares(add=100), refresh=True)
+    assert messages()[1:] == [f"refreshed squares {entry_of(root).stem[:12]}: the bytes DIFFER"]
+    assert table.read(output, SQUARES).equals(RESULT.with_columns(pl.col("square") + 100))
+    assert output.stat().st_ino == entry_of(root).stat().st_ino
+    assert oct(output.stat().st_mode & 0o777) == "0o444"
+
+    compute = Squares()
+    publish(root, tmp_path / "later.parquet", compute)  # the note describes the new file
+    assert compute.prepared == 0
+    assert (tmp_path / "later.parquet").stat().st_ino == output.stat().st_ino
+
+
+def test_refresh_of_what_is_not_there_computes(tmp_path, root, messages):
+    publish(root, tmp_path / "out.parquet", Squares(), refresh=True)
+    assert messages() == [f"computed squares {entry_of(root).stem[:12]}"]
+
+
+def test_damaged_entry_is_computed_again(tmp_path, root, messages):
+    output = tmp_path / "out.parquet"
+    publish(root, output, Squares())
+    whole = output.read_bytes()
+    os.truncate(entry_of(root), len(whole) - 1)
+    compute = Squares()
+    publish(root, output, compute)
+    assert compute.computed == [0, 3, 6, 9]
+    assert output.read_bytes() == whole
+    assert messages()[1] == (
+        f"{entry_of(root)} is damaged (its size is not as noted); it is computed again"
+    )
+
+
+@pytest.mark.parametrize("lost", [".parquet", ".json"])
+def test_entry_without_its_note_or_note_without_its_entry_is_not_whole(tmp_path, root, lost):
+    output = tmp_path / "out.parquet"
+    publish(root, output, Squares())
+    entry_of(root).with_suffix(lost).unlink()
+    compute = Squares()
+    publish(root, output, compute)
+    assert compute.computed == [0, 3, 6, 9]
+    assert table.read(output, SQUARES).equals(RESULT)
+    assert output.stat().st_ino == entry_of(root).stat().st_ino
+
+
+def contents(folder):
+    return {
+        str(path.relative_to(folder)): path.read_text()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != "provenance.json"
+    }
+
+
+def fill_with(files):
+    def compute(folder, scratch):
+        for name, text in files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(text)
+
+    return compute
+
+
+def never(*_):
+    raise AssertionError("nothing was to be computed")
+
+
+def test_folder_replaces_what_is_stale_in_the_output(tmp_path, root):
+    output = tmp_path / "out"
+    shape = {"weights": "1", "deep/config": "2"}
+    store = Store(root)
+    store.publish_folder("model", 1, output, {"a": 1}, {}, fill_with({**shape, "old": "3"}))
+    assert contents(output) == {**shape, "old": "3"}
+    (output / "deep" / "stray").write_text("")
+
+    store.publish_folder("model", 1, output, {"a": 2}, {}, fill_with({**shape, "weights": "4"}))
+    assert contents(output) == {**shape, "weights": "4"}
+    provenance = json.loads((output / "provenance.json").read_text())
+    assert provenance == {
+        "kind": "model",
+        "version": 1,
+        "settings": {"a": 2},
+        "inputs": {},
+        "sizes": {"weights": 1, "deep/config": 1},
+    }
+
+    store.publish_folder("model", 1, output, {"a": 1}, {}, never)
+    assert contents(output) == {**shape, "old": "3"}
+    assert json.loads((output / "provenance.json").read_text())["settings"] == {"a": 1}
+    assert {path.stat().st_nlink for path in output.rglob("*") if path.is_file()} == {2}
+    assert oct((output / "deep" / "config").stat().st_mode & 0o777) == "0o444"
+
+
+def test_stopped_folder_keeps_its_scratch_and_not_its_files(tmp_path, root):
+    def stopped(folder, scratch):
+        (folder / "half").write_text("")
+        (scratch / "checkpoint").write_text("step 5")
+        raise InterruptedError
+
+    def resumed(folder, scratch):
+        assert list(folder.iterdir()) == []
+        (folder / "whole").write_text((scratch / "checkpoint").read_text())
+
+    output = tmp_path / "out"
+    with pytest.raises(InterruptedError):
+        Store(root).publish_folder("model", 1, output, {}, {}, stopped)
+    Store(root).publish_folder("model", 1, output, {}, {}, resumed)
+    assert contents(output) == {"whole": "step 5"}
+
+
+def test_damaged_folder_is_computed_again(tmp_path, root, messages):
+    output, store = tmp_path / "out", Store(root)
+    store.publish_folder("model", 1, output, {}, {}, fill_with({"a": "123", "b": "4"}))
+    os.truncate(output / "a", 1)
+    store.publish_folder("model", 1, output, {}, {}, fill_with({"a": "123", "b": "4"}))
+    assert contents(output) == {"a": "123", "b": "4"}
+    assert "is damaged" in messages()[1]
+
+
+@pytest.mark.parametrize(
+    ("files", "verdict"),
+    [
+        ({"a": "1", "b": "2"}, "the bytes agree"),
+        ({"a": "1", "b": "3"}, "the bytes DIFFER"),
+        ({"a": "1"}, "the bytes DIFFER"),
+    ],
+)
+def test_refreshed_folder(tmp_path, root, messages, files, verdict):
+    output = tmp_path / "out"
+    Store(root).publish_folder("model", 1, output, {}, {}, fill_with({"a": "1", "b": "2"}))
+    Store(root, refresh=True).publish_folder("model", 1, output, {}, {}, fill_with(files))
+    assert contents(output) == files
+    assert messages()[1].endswith(verdict)
+
+
+def test_file_is_stored_under_its_suffix(tmp_path, root):
+    output, again = tmp_path / "a" / "report.html", tmp_path / "b" / "report.html"
+    Store(root).publish_file("report", 1, output, {}, {}, lambda path: path.write_text("page"))
+    Store(root).publish_file("report", 1, again, {}, {}, never)
+    assert output.read_text() == again.read_text() == "page"
+    entry = root / "report" / f"{fingerprint('report', 1, {}, {})}.html"
+    assert output.stat().st_ino == again.stat().st_ino == entry.stat().st_ino
+    assert json.loads((tmp_path / "a" / "report.json").read_text())["sizes"] == {"": 4}
+
+
+def test_file_does_not_meet_the_file_of_a_killed_run(tmp_path, root):
+    """That one may be read-only already, and then could not be written to."""
+
+    def compute(path):
+        assert not path.exists()
+        path.write_text("whole")
+
+    key = fingerprint("report", 1, {}, {})
+    left = root / "report" / f"{key}.parts" / "complete.html"
+    left.parent.mkdir(parents=True)
+    left.write_text("left")
+    left.chmod(0o444)
+    Store(root).publish_file("report", 1, tmp_path / "report.html", {}, {}, compute)
+    assert (tmp_path / "report.html").read_text() == "whole"
+
+
+@pytest.fixture
+def another_file_system(monkeypatch):
+    def link(source, target):
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), str(source))
+
+    monkeypatch.setattr(os, "link", link)
+
+
+def test_table_is_copied_to_another_file_system(tmp_path, root, another_file_system):
+    output = tmp_path / "out" / "rows.parquet"
+    publish(root, output, Squares())
+    publish(root, output, never)
+    assert output.read_bytes() == entry_of(root).read_bytes()
+    assert output.stat().st_nlink == 1
+    assert output.stat().st_ino != entry_of(root).stat().st_ino
+    assert oct(output.stat().st_mode & 0o777) == "0o444"
+    assert {path.name for path in output.parent.iterdir()} == {"rows.parquet", "rows.json"}
+
+
+def test_folder_is_copied_to_another_file_system(tmp_path, root, another_file_system):
+    output = tmp_path / "out"
+    store = Store(root)
+    store.publish_folder("model", 1, output, {"a": 1}, {}, fill_with({"a": "1", "b/c": "2"}))
+    store.publish_folder("model", 1, output, {"a": 2}, {}, fill_with({"b/c": "3"}))
+    assert contents(output) == {"b/c": "3"}
+    assert json.loads((output / "provenance.json").read_text())["settings"] == {"a": 2}
+
+
+def test_copy_does_not_meet_the_draft_of_a_killed_copy(tmp_path, root, another_file_system):
+    """That one may be read-only already, and then could not be written to."""
+    draft = tmp_path / ".out.parquet.draft"
+    draft.write_bytes(b"left")
+    with draft.open("rb") as left:
+        publish(root, tmp_path / "out.parquet", Squares())
+        assert left.read() == b"left"  # not written to: another file took its name
+    assert table.read(tmp_path / "out.parquet", SQUARES).equals(RESULT)
+
+
+def test_two_processes_compute_once(tmp_path, root):
+    other = child("job_beside_another", root, tmp_path, "one", "two")
+    job_beside_another(root, tmp_path, "two", "one")
+    assert other.wait(60) == 0
+    assert len(list(tmp_path.glob("computed_by_*"))) == 1
+    outputs = [tmp_path / "one.parquet", tmp_path / "two.parquet"]
+    assert {path.stat().st_ino for path in outputs} == {entry_of(root).stat().st_ino}
+    assert table.read(outputs[0], SQUARES).equals(RESULT)
+
+
+@pytest.fixture
+def pruned(tmp_path, root):
+    """A store: a used file, an unused one and an unused folder, and what a killed run left."""
+    store, megabyte = Store(root), "x" * 1_000_000
+    for name in ("used", "unused"):
+        output = tmp_path / f"{name}.html"
+        store.publish_file(
+            "report", 1, output, {"name": name}, {}, lambda path: path.write_text(megabyte)
+        )
+    (tmp_path / "unused.html").unlink()
+    (tmp_path / "unused.json").unlink()
+    store.publish_folder(
+        "model", 1, tmp_path / "model", {}, {}, fill_with({"a": megabyte, "b": megabyte})
+    )
+    shutil.rmtree(tmp_path / "model")
+    with pytest.raises(InterruptedError):
+        publish(root, tmp_path / "out.parquet", Squares(stop_after=1))
+    return {
+        "used": root / "report" / f"{fingerprint('report', 1, {'name': 'used'}, {})}.html",
+        "file": root / "report" / f"{fingerprint('report', 1, {'name': 'unused'}, {})}.html",
+        "folder": root / "model" / fingerprint("model", 1, {}, {}),
+        "parts": entry_of(root).with_suffix(".parts") / "rows_000000000_000000003.parquet",
+    }
+
+
+def test_prune_lists_what_nothing_links_to(root, pruned, capsys):
+    store_module.main(["--store", str(root)])
+    assert capsys.readouterr().out.splitlines() == [
+        f"      2.00 MB  {pruned['folder']}",
+        f"      1.00 MB  {pruned['file']}",
+        "      3.00 MB  unused; delete with: make prune DELETE=1",
+    ]
+    assert all(path.exists() for path in pruned.values())
+
+
+def test_prune_deletes_on_request(tmp_path, root, pruned):
+    done = subprocess.run(
+        [sys.executable, "-m", "mpd.store", "--store", str(root), "--delete"],
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+    )
+    assert done.stderr == ""
+    assert done.stdout.splitlines() == [
+        f"      2.00 MB  {pruned['folder']}",
+        f"      1.00 MB  {pruned['file']}",
+        "      3.00 MB  deleted",
+    ]
+    assert {name: path.exists() for name, path in pruned.items()} == {
+        "used": True,
+        "file": False,
+        "folder": False,
+        "parts": True,
+    }
+    assert not pruned["file"].with_suffix(".json").exists()
+    assert not pruned["folder"].with_suffix(".json").exists()
+    assert pruned["used"].with_suffix(".json").exists()
+    assert (tmp_path / "used.html").stat().st_nlink == 2
+
+    compute = Squares()
+    publish(root, tmp_path / "out.parquet", compute)
+    assert compute.computed == [3, 6, 9]
+    store_module.main(["--store", str(root), "--delete"])
+    assert entry_of(root).exists()
+
+
+def test_prune_keeps_what_a_running_job_holds(root, pruned, capsys):
+    with FileLock(pruned["folder"].with_suffix(".lock")):
+        store_module.main(["--store", str(root), "--delete"])
+    assert capsys.readouterr().out.splitlines() == [
+        f"      1.00 MB  {pruned['file']}",
+        "      1.00 MB  deleted",
+    ]
+    assert pruned["folder"].exists()
+    assert pruned["folder"].with_suffix(".json").exists()
+
+
+def test_prune_of_no_store(tmp_path, capsys):
+    store_module.main(["--store", str(tmp_path / "none")])
+    assert capsys.readouterr().out == "      0.00 MB  unused; delete with: make prune DELETE=1\n"
