@@ -1,8 +1,10 @@
 """What the command lines of all stages share."""
 
 import argparse
+import errno
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +13,8 @@ from typing import Any
 from mpd.store import Store
 
 log = logging.getLogger("mpd")
+
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def parser(module_doc: str | None, prog: str) -> argparse.ArgumentParser:
@@ -52,10 +56,9 @@ def run(main: Callable[[], Any], name: str) -> None:
         main()
     except ValueError as error:
         sys.exit(f"{name}: error: {error}")
-    except OSError as error:
-        if not error.filename:
+    except Exception as error:
+        # A full disk comes as an OSError, or as what a library that writes weights makes of it.
+        full = isinstance(error, OSError) and error.errno in DISK_ERRORS
+        if not full and os.strerror(errno.ENOSPC) not in str(error):
             raise
-        sys.exit(
-            f"{name}: error: {error.filename}: {error.strerror}; what was finished is kept: "
-            "mend that and run again"
-        )
+        sys.exit(f"{name}: error: {error}; free some space and run again: finished parts are kept")

@@ -333,6 +333,17 @@ def _keys(place: list[str]) -> set[str]:
     return set(node.get("properties", {}))
 
 
+def check_files(config: Config) -> None:
+    """Raise ValueError where a local file that the configuration names is missing or empty."""
+    for source in (config.problems.train, *config.problems.benchmarks):
+        problem_files(_source(config, source))
+    for model in (config.models.student, config.models.teacher):
+        model_files(_dump(model))
+    own = config.sample.trajectories
+    if own and not Path(own).is_file():
+        raise ValueError(f"{own}: no such file; mend sample.trajectories in the config")
+
+
 def model_files(source: Mapping[str, Any]) -> list[Path]:
     """The local files that a model comes from; none for the hub and the embedded world.
 
@@ -403,14 +414,24 @@ def _source(config: Config, source: Source) -> dict[str, Any]:
     return settings
 
 
+def train_source(config: Config) -> dict[str, Any]:
+    """The source of the training problems, its path filled in."""
+    return _source(config, config.problems.train)
+
+
+def benchmark_source(config: Config, name: str) -> dict[str, Any]:
+    """The source of a benchmark, its path filled in."""
+    found = next(entry for entry in config.problems.benchmarks if entry.name == name)
+    return _source(config, found)
+
+
 def _benchmark(config: Config, benchmark: str) -> dict[str, Any]:
-    found = next(entry for entry in config.problems.benchmarks if entry.name == benchmark)
-    return {**_source(config, found), "seed": config.problems.seed}
+    return {**benchmark_source(config, benchmark), "seed": config.problems.seed}
 
 
 def _problems(config: Config) -> dict[str, Any]:
     rest = _dump(config.problems, "train", "benchmarks", "path")
-    return {**rest, "train": _source(config, config.problems.train)}
+    return {**rest, "train": train_source(config)}
 
 
 def _sample(config: Config, round: int, seed: int) -> dict[str, Any]:

@@ -162,6 +162,8 @@ def _tiny(source: Mapping[str, Any], seed: int, split: str) -> list[tuple[Any, A
 
 def _read(source: Mapping[str, Any]) -> list[tuple[Any, Any]]:
     """Cells of the question and the answer column, through `datasets`."""
+    import tempfile
+
     import datasets
     from datasets.exceptions import DatasetGenerationError
 
@@ -177,12 +179,20 @@ def _read(source: Mapping[str, Any]) -> list[tuple[Any, Any]]:
         if path.suffix not in kinds:
             raise ValueError(f"{path}: give a file that ends in {', '.join(kinds)}")
         try:
-            rows = datasets.load_dataset(
-                kinds[path.suffix], data_files=str(path), split=split, keep_in_memory=True
-            )
-        except DatasetGenerationError as error:
+            # Not the user's cache: it knows a file by path and time, not by content.
+            with tempfile.TemporaryDirectory() as cache:
+                rows = datasets.load_dataset(
+                    kinds[path.suffix],
+                    data_files=str(path),
+                    split=split,
+                    keep_in_memory=True,
+                    cache_dir=cache,
+                )
+        except (DatasetGenerationError, ValueError) as error:
             cause = error.__cause__ or error
-            raise ValueError(f"{path}: not readable as {kinds[path.suffix]}: {cause}") from None
+            raise ValueError(
+                f"{path}: no rows of split {split} readable as {kinds[path.suffix]}: {cause}"
+            ) from None
     for key in ("question", "answer"):
         if source[key] not in rows.column_names:
             raise ValueError(

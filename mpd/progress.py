@@ -7,7 +7,6 @@ from typing import TextIO
 
 from tqdm import tqdm
 
-
 log = logging.getLogger("mpd")
 
 

@@ -7,16 +7,20 @@
 from snakemake.exceptions import WorkflowError
 
 from mpd import schema
-from mpd.config import METHODS, model_files, parse_config, problem_files, stage_settings
+from mpd.config import (
+    METHODS,
+    benchmark_source,
+    check_files,
+    model_files,
+    parse_config,
+    problem_files,
+    stage_settings,
+    train_source,
+)
 
 try:
     CONFIG = parse_config(config)
-    for source in (CONFIG.problems.train, *CONFIG.problems.benchmarks):
-        problem_files(
-            {"source": source.source, "path": source.path or CONFIG.problems.path}
-        )
-    for source in (CONFIG.models.student, CONFIG.models.teacher):
-        model_files(source.model_dump())
+    check_files(CONFIG)
 except ValueError as error:
     raise WorkflowError(str(error)) from None
 
@@ -86,24 +90,14 @@ def local_model_files(wildcards):
 
 def local_train_file(wildcards):
     """The local file of the training problems, if they come from one."""
-    source = CONFIG.problems.train
-    return problem_files(
-        {"source": source.source, "path": source.path or CONFIG.problems.path}
-    )
+    return problem_files(train_source(CONFIG))
 
 
 def local_benchmark_file(wildcards):
     """The local file of a benchmark, if it comes from one."""
-    named = [
-        one for one in CONFIG.problems.benchmarks if one.name == wildcards.benchmark
-    ]
-    return [
-        path
-        for one in named
-        for path in problem_files(
-            {"source": one.source, "path": one.path or CONFIG.problems.path}
-        )
-    ]
+    names = [benchmark.name for benchmark in CONFIG.problems.benchmarks]
+    known = wildcards.benchmark in names
+    return problem_files(benchmark_source(CONFIG, wildcards.benchmark)) if known else []
 
 
 def benchmark_problems(wildcards):

@@ -117,8 +117,6 @@ def test_unknown_key_is_refused(place, message):
         ("rounds", 1.5, "Input should be a valid integer, got a number with a fractional part, "
          "found 1.5"),
         ("store", "fresh", "Input should be 'reuse' or 'refresh', found 'fresh'"),
-        ("seeds__0", -1, "Input should be greater than or equal to 0, found -1"),
-        ("methods__0", "opd", "Input should be 'mpd', found 'opd'"),
         ("models__dtype", "float16", "Input should be 'float32' or 'bfloat16', found 'float16'"),
         ("chat__think", "yes", "Input should be 'tags' or 'none', found 'yes'"),
         ("problems__num_dev", 0, "Input should be greater than or equal to 1, found 0"),
@@ -151,9 +149,21 @@ def test_unknown_key_is_refused(place, message):
     ],
 )  # fmt: skip
 def test_value_out_of_range_is_refused(place, value, message):
-    section, _, number = place.rpartition("__")
-    changes = {section: [value]} if number == "0" else {place: value}
-    assert message_of(**changes) == f"config: {place.replace('__', '.')}: {message}"
+    assert message_of(**{place: value}) == f"config: {place.replace('__', '.')}: {message}"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"seeds": [0, -1]},
+            "config: seeds.1: Input should be greater than or equal to 0, found -1",
+        ),
+        ({"methods": ["mpd", "opd"]}, "config: methods.1: Input should be 'mpd', found 'opd'"),
+    ],
+)
+def test_entry_of_a_list_is_refused(changes, message):
+    assert message_of(**changes) == message
 
 
 @pytest.mark.parametrize("key", ["seeds", "methods"])

@@ -113,7 +113,7 @@ def test_the_vocabulary_is_small_and_control_tokens_are_behind_it(tokenizer):
 
 def test_every_training_text_round_trips(tokenizer):
     rng = random.Random(0)
-    for writer in (student_writer(0.65, 0.08), teacher_writer(4.0)):
+    for writer in (student_writer(0.65, 0.1), teacher_writer(16.0)):
         for _ in range(100):
             text = "".join(writer(rng))
             ids = tokenizer(text).input_ids
@@ -126,6 +126,21 @@ def test_white_space_round_trips(tokenizer):
     text = " 1 + 2=3 .\n\n So  the  answer: 105\n<think> </think>\\boxed{ 7 } concise"
     assert tokenizer.decode(tokenizer(text).input_ids) == text
     assert len(tokenizer("42 concise").input_ids) == 3
+
+
+def test_whatever_is_sampled_can_be_said_again(tokenizer):
+    rng = random.Random(0)
+    assert tokenizer.convert_ids_to_tokens(tokenizer("YesWait, ").input_ids) == [
+        "Yes",
+        "Wait",
+        ", ",
+    ]
+    for _ in range(200):
+        ids = rng.choices(range(1, len(tokenizer)), k=30)
+        text = tokenizer.decode(ids)
+        again = tokenizer(text).input_ids
+        assert tokenizer.unk_token_id not in again
+        assert tokenizer.decode(again) == text
 
 
 def test_unknown_words_are_unk(tokenizer):
@@ -162,7 +177,7 @@ def test_examples_are_what_the_template_renders(tokenizer):
     rng = random.Random(0)
     kinds = set()
     for _ in range(50):
-        before, learnt = teacher_writer(4.0)(rng)
+        before, learnt = teacher_writer(16.0)(rng)
         content = (before + learnt).split("user\n")[1].split("<|im_end|>")[0]
         rewriting = content.endswith("\nrewrite")
         kinds.add(rewriting)
@@ -181,7 +196,7 @@ def test_examples_are_what_the_template_renders(tokenizer):
 
 
 def test_batches_are_a_function_of_seed_and_group(tokenizer):
-    writer = student_writer(0.65, 0.08)
+    writer = student_writer(0.65, 0.1)
     made = batches(writer, tokenizer, 3, 1, num_batches=4, num_tokens=300)
     assert made == batches(writer, tokenizer, 3, 1, num_batches=4, num_tokens=300)
     assert made != batches(writer, tokenizer, 3, 2, num_batches=4, num_tokens=300)

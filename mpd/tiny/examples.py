@@ -16,7 +16,7 @@ Example = tuple[str, str]  # prompt, learnt text
 Writer = Callable[[random.Random], Example]
 
 STOP = "<|im_end|>"
-DRAFT_SLIP = 0.08
+DRAFT_SLIP = 0.1
 
 
 def prompt(content: str, thinking: bool = True) -> str:

@@ -1,9 +1,11 @@
 r"""The word-level tokenizer of the embedded world, with a chat template like Qwen's.
 
-Text is cut greedily: `\boxed{`, a number 0 to 99, a word or a punctuation mark with the space
-that follows it, or one character. A piece outside the vocabulary becomes `<unk>`. Control tokens
-are added tokens with ids behind the vocabulary: text that is encoded with added tokens disabled
-cannot produce them.
+Text is cut greedily: `\boxed{`, a number 0 to 99, a known word or a punctuation mark with the
+space that follows it, other letters, or one character. What is outside the vocabulary becomes
+`<unk>`. Known words come before other letters, so whatever a model samples can be said again:
+`Yes` and `Wait` after each other are two tokens, not the unknown word `YesWait`. Control tokens are
+added tokens with ids behind the vocabulary: text that is encoded with added tokens disabled cannot
+produce them.
 """
 
 from typing import TYPE_CHECKING
@@ -11,7 +13,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-PIECES = r"\\boxed\{|[1-9][0-9]|[0-9]|[A-Za-z]+ ?|[.,:?] ?|[\s\S]"
 UNKNOWN = "<unk>"
 INSTRUCTIONS = ("concise", "rewrite", "refine")
 WORDS = (
@@ -42,6 +43,12 @@ def vocabulary() -> list[str]:
     return [UNKNOWN, *map(str, range(100)), *spaced, *"+-=}() \n", r"\boxed{"]
 
 
+def pieces() -> str:
+    """The pattern by which text is cut."""
+    words = "|".join(sorted((*ROLES, *INSTRUCTIONS, *WORDS), key=len, reverse=True))
+    return rf"\\boxed\{{|[1-9][0-9]|[0-9]|(?:{words}) ?|[A-Za-z]+ ?|[.,:?] ?|[\s\S]"
+
+
 def build_tokenizer() -> "PreTrainedTokenizerFast":
     """The tokenizer; decode(encode(text)) == text for every text without unknown pieces."""
     from tokenizers import AddedToken, Regex, Tokenizer
@@ -52,7 +59,7 @@ def build_tokenizer() -> "PreTrainedTokenizerFast":
 
     ids = {piece: number for number, piece in enumerate(vocabulary())}
     backend = Tokenizer(WordLevel(ids, unk_token=UNKNOWN))
-    backend.pre_tokenizer = Split(Regex(PIECES), "isolated")
+    backend.pre_tokenizer = Split(Regex(pieces()), "isolated")
     backend.decoder = Fuse()  # without a decoder pieces are joined by spaces
     backend.add_special_tokens([AddedToken(token, normalized=False) for token in SPECIAL])
     backend.add_tokens([AddedToken(token, normalized=False) for token in THINK])

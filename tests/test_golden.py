@@ -1,0 +1,160 @@
+"""A stage whose output changes must bump its VERSION.
+
+golden.json holds, for each artifact, its version, a digest of its exact columns and the means of
+its floating-point columns, over fixed inputs. After a deliberate change, bump the version in
+mpd/schema.py and record anew:
+
+    RECORD_GOLDEN=1 pytest tests/test_golden.py
+"""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from mpd import compress, distill, evaluate, filter, problems, report, sample, schema, table
+
+GOLDEN = Path(__file__).with_name("golden.json")
+
+
+def described(frame: pl.DataFrame) -> dict[str, Any]:
+    """Digest of the exact columns; means of the others, which may round apart on other machines."""
+    floating = [
+        name
+        for name, dtype in frame.schema.items()
+        if dtype.is_float() or dtype == pl.List(pl.Float32)
+    ]
+    exact = json.dumps(frame.drop(floating).to_dict(as_series=False), sort_keys=True)
+    means = {}
+    for name in floating:
+        values = frame[name].explode() if frame.schema[name] == pl.List(pl.Float32) else frame[name]
+        means[name] = values.cast(pl.Float64).mean()
+    return {"exact": hashlib.sha256(exact.encode()).hexdigest()[:16], "means": means}
+
+
+class FakeEngine:
+    """Completes every request with the same text, the shorter the larger its seed."""
+
+    context_length = 256
+
+    def __init__(self, format, texts):
+        self.chat, self.texts = format, texts
+
+    def generate(self, requests, decoding, advance=lambda sequences, tokens: None):
+        from mpd.generate import Completion
+
+        made = []
+        for request in requests:
+            ids = self.chat.encode(self.texts[request.seed % len(self.texts)])
+            made.append(Completion(ids, [-0.5] * len(ids), "stop"))
+        return made
+
+
+TEXTS = [
+    r"<think>1+3=4. Wait, is 1+3=4? Yes. 4-2=2.</think>\boxed{2}",
+    r"<think>4-1=3. 3+5=8.</think>\boxed{8}",
+]
+REWRITES = ["1+3=4. 4-2=2.\n\\boxed{2}", "4-1=3. 3+5=8."]
+
+
+@pytest.fixture(scope="module")
+def frames(tmp_path_factory, tiny_format, shard, chat, cached, student):
+    """One frame of every artifact, from fixed inputs."""
+    folder = tmp_path_factory.mktemp("golden")
+    made: dict[str, pl.DataFrame] = {}
+    source = {
+        "source": "file",
+        "path": str(folder / "source.jsonl"),
+        "split": "train",
+        "question": "q",
+        "answer": "a",
+        "form": "auto",
+        "num_problems": None,
+    }
+    long = " ".join(f"word{number}" for number in range(15))
+    rows = [{"q": f"{n}+1", "a": f"so #### {n + 1}"} for n in range(8)]
+    rows += [{"q": "0 + 1", "a": "#### 1"}, {"q": f"{long} and more", "a": "#### 3"}]
+    Path(source["path"]).write_text("\n".join(json.dumps(row) for row in rows))
+    held = [{"problem_id": "x", "question": q, "gold": "1", "source_row": n}
+            for n, q in enumerate(["7+1", long])]  # fmt: skip
+    benchmark = folder / "held.parquet"
+    table.write(benchmark, table.frame_of(held, schema.PROBLEMS)[:1], schema.PROBLEMS, {})
+    other = folder / "other.parquet"
+    table.write(other, table.frame_of(held, schema.PROBLEMS)[1:], schema.PROBLEMS, {})
+    settings = {"train": source, "num_train": 3, "num_dev": 2, "num_shards": 1, "seed": 0}
+    problems.write_train(folder, settings, [benchmark, other])
+    made["problems"] = table.read(folder / "shard_0.parquet", schema.PROBLEMS)
+    made["dropped"] = table.read(folder / "dropped.parquet", schema.DROPPED)
+
+    questions = table.read(shard["problems"], schema.PROBLEMS)
+    decoding = {"max_new_tokens": 64, "seed": 0, "chat": chat, "num_samples": 2}
+    engine = FakeEngine(tiny_format, TEXTS)
+    samples = sample.with_samples(questions, 2)
+    made["sample"] = sample.sampler(engine, decoding, len(samples))(samples)
+    asked = made["sample"].join(questions, on="problem_id", maintain_order="left")
+    rewriting = {**decoding, "prompt": "{problem}\n{trajectory}\nrewrite", "thinking": False}
+    rewriter = FakeEngine(tiny_format, REWRITES)
+    work = compress.rewriter(rewriter, tiny_format, rewriting, len(asked))
+    made["compress"] = work(asked)
+    limits = {
+        "kept": "correct",
+        "min_ratio": 0.02,
+        "max_ratio": 1.0,
+        "max_overlap": 1.0,
+        "max_tokens": None,
+        "leaks": [],
+        "max_repeats": 8,
+        "chat": chat,
+    }
+    joined = filter.joined(questions, made["sample"], made["compress"])
+    made["filter"] = filter.verdicts(joined, limits)
+    made["logits"] = table.read(cached, schema.LOGITS)
+    made["evaluate"] = evaluate.evaluator(engine, "golden", decoding, len(samples))(samples)
+    place = {"method": "mpd", "round": 1, "seed": 0, "benchmark": "dev"}
+    summary = report.summarise(place, made["evaluate"])
+    made["summary"] = table.frame_of([summary], schema.SUMMARY)
+
+    training = {
+        "learning_rate": 1e-3,
+        "schedule": "linear",
+        "warmup": 0.0,
+        "epochs": 2,
+        "batch_size": 4,
+        "loss": "token_mean",
+        "weight_decay": 0.0,
+        "betas": [0.9, 0.95],
+        "max_gradient_norm": 1.0,
+        "mixed_precision": "no",
+        "min_kept": 1,
+        "divergence": "reverse_kl",
+        "seed": 0,
+    }
+    output = folder / "student" / "manifest.json"
+    arguments = ["--settings", json.dumps(training), "--student", str(student)]
+    arguments += ["--logits", str(cached), "--filter", str(shard["filter"])]
+    distill.main([*arguments, "--output", str(output), "--store", str(folder / "store")])
+    made["metrics"] = table.read(output.parent / "metrics.parquet", schema.METRICS)
+    return made
+
+
+VERSIONS = {artifact.name: artifact.version for artifact in schema.ARTIFACTS}
+# A student has no columns of its own: what it is shows in the metrics of its training.
+VERSIONS["metrics"] = [VERSIONS["metrics"], schema.STUDENT_VERSION]
+
+
+@pytest.mark.parametrize("name", VERSIONS)
+def test_changed_output_needs_another_version(name, frames):
+    found = {"version": VERSIONS[name], **described(frames[name])}
+    recorded = json.loads(GOLDEN.read_text()) if GOLDEN.exists() else {}
+    if os.environ.get("RECORD_GOLDEN"):
+        GOLDEN.write_text(json.dumps({**recorded, name: found}, indent=1, sort_keys=True) + "\n")
+        return
+    expected = recorded[name]
+    assert found["version"] == expected["version"], "a new version: record golden.json anew"
+    advice = f"the output of {name} changed: bump VERSION in mpd/schema.py and record golden.json"
+    assert found["exact"] == expected["exact"], advice
+    assert found["means"] == pytest.approx(expected["means"], rel=1e-3, abs=1e-5), advice
