@@ -161,7 +161,8 @@ def _train(arguments: Any, folder: Path, scratch: Path) -> None:
         return
     description = scratch / "job.json"
     description.write_text(json.dumps(asdict(job)))
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes"]
+    # Not accelerate launch, which starts a single process where there are no GPUs.
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node"]
     launch += [str(arguments.num_processes), "-m", "mpd.train", str(description)]
     subprocess.run(launch, check=True)
 

@@ -105,7 +105,9 @@ def _checks(row: Mapping[str, Any], verdict: str, settings: Mapping[str, Any]) -
         # A status says more than the column it falls under.
         status: status != "ok",
         "too_long": checks["too_long"],
-        "wrong_answer": settings["kept"] == "correct" and verdict != "correct",
+        "wrong_answer" if verdict == "wrong" else f"answer_{verdict}": (
+            settings["kept"] == "correct" and verdict != "correct"
+        ),
         "ratio_too_high": ratio is not None and ratio > settings["max_ratio"],
         "ratio_too_low": ratio is not None and ratio < settings["min_ratio"],
         "overlap": shared is not None and shared > settings["max_overlap"],
@@ -113,8 +115,6 @@ def _checks(row: Mapping[str, Any], verdict: str, settings: Mapping[str, Any]) -
         "copy": checks["copy"],
         "repetition": checks["repetition"],
     }
-    if failures["wrong_answer"] and verdict != "wrong":
-        failures = {**failures, "wrong_answer": False, f"answer_{verdict}": True}
     reason = next((name for name, failed in failures.items() if failed), "kept")
     return {**checks, "ratio": ratio, "overlap": shared, "reason": reason}
 

@@ -12,6 +12,7 @@ shards, with a development split beside it. What was left out stands in dropped.
 
 import logging
 import random
+import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -162,8 +163,6 @@ def _tiny(source: Mapping[str, Any], seed: int, split: str) -> list[tuple[Any, A
 
 def _read(source: Mapping[str, Any]) -> list[tuple[Any, Any]]:
     """Cells of the question and the answer column, through `datasets`."""
-    import tempfile
-
     import datasets
     from datasets.exceptions import DatasetGenerationError
 

@@ -6,7 +6,7 @@ A step is a fixed set of trajectories, the same for any number of processes and 
 size. Each position carries its weight in the mean over the whole step, so that no process needs
 to know what the others hold. With several processes this module is its own program:
 
-    accelerate launch --num_processes 2 -m mpd.train JOB.json
+    torchrun --standalone --nproc_per_node 2 -m mpd.train JOB.json
 """
 
 import json
@@ -73,14 +73,15 @@ def split_step(
 ) -> list[list[int]]:
     """The micro-batches of a step: as many for each process, neighbours in length together.
 
-    Raises ValueError where there are fewer rows than processes.
+    Raises ValueError where the rows do not fill as many micro-batches for each process.
     """
     rounds = math.ceil(len(rows) / (micro_batch_size * num_processes))
     count = rounds * num_processes
     if count > len(rows):
         raise ValueError(
             f"distill.batch_size: {len(rows)} trajectories cannot be shared by {num_processes} "
-            "processes; raise it or lower resources.distill.num_processes"
+            f"processes in micro-batches of {micro_batch_size}; raise it, or lower "
+            "resources.distill.num_processes, or raise its micro_batch_size"
         )
     ordered = sorted(rows, key=lambda row: lengths[row])
     return [
@@ -235,12 +236,14 @@ def train(job: Job) -> None:
     ]
     accumulation = len(micro_batches[0]) // processes
     accelerator = Accelerator(
+        cpu=not torch.cuda.is_available(),  # else several processes on a CPU are each alone
         mixed_precision=settings["mixed_precision"],
         gradient_accumulation_steps=accumulation,
         log_with=None if job.tracker == "none" else job.tracker,
         project_dir=job.tracking,
         dataloader_config=DataLoaderConfiguration(even_batches=False),
     )
+    assert accelerator.num_processes == processes
     tokenizer = load_tokenizer(Path(job.student))
     model = load_model(Path(job.student), "float32")
     require_plain_head(model)

@@ -56,7 +56,9 @@ def test_the_default_config_validates():
     assert [benchmark.name for benchmark in config.problems.benchmarks] == ["sampled", "greedy"]
 
 
-@pytest.mark.parametrize("path", sorted((REPOSITORY / "recipes").glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", sorted((REPOSITORY / "recipes").glob("*.yaml")), ids=lambda path: path.stem
+)
 def test_recipes_validate_on_top_of_it(path):
     from snakemake.utils import update_config
 
@@ -253,7 +255,7 @@ def test_numbers_are_finite(value):
 
 
 def test_no_mapping_at_all_is_refused():
-    with pytest.raises(ValueError, match="^config: Input should be a valid dictionary"):
+    with pytest.raises(ValueError, match=r"^config: Input should be a valid dictionary"):
         parse_config(None)
 
 
@@ -310,9 +312,7 @@ def test_model_files_of_gguf(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ValueError) as caught:
         model_files({"source": "gguf", "path": "package:packed_model/model.gguf"})
-    assert str(caught.value) == (
-        f"{package / 'model.gguf'}: no such GGUF file; mend models.*.path"
-    )
+    assert str(caught.value) == (f"{package / 'model.gguf'}: no such GGUF file; mend models.*.path")
     (package / "model.gguf").touch()
     found = model_files({"source": "gguf", "path": "package:packed_model/model.gguf"})
     assert found == [package / "model.gguf"]

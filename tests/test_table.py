@@ -95,9 +95,7 @@ def test_lists_are_split_bytes_and_everything_is_zstd(path):
     table.write(path, FRAME, EVERYTHING, {})
     group = pq.ParquetFile(path).metadata.row_group(0)
     columns = [group.column(number) for number in range(group.num_columns)]
-    split = {
-        column.path_in_schema for column in columns if "BYTE_STREAM_SPLIT" in column.encodings
-    }
+    split = {column.path_in_schema for column in columns if "BYTE_STREAM_SPLIT" in column.encodings}
     assert split == {"list<int32>.list.element", "list<float32>.list.element"}
     assert {column.compression for column in columns} == {"ZSTD"}
 
@@ -320,7 +318,9 @@ def test_digest_depends_on_which_column_holds_a_value(tmp_path):
 
 def test_digest_is_stable_over_releases(tmp_path):
     """A changed digest would make the store forget everything."""
-    assert table.write(tmp_path / "rows", FRAME, EVERYTHING, {}) == "9d6ff01b5ff8b919df6d3faa8e277b8f"
+    assert (
+        table.write(tmp_path / "rows", FRAME, EVERYTHING, {}) == "9d6ff01b5ff8b919df6d3faa8e277b8f"
+    )
 
 
 def fill_the_disk(path):

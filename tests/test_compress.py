@@ -1,0 +1,239 @@
+"""compress: what the teacher is asked, and what becomes of its answers."""
+
+import json
+import shutil
+
+import polars as pl
+import pytest
+
+from mpd import compress, generate, schema, table
+from mpd.compress import rewriter
+from mpd.generate import Completion, seed_of
+from mpd.model_folder import read_manifest, write_manifest
+
+PROMPT = "{problem}\n{trajectory}\nrewrite"
+DECODING = {"num_samples": 1, "temperature": 0.6, "top_p": 1.0, "top_k": 0, "max_new_tokens": 8}
+GOOD = "1+3=4. 4-2=2.\n\\boxed{2}"
+
+
+class Teacher:
+    """An engine that notes what it is asked and answers from a list of completions."""
+
+    context_length = 99
+
+    def __init__(self, chat, *answers):
+        self.chat = chat
+        self.answers = answers
+        self.requests = []
+
+    def generate(self, requests, decoding, advance):
+        self.requests += requests
+        for done in self.answers[: len(requests)]:
+            advance(1, len(done.token_ids))
+        return list(self.answers[: len(requests)])
+
+
+@pytest.fixture
+def said(tiny_format):
+    """A function that makes a completion of plain text."""
+
+    def complete(text, finish_reason="stop"):
+        ids = tiny_format._say(text)
+        stop = tiny_format.stop_ids if finish_reason == "stop" else []
+        return Completion([*ids, *stop], [], finish_reason)
+
+    return complete
+
+
+@pytest.fixture
+def settings(chat):
+    own = {key: value for key, value in chat.items() if key != "prompt"}
+    return {
+        **DECODING,
+        "prompt": PROMPT,
+        "thinking": False,
+        "rewriter": "teacher",
+        "chat": own,
+        "dtype": "float32",
+        "seed": 3,
+    }
+
+
+@pytest.fixture
+def rows(shard):
+    """Samples with their questions, as a part of the stage has them."""
+    questions = table.read(shard["problems"], schema.PROBLEMS).select("problem_id", "question")
+    return table.read(shard["sample"], schema.SAMPLE).join(
+        questions, "problem_id", maintain_order="left"
+    )
+
+
+@pytest.fixture
+def run(tmp_path, shard, student, teacher, settings):
+    """A function that runs the stage; it returns the rows."""
+
+    def run(*more, rewriter=teacher, problems=shard["problems"], **changes):
+        output = tmp_path / "compress.parquet"
+        arguments = ["--settings", json.dumps({**settings, **changes}), "--output", str(output)]
+        arguments += ["--problems", str(problems), "--sample", str(shard["sample"])]
+        arguments += ["--student", str(student), "--teacher", str(rewriter)]
+        compress.main([*arguments, "--store", str(tmp_path / "store"), *more])
+        return table.read(output, schema.COMPRESS)
+
+    return run
+
+
+def test_a_rewrite_becomes_the_trained_sequence(rows, settings, tiny_format, said):
+    engine = Teacher(tiny_format, said(GOOD))
+    (row,) = rewriter(engine, tiny_format, settings, 1)(rows[:1]).to_dicts()
+    ids = tiny_format.encode("<think>1+3=4. 4-2=2.</think>\\boxed{2}")
+    assert row == {
+        "sample_id": rows["sample_id"][0],
+        "candidate": 0,
+        "status": "ok",
+        "rewrite": GOOD,
+        "rewrite_tokens": len(said(GOOD).token_ids),
+        "text": "<think>1+3=4. 4-2=2.</think>\\boxed{2}",
+        "completion_ids": ids,
+        "num_tokens": len(ids),
+    }
+
+
+def test_the_teacher_sees_problem_and_trajectory_and_no_gold(rows, settings, tiny_format, said):
+    # The gold answer is in the table, so a leak would show: no trajectory holds a 77.
+    rows = rows.with_columns(gold=pl.lit("77"))
+    engine = Teacher(tiny_format, *[said(GOOD)] * 8)
+    rewriter(engine, tiny_format, settings, 8)(rows)
+    assert len(engine.requests) == 8
+    for request, row in zip(engine.requests, rows.to_dicts(), strict=True):
+        content = f"{row['question']}\n{row['text']}\nrewrite"
+        assert tiny_format.tokenizer.decode(request.prompt_ids) == (
+            f"<|im_start|>user\n{content}<|im_end|>\n<|im_start|>assistant\n<think></think>"
+        )
+        assert request.seed == seed_of("compress", 3, row["sample_id"], 0)
+
+
+def test_thinking_of_the_rewriting_call_is_a_setting(rows, settings, tiny_format, said):
+    engine = Teacher(tiny_format, said(GOOD))
+    rewriter(engine, tiny_format, {**settings, "thinking": True}, 1)(rows[:1])
+    text = tiny_format.tokenizer.decode(engine.requests[0].prompt_ids)
+    assert text.endswith("<|im_start|>assistant\n")
+
+
+def test_every_candidate_has_its_row_and_seed(rows, settings, tiny_format, said):
+    answers = [said(GOOD), said("no"), said("1\n\\boxed{2}"), said("2\n\\boxed{2}")]
+    engine = Teacher(tiny_format, *answers, said("3\n\\boxed{2}"), said("4\n\\boxed{2}"))
+    found = rewriter(engine, tiny_format, {**settings, "num_samples": 3}, 2)(rows[:2])
+    one, two = rows["sample_id"][:2]
+    assert found.select("sample_id", "candidate", "status", "rewrite").rows() == [
+        (one, 0, "ok", GOOD),
+        (one, 1, "format", "no"),
+        (one, 2, "ok", "1\n\\boxed{2}"),
+        (two, 0, "ok", "2\n\\boxed{2}"),
+        (two, 1, "ok", "3\n\\boxed{2}"),
+        (two, 2, "ok", "4\n\\boxed{2}"),
+    ]
+    seeds = [seed_of("compress", 3, row, candidate) for row in (one, two) for candidate in range(3)]
+    assert [request.seed for request in engine.requests] == seeds
+
+
+def test_what_cannot_be_rewritten_is_a_row_with_a_status(rows, settings, tiny_format, said):
+    rows = rows[:7].with_columns(
+        finish_reason=pl.Series(["length", "stop", "too_long", "stop", "stop", "stop", "stop"]),
+        text=pl.when(pl.int_range(7) == 3).then(pl.lit("Zebra")).otherwise("text"),
+    )
+    engine = Teacher(
+        tiny_format,
+        said(GOOD),
+        said(GOOD, "length"),
+        Completion([], [], "too_long"),
+        said("no answer line".replace("line", "is")),
+    )
+    found = rewriter(engine, tiny_format, {**settings, "num_samples": 1}, 7)(rows)
+    assert found["sample_id"].to_list() == rows["sample_id"].to_list()
+    assert found["status"].to_list() == [
+        "sample_truncated",
+        "ok",
+        "sample_too_long",
+        "sample_unsayable",
+        "rewrite_truncated",
+        "rewriting_prompt_too_long",
+        "format",
+    ]
+    built = found["completion_ids"].is_not_null().to_list()
+    assert built == found["num_tokens"].is_not_null().to_list()
+    assert built == [False, True] + [False] * 5
+    # A cut rewrite is kept as text, though it is well formed: it may lack its end.
+    assert found["rewrite"].to_list()[4] == GOOD
+    assert found["rewrite_tokens"].to_list()[:5] == [0, *[len(said(GOOD).token_ids)], 0, 0, 16]
+    assert len(engine.requests) == 4
+
+
+def test_a_rewrite_that_spells_a_control_token_is_no_sequence(rows, settings, tiny_format):
+    control = tiny_format.tokenizer.convert_tokens_to_ids("<|im_start|>")
+    ids = [*tiny_format._say("1+3=4."), control, *tiny_format._say("\n\\boxed{2}")]
+    engine = Teacher(tiny_format, Completion([*ids, *tiny_format.stop_ids], [], "stop"))
+    (row,) = rewriter(engine, tiny_format, settings, 1)(rows[:1]).to_dicts()
+    assert (row["status"], row["completion_ids"]) == ("format", None)
+    assert row["rewrite"] == "1+3=4.<|im_start|>\n\\boxed{2}"
+
+
+def test_a_run_in_which_no_rewriting_prompt_fits_is_refused(rows, settings, tiny_format):
+    engine = Teacher(tiny_format, *[Completion([], [], "too_long")] * 8)
+    message = r"compress\.max_new_tokens = 8 in the teacher's context of 99 tokens"
+    with pytest.raises(ValueError, match=message):
+        rewriter(engine, tiny_format, settings, 8)(rows)
+
+
+def test_a_template_with_an_unknown_word_is_refused(rows, settings, tiny_format):
+    engine = Teacher(tiny_format)
+    with pytest.raises(ValueError, match="cannot say: 'Zebra'; change the prompt in config"):
+        rewriter(engine, tiny_format, {**settings, "prompt": f"{PROMPT} Zebra"}, 8)
+    assert engine.requests == []
+
+
+def test_the_stage_on_a_random_teacher(run, tmp_path, student, teacher, shard):
+    found = run(num_samples=2)
+    assert found.columns == schema.COMPRESS.names
+    samples = table.read(shard["sample"], schema.SAMPLE)["sample_id"].to_list()
+    assert found["sample_id"].to_list() == [name for name in samples for _ in range(2)]
+    assert found["candidate"].to_list() == [0, 1] * 8
+    assert set(found["status"]) <= {"format", "rewrite_truncated"}  # it writes noise
+    assert found["rewrite_tokens"].is_between(1, 8).all()
+    identity = table.check(tmp_path / "compress.parquet", schema.COMPRESS)["identity"]
+    assert identity == {
+        "teacher": read_manifest(teacher)["digest"],
+        "token_map": read_manifest(student)["token_map"],
+    }
+
+
+def test_rows_do_not_depend_on_parts(run, tmp_path):
+    whole = run()
+    shutil.rmtree(tmp_path / "store")
+    assert run("--rows-per-part", "3", "--batch-size", "2").equals(whole)
+
+
+def test_different_token_maps_are_refused_before_a_model_is_loaded(
+    run, teacher, tmp_path, monkeypatch
+):
+    other = tmp_path / "other"
+    shutil.copytree(teacher.parent, other)
+    state = json.loads((other / "tokenizer.json").read_text())
+    vocabulary = state["model"]["vocab"]
+    vocabulary["1"], vocabulary["2"] = vocabulary["2"], vocabulary["1"]
+    (other / "tokenizer.json").write_text(json.dumps(state))
+    (other / "manifest.json").unlink()
+    write_manifest(other)
+    loaded = []
+    monkeypatch.setattr(generate, "TransformersEngine", lambda *_: loaded.append(1))
+    with pytest.raises(ValueError, match="student and teacher have different token maps"):
+        run(rewriter=other / "manifest.json")
+    assert not loaded
+    assert not (tmp_path / "store").exists()
+
+
+def test_samples_of_other_problems_are_refused(run, problems, tmp_path):
+    path = tmp_path / "problems.parquet"
+    table.write(path, table.read(problems, schema.PROBLEMS)[1:], schema.PROBLEMS, {})
+    with pytest.raises(ValueError, match="the shards do not belong together"):
+        run(problems=path)

@@ -1,0 +1,210 @@
+"""distill: what it refuses, and the folder that it leaves."""
+
+import json
+import logging
+
+import polars as pl
+import pytest
+from safetensors.torch import load_file
+
+from mpd import distill, schema, table
+from mpd.distill import copy_beside_weights, model_card, require_ids, require_rows
+from mpd.model_folder import chat_template, read_manifest
+
+SETTINGS = {
+    "learning_rate": 1e-3,
+    "schedule": "linear",
+    "warmup": 0.05,
+    "epochs": 2.0,
+    "batch_size": 8,
+    "loss": "token_mean",
+    "weight_decay": 0.0,
+    "betas": [0.9, 0.95],
+    "max_gradient_norm": 1.0,
+    "mixed_precision": "no",
+    "min_kept": 8,
+    "divergence": "reverse_kl",
+    "seed": 0,
+}
+
+
+@pytest.fixture
+def run(tmp_path, student, shard, cached):
+    """A function that runs the stage; it returns the folder of the trained student."""
+
+    def run(*more, name="student", of=student, logits=(cached,), verdicts=(shard["filter"],), **s):
+        output = tmp_path / name / "manifest.json"
+        arguments = ["--settings", json.dumps({**SETTINGS, **s}), "--student", str(of)]
+        arguments += ["--output", str(output), "--store", str(tmp_path / f"store-{name}")]
+        arguments += ["--logits", *map(str, logits), "--filter", *map(str, verdicts), *more]
+        distill.main(arguments)
+        return output.parent
+
+    return run
+
+
+@pytest.fixture
+def rewritten(tmp_path, cached):
+    """A function that writes the cache again with other rows or another identity."""
+
+    def write(name, rows=None, **identity):
+        path = tmp_path / name
+        rows = table.read(cached, schema.LOGITS) if rows is None else rows
+        identity = {**table.check(cached, schema.LOGITS)["identity"], **identity}
+        table.write(path, rows, schema.LOGITS, identity)
+        return path
+
+    return write
+
+
+def verdicts_of(**reasons):
+    keep = [False] * sum(reasons.values())
+    reason = [name for name, count in reasons.items() for _ in range(count)]
+    return pl.DataFrame({"keep": keep, "reason": reason})
+
+
+def test_too_few_rows_stop_with_reasons_and_advice():
+    verdicts = verdicts_of(ratio_too_high=1, wrong_answer=3)
+    with pytest.raises(ValueError) as error:
+        require_rows(verdicts, 0, 2)
+    assert str(error.value) == (
+        "0 of 4 candidates survived the filter, and distill.min_kept is 2; the others: "
+        "3 wrong_answer, 1 ratio_too_high. Nothing was trained. Train on easier problems, take "
+        "a stronger teacher, or more samples; or set filter.kept: all to train regardless of "
+        "correctness"
+    )
+    with pytest.raises(ValueError, match=r"Nothing was trained\. Raise sample\.max_new_tokens;"):
+        require_rows(verdicts_of(sample_truncated=5), 0, 1)
+    with pytest.raises(ValueError, match="1 leak.*Read the column reason of the filter files"):
+        require_rows(verdicts_of(leak=1), 0, 1)
+    require_rows(verdicts, 2, 2)
+
+
+def test_advice_keeps_the_names_of_settings():
+    with pytest.raises(ValueError, match=r"Check chat\.close and the prompts: completions lack"):
+        require_rows(verdicts_of(answer_none=1), 0, 1)
+    with pytest.raises(ValueError, match=r"ewrites are not shorter.*raise filter\.max_ratio"):
+        require_rows(verdicts_of(ratio_too_high=1), 0, 1)
+
+
+def test_ids_that_are_not_those_that_were_scored_are_refused(cached):
+    rows = table.read(cached, schema.LOGITS)
+    require_ids(rows)
+    swapped = rows.with_columns(ids_digest=pl.col("ids_digest").reverse())
+    with pytest.raises(ValueError, match=f"cached row {rows['sample_id'][0]}: its ids are not"):
+        require_ids(swapped)
+
+
+def test_ids_are_checked_before_training(run, rewritten, cached):
+    rows = table.read(cached, schema.LOGITS).with_columns(pl.col("ids_digest").reverse())
+    with pytest.raises(ValueError, match="its ids are not those that the teacher scored"):
+        run(logits=[rewritten("logits.parquet", rows)])
+
+
+@pytest.mark.parametrize("key", ["token_map", "student"])
+def test_a_cache_of_another_student_is_refused(run, rewritten, key):
+    with pytest.raises(ValueError, match=f"its {key} is other, but .* is wanted"):
+        run(logits=[rewritten("logits.parquet", **{key: "other"})])
+
+
+def test_caches_of_two_teachers_are_refused(run, rewritten, cached):
+    other = rewritten("logits.parquet", teacher="other")
+    with pytest.raises(ValueError, match="the cache shards are of 2 teachers"):
+        run(logits=[cached, other])
+
+
+def test_a_cache_that_does_not_fit_the_verdicts_is_refused(run, rewritten, cached):
+    short = rewritten("logits.parquet", table.read(cached, schema.LOGITS)[1:])
+    with pytest.raises(ValueError, match="the cache has 7 rows, but filter keeps 8"):
+        run(logits=[short])
+
+
+def test_too_few_kept_rows_stop_the_run(run, empty_verdicts, tmp_path):
+    path = tmp_path / "filter.parquet"
+    table.write(path, empty_verdicts, schema.FILTER, {})
+    with pytest.raises(ValueError, match="0 of 8 candidates survived.*8 wrong_answer"):
+        run(verdicts=[path])
+    with pytest.raises(ValueError, match=r"8 of 8 candidates survived.*min_kept is 9"):
+        run(min_kept=9)
+    assert not (tmp_path / "student").exists()
+
+
+def test_tokenizer_and_configs_are_taken_over(tmp_path):
+    source, folder = tmp_path / "source", tmp_path / "folder"
+    source.mkdir()
+    folder.mkdir()
+    taken = {"config.json", "tokenizer.json", "chat_template.jinja", "generation_config.json"}
+    left = {"manifest.json", "README.md", "metrics.parquet", "provenance.json"}
+    left |= {"model.safetensors", "model-1.safetensors", "model.safetensors.index.json"}
+    for name in taken | left:
+        (source / name).write_text(name)
+        (source / name).chmod(0o444)
+    copy_beside_weights(source, folder)
+    assert {path.name for path in folder.iterdir()} == taken
+    for path in folder.iterdir():
+        assert path.read_text() == path.name
+        path.write_text("may be written again")
+
+
+def test_the_model_card_says_where_a_student_comes_from(student):
+    manifest = read_manifest(student)
+    card = model_card(SETTINGS, manifest, 8)
+    assert card.startswith("---\nlibrary_name: transformers\n")
+    assert f"Trained from weights {manifest['weights'][:16]}, token map " in card
+    assert "by reverse_kl\n" in card
+    assert "on 8 concise rewrites" in card
+
+
+def test_the_folder_is_a_whole_model(run, student, tiny_format):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = run()
+    before = read_manifest(student)
+    manifest = read_manifest(folder / "manifest.json")
+    assert {path.name for path in folder.iterdir()} == {
+        *manifest["files"],
+        "manifest.json",
+        "provenance.json",
+    }
+    assert set(manifest["files"]) == {*before["files"], "README.md", "metrics.parquet"}
+    for key in ("token_map", "chat_template", "context_length"):
+        assert manifest[key] == before[key]
+    for key in ("weights", "digest"):
+        assert manifest[key] != before[key]
+    provenance = json.loads((folder / "provenance.json").read_text())
+    assert provenance["settings"] == SETTINGS
+    assert provenance["inputs"]["student"] == before["digest"]
+    assert len(table.read(folder / "metrics.parquet", schema.METRICS)) == 2
+
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    assert model.dtype.is_floating_point and model.dtype.itemsize == 4
+    assert model.generation_config.eos_token_id == tiny_format.stop_ids[0]
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    assert tokenizer.chat_template == chat_template(student.parent)
+    messages = [{"role": "user", "content": "1+2"}]
+    ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+    assert ids == tiny_format.problem_ids("1+2")
+
+
+def test_the_same_cache_is_not_trained_on_twice(run, caplog):
+    with caplog.at_level(logging.INFO, "mpd"):
+        run()
+        first = len(caplog.messages)
+        run()
+    assert any(message.startswith("computed student") for message in caplog.messages[:first])
+    (again,) = caplog.messages[first:]
+    assert again.startswith("reused student")
+
+
+def test_two_processes_make_the_same_update(run):
+    one = load_file(run(name="one") / "model.safetensors")
+    folder = run("--num-processes", "2", "--micro-batch-size", "2", name="two")
+    two = load_file(folder / "model.safetensors")
+    assert one.keys() == two.keys()
+    for name, values in one.items():
+        assert (values - two[name]).abs().max() < 1e-5
+    metrics = table.read(folder / "metrics.parquet", schema.METRICS)
+    whole = table.read(folder.parent / "one" / "metrics.parquet", schema.METRICS)
+    assert metrics["num_tokens"].to_list() == whole["num_tokens"].to_list()
+    for row, same in zip(metrics.to_dicts(), whole.to_dicts(), strict=True):
+        assert row == pytest.approx(same, rel=1e-4)

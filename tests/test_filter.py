@@ -1,0 +1,582 @@
+import json
+import random
+
+import polars as pl
+import pytest
+
+from mpd import filter as filter_stage
+from mpd import schema, table
+from mpd.filter import choose_shortest, joined, overlap, repeats_more_than, verdicts
+
+CHAT = {"think": "tags", "open": "<think>\n", "close": "\n</think>\n\n"}
+SETTINGS = {
+    "kept": "correct",
+    "min_ratio": 0.2,
+    "max_ratio": 1.0,
+    "max_overlap": 0.9,
+    "max_tokens": 8,
+    "leaks": ["The Draft", "instruction"],
+    "max_repeats": 2,
+    "chat": CHAT,
+}
+SAMPLE_IDS = [10, 11, 12, 13, 14, 15, 16, 17, 18, 19]
+SAMPLE_TEXT = "<think>\nlong\n</think>\n\n\\boxed{4}"
+RIGHT, WRONG = "<think>\nx\n</think>\n\n\\boxed{4}", "<think>\nx\n</think>\n\n\\boxed{5}"
+
+
+@pytest.mark.parametrize(
+    ("rewrite", "sample", "share"),
+    [
+        ([], [], 0.0),
+        ([1, 2], [1, 2], 0.0),
+        ([1, 2, 3], [1, 2, 3], 1.0),
+        ([1, 2, 3], [0, 1, 2, 3, 4], 1.0),
+        ([1, 2, 3], [3, 2, 1], 0.0),
+        ([1, 2, 3, 4], [1, 2, 3, 5], 0.5),
+        ([1, 2, 3, 1, 2, 3], [1, 2, 3], 0.5),  # every occurrence counts: 123, 231, 312, 123
+        ([1, 2, 3], [], 0.0),
+    ],
+)
+def test_overlap(rewrite, sample, share):
+    assert overlap(rewrite, sample) == share
+
+
+RUN = [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("limit", "ids", "expected"),
+    [
+        (1, [], False),
+        (1, RUN, False),
+        (1, RUN + RUN, True),
+        (1, RUN + RUN[:3], False),
+        (2, RUN + RUN, False),
+        (2, RUN * 3, True),
+        (2, [9, 9, *RUN * 3, 9], True),
+        (2, RUN + RUN + [9] + RUN, False),
+        (2, [1, 2, 3] * 3, False),  # a run of 3 tokens
+        (2, [1, 2, 3] * 5, False),
+        (2, [1, 2, 3] * 6, True),  # is a run of 6, three times
+        (2, [7] * 11, False),
+        (2, [7] * 12, True),
+        (8, RUN * 8, False),
+        (8, RUN * 9, True),
+    ],
+)
+def test_repeats_more_than(limit, ids, expected):
+    assert repeats_more_than(limit, ids) is expected
+
+
+def repeats_by_looking_everywhere(limit, ids):
+    return any(
+        ids[start : start + width] * (limit + 1) == ids[start : start + width * (limit + 1)]
+        for width in range(4, len(ids) + 1)
+        for start in range(len(ids) - width * (limit + 1) + 1)
+    )
+
+
+def test_repeats_more_than_agrees_with_looking_everywhere():
+    rng, found = random.Random(0), {True: 0, False: 0}
+    for _ in range(2_000):
+        unit = [rng.randrange(2) for _ in range(rng.randint(3, 6))]
+        noise = [rng.randrange(2) for _ in range(rng.randint(0, 5))]
+        ids = noise + unit * rng.randint(1, 5) + unit[: rng.randint(0, 5)] + noise[::-1]
+        limit = rng.randint(1, 4)
+        expected = repeats_by_looking_everywhere(limit, ids)
+        assert repeats_more_than(limit, ids) is expected, (limit, ids)
+        found[expected] += 1
+    assert min(found.values()) > 300
+
+
+def row_of(**changes):
+    """A row that passes every check."""
+    row = {
+        "sample_id": "p-0",
+        "candidate": 0,
+        "problem_id": "p",
+        "gold": "4",
+        "question": "2+2",
+        "sample_text": SAMPLE_TEXT,
+        "sample_ids": SAMPLE_IDS,
+        "sample_tokens": 10,
+        "status": "ok",
+        "rewrite": "x\n\\boxed{4}",
+        "text": RIGHT,
+        "completion_ids": [10, 11, 12, 20],
+        "num_tokens": 4,
+    }
+    assert changes.keys() <= row.keys()
+    row |= changes
+    if "completion_ids" in changes and row["completion_ids"] is not None:
+        row["num_tokens"] = len(row["completion_ids"])
+    return row
+
+
+ROW_SCHEMA = {
+    "sample_ids": pl.List(pl.Int32),
+    "completion_ids": pl.List(pl.Int32),
+    "candidate": pl.Int32,
+    "sample_tokens": pl.Int32,
+    "num_tokens": pl.Int32,
+    "text": pl.String,
+    "rewrite": pl.String,
+}
+
+
+def judged(*rows, **settings):
+    assert settings.keys() <= SETTINGS.keys()
+    frame = pl.DataFrame(list(rows), schema_overrides=ROW_SCHEMA, infer_schema_length=None)
+    return verdicts(frame, {**SETTINGS, **settings})
+
+
+KEPT = {
+    "sample_id": "p-0",
+    "candidate": 0,
+    "problem_id": "p",
+    "gold": "4",
+    "sample_answer": "4",
+    "sample_verdict": "correct",
+    "answer": "4",
+    "verdict": "correct",
+    "correct": True,
+    "truncated": False,
+    "too_long": False,
+    "format": True,
+    "sample_tokens": 10,
+    "num_tokens": 4,
+    "ratio": 0.4,
+    "overlap": 0.5,
+    "leak": False,
+    "copy": False,
+    "repetition": False,
+    "keep": True,
+    "reason": "kept",
+}
+NO_REWRITE = {"rewrite": None, "text": None, "completion_ids": None, "num_tokens": None}
+NOTHING = {
+    "answer": None,
+    "verdict": "none",
+    "correct": False,
+    "num_tokens": None,
+    "ratio": None,
+    "overlap": None,
+    "keep": False,
+}
+
+
+@pytest.mark.parametrize(
+    ("row", "settings", "columns"),
+    [
+        ({}, {}, {}),
+        (
+            {"status": "sample_truncated", "sample_text": "<think>\n", **NO_REWRITE},
+            {},
+            {
+                **NOTHING,
+                "sample_answer": None,
+                "sample_verdict": "none",
+                "truncated": True,
+                "reason": "sample_truncated",
+            },
+        ),
+        (
+            {
+                "status": "sample_too_long",
+                "sample_text": "",
+                "sample_ids": [],
+                "sample_tokens": 0,
+                **NO_REWRITE,
+            },
+            {},
+            {
+                **NOTHING,
+                "sample_answer": None,
+                "sample_verdict": "none",
+                "sample_tokens": 0,
+                "too_long": True,
+                "reason": "sample_too_long",
+            },
+        ),
+        (
+            {"status": "sample_unsayable", **NO_REWRITE},
+            {},
+            {**NOTHING, "reason": "sample_unsayable"},
+        ),
+        (
+            {"status": "rewriting_prompt_too_long", **NO_REWRITE},
+            {},
+            {**NOTHING, "too_long": True, "reason": "rewriting_prompt_too_long"},
+        ),
+        (
+            {"status": "rewrite_truncated", **NO_REWRITE, "rewrite": "2+2 is the draft"},
+            {},
+            {**NOTHING, "truncated": True, "leak": True, "reason": "rewrite_truncated"},
+        ),
+        (
+            {"status": "format", **NO_REWRITE, "rewrite": "four"},
+            {},
+            {**NOTHING, "format": False, "reason": "format"},
+        ),
+        (
+            {"status": "format", **NO_REWRITE, "rewrite": "four"},
+            {"kept": "all"},
+            {**NOTHING, "format": False, "reason": "format"},
+        ),
+        (
+            {"completion_ids": list(range(20, 29))},
+            {},
+            {
+                "num_tokens": 9,
+                "ratio": 0.9,
+                "overlap": 0.0,
+                "too_long": True,
+                "keep": False,
+                "reason": "too_long",
+            },
+        ),
+        (
+            {"completion_ids": list(range(20, 29))},
+            {"max_tokens": None},
+            {"num_tokens": 9, "ratio": 0.9, "overlap": 0.0},
+        ),
+        (
+            {"text": WRONG},
+            {},
+            {
+                "answer": "5",
+                "verdict": "wrong",
+                "correct": False,
+                "keep": False,
+                "reason": "wrong_answer",
+            },
+        ),
+        (
+            {"text": WRONG},
+            {"kept": "all"},
+            {"answer": "5", "verdict": "wrong", "correct": False},
+        ),
+        (
+            {"text": "<think>\n\\boxed{4}\n</think>\n\nfour"},
+            {},
+            {
+                "answer": None,
+                "verdict": "none",
+                "correct": False,
+                "keep": False,
+                "reason": "answer_none",
+            },
+        ),
+        (
+            {"text": "<think>\nx\n</think>\n\nAnswer: 5} + 3", "completion_ids": [10]},
+            {},
+            {
+                "answer": "5} + 3",
+                "verdict": "unparsed",
+                "correct": False,
+                "num_tokens": 1,
+                "ratio": 0.1,
+                "overlap": 0.0,
+                "keep": False,
+                "reason": "answer_unparsed",  # it comes before the ratio, as wrong_answer does
+            },
+        ),
+        (
+            {"sample_ids": [1, 2, 3], "sample_tokens": 3},
+            {},
+            {
+                "sample_tokens": 3,
+                "ratio": 4 / 3,
+                "overlap": 0.0,
+                "keep": False,
+                "reason": "ratio_too_high",
+            },
+        ),
+        (
+            {"sample_ids": [10, 11, 12, 21], "sample_tokens": 4},
+            {},
+            {"sample_tokens": 4, "ratio": 1.0, "overlap": 0.5},
+        ),
+        (
+            {"completion_ids": [20]},
+            {},
+            {
+                "num_tokens": 1,
+                "ratio": 0.1,
+                "overlap": 0.0,
+                "keep": False,
+                "reason": "ratio_too_low",
+            },
+        ),
+        ({"completion_ids": [20, 21]}, {}, {"num_tokens": 2, "ratio": 0.2, "overlap": 0.0}),
+        (
+            {"completion_ids": [10, 11, 12, 13]},
+            {},
+            {"overlap": 1.0, "keep": False, "reason": "overlap"},
+        ),
+        ({"completion_ids": [10, 11, 12, 13]}, {"max_overlap": 1.0}, {"overlap": 1.0}),
+        (
+            {"rewrite": "As THE DRAFT says, 4."},
+            {},
+            {"leak": True, "keep": False, "reason": "leak"},
+        ),
+        ({"rewrite": "As THE DRAFT says, 4."}, {"leaks": []}, {}),
+        (
+            {"completion_ids": SAMPLE_IDS},
+            {"max_tokens": None, "max_overlap": 1.0},
+            {
+                "num_tokens": 10,
+                "ratio": 1.0,
+                "overlap": 1.0,
+                "copy": True,
+                "keep": False,
+                "reason": "copy",
+            },
+        ),
+        (
+            {"completion_ids": [1, 2, 3, 4, 1, 2, 3, 4]},
+            {"max_repeats": 1},
+            {
+                "num_tokens": 8,
+                "ratio": 0.8,
+                "overlap": 0.0,
+                "repetition": True,
+                "keep": False,
+                "reason": "repetition",
+            },
+        ),
+        (
+            {"completion_ids": [1, 2, 3, 4, 1, 2, 3, 4]},
+            {},
+            {"num_tokens": 8, "ratio": 0.8, "overlap": 0.0},
+        ),
+        (
+            {"sample_text": WRONG},
+            {},
+            {"sample_answer": "5", "sample_verdict": "wrong"},
+        ),
+    ],
+)
+def test_verdicts(row, settings, columns):
+    expected = table.frame_of([{**KEPT, **columns}], schema.FILTER)
+    found = judged(row_of(**row), **settings)
+    assert found.to_dicts() == expected.to_dicts()
+    assert found.schema == expected.schema
+
+
+def test_reason_is_the_first_check_that_failed():
+    everything = row_of(
+        completion_ids=[1, 2, 3, 4] * 3,
+        sample_ids=[1, 2, 3, 4] * 2,
+        rewrite="the draft",
+        text=WRONG,
+    )
+    loose = {}
+    reasons = []
+    for change in (
+        {},
+        {"max_tokens": None},
+        {"kept": "all"},
+        {"max_ratio": 2.0},
+        {"min_ratio": 0.0},
+        {"max_overlap": 1.0},
+        {"leaks": []},
+        {"max_repeats": 3},
+    ):
+        loose |= change
+        reasons.append(judged(everything, **loose)["reason"].item())
+    assert reasons == [
+        "too_long",
+        "wrong_answer",
+        "ratio_too_high",
+        "overlap",
+        "overlap",
+        "leak",
+        "repetition",
+        "kept",
+    ]
+
+
+def test_answers_without_think_tags():
+    row = row_of(text="It is \\boxed{4}.", sample_text="Answer: 4")
+    plain = {"think": "none", "open": "", "close": ""}
+    assert judged(row, chat=plain)["reason"].to_list() == ["kept"]
+    assert judged(row)["reason"].to_list() == ["answer_none"]
+
+
+def test_answers_are_verified_as_mathematics():
+    text = "<think>\nx\n</think>\n\n\\boxed{\\frac{2}{4}}"
+    rows = [row_of(gold="0.5", text=text), row_of(gold="\\frac{1}{3}", text=text, candidate=1)]
+    found = judged(*rows)
+    assert found["verdict"].to_list() == ["correct", "wrong"]
+    assert found["reason"].to_list() == ["kept", "wrong_answer"]
+    assert found["sample_verdict"].to_list() == ["wrong", "wrong"]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "keep", "reasons"),
+    [
+        ([5, 3, 4], 1, ["longer_candidate", "kept", "longer_candidate"]),
+        ([3, 3, 3], 0, ["kept", "longer_candidate", "longer_candidate"]),
+        ([4, 3, 3], 1, ["longer_candidate", "kept", "longer_candidate"]),
+    ],
+)
+def test_the_shortest_candidate_is_kept(tokens, keep, reasons):
+    rows = [
+        row_of(candidate=number, completion_ids=list(range(20, 20 + length)))
+        for number, length in enumerate(tokens)
+    ]
+    found = judged(*rows)
+    assert found["reason"].to_list() == reasons
+    assert found["keep"].to_list() == [number == keep for number in range(3)]
+    # Among equals the first by number, in whatever order the rows come.
+    found = judged(*reversed(rows))
+    assert found["candidate"].to_list() == [2, 1, 0]
+    assert found.filter("keep")["candidate"].to_list() == [keep]
+
+
+def test_a_shorter_candidate_that_fails_does_not_count():
+    rows = [
+        row_of(candidate=0, completion_ids=[20, 21, 22, 23]),
+        row_of(candidate=1, completion_ids=[20, 21, 22], text=WRONG),
+        row_of(sample_id="p-1", candidate=0, text=WRONG),
+        row_of(sample_id="p-2", candidate=0, completion_ids=[20, 21, 22, 23, 24]),
+    ]
+    found = judged(*rows)
+    assert found.select("sample_id", "candidate", "keep", "reason").rows() == [
+        ("p-0", 0, True, "kept"),
+        ("p-0", 1, False, "wrong_answer"),
+        ("p-1", 0, False, "wrong_answer"),
+        ("p-2", 0, True, "kept"),
+    ]
+
+
+def test_choose_shortest_keeps_columns_and_order():
+    frame = table.frame_of(
+        [
+            {**KEPT, "sample_id": name, "keep": False, "num_tokens": tokens, "candidate": candidate}
+            for name, candidate, tokens in [("b", 0, 2), ("a", 1, 7), ("b", 1, 1), ("a", 0, 9)]
+        ],
+        schema.FILTER,
+    )
+    found = choose_shortest(frame)
+    assert found.drop("keep", "reason").equals(frame.drop("keep", "reason"))
+    assert found.columns == schema.FILTER.names
+    assert found["keep"].to_list() == [False, True, True, False]
+
+
+def test_no_rows_are_no_verdicts():
+    frame = pl.DataFrame([row_of()], schema_overrides=ROW_SCHEMA).clear()
+    found = verdicts(frame, SETTINGS)
+    assert found.equals(table.frame_of([], schema.FILTER))
+
+
+PROBLEMS = table.frame_of(
+    [
+        {"problem_id": name, "question": f"{name}?", "gold": "4", "source_row": number}
+        for number, name in enumerate("pqr")
+    ],
+    schema.PROBLEMS,
+)
+SAMPLES = table.frame_of(
+    [
+        {
+            "sample_id": f"{name}-0",
+            "problem_id": name,
+            "sample_index": 0,
+            "prompt_ids": [1],
+            "completion_ids": SAMPLE_IDS,
+            "logprobs": [-0.5] * 10,
+            "text": SAMPLE_TEXT,
+            "finish_reason": "stop",
+            "num_tokens": 10,
+        }
+        for name in "pq"
+    ],
+    schema.SAMPLE,
+)
+CANDIDATES = table.frame_of(
+    [
+        {
+            "sample_id": f"{name}-0",
+            "candidate": candidate,
+            "status": "ok",
+            "rewrite": "x\n\\boxed{4}",
+            "rewrite_tokens": 5,
+            "text": text,
+            "completion_ids": [10, 11, 12, 20],
+            "num_tokens": 4,
+        }
+        for name, candidate, text in [("q", 0, WRONG), ("q", 1, RIGHT), ("p", 0, RIGHT)]
+    ],
+    schema.COMPRESS,
+)
+
+
+def test_joined_has_a_row_for_each_candidate_in_their_order():
+    rows = joined(PROBLEMS, SAMPLES, CANDIDATES)
+    assert rows.select(CANDIDATES.columns).equals(CANDIDATES)
+    columns = ("problem_id", "question", "gold", "sample_text", "sample_tokens")
+    assert rows.select(columns).rows() == [
+        ("q", "q?", "4", SAMPLE_TEXT, 10),
+        ("q", "q?", "4", SAMPLE_TEXT, 10),
+        ("p", "p?", "4", SAMPLE_TEXT, 10),
+    ]
+    assert rows["sample_ids"].to_list() == [SAMPLE_IDS] * 3
+
+
+@pytest.mark.parametrize(
+    ("problems", "samples", "candidates", "counts"),
+    [
+        (PROBLEMS, SAMPLES.head(1), CANDIDATES, (1, 2, 1, 3)),
+        (PROBLEMS, SAMPLES, CANDIDATES.tail(1), (2, 1, 1, 1)),
+        (PROBLEMS.tail(2), SAMPLES, CANDIDATES, (2, 2, 2, 3)),
+        (PROBLEMS, SAMPLES.with_columns(sample_id=pl.lit("z-") + pl.col("sample_id")), CANDIDATES,
+         (2, 2, 0, 3)),
+    ],
+    ids=["sample missing", "candidates missing", "problem missing", "other samples"],
+)  # fmt: skip
+def test_joined_refuses_other_shards(problems, samples, candidates, counts):
+    with pytest.raises(ValueError) as caught:
+        joined(problems, samples, candidates)
+    num_samples, with_candidates, found, num_candidates = counts
+    assert str(caught.value) == (
+        f"{num_samples} samples, {with_candidates} of them with candidates, {found} of "
+        f"{num_candidates} candidates with sample and problem: problems, sample and compress are "
+        "not of one shard"
+    )
+
+
+def test_main(tmp_path, caplog):
+    caplog.set_level("INFO", "mpd")
+    inputs = {
+        "problems": (PROBLEMS, schema.PROBLEMS),
+        "sample": (SAMPLES, schema.SAMPLE),
+        "compress": (CANDIDATES, schema.COMPRESS),
+    }
+    arguments = ["--settings", json.dumps(SETTINGS), "--store", str(tmp_path / "store")]
+    for name, (frame, artifact) in inputs.items():
+        table.write(tmp_path / name, frame, artifact, {})
+        arguments += [f"--{name}", str(tmp_path / name)]
+    output = tmp_path / "out.parquet"
+    filter_stage.main([*arguments, "--output", str(output)])
+    rows = [
+        {
+            **KEPT,
+            "sample_id": "q-0",
+            "problem_id": "q",
+            "answer": "5",
+            "verdict": "wrong",
+            "correct": False,
+            "keep": False,
+            "reason": "wrong_answer",
+        },
+        {**KEPT, "sample_id": "q-0", "problem_id": "q", "candidate": 1},
+        KEPT,
+    ]
+    assert table.read(output, schema.FILTER).to_dicts() == rows
+    assert caplog.messages[-1] == "kept 2 of 3 candidates"
+
+    filter_stage.main([*arguments, "--output", str(tmp_path / "again.parquet")])
+    assert caplog.messages[-2].startswith("reused filter ")
+    assert (tmp_path / "again.parquet").stat().st_ino == output.stat().st_ino

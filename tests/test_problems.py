@@ -1,0 +1,490 @@
+import json
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from mpd import problems, schema, table
+from mpd.questions import problem_id
+
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+needs_shared = pytest.mark.skipif(not SHARED.exists(), reason="real problem sets are not here")
+RUN = "a b c d e f g h i j k l m"  # 13 words
+
+
+def source_of(path, **changes):
+    source = {
+        "source": "file",
+        "path": str(path),
+        "config": None,
+        "split": "train",
+        "revision": None,
+        "question": "question",
+        "answer": "answer",
+        "form": "auto",
+        "num_problems": None,
+    }
+    assert changes.keys() <= source.keys()
+    return {**source, **changes}
+
+
+def write_jsonl(path, rows):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def questions(*texts):
+    return [{"question": text, "answer": number} for number, text in enumerate(texts)]
+
+
+def loaded(path, **changes):
+    rows = problems.load(source_of(path, **changes), seed=0, split="train")
+    assert [row["problem_id"] for row in rows] == [problem_id(row["question"]) for row in rows]
+    return [(row["source_row"], row["question"], row["gold"]) for row in rows]
+
+
+CELLS = [("What is 1+1?", 2), ("What is\n1/2, “half”?", 0.5), ("What is 3³?", 27.0)]
+EXPECTED = [
+    (0, "What is 1+1?", "2"),
+    (1, "What is\n1/2, “half”?", "0.5"),
+    (2, "What is 3³?", "27"),
+]
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.csv", "a.parquet"])
+def test_load_maps_the_columns_of_every_format(tmp_path, name):
+    path = tmp_path / name
+    rows = [{"level": "easy", "problem": text, "final": answer} for text, answer in CELLS]
+    frame = pl.DataFrame(rows, schema_overrides={"final": pl.Float64}, strict=False)
+    if name == "a.jsonl":
+        write_jsonl(path, rows)
+    elif name == "a.json":
+        path.write_text(json.dumps(rows))
+    elif name == "a.csv":
+        frame.write_csv(path)
+    else:
+        frame.write_parquet(path)
+    assert loaded(path, question="problem", answer="final") == EXPECTED
+
+
+@pytest.mark.parametrize(
+    ("answer", "form", "gold"),
+    [
+        (27.0, "auto", "27"),
+        (70, "auto", "70"),
+        ("070", "auto", "070"),
+        ("3 apples and 4.\n#### 1,234", "auto", "1234"),
+        ("so \\boxed{\\frac{1}{2}}.", "auto", "\\frac{1}{2}"),
+        ("-2,1", "auto", "-2,1"),
+        ("#### 5", "plain", "#### 5"),
+        ("\\boxed{1} #### 2", "boxed", "1"),
+        ("\\boxed{1} #### 2", "hash", "2"),
+    ],
+)
+def test_load_extracts_the_gold_answer(tmp_path, answer, form, gold):
+    path = write_jsonl(tmp_path / "a.jsonl", [{"question": "q", "answer": answer}])
+    assert loaded(path, form=form) == [(0, "q", gold)]
+
+
+def test_load_makes_the_embedded_world():
+    source = {**source_of("", source="tiny", num_problems=3), "path": None}
+    train, again, test = (
+        problems.load(source, seed=5, split=split) for split in ("train", "train", "test")
+    )
+    assert train == again
+    assert [row["source_row"] for row in train] == [0, 1, 2]
+    assert {row["problem_id"] for row in train}.isdisjoint(row["problem_id"] for row in test)
+    assert all(str(eval(row["question"])) == row["gold"] for row in train + test)
+
+
+@pytest.mark.parametrize(
+    ("split", "rows"),
+    [
+        ("train", [0, 1, 2, 3, 4]),
+        ("train[:2]", [0, 1]),
+        ("train[3:]", [3, 4]),
+        ("train[-1:]", [4]),
+        ("train[:40%]", [0, 1]),
+    ],
+)
+def test_load_takes_slices(tmp_path, split, rows):
+    path = write_jsonl(tmp_path / "a.jsonl", questions("q0", "q1", "q2", "q3", "q4"))
+    assert [gold for _, _, gold in loaded(path, split=split)] == [str(row) for row in rows]
+
+
+def test_load_sees_new_content_of_the_same_time(tmp_path):
+    """A file may be replaced by one with the same time, from an archive for example."""
+    path = write_jsonl(tmp_path / "a.jsonl", questions("old"))
+    os.utime(path, (1_000, 1_000))
+    assert loaded(path) == [(0, "old", "0")]
+    write_jsonl(path, questions("new"))
+    os.utime(path, (1_000, 1_000))
+    assert loaded(path) == [(0, "new", "0")]
+
+
+def message_of_load(path, **changes):
+    with pytest.raises(ValueError) as caught:
+        problems.load(source_of(path, **changes), seed=0, split="train")
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["question", "answer"])
+def test_missing_column_is_refused(tmp_path, key):
+    path = write_jsonl(tmp_path / "a.jsonl", [{"question": "q", "answer": "1", "level": 3}])
+    assert message_of_load(path, **{key: "other"}) == (
+        f"{path}: no column other for the {key}; it has question, answer, level: "
+        f"set {key} in this problem source"
+    )
+
+
+@pytest.mark.parametrize(
+    ("row", "column"),
+    [
+        ({"question": "", "answer": "1"}, "question"),
+        ({"question": " \n", "answer": "1"}, "question"),
+        ({"question": None, "answer": "1"}, "question"),
+        ({"question": "q", "answer": ""}, "answer"),
+        ({"question": "q", "answer": " "}, "answer"),
+        ({"question": "q", "answer": None}, "answer"),
+        ({"question": "q"}, "answer"),
+    ],
+)
+def test_empty_cell_is_refused(tmp_path, row, column):
+    good = {"question": "q", "answer": "1"}
+    path = write_jsonl(tmp_path / "a.jsonl", [good, good, row, good])
+    assert message_of_load(path) == f"{path}, row 2: column {column} is empty; mend or remove it"
+
+
+def test_empty_cell_of_a_csv_is_refused(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("question,answer\nq,1\nq,\n")
+    assert message_of_load(path) == f"{path}, row 1: column answer is empty; mend or remove it"
+
+
+@pytest.mark.parametrize(
+    ("answer", "form", "reason"),
+    [
+        ("5", "hash", "gold answer of form 'hash': no text after '####' in '5'"),
+        (True, "auto", "gold answer: expected text or a number, found True"),
+    ],
+)
+def test_answer_in_another_form_is_refused(tmp_path, answer, form, reason):
+    rows = [{"question": "q", "answer": answer}]
+    path = write_jsonl(tmp_path / "a.jsonl", rows)
+    assert message_of_load(path, form=form) == f"{path}, row 0, column answer: {reason}"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "kind"),
+    [
+        ("a.jsonl", '{"question": "q", "answer": 1}\n{"question":', "json"),
+        ("a.json", "[{", "json"),
+        ("a.jsonl", "\n", "json"),
+        ("a.csv", "question,answer\n", "csv"),
+        ("a.csv", 'question,answer\n"q,1\n', "csv"),
+        ("a.parquet", "PAR1 and no more", "parquet"),
+    ],
+)
+def test_unreadable_file_is_refused(tmp_path, name, content, kind):
+    path = tmp_path / name
+    path.write_text(content)
+    assert message_of_load(path).startswith(f"{path}: no rows of split train readable as {kind}: ")
+
+
+@pytest.mark.parametrize("split", ["test", "train[", "train[5:]"])
+def test_other_split_is_refused(tmp_path, split):
+    path = write_jsonl(tmp_path / "a.jsonl", questions("q"))
+    start = f"{path}: no rows of split {split} readable as json: "
+    assert message_of_load(path, split=split).startswith(start)
+
+
+def test_missing_empty_and_unknown_files_are_refused(tmp_path):
+    path, mend = tmp_path / "a.txt", "mend the path of this problem source in the config"
+    assert message_of_load(path) == f"{path}: no such file; {mend}"
+    path.touch()
+    assert message_of_load(path) == f"{path}: an empty file; {mend}"
+    path.write_text("1")
+    assert message_of_load(path) == (
+        f"{path}: give a file that ends in .jsonl, .json, .parquet, .csv"
+    )
+
+
+def rows_of(*texts):
+    return [
+        {"problem_id": problem_id(text), "question": text, "gold": "1", "source_row": number}
+        for number, text in enumerate(texts)
+    ]
+
+
+def found(rows):
+    return [(row["source_row"], row.get("reason")) for row in rows]
+
+
+def test_without_duplicates_keeps_the_first():
+    rows = rows_of("What is 1+1?", "b", "what is  1+1", "WHAT IS 1+1.", "What is 1-1?")
+    first, again = problems.without_duplicates(rows)
+    assert found(first) == [(0, None), (1, None), (4, None)]
+    assert found(again) == [(2, "duplicate"), (3, "duplicate")]
+
+
+def test_without_benchmarks():
+    rows = rows_of(
+        "The same, here?",
+        f"before {RUN} after",
+        "before b c d e f g h i j k l m after",  # 12 words of the run
+        f"{RUN}",
+        "another",
+    )
+    clean, held_out = problems.without_benchmarks(rows, ["the same HERE", f"x {RUN} y"])
+    assert found(clean) == [(2, None), (4, None)]
+    assert found(held_out) == [
+        (0, "in_benchmark"),
+        (1, "overlaps_benchmark"),
+        (3, "overlaps_benchmark"),
+    ]
+
+
+def test_split_is_seeded_disjoint_and_complete():
+    rows = rows_of(*(f"q{number}" for number in range(20)))
+    dev, train, rest = problems.split_rows(rows, num_train=8, num_dev=5, seed=1)
+    assert (len(dev), len(train), len(rest)) == (5, 8, 7)
+    numbers = [row["source_row"] for row in dev + train + rest]
+    assert sorted(numbers) == list(range(20))
+    assert numbers != list(range(20))
+    assert {row["reason"] for row in rest} == {"not_selected"}
+    assert problems.split_rows(rows, 8, 5, seed=1) == (dev, train, rest)
+    assert problems.split_rows(rows, 8, 5, seed=2)[0] != dev
+    assert [row["source_row"] for row in rows] == list(range(20))  # the argument is left as it is
+
+
+def test_more_training_problems_leave_the_development_split():
+    rows = rows_of(*(f"q{number}" for number in range(20)))
+    dev, train, _ = problems.split_rows(rows, num_train=4, num_dev=5, seed=1)
+    same, more, rest = problems.split_rows(rows, num_train=None, num_dev=5, seed=1)
+    assert same == dev
+    assert more[:4] == train
+    assert (len(more), rest) == (15, [])
+
+
+@pytest.mark.parametrize(("num_train", "wanted"), [(3, 6), (None, 4)])
+def test_too_few_problems_are_refused(num_train, wanted):
+    with pytest.raises(ValueError) as caught:
+        problems.split_rows(rows_of("a", "b", "c"), num_train, num_dev=3, seed=0)
+    assert str(caught.value) == (
+        "problems: 3 training problems are left after removing duplicates and benchmark "
+        f"problems, but num_dev and num_train ask for {wanted}; lower them or give more problems"
+    )
+
+
+def train_settings(path, **changes):
+    settings = {
+        "train": source_of(path),
+        "num_train": 4,
+        "num_dev": 2,
+        "num_shards": 2,
+        "seed": 0,
+    }
+    assert changes.keys() <= settings.keys()
+    return {**settings, **changes}
+
+
+def run(settings, output, store, *arguments):
+    problems.main(
+        [
+            *("--settings", json.dumps(settings)),
+            *("--output", str(output)),
+            *("--store", str(store)),
+            *map(str, arguments),
+        ]
+    )
+
+
+@pytest.fixture
+def benchmark(tmp_path):
+    """A benchmark of two problems, one of them with a run of 13 words."""
+    path = write_jsonl(
+        tmp_path / "raw" / "benchmark.jsonl",
+        [
+            {"question": "Held out?", "answer": 1},
+            {"question": f"x {RUN} y", "answer": 2},
+            {"question": "held OUT", "answer": 1},
+        ],
+    )
+    output = tmp_path / "results" / "eval" / "benchmark.parquet"
+    run({**source_of(path), "seed": 0}, output, tmp_path / "store")
+    return output
+
+
+def test_main_writes_a_benchmark(benchmark):
+    assert table.read(benchmark, schema.PROBLEMS).rows() == [
+        (problem_id("held out"), "Held out?", "1", 0),
+        (problem_id(f"x {RUN} y"), f"x {RUN} y", "2", 1),
+    ]
+    assert json.loads(benchmark.with_suffix(".json").read_text())["kind"] == "problems"
+
+
+TRAINING = [
+    "q0",
+    "held out!",
+    "q1",
+    "Q1?",
+    "q2",
+    f"{RUN} z",
+    "q3",
+    "q4",
+    "q5",
+    "q6",
+    "q7",
+]
+
+
+def test_main_writes_shards_dev_and_what_was_dropped(tmp_path, benchmark, caplog):
+    caplog.set_level(logging.INFO, "mpd")
+    path = write_jsonl(tmp_path / "raw" / "train.jsonl", questions(*TRAINING))
+    output = tmp_path / "results" / "train"
+    run(train_settings(path), output, tmp_path / "store", "--benchmarks", benchmark)
+
+    names = {file.name for file in output.iterdir()}
+    parts = {"shard_0.parquet", "shard_1.parquet", "dev.parquet"}
+    assert names == {*parts, "dropped.parquet", "provenance.json"}
+    sizes = {name: len(table.read(output / name, schema.PROBLEMS)) for name in parts}
+    assert sizes == {"shard_0.parquet": 2, "shard_1.parquet": 2, "dev.parquet": 2}
+
+    kept = pl.concat([table.read(output / name, schema.PROBLEMS) for name in parts])
+    dropped = table.read(output / "dropped.parquet", schema.DROPPED)
+    chosen = kept["source_row"].to_list()
+    reasons = {1: "in_benchmark", 3: "duplicate", 5: "overlaps_benchmark"}
+    reasons |= {row: "not_selected" for row in range(11) if row not in [*reasons, *chosen]}
+    assert len(reasons) + len(chosen) == 11
+    assert kept.sort("source_row").rows() == [
+        (problem_id(TRAINING[row]), TRAINING[row], str(row), row) for row in sorted(chosen)
+    ]
+    expected = table.frame_of(
+        [
+            {
+                "source_row": row,
+                "problem_id": problem_id(TRAINING[row]),
+                "question": TRAINING[row],
+                "reason": reasons[row],
+            }
+            for row in sorted(reasons)
+        ],
+        schema.DROPPED,
+    )
+    assert dropped.equals(expected)
+    messages = [record.getMessage() for record in caplog.records if record.name == "mpd"]
+    assert messages[:3] == [
+        "1 training problems removed: in_benchmark",
+        "1 training problems removed: overlaps_benchmark",
+        "1 duplicates removed; 4 train, 2 dev",
+    ]
+
+
+def test_main_reuses_by_the_content_of_its_files(tmp_path, benchmark, caplog):
+    caplog.set_level(logging.INFO, "mpd")
+    store, output = tmp_path / "store", tmp_path / "results" / "train"
+    path = write_jsonl(tmp_path / "raw" / "train.jsonl", questions(*TRAINING))
+    arguments = train_settings(path), output, store, "--benchmarks", benchmark
+
+    def verdict():
+        caplog.clear()
+        run(*arguments)
+        return caplog.messages[-1].split()[0]
+
+    assert verdict() == "computed"
+    first = {file.name: file.read_bytes() for file in output.iterdir()}
+    os.utime(path, (1_000, 1_000))
+    assert verdict() == "reused"
+    write_jsonl(path, questions(*TRAINING, "one more"))
+    assert verdict() == "computed"
+    write_jsonl(path, questions(*TRAINING))
+    assert verdict() == "reused"
+    assert {file.name: file.read_bytes() for file in output.iterdir()} == first
+
+
+def test_fewer_shards_leave_no_old_ones(tmp_path):
+    path = write_jsonl(tmp_path / "train.jsonl", questions(*TRAINING))
+    output, seen = tmp_path / "train", {}
+    for shards in (3, 1, 5):
+        settings = train_settings(path, num_shards=shards, num_train=4)
+        run(settings, output, tmp_path / "store")
+        frames = [
+            table.read(output / f"shard_{shard}.parquet", schema.PROBLEMS)
+            for shard in range(shards)
+        ]
+        assert len(list(output.glob("shard_*"))) == shards
+        assert (output / "dev.parquet").stat().st_nlink >= 2
+        seen[shards] = [len(frame) for frame in frames], pl.concat(frames).rows()
+    assert [seen[shards][0] for shards in (3, 1, 5)] == [[1, 1, 2], [4], [0, 1, 1, 1, 1]]
+    assert seen[3][1] == seen[1][1] == seen[5][1]
+
+
+def test_benchmark_subset_is_seeded_and_in_order(tmp_path):
+    path = write_jsonl(tmp_path / "b.jsonl", questions(*(f"q{number}" for number in range(30))))
+
+    def chosen(seed, count):
+        settings = {**source_of(path, num_problems=count), "seed": seed}
+        return [row["source_row"] for row in problems.benchmark_rows(settings)]
+
+    first = chosen(0, 5)
+    assert len(first) == 5
+    assert first == sorted(set(first)) == chosen(0, 5)
+    assert first != chosen(1, 5)
+    assert chosen(0, 30) == chosen(0, 99) == list(range(30))
+
+
+def test_user_mistake_is_one_sentence(tmp_path):
+    path = tmp_path / "train.jsonl"
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "mpd.problems"),
+            *("--settings", json.dumps(train_settings(path))),
+            *("--output", str(tmp_path / "train")),
+            *("--store", str(tmp_path / "store")),
+        ],
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        f"problems: error: {path}: no such file; "
+        "mend the path of this problem source in the config\n"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+@needs_shared
+@pytest.mark.parametrize(
+    ("name", "question", "count", "integers"),
+    [
+        ("gsm8k/test.jsonl", "question", 1319, 1319),
+        ("gsm8k/train.jsonl", "question", 7473, 7473),
+        ("math500/test.jsonl", "problem", 500, None),
+        ("aime24/test.jsonl", "problem", 30, 30),
+        ("aime25/test.jsonl", "problem", 30, 30),
+        ("amc23/test.jsonl", "problem", 40, 40),
+    ],
+)
+def test_real_problem_sets(name, question, count, integers):
+    path = SHARED / name
+    rows = loaded(path, question=question)
+    assert len(rows) == count
+    raw = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [text for _, text, _ in rows] == [row[question] for row in raw]
+    golds = [gold for _, _, gold in rows]
+    if integers:
+        assert sum(gold.removeprefix("-").isdigit() for gold in golds) == integers
+        assert [int(gold) for gold in golds] == [plain_gold(row["answer"]) for row in raw]
+    else:
+        assert golds == [row["answer"] for row in raw]
+
+
+def plain_gold(answer):
+    """The integer of GSM8K's worked solutions, and of the contests' answers."""
+    return int(float(str(answer).split("####")[-1].replace(",", "")))

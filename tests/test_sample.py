@@ -1,0 +1,195 @@
+"""sample: drawn and given trajectories, row by row."""
+
+import json
+
+import polars as pl
+import pytest
+
+from mpd import sample, schema, table
+from mpd.generate import Request, TransformersEngine, seed_of
+from mpd.model_folder import read_manifest
+from mpd.questions import problem_id
+from mpd.sample import with_samples
+
+DECODING = {"num_samples": 2, "temperature": 1.0, "top_p": 1.0, "top_k": 0, "max_new_tokens": 8}
+ONE, OTHER = "1+3-2", "2+2+2"  # two of the shard's questions
+
+
+@pytest.fixture
+def run(tmp_path, student, problems, chat):
+    """A function that runs the stage; it returns the rows."""
+
+    def run(*more, of=student, questions=problems, name="sample", **changes):
+        settings = {**DECODING, "trajectories": None, "chat": chat, "dtype": "float32", "seed": 7}
+        arguments = ["--settings", json.dumps({**settings, **changes}), "--student", str(of)]
+        output = tmp_path / f"{name}.parquet"
+        arguments += ["--problems", str(questions), "--output", str(output)]
+        sample.main([*arguments, "--store", str(tmp_path / f"store-{name}"), *more])
+        return table.read(output, schema.SAMPLE)
+
+    return run
+
+
+@pytest.fixture
+def shard_of(tmp_path, problems):
+    """A function that writes some of the problems, in the given order, as a shard."""
+
+    def write(name, rows):
+        path = tmp_path / f"{name}.parquet"
+        frame = table.read(problems, schema.PROBLEMS)[rows]
+        table.write(path, frame, schema.PROBLEMS, {})
+        return path
+
+    return write
+
+
+def test_every_problem_has_its_samples():
+    problems = pl.DataFrame({"problem_id": ["a", "b"], "question": ["1", "2"]})
+    assert with_samples(problems, 2).rows() == [
+        ("a", "1", 0, "a-0"),
+        ("a", "1", 1, "a-1"),
+        ("b", "2", 0, "b-0"),
+        ("b", "2", 1, "b-1"),
+    ]
+
+
+def test_rows_are_those_of_the_engine(run, student, problems, chat, tiny_format):
+    rows = run()
+    assert rows.columns == schema.SAMPLE.names
+    questions = table.read(problems, schema.PROBLEMS)
+    identifiers = [f"{id}-{index}" for id in questions["problem_id"] for index in (0, 1)]
+    assert rows["sample_id"].to_list() == identifiers
+    assert rows["sample_index"].to_list() == [0, 1] * 8
+    engine = TransformersEngine(student, chat, "float32", batch_size=5, threads=1)
+    prompts = [tiny_format.problem_ids(q) for q in questions["question"] for _ in range(2)]
+    seeds = [seed_of("sample", 7, identifier) for identifier in identifiers]
+    requests = [Request(*of) for of in zip(prompts, seeds, strict=True)]
+    completions = engine.generate(requests, DECODING)
+    assert rows["prompt_ids"].to_list() == prompts
+    assert rows["completion_ids"].to_list() == [done.token_ids for done in completions]
+    assert rows["finish_reason"].to_list() == [done.finish_reason for done in completions]
+    assert rows["num_tokens"].to_list() == [len(done.token_ids) for done in completions]
+    assert rows["text"].to_list() == [tiny_format.text(done.token_ids) for done in completions]
+    for found, done in zip(rows["logprobs"], completions, strict=True):
+        assert found.to_list() == pytest.approx(done.logprobs, abs=1e-4)
+    assert rows["completion_ids"][0].to_list() != rows["completion_ids"][1].to_list()
+
+
+def test_rows_do_not_depend_on_shard_order_or_parts(run, shard_of):
+    keys = ("sample_id", "prompt_ids", "completion_ids", "finish_reason", "text")
+    whole = run().select(keys)
+    first = run(questions=shard_of("first", [5, 2, 0]), name="one")
+    second = run(questions=shard_of("second", [7, 6, 1, 3, 4]), name="two")
+    apart = pl.concat([first, second]).select(keys)
+    assert apart.sort("sample_id").equals(whole.sort("sample_id"))
+    parts = run("--rows-per-part", "3", "--batch-size", "2", name="parts").select(keys)
+    assert parts.equals(whole)
+    other = run(seed=8, name="seed")
+    assert other["completion_ids"].to_list() != whole["completion_ids"].to_list()
+
+
+def test_the_footer_names_the_student(run, tmp_path, student):
+    run()
+    manifest = read_manifest(student)
+    footer = table.check(tmp_path / "sample.parquet", schema.SAMPLE)
+    assert footer["identity"] == {
+        "student": manifest["digest"],
+        "token_map": manifest["token_map"],
+    }
+
+
+def test_a_sample_that_does_not_fit_is_a_row(run, write_model, shard_of, tmp_path, tiny_format):
+    # The prompts of 6 and 9 signs and digits have 14 and 17 ids; 8 more make 22 and 25.
+    small = write_model(tmp_path / "small", seed=1, context=13 + 8)
+    rows = run(of=small, questions=shard_of("both", [0, 4]), num_samples=1)
+    short, long = rows.to_dicts()
+    assert len(short["prompt_ids"]) == 13
+    assert len(long["prompt_ids"]) == 17
+    assert short["finish_reason"] in ("stop", "length")
+    assert long == {
+        "sample_id": f"{problem_id('5+1-4+2-3')}-0",
+        "problem_id": problem_id("5+1-4+2-3"),
+        "sample_index": 0,
+        "prompt_ids": tiny_format.problem_ids("5+1-4+2-3"),
+        "completion_ids": [],
+        "logprobs": None,
+        "text": "",
+        "finish_reason": "too_long",
+        "num_tokens": 0,
+    }
+
+
+def test_a_run_in_which_nothing_fits_is_refused(run):
+    message = r"no prompt leaves room for sample\.max_new_tokens = 250 .* context of 256 tokens"
+    with pytest.raises(ValueError, match=message):
+        run(max_new_tokens=250)
+
+
+def write_given(path, rows):
+    if path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    else:
+        pl.DataFrame(rows).write_parquet(path)
+    return str(path)
+
+
+@pytest.mark.parametrize("name", ["given.jsonl", "given.parquet"])
+@pytest.mark.parametrize("content", ["text", "ids"])
+def test_given_trajectories(run, tmp_path, tiny_format, caplog, name, content):
+    texts = ["<think>1+3=4.</think>\\boxed{2}", "<think>So 4", "<think>2+2=4.</think>6"]
+    columns = {"text": texts, "ids": [tiny_format.encode(text) for text in texts]}
+    given = [
+        {"problem": problem, content: value, "finish_reason": reason}
+        for problem, value, reason in zip(
+            (ONE, " 1+3-2 ", OTHER), columns[content], ("stop", "length", "stop"), strict=True
+        )
+    ]
+    given.insert(1, {**given[0], "problem": "6+6+6"})  # of no problem here
+    with caplog.at_level("INFO", "mpd"):
+        rows = run(trajectories=write_given(tmp_path / name, given))
+    assert "3 of 4 given trajectories belong to these problems" in caplog.text
+    assert rows["sample_id"].to_list() == [
+        f"{problem_id(ONE)}-0",
+        f"{problem_id(ONE)}-1",
+        f"{problem_id(OTHER)}-0",
+    ]
+    assert rows["completion_ids"].to_list() == columns["ids"]
+    assert rows["text"].to_list() == texts
+    assert rows["finish_reason"].to_list() == ["stop", "length", "stop"]
+    assert rows["logprobs"].to_list() == [None] * 3
+    assert rows["num_tokens"].to_list() == [len(ids) for ids in columns["ids"]]
+    prompts = [tiny_format.problem_ids(question) for question in (ONE, ONE, OTHER)]
+    assert rows["prompt_ids"].to_list() == prompts
+
+
+def test_given_ids_stay_as_they_are_and_are_whole_by_default(run, tmp_path, tiny_format):
+    ids = [1, 2, 3]  # no format, no stop id
+    path = write_given(tmp_path / "given.jsonl", [{"problem": ONE, "ids": ids}])
+    (row,) = run(trajectories=path).to_dicts()
+    assert row["completion_ids"] == ids
+    assert row["finish_reason"] == "stop"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"question": ONE, "text": "4"}, r"needs the columns problem and text or ids; has \['qu"),
+        ({"problem": ONE, "answer": "4"}, "needs the columns problem and text or ids"),
+        ({"problem": ONE, "text": None}, "2 rows have no problem or no text"),
+        ({"problem": None, "ids": [1]}, "2 rows have no problem or no ids"),
+        ({"problem": ONE, "text": "Zebra"}, "cannot say 'Zebra' without loss"),
+    ],
+)
+def test_given_trajectories_that_cannot_be_used_are_refused(run, tmp_path, given, message):
+    path = write_given(tmp_path / "given.jsonl", [given, given])
+    with pytest.raises(ValueError, match=message):
+        run(trajectories=path)
+
+
+def test_given_trajectories_depend_on_the_tokenizer_alone(run, tmp_path, teacher, caplog):
+    """Another student with the same tokens draws nothing, so nothing is computed again."""
+    path = write_given(tmp_path / "given.jsonl", [{"problem": ONE, "text": "4"}])
+    run(trajectories=path)
+    with caplog.at_level("INFO", "mpd"):
+        run(trajectories=path, of=teacher)
+    assert any(message.startswith("reused sample") for message in caplog.messages)

@@ -1,0 +1,357 @@
+"""Training: the plan of its steps, the loss in float64, and one update however it is shared."""
+
+import json
+import logging
+import math
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from accelerate.state import AcceleratorState, GradientState
+from safetensors.torch import load_file
+
+from mpd import cache, schema, table
+from mpd.model_folder import load_model
+from mpd.train import (
+    Job,
+    Objective,
+    Trajectories,
+    collate,
+    learning_rate_factor,
+    plan_steps,
+    split_step,
+    train,
+)
+
+SETTINGS = {
+    "learning_rate": 1e-3,
+    "schedule": "linear",
+    "warmup": 0.0,
+    "epochs": 2.0,
+    "batch_size": 8,
+    "loss": "token_mean",
+    "weight_decay": 0.0,
+    "betas": [0.9, 0.95],
+    "max_gradient_norm": 1.0,
+    "mixed_precision": "no",
+    "min_kept": 1,
+    "divergence": "reverse_kl",
+    "seed": 0,
+}
+KILLED_AFTER_TWO_SAVES = """
+import json, os, sys
+from mpd import train
+save, saved = train._save, []
+def save_and_die(*arguments):
+    save(*arguments)
+    saved.append(1)
+    if len(saved) == 2:
+        os.kill(os.getpid(), 9)
+train._save = save_and_die
+train.train(train.Job(**json.loads(open(sys.argv[1]).read())))
+"""
+
+
+@pytest.fixture(autouse=True)
+def fresh_accelerator():
+    """accelerate keeps its state in the process: no test sees that of another."""
+    yield
+    forget_accelerator()
+
+
+def forget_accelerator():
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
+
+
+@pytest.fixture
+def make_job(cached, student, tmp_path):
+    """A function that makes the job of a training run in a folder of its own."""
+
+    def make(name: str, *, micro_batch_size: int = 8, chunk_size: int = 64, **settings) -> Job:
+        for part in ("folder", "scratch"):
+            (tmp_path / name / part).mkdir(parents=True)
+        return Job(
+            student=str(student.parent),
+            rows=str(cached),
+            folder=str(tmp_path / name / "folder"),
+            scratch=str(tmp_path / name / "scratch"),
+            settings={**SETTINGS, **settings},
+            micro_batch_size=micro_batch_size,
+            chunk_size=chunk_size,
+            checkpoint_steps=50,
+            gradient_checkpointing=False,
+            tracker="none",
+            tracking=str(tmp_path / name / "tracking"),
+            threads=1,
+        )
+
+    return make
+
+
+def weights_of(job):
+    return load_file(Path(job.folder) / "model.safetensors")
+
+
+def metrics_of(job):
+    return table.read(Path(job.folder) / "metrics.parquet", schema.METRICS).to_dicts()
+
+
+def assert_close(one, other, atol):
+    assert one.keys() == other.keys()
+    for name, values in one.items():
+        torch.testing.assert_close(values, other[name], rtol=0, atol=atol)
+
+
+def test_every_row_stands_once_in_every_epoch():
+    steps = plan_steps(12, 4, 3, seed=0)
+    assert [len(step) for step in steps] == [4] * 9
+    order = [row for step in steps for row in step]
+    epochs = [order[start : start + 12] for start in (0, 12, 24)]
+    assert all(sorted(epoch) == list(range(12)) for epoch in epochs)
+    assert epochs[0] != epochs[1] != list(range(12))
+    assert plan_steps(12, 4, 3, seed=0) == steps
+    assert plan_steps(12, 4, 3, seed=1) != steps
+
+
+def test_batches_are_full_across_epochs():
+    steps = plan_steps(10, 4, 2, seed=0)
+    assert [len(step) for step in steps] == [4] * 5
+    order = [row for step in steps for row in step]
+    assert sorted(order[:10]) == sorted(order[10:]) == list(range(10))
+    assert [sorted(step) for step in plan_steps(3, 32, 2, seed=0)] == [[0, 1, 2]] * 2
+    assert len(plan_steps(100, 10, 0.01, seed=0)) == 1
+    assert len(plan_steps(100, 10, 0.5, seed=0)) == 5
+
+
+def test_a_step_is_shared_in_equal_numbers_of_micro_batches():
+    lengths = [50, 10, 40, 20, 30, 60, 70, 5, 15, 25]
+    rows = [9, 8, 7, 6, 5, 4, 3, 2, 1, 0]
+    for micro_batch_size, processes in [(1, 1), (2, 1), (3, 2), (2, 2), (8, 4), (99, 3)]:
+        parts = split_step(rows, lengths, micro_batch_size, processes)
+        assert len(parts) % processes == 0
+        assert all(0 < len(part) <= micro_batch_size for part in parts)
+        assert sorted(row for part in parts for row in part) == sorted(rows)
+        in_order = [lengths[row] for part in parts for row in part]
+        assert in_order == sorted(lengths)
+    assert split_step(rows, lengths, 5, 1) == [[7, 1, 8, 3, 9], [4, 2, 0, 5, 6]]
+
+
+@pytest.mark.parametrize(("num_rows", "micro", "processes"), [(3, 8, 4), (3, 1, 2)])
+def test_a_step_that_cannot_be_shared_is_refused(num_rows, micro, processes):
+    message = f"{num_rows} trajectories cannot be shared by {processes} processes"
+    with pytest.raises(ValueError, match=message):
+        split_step(range(num_rows), [1] * num_rows, micro, processes)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "warmup", "factors"),
+    [
+        ("constant", 0.0, {0: 1, 9: 1}),
+        ("linear", 0.0, {0: 1, 1: 0.9, 5: 0.5, 9: 0.1}),
+        ("linear", 0.2, {0: 1 / 3, 1: 2 / 3, 2: 1, 6: 0.5, 9: 0.125}),
+        ("linear", 0.15, {0: 1 / 3, 2: 1}),  # a part of a step is a step
+        ("cosine", 0.2, {1: 2 / 3, 2: 1, 4: (2 + math.sqrt(2)) / 4, 6: 0.5}),
+        ("constant", 1.0, {0: 1 / 11, 9: 10 / 11}),
+    ],
+)
+def test_learning_rate_factors(schedule, warmup, factors):
+    found = {step: learning_rate_factor(step, 10, warmup, schedule) for step in factors}
+    assert found == pytest.approx(factors, abs=1e-12)
+
+
+def coarse_divergences(row, logits):
+    """Reverse KL at each position of a cached row: a loop over its outcomes, in float64.
+
+    `logits` [N, V] are float64 and may carry a gradient.
+    """
+    found, start = [], 0
+    for place, size in enumerate(row["support_size"]):
+        stop = start + size
+        ids = row["support_ids"][start:stop]
+        teacher = dict(zip(ids, row["support_logprobs"][start:stop], strict=True))
+        width = len(row["control_ids"])
+        control = row["control_logprobs"][place * width : (place + 1) * width]
+        teacher |= dict(zip(row["control_ids"], control, strict=True))
+        teacher[row["completion_ids"][place]] = row["realised_logprob"][place]
+        start = stop
+        q = np.exp([*teacher.values(), row["tail_logprob"][place]])
+        q = torch.tensor(q / q.sum())
+        p = torch.softmax(logits[place], -1)[list(teacher)]
+        p = torch.cat([p, 1 - p.sum(0, keepdim=True)])
+        found.append((p * (p.log() - q.log())).sum())
+    return torch.stack(found)
+
+
+@pytest.fixture(scope="module")
+def expected(cached, student, tiny_format):
+    """Metrics of a first step over all rows, in float64, from a plain forward pass of each row."""
+    model = load_model(student.parent, "float32").double()
+    size = tiny_format.vocabulary_size
+    divergences, entropies, tails = [], [], []
+    for row in table.read(cached, schema.LOGITS).to_dicts():
+        prompt, ids = row["prompt_ids"], row["completion_ids"]
+        logits = model(torch.tensor([prompt + ids])).logits[0, len(prompt) - 1 : -1, :size]
+        divergences.append(coarse_divergences(row, logits))
+        everywhere = torch.log_softmax(logits, -1)
+        entropies.append(-(everywhere.exp() * everywhere).sum(-1))
+        tails += row["tail_logprob"]
+    means = {
+        "token_mean": torch.cat(divergences).mean(),
+        "sequence_mean": torch.stack([values.mean() for values in divergences]).mean(),
+    }
+    parameters = list(model.parameters())
+    norms = {}
+    for name, mean in means.items():
+        gradients = torch.autograd.grad(mean, parameters, retain_graph=True)
+        norms[name] = torch.stack([gradient.norm() for gradient in gradients]).norm().item()
+    return {
+        "means": {name: mean.item() for name, mean in means.items()},
+        "norms": norms,
+        "entropy": torch.cat(entropies).mean().item(),
+        "tail": np.exp(tails).mean(),
+        "num_tokens": len(tails),
+    }
+
+
+@pytest.mark.parametrize("loss", ["token_mean", "sequence_mean"])
+@pytest.mark.parametrize("micro_batch_size", [3, 8])
+def test_the_first_step_is_that_of_an_independent_computation(
+    make_job, expected, loss, micro_batch_size
+):
+    job = make_job("one", micro_batch_size=micro_batch_size, loss=loss, epochs=1.0)
+    train(job)
+    (row,) = metrics_of(job)
+    means = expected["means"]
+    assert abs(means["token_mean"] - means["sequence_mean"]) > 1e-3
+    assert row["loss"] == pytest.approx(means[loss], abs=1e-5)
+    assert row["loss_token_mean"] == pytest.approx(means["token_mean"], abs=1e-5)
+    assert row["loss_sequence_mean"] == pytest.approx(means["sequence_mean"], abs=1e-5)
+    assert row["gradient_norm"] == pytest.approx(expected["norms"][loss], rel=1e-4)
+    assert row["student_entropy"] == pytest.approx(expected["entropy"], abs=1e-5)
+    assert row["teacher_tail_mass"] == pytest.approx(expected["tail"], abs=1e-5)
+    assert row["num_tokens"] == row["tokens_seen"] == expected["num_tokens"]
+    assert (row["step"], row["learning_rate"]) == (1, 1e-3)
+
+
+def test_a_micro_batch_keeps_each_rows_own_support(cached):
+    frame = table.read(cached, schema.LOGITS)
+    data = Trajectories(frame, [[0, 1, 2]], "token_mean")
+    batch = collate([data[0, row] for row in (2, 0, 1)])
+    assert batch["weight"].sum().item() == pytest.approx(1.0)
+    assert batch["sequence_weight"].sum().item() == pytest.approx(1.0)
+    start = 0
+    for row in (2, 0, 1):
+        support = cache.decode(frame.row(row, named=True))
+        stop, width = start + len(support.ids), support.ids.shape[1]
+        part = {name: batch[name][start:stop] for name in ("support_ids", "distinct", "teacher")}
+        assert part["support_ids"][:, :width].equal(support.ids)
+        assert part["distinct"][:, :width].equal(support.distinct)
+        assert not part["distinct"][:, width:].any()
+        assert part["teacher"][:, :width].equal(support.logprobs[:, :-1])
+        assert part["teacher"][:, -1].equal(support.logprobs[:, -1])
+        start = stop
+    assert start == len(batch["support_ids"])
+
+
+def test_chunks_do_not_change_the_gradient(cached, student, tiny_format):
+    frame = table.read(cached, schema.LOGITS)
+    data = Trajectories(frame, [[0, 1, 2]], "token_mean")
+    batch = collate([data[0, row] for row in range(3)])
+    model = load_model(student.parent, "float32")
+
+    def gradients(chunk_size):
+        loss, _ = Objective(model, tiny_format.vocabulary_size, chunk_size)(batch)
+        return dict(
+            zip(
+                [name for name, _ in model.named_parameters()],
+                torch.autograd.grad(loss, list(model.parameters())),
+                strict=True,
+            )
+        )
+
+    whole = gradients(1000)
+    assert max(gradient.abs().max() for gradient in whole.values()) > 1e-2
+    for chunk_size in (1, 5):
+        assert_close(gradients(chunk_size), whole, 1e-6)
+
+
+@pytest.fixture
+def whole(make_job):
+    """A run of two steps whose batch is one micro-batch."""
+    job = make_job("whole")
+    train(job)
+    return job
+
+
+def test_micro_batches_do_not_change_the_update(make_job, whole, student):
+    before = load_file(student.parent / "model.safetensors")
+    moved = max((values - before[name]).abs().max() for name, values in weights_of(whole).items())
+    assert moved > 1e-3
+    for size in (1, 2):
+        job = make_job(f"micro-{size}", micro_batch_size=size)
+        train(job)
+        assert_close(weights_of(job), weights_of(whole), 1e-5)
+        for row, same in zip(metrics_of(job), metrics_of(whole), strict=True):
+            assert row == pytest.approx(same, rel=1e-4)
+
+
+def test_gradient_checkpointing_does_not_change_the_update(make_job, whole):
+    job = replace(make_job("checkpointing"), gradient_checkpointing=True)
+    train(job)
+    assert_close(weights_of(job), weights_of(whole), 1e-5)
+
+
+def test_padded_rows_stay_as_they_are(make_job, teacher, tiny_format):
+    job = replace(make_job("padded"), student=str(teacher.parent))
+    train(job)
+    before = load_file(teacher.parent / "model.safetensors")["model.embed_tokens.weight"]
+    after = weights_of(job)["model.embed_tokens.weight"]
+    size = tiny_format.vocabulary_size
+    assert after[size:].equal(before[size:])
+    assert not after[:size].equal(before[:size])
+
+
+def test_mixed_precision_keeps_float32_weights(make_job, whole):
+    forget_accelerator()  # it has run in full precision in this process
+    job = make_job("mixed", mixed_precision="bf16")
+    train(job)
+    assert {values.dtype for values in weights_of(job).values()} == {torch.float32}
+    found, same = metrics_of(job)[0]["loss"], metrics_of(whole)[0]["loss"]
+    assert found != same
+    assert found == pytest.approx(same, rel=0.05)
+
+
+def test_the_loss_decreases(make_job):
+    job = make_job("longer", epochs=30.0, learning_rate=1e-2)
+    train(job)
+    losses = [row["loss"] for row in metrics_of(job)]
+    assert len(losses) == 30
+    assert losses[-1] < 0.6 * losses[0]
+
+
+def test_a_killed_training_goes_on_to_the_same_bytes(make_job, tmp_path, caplog):
+    settings = {"epochs": 2.0, "batch_size": 2, "micro_batch_size": 1}
+    whole = replace(make_job("undisturbed", **settings), checkpoint_steps=2)
+    train(whole)
+    assert len(metrics_of(whole)) == 8
+    killed = replace(make_job("killed", **settings), checkpoint_steps=2)
+    description = tmp_path / "job.json"
+    description.write_text(json.dumps(asdict(killed)))
+    command = [sys.executable, "-c", KILLED_AFTER_TWO_SAVES, str(description)]
+    assert subprocess.run(command, check=False).returncode == -9
+    scratch = Path(killed.scratch)
+    assert [path.name for path in scratch.iterdir()] == ["state_00000004"]
+    assert not list(Path(killed.folder).iterdir())
+    (scratch / "state.draft").mkdir()  # what a kill within a save leaves
+    (scratch / "state.draft" / "model.safetensors").write_bytes(b"half")
+    with caplog.at_level(logging.INFO, "mpd"):
+        train(killed)
+    assert "resumed training after step 4" in caplog.text
+    for name in ("model.safetensors", "metrics.parquet"):
+        one, other = (Path(job.folder, name).read_bytes() for job in (killed, whole))
+        assert one == other
