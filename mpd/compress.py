@@ -26,6 +26,26 @@ if TYPE_CHECKING:
 SKIPPED = {"length": "sample_truncated", "too_long": "sample_too_long"}
 
 
+def require_room(
+    engine: "TransformersEngine", settings: Mapping[str, Any], rows: pl.DataFrame
+) -> None:
+    """Raise ValueError where rows have rewriting prompts, but none leaves room for a rewrite."""
+    too_long = False
+    for row in rows.iter_rows(named=True):
+        prompt = _prompt(engine.chat, settings, row)
+        if isinstance(prompt, str):
+            continue
+        if engine.fits(prompt, settings):
+            return
+        too_long = True
+    if too_long:
+        raise ValueError(
+            "no rewriting prompt leaves room for compress.max_new_tokens = "
+            f"{settings['max_new_tokens']} in the teacher's context of "
+            f"{engine.context_length} tokens; lower it, or sample.max_new_tokens"
+        )
+
+
 def rewriter(
     engine: "TransformersEngine",
     student_chat: ChatFormat,
@@ -34,29 +54,23 @@ def rewriter(
 ) -> Callable[[pl.DataFrame], pl.DataFrame]:
     """The work of a part: rewrite the trajectory of each row, num_samples candidates each.
 
-    It raises ValueError where no rewriting prompt of the part leaves room for max_new_tokens.
+    Raises ValueError where the template has a word that the teacher's tokenizer lacks.
     """
     from mpd.generate import Request, seed_of
     from mpd.progress import Progress
 
-    progress = Progress("rewritten", total * settings["num_samples"])
-
     # A word of the template that the teacher cannot say is the user's to mend; a word of a
     # trajectory that it cannot say is a row's verdict.
     engine.chat.prompt_ids(fill(settings["prompt"], problem="", trajectory=""), False)
+    progress = Progress("rewritten", total * settings["num_samples"])
 
     def work(rows: pl.DataFrame) -> pl.DataFrame:
         made: list[dict[str, Any]] = []
         asked, requests = [], []
         for row in rows.iter_rows(named=True):
-            if row["finish_reason"] in SKIPPED:
-                made.append(_skipped(row, SKIPPED[row["finish_reason"]]))
-                continue
-            content = fill(settings["prompt"], problem=row["question"], trajectory=row["text"])
-            try:
-                prompt = engine.chat.prompt_ids(content, settings["thinking"])
-            except ValueError:
-                made.append(_skipped(row, "sample_unsayable"))
+            prompt = _prompt(engine.chat, settings, row)
+            if isinstance(prompt, str):
+                made.append(_skipped(row, prompt))
                 continue
             for candidate in range(settings["num_samples"]):
                 seed = seed_of("compress", settings["seed"], row["sample_id"], candidate)
@@ -64,12 +78,6 @@ def rewriter(
                 requests.append(Request(prompt, seed))
         progress.advance((len(rows) * settings["num_samples"]) - len(requests), 0)
         completions = engine.generate(requests, settings, progress.advance)
-        if requests and all(done.finish_reason == "too_long" for done in completions):
-            raise ValueError(
-                "no rewriting prompt leaves room for compress.max_new_tokens = "
-                f"{settings['max_new_tokens']} in the teacher's context of "
-                f"{engine.context_length} tokens; lower it, or sample.max_new_tokens"
-            )
         for (row, candidate), done in zip(asked, completions, strict=True):
             rewrite = engine.chat.text(done.token_ids)
             ids = student_chat.build(rewrite, row["prompt_ids"])
@@ -94,6 +102,19 @@ def rewriter(
         return table.frame_of(made, schema.COMPRESS)
 
     return work
+
+
+def _prompt(
+    chat: ChatFormat, settings: Mapping[str, Any], row: Mapping[str, Any]
+) -> list[int] | str:
+    """The rewriting prompt of a row, or the status that says why it has none."""
+    if row["finish_reason"] in SKIPPED:
+        return SKIPPED[row["finish_reason"]]
+    content = fill(settings["prompt"], problem=row["question"], trajectory=row["text"])
+    try:
+        return chat.prompt_ids(content, settings["thinking"])
+    except ValueError:
+        return "sample_unsayable"
 
 
 def _skipped(row: Mapping[str, Any], status: str) -> dict[str, Any]:
@@ -143,6 +164,7 @@ def main(argv: list[str] | None = None) -> None:
                 arguments.batch_size,
                 arguments.threads,
             )
+            require_room(engine, settings, rows)
             return rewriter(engine, format, settings, len(rows))
 
         parts.map(rows, arguments.rows_per_part, prepare)

@@ -254,7 +254,7 @@ class ScoringResources(Resources):
 
 class DistillResources(Resources):
     micro_batch_size: Count = Field(32, description="trajectories per forward pass and process")
-    num_processes: Count = Field(1, description="data-parallel processes, started by accelerate")
+    num_processes: Count = Field(1, description="data-parallel processes, started by torchrun")
     chunk_size: Count = Field(1024, description="positions whose full logits exist at a time")
     gradient_checkpointing: bool = Field(False, description="less memory, one more forward pass")
     checkpoint_steps: Count = Field(50, description="optimiser steps that a kill can lose")
@@ -445,7 +445,7 @@ def _compress(config: Config, method: str, seed: int) -> dict[str, Any]:
     return {
         **_dump(config.compress),
         "rewriter": METHODS[method].rewriter,
-        "chat": _dump(config.chat, "prompt"),
+        "chat": _dump(config.chat, "prompt", "thinking"),
         "dtype": config.models.dtype,
         "seed": seed,
     }

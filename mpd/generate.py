@@ -62,6 +62,10 @@ class TransformersEngine:
         self.model = load_model(folder, dtype)
         self.batch_size = batch_size
 
+    def fits(self, prompt_ids: list[int], decoding: Mapping[str, Any]) -> bool:
+        """Whether a prompt leaves room for max_new_tokens in the context."""
+        return len(prompt_ids) + decoding["max_new_tokens"] <= self.context_length
+
     @torch.inference_mode()
     def generate(
         self,
@@ -75,11 +79,10 @@ class TransformersEngine:
         that leaves no room for max_new_tokens in the context comes back as too_long.
         `advance(sequences, tokens)` is called as sequences finish.
         """
-        room = self.context_length - decoding["max_new_tokens"]
         done = {
             number: TOO_LONG
             for number, request in enumerate(requests)
-            if len(request.prompt_ids) > room
+            if not self.fits(request.prompt_ids, decoding)
         }
         if done:
             advance(len(done), 0)

@@ -34,13 +34,22 @@ def with_samples(problems: pl.DataFrame, num_samples: int) -> pl.DataFrame:
     )
 
 
+def require_room(
+    engine: "TransformersEngine", settings: Mapping[str, Any], questions: pl.Series
+) -> None:
+    """Raise ValueError where there are questions, but none leaves room for max_new_tokens."""
+    fitting = (engine.fits(engine.chat.problem_ids(text), settings) for text in questions)
+    if len(questions) and not any(fitting):
+        raise ValueError(
+            f"no prompt leaves room for sample.max_new_tokens = {settings['max_new_tokens']} "
+            f"in the student's context of {engine.context_length} tokens; lower it"
+        )
+
+
 def sampler(
     engine: "TransformersEngine", settings: Mapping[str, Any], total: int
 ) -> Callable[[pl.DataFrame], pl.DataFrame]:
-    """The work of a part: sample the trajectory of each row.
-
-    It raises ValueError where no prompt of the part leaves room for max_new_tokens.
-    """
+    """The work of a part: sample the trajectory of each row."""
     from mpd.generate import Request, seed_of
     from mpd.progress import Progress
 
@@ -53,11 +62,6 @@ def sampler(
             for prompt, sample_id in zip(prompts, rows["sample_id"], strict=True)
         ]
         completions = engine.generate(requests, settings, progress.advance)
-        if completions and all(done.finish_reason == "too_long" for done in completions):
-            raise ValueError(
-                f"no prompt leaves room for sample.max_new_tokens = {settings['max_new_tokens']} "
-                f"in the student's context of {engine.context_length} tokens; lower it"
-            )
         return _frame(rows, prompts, completions, engine.chat)
 
     return work
@@ -173,6 +177,7 @@ def main(argv: list[str] | None = None) -> None:
                 arguments.batch_size,
                 arguments.threads,
             )
+            require_room(engine, settings, rows["question"])
             return sampler(engine, settings, len(rows))
 
         parts.map(rows, arguments.rows_per_part, prepare)

@@ -73,7 +73,10 @@ def read(path: Path, artifact: Artifact, identity: Identity | None = None) -> pl
     has other columns, or was written under another identity than the one asked for.
     """
     check(path, artifact, identity)
-    frame = pl.from_arrow(pq.ParquetFile(path).read())
+    try:
+        frame = pl.from_arrow(pq.ParquetFile(path).read())
+    except (pa.ArrowInvalid, OSError) as error:
+        raise ValueError(f"{path}: damaged ({error}); delete it and run its stage again") from None
     assert isinstance(frame, pl.DataFrame)
     return frame
 

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from mpd import compress, generate, schema, table
-from mpd.compress import rewriter
+from mpd.compress import require_room, rewriter
 from mpd.generate import Completion, seed_of
 from mpd.model_folder import read_manifest, write_manifest
 
@@ -19,12 +19,14 @@ GOOD = "1+3=4. 4-2=2.\n\\boxed{2}"
 class Teacher:
     """An engine that notes what it is asked and answers from a list of completions."""
 
-    context_length = 99
-
-    def __init__(self, chat, *answers):
+    def __init__(self, chat, *answers, context_length=256):
         self.chat = chat
+        self.context_length = context_length
         self.answers = answers
         self.requests = []
+
+    def fits(self, prompt_ids, decoding):
+        return len(prompt_ids) + decoding["max_new_tokens"] <= self.context_length
 
     def generate(self, requests, decoding, advance):
         self.requests += requests
@@ -103,7 +105,7 @@ def test_the_teacher_sees_problem_and_trajectory_and_no_gold(rows, settings, tin
     # The gold answer is in the table, so a leak would show: no trajectory holds a 77.
     rows = rows.with_columns(gold=pl.lit("77"))
     engine = Teacher(tiny_format, *[said(GOOD)] * 8)
-    rewriter(engine, tiny_format, settings, 8)(rows)
+    rewriter(engine, tiny_format, settings, len(rows))(rows)
     assert len(engine.requests) == 8
     for request, row in zip(engine.requests, rows.to_dicts(), strict=True):
         content = f"{row['question']}\n{row['text']}\nrewrite"
@@ -147,9 +149,9 @@ def test_what_cannot_be_rewritten_is_a_row_with_a_status(rows, settings, tiny_fo
         said(GOOD),
         said(GOOD, "length"),
         Completion([], [], "too_long"),
-        said("no answer line".replace("line", "is")),
+        said("no answer is"),
     )
-    found = rewriter(engine, tiny_format, {**settings, "num_samples": 1}, 7)(rows)
+    found = rewriter(engine, tiny_format, settings, len(rows))(rows)
     assert found["sample_id"].to_list() == rows["sample_id"].to_list()
     assert found["status"].to_list() == [
         "sample_truncated",
@@ -165,7 +167,7 @@ def test_what_cannot_be_rewritten_is_a_row_with_a_status(rows, settings, tiny_fo
     assert built == [False, True] + [False] * 5
     # A cut rewrite is kept as text, though it is well formed: it may lack its end.
     assert found["rewrite"].to_list()[4] == GOOD
-    assert found["rewrite_tokens"].to_list()[:5] == [0, *[len(said(GOOD).token_ids)], 0, 0, 16]
+    assert found["rewrite_tokens"].to_list()[:5] == [0, 17, 0, 0, 16]
     assert len(engine.requests) == 4
 
 
@@ -179,10 +181,23 @@ def test_a_rewrite_that_spells_a_control_token_is_no_sequence(rows, settings, ti
 
 
 def test_a_run_in_which_no_rewriting_prompt_fits_is_refused(rows, settings, tiny_format):
-    engine = Teacher(tiny_format, *[Completion([], [], "too_long")] * 8)
-    message = r"compress\.max_new_tokens = 8 in the teacher's context of 99 tokens"
+    content = "{question}\n{text}\nrewrite"
+    prompts = [tiny_format.prompt_ids(content.format(**row), False) for row in rows.to_dicts()]
+    shortest = min(len(prompt) for prompt in prompts)
+    engine = Teacher(tiny_format, context_length=shortest + 7)
+    message = rf"compress\.max_new_tokens = 8 in the teacher's context of {shortest + 7} tokens"
     with pytest.raises(ValueError, match=message):
-        rewriter(engine, tiny_format, settings, 8)(rows)
+        require_room(engine, settings, rows)
+    engine.context_length += 1  # one row fits: the others are rows with a verdict
+    require_room(engine, settings, rows)
+
+
+def test_a_shard_without_whole_trajectories_is_no_error(rows, settings, tiny_format):
+    rows = rows.with_columns(finish_reason=pl.lit("length"))
+    engine = Teacher(tiny_format, context_length=0)
+    require_room(engine, settings, rows)
+    found = rewriter(engine, tiny_format, settings, len(rows))(rows)
+    assert found["status"].to_list() == ["sample_truncated"] * 8
 
 
 def test_a_template_with_an_unknown_word_is_refused(rows, settings, tiny_format):
@@ -211,6 +226,11 @@ def test_rows_do_not_depend_on_parts(run, tmp_path):
     whole = run()
     shutil.rmtree(tmp_path / "store")
     assert run("--rows-per-part", "3", "--batch-size", "2").equals(whole)
+
+
+def test_the_stage_refuses_a_limit_that_leaves_no_room(run):
+    with pytest.raises(ValueError, match="no rewriting prompt leaves room for compress"):
+        run(max_new_tokens=256)
 
 
 def test_different_token_maps_are_refused_before_a_model_is_loaded(

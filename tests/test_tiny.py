@@ -113,7 +113,7 @@ def test_the_vocabulary_is_small_and_control_tokens_are_behind_it(tokenizer):
 
 def test_every_training_text_round_trips(tokenizer):
     rng = random.Random(0)
-    for writer in (student_writer(0.65, 0.1), teacher_writer(16.0)):
+    for writer in (student_writer(0.65, 0.1), teacher_writer(30.0)):
         for _ in range(100):
             text = "".join(writer(rng))
             ids = tokenizer(text).input_ids
@@ -177,7 +177,7 @@ def test_examples_are_what_the_template_renders(tokenizer):
     rng = random.Random(0)
     kinds = set()
     for _ in range(50):
-        before, learnt = teacher_writer(16.0)(rng)
+        before, learnt = teacher_writer(30.0)(rng)
         content = (before + learnt).split("user\n")[1].split("<|im_end|>")[0]
         rewriting = content.endswith("\nrewrite")
         kinds.add(rewriting)

@@ -48,7 +48,7 @@ STUDENT = Pretraining(
     num_layers=2,
     num_heads=2,
     num_key_value_heads=2,
-    num_steps=700,
+    num_steps=900,
 )
 TEACHER = Pretraining(
     hidden_size=128,
@@ -78,7 +78,7 @@ def train_student(
 
 
 def train_teacher(
-    folder: Path, *, checkpoint: Path | None = None, chattiness: float = 16.0, **sizes: Any
+    folder: Path, *, checkpoint: Path | None = None, chattiness: float = 30.0, **sizes: Any
 ) -> None:
     """Write the teacher, a concise solver and rewriter, into `folder`; otherwise as the student."""
     settings = dataclasses.replace(TEACHER, **sizes)

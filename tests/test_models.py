@@ -1,0 +1,128 @@
+"""models: where a model comes from, and the folder that stages read."""
+
+import json
+import shutil
+
+import pytest
+
+from mpd import models
+from mpd.model_folder import load_model, read_manifest
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A function that runs the stage; it returns the resolved folder."""
+
+    def run(**settings):
+        output = tmp_path / "resolved" / "manifest.json"
+        arguments = ["--settings", json.dumps(settings), "--output", str(output)]
+        models.main([*arguments, "--store", str(tmp_path / "store")])
+        return output.parent
+
+    return run
+
+
+@pytest.fixture
+def own(student, tmp_path):
+    """A folder as a user has it: weights, tokenizer, other files, no manifest."""
+    folder = tmp_path / "own"
+    shutil.copytree(student.parent, folder)
+    (folder / "manifest.json").unlink()
+    (folder / "pytorch_model.bin").write_bytes(b"not taken")
+    (folder / "original").mkdir()
+    return folder
+
+
+def test_a_folder_is_copied_and_left_alone(run, own, student):
+    modes = {path.name: path.stat().st_mode for path in own.iterdir()}
+    folder = run(source="folder", path=str(own))
+    assert read_manifest(folder / "manifest.json") == read_manifest(student)
+    taken = {path.name for path in own.iterdir()} - {"pytorch_model.bin", "original"}
+    assert {path.name for path in folder.iterdir()} == taken | {"manifest.json", "provenance.json"}
+    for name in taken:
+        assert (folder / name).read_bytes() == (own / name).read_bytes()
+        assert not (folder / name).samefile(own / name)
+        assert (folder / name).stat().st_mode & 0o222 == 0
+    assert {path.name: path.stat().st_mode for path in own.iterdir()} == modes
+    assert all(path.stat().st_nlink == 1 for path in own.iterdir() if path.is_file())
+    (own / "config.json").write_text("{}")  # the user may go on with it
+    assert load_model(folder, "float32").config.hidden_size == 32
+
+
+def test_changed_weights_are_another_model(run, own, teacher):
+    first = read_manifest(run(source="folder", path=str(own)) / "manifest.json")
+    shutil.copyfile(teacher.parent / "model.safetensors", own / "model.safetensors")
+    second = read_manifest(run(source="folder", path=str(own)) / "manifest.json")
+    assert first["weights"] != second["weights"]
+    assert first["token_map"] == second["token_map"]
+
+
+def test_a_model_is_resolved_once(run, own, caplog):
+    settings = {"source": "folder", "path": str(own)}
+    with caplog.at_level("INFO", "mpd"):
+        run(**settings)
+        run(**settings)
+    assert [message.split()[0] for message in caplog.messages] == ["computed", "reused"]
+
+
+def test_a_folder_without_a_chat_template_is_refused(run, own, tmp_path):
+    (own / "chat_template.jinja").unlink()
+    with pytest.raises(ValueError, match="own: no chat template"):
+        run(source="folder", path=str(own))
+    assert not (tmp_path / "resolved").exists()
+    assert not list((tmp_path / "store").rglob("*.safetensors"))  # before weights are copied
+
+
+@pytest.mark.parametrize(
+    ("missing", "message"),
+    [
+        ("model.safetensors", r"no \*\.safetensors in it; save the weights as safetensors"),
+        ("tokenizer.json", r"no tokenizer\.json"),
+        ("config.json", r"no config\.json"),
+    ],
+)
+def test_an_incomplete_folder_is_refused(run, own, tmp_path, missing, message):
+    (own / missing).unlink()
+    with pytest.raises(ValueError, match=message):
+        run(source="folder", path=str(own))
+    assert not (tmp_path / "resolved").exists()
+
+
+def test_a_folder_that_is_none_is_refused(run, tmp_path):
+    (tmp_path / "empty").mkdir()
+    for name in ("empty", "nowhere"):
+        with pytest.raises(ValueError, match=f"{name}: no model folder"):
+            run(source="folder", path=str(tmp_path / name))
+
+
+def test_a_model_of_the_hub_is_downloaded_at_its_revision(run, own, monkeypatch):
+    asked = []
+
+    def snapshot_download(name, *, revision, local_dir, allow_patterns):
+        asked.append((name, revision))
+        shutil.copytree(own, local_dir)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    folder = run(source="hub", path="somebody/model", revision="0" * 40)
+    assert asked == [("somebody/model", "0" * 40)]
+    assert "model.safetensors" in read_manifest(folder / "manifest.json")["files"]
+    assert not (folder / "pytorch_model.bin").exists()
+
+
+def test_a_gguf_file_that_is_not_there_is_refused(run, tmp_path):
+    with pytest.raises(ValueError, match=r"model\.gguf: no such GGUF file"):
+        run(source="gguf", path=str(tmp_path / "model.gguf"))
+    with pytest.raises(
+        ValueError, match=r"absent/model\.gguf: no such package; pip install absent"
+    ):
+        run(source="gguf", path="package:absent/model.gguf")
+    with pytest.raises(ValueError, match=r"mpd/model\.gguf: no such GGUF file"):
+        run(source="gguf", path="package:mpd/model.gguf")
+
+
+def test_a_model_of_the_embedded_world_is_pretrained(run, tokenizer):
+    settings = {"source": "tiny", "num_steps": 1}
+    student = read_manifest(run(**settings, role="student", seed=0) / "manifest.json")
+    other = read_manifest(run(**settings, role="student", seed=1) / "manifest.json")
+    assert student["token_map"] == other["token_map"]
+    assert student["weights"] != other["weights"]
