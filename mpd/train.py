@@ -1,10 +1,7 @@
 """The training loop of distill: reverse KL against the cache, on accelerate.
 
-N completion positions of a micro-batch, K support entries, V vocabulary.
-
-A step is a fixed set of trajectories, the same for any number of processes and any micro-batch
-size. Each position carries its weight in the mean over the whole step, so that no process needs
-to know what the others hold. With several processes this module is its own program:
+N completion positions of a micro-batch, K support entries, V vocabulary. With several processes
+this module is its own program:
 
     torchrun --standalone --nproc_per_node 2 -m mpd.train JOB.json
 """
@@ -15,21 +12,23 @@ import math
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import polars as pl
 import torch
 from accelerate import Accelerator, DataLoaderConfiguration
 from accelerate.utils import set_seed
 from torch.utils.checkpoint import checkpoint
 
-from mpd import cache, schema, table
+from mpd import schema, table
+from mpd.batches import Trajectories, collate, plan_steps
 from mpd.divergence import on_support, reverse_kl
-from mpd.forward import completion_states, output_logits, pad, require_plain_head
+from mpd.forward import completion_states, output_logits, require_plain_head
 from mpd.model_folder import load_model, load_tokenizer
+from mpd.progress import Progress
 
 log = logging.getLogger("mpd")
 
@@ -57,39 +56,6 @@ class Job:
     threads: int
 
 
-def plan_steps(num_rows: int, batch_size: int, epochs: float, seed: int) -> list[list[int]]:
-    """The rows of every optimiser step: shuffled epochs, one after another, in full batches."""
-    batch_size = min(batch_size, num_rows)
-    num_steps = max(1, round(num_rows * epochs / batch_size))
-    generator = torch.Generator().manual_seed(seed)
-    order: list[int] = []
-    while len(order) < num_steps * batch_size:
-        order += torch.randperm(num_rows, generator=generator).tolist()
-    return [order[step * batch_size : (step + 1) * batch_size] for step in range(num_steps)]
-
-
-def split_step(
-    rows: Sequence[int], lengths: Sequence[int], micro_batch_size: int, num_processes: int
-) -> list[list[int]]:
-    """The micro-batches of a step: as many for each process, neighbours in length together.
-
-    Raises ValueError where the rows do not fill as many micro-batches for each process.
-    """
-    rounds = math.ceil(len(rows) / (micro_batch_size * num_processes))
-    count = rounds * num_processes
-    if count > len(rows):
-        raise ValueError(
-            f"distill.batch_size: {len(rows)} trajectories cannot be shared by {num_processes} "
-            f"processes in micro-batches of {micro_batch_size}; raise it, or lower "
-            "resources.distill.num_processes, or raise its micro_batch_size"
-        )
-    ordered = sorted(rows, key=lambda row: lengths[row])
-    return [
-        ordered[len(rows) * part // count : len(rows) * (part + 1) // count]
-        for part in range(count)
-    ]
-
-
 def learning_rate_factor(step: int, num_steps: int, warmup: float, schedule: str) -> float:
     """The factor of the peak learning rate at `step` (from 0): warm-up, then the schedule."""
     warmup_steps = math.ceil(warmup * num_steps)
@@ -99,68 +65,6 @@ def learning_rate_factor(step: int, num_steps: int, warmup: float, schedule: str
     if schedule == "linear":
         return 1 - progress
     return 0.5 * (1 + math.cos(math.pi * progress)) if schedule == "cosine" else 1.0
-
-
-class Trajectories(torch.utils.data.Dataset):
-    """Cached trajectories; an item is a row and its share in its step."""
-
-    def __init__(self, frame: pl.DataFrame, steps: list[list[int]], loss: str) -> None:
-        self.frame, self.loss = frame, loss
-        self.lengths = frame["completion_ids"].list.len().to_list()
-        self.step_tokens = [sum(self.lengths[row] for row in step) for step in steps]
-        self.step_rows = [len(step) for step in steps]
-
-    def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
-        step, number = key
-        row = self.frame.row(number, named=True)
-        length = len(row["completion_ids"])
-        share = {
-            "token_mean": 1 / self.step_tokens[step],
-            "sequence_mean": 1 / (length * self.step_rows[step]),
-        }[self.loss]
-        return {
-            "prompt": row["prompt_ids"],
-            "completion": row["completion_ids"],
-            "support": cache.decode(row),
-            "weight": [share] * length,
-            "sequence_weight": [1 / (length * self.step_rows[step])] * length,
-        }
-
-
-def collate(items: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-    """A micro-batch: padded sequences, and the supports of all positions as one rectangle."""
-    ids, mask, predicts = pad(
-        [item["prompt"] for item in items], [item["completion"] for item in items]
-    )
-    supports = [item["support"] for item in items]
-    width = max(support.ids.shape[1] for support in supports)
-    wide = [_widen(support, width) for support in supports]
-    return {
-        "ids": ids,
-        "mask": mask,
-        "predicts": predicts,
-        "support_ids": torch.cat([support.ids for support in wide]),
-        "distinct": torch.cat([support.distinct for support in wide]),
-        "teacher": torch.cat([support.logprobs for support in wide]),
-        "weight": torch.tensor([value for item in items for value in item["weight"]]),
-        "sequence_weight": torch.tensor(
-            [value for item in items for value in item["sequence_weight"]]
-        ),
-    }
-
-
-def _widen(support: cache.Support, width: int) -> cache.Support:
-    """Fill up to `width` entries: repetitions of the realised id, which are not distinct."""
-    from mpd.divergence import FLOOR
-
-    missing = width - support.ids.shape[1]
-    filler = support.ids[:, :1].expand(-1, missing)
-    nothing = support.logprobs.new_full((len(filler), missing), FLOOR)
-    return cache.Support(
-        torch.cat([support.ids, filler], 1),
-        torch.cat([support.distinct, torch.zeros_like(filler, dtype=torch.bool)], 1),
-        torch.cat([support.logprobs[:, :-1], nothing, support.logprobs[:, -1:]], 1),
-    )
 
 
 class Objective(torch.nn.Module):
@@ -220,71 +124,93 @@ class Objective(torch.nn.Module):
 
 def train(job: Job) -> None:
     """Train the student of `job` and fill its folder with weights and metrics.parquet."""
-    torch.set_num_threads(job.threads)
     settings = job.settings
+    torch.set_num_threads(job.threads)
     set_seed(settings["seed"])
     frame = table.read(Path(job.rows), schema.LOGITS)
     steps = plan_steps(len(frame), settings["batch_size"], settings["epochs"], settings["seed"])
     data = Trajectories(frame, steps, settings["loss"])
     processes = int(os.environ.get("WORLD_SIZE", 1))
-    micro_batches = [
-        [
-            [(number, row) for row in part]
-            for part in split_step(step, data.lengths, job.micro_batch_size, processes)
-        ]
-        for number, step in enumerate(steps)
-    ]
-    accumulation = len(micro_batches[0]) // processes
+    plan = data.plan(job.micro_batch_size, processes)
     accelerator = Accelerator(
         cpu=not torch.cuda.is_available(),  # else several processes on a CPU are each alone
         mixed_precision=settings["mixed_precision"],
-        gradient_accumulation_steps=accumulation,
+        gradient_accumulation_steps=len(plan[0]) // processes,
         log_with=None if job.tracker == "none" else job.tracker,
         project_dir=job.tracking,
         dataloader_config=DataLoaderConfiguration(even_batches=False),
     )
     assert accelerator.num_processes == processes
+    objective, optimizer, scheduler = _prepare(job, accelerator, len(steps))
+    metrics = _resume(accelerator, Path(job.scratch))
+    micro_batches = list(chain.from_iterable(plan[len(metrics) :]))
+    loader: Any = torch.utils.data.DataLoader(data, batch_sampler=micro_batches, collate_fn=collate)
+    loader = accelerator.prepare(loader)
+    if job.tracker != "none":
+        accelerator.init_trackers("mpd", config={})
+    progress = Progress("trained", (len(steps) - len(metrics)) * len(steps[0]))
+    for measured in _optimise(accelerator, loader, objective, optimizer, scheduler, settings):
+        metrics.append(_metrics_row(metrics, *measured, settings["loss"]))
+        progress.advance(len(steps[0]), int(metrics[-1]["num_tokens"]))
+        if job.tracker != "none":
+            values = {key: value for key, value in metrics[-1].items() if key != "step"}
+            accelerator.log(values, step=len(metrics))
+        if len(metrics) % job.checkpoint_steps == 0 and len(metrics) < len(steps):
+            _save(accelerator, Path(job.scratch), metrics)
+    if accelerator.is_main_process:
+        folder = Path(job.folder)
+        accelerator.unwrap_model(objective).model.save_pretrained(folder)
+        rows = table.frame_of(metrics, schema.METRICS)
+        table.write(folder / "metrics.parquet", rows, schema.METRICS, {})
+    accelerator.wait_for_everyone()
+    accelerator.end_training()
+
+
+def _prepare(job: Job, accelerator: Accelerator, num_steps: int) -> tuple[Any, Any, Any]:
+    """Objective, optimiser and schedule, ready to train or to resume."""
+    settings = job.settings
     tokenizer = load_tokenizer(Path(job.student))
     model = load_model(Path(job.student), "float32")
     require_plain_head(model)
     if job.gradient_checkpointing:
         model.gradient_checkpointing_enable()
     model.train()
-    objective = Objective(model, max(tokenizer.get_vocab().values()) + 1, job.chunk_size)
     optimizer = torch.optim.AdamW(
         model.parameters(),
         lr=settings["learning_rate"],
         betas=tuple(settings["betas"]),
         weight_decay=settings["weight_decay"],
     )
+    # Not prepared: a prepared schedule steps once for each process.
     scheduler = torch.optim.lr_scheduler.LambdaLR(
         optimizer,
         lambda step: learning_rate_factor(
-            step, len(steps), settings["warmup"], settings["schedule"]
+            step, num_steps, settings["warmup"], settings["schedule"]
         ),
     )
-    objective, optimizer = accelerator.prepare(objective, optimizer)
     accelerator.register_for_checkpointing(scheduler)
-    if job.tracker != "none":
-        accelerator.init_trackers("mpd", config={})
-    metrics = _resume(accelerator, Path(job.scratch))
-    loader = accelerator.prepare(
-        torch.utils.data.DataLoader(
-            data,
-            batch_sampler=_Given([part for step in micro_batches[len(metrics) :] for part in step]),
-            collate_fn=collate,
-        )
-    )
-    sums = torch.zeros(len(MEASURES) + 2, device=accelerator.device)
-    from mpd.progress import Progress
+    vocabulary_size = max(tokenizer.get_vocab().values()) + 1
+    objective = Objective(model, vocabulary_size, job.chunk_size)
+    return *accelerator.prepare(objective, optimizer), scheduler
 
-    progress = Progress("trained", (len(steps) - len(metrics)) * len(steps[0]))
+
+def _optimise(
+    accelerator: Accelerator,
+    loader: Any,
+    objective: Any,
+    optimizer: Any,
+    scheduler: Any,
+    settings: dict[str, Any],
+) -> Iterator[tuple[list[float], float, float]]:
+    """Take the optimiser steps; of each the sums over all processes, learning rate and norm."""
+    divisor = accelerator.gradient_accumulation_steps * accelerator.num_processes
+    sums = torch.zeros(len(MEASURES) + 2, device=accelerator.device)
     for batch in loader:
         with accelerator.accumulate(objective):
             with accelerator.autocast():
                 loss, found = objective(batch)
             # Undo what accelerate (accumulation) and data parallelism (mean) divide by.
-            accelerator.backward(loss * accumulation * processes)
+            accelerator.backward(loss * divisor)
             sums += found
             if not accelerator.sync_gradients:
                 continue
@@ -297,39 +223,7 @@ def train(job: Job) -> None:
             optimizer.zero_grad()
         total = accelerator.reduce(sums.clone(), "sum").tolist()
         sums.zero_()
-        metrics.append(_metrics_row(metrics, total, rate, float(norm), settings["loss"]))
-        progress.advance(len(steps[0]), int(metrics[-1]["num_tokens"]))
-        if job.tracker != "none":
-            values = {key: value for key, value in metrics[-1].items() if key != "step"}
-            accelerator.log(values, step=len(metrics))
-        if len(metrics) % job.checkpoint_steps == 0 and len(metrics) < len(steps):
-            _save(accelerator, Path(job.scratch), metrics)
-    if job.tracker != "none":
-        accelerator.end_training()
-    if accelerator.is_main_process:
-        accelerator.unwrap_model(objective).model.save_pretrained(job.folder)
-        table.write(
-            Path(job.folder) / "metrics.parquet",
-            table.frame_of(metrics, schema.METRICS),
-            schema.METRICS,
-            {},
-        )
-    accelerator.wait_for_everyone()
-    if processes > 1:
-        torch.distributed.destroy_process_group()
-
-
-class _Given:
-    """A batch sampler of given batches."""
-
-    def __init__(self, batches: list[list[tuple[int, int]]]) -> None:
-        self.batches = batches
-
-    def __iter__(self) -> Any:
-        return iter(self.batches)
-
-    def __len__(self) -> int:
-        return len(self.batches)
+        yield total, rate, float(norm)
 
 
 def _metrics_row(

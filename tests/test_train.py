@@ -15,17 +15,9 @@ from accelerate.state import AcceleratorState, GradientState
 from safetensors.torch import load_file
 
 from mpd import cache, schema, table
+from mpd.batches import Trajectories, collate, plan_steps, split_step
 from mpd.model_folder import load_model
-from mpd.train import (
-    Job,
-    Objective,
-    Trajectories,
-    collate,
-    learning_rate_factor,
-    plan_steps,
-    split_step,
-    train,
-)
+from mpd.train import Job, Objective, learning_rate_factor, train
 
 SETTINGS = {
     "learning_rate": 1e-3,
