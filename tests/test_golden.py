@@ -137,12 +137,32 @@ def frames(tmp_path_factory, tiny_format, shard, chat, cached, student):
     arguments = ["--settings", json.dumps(training), "--student", str(student)]
     arguments += ["--logits", str(cached), "--filter", str(shard["filter"])]
     distill.main([*arguments, "--output", str(output), "--store", str(folder / "store")])
+    made["models"] = world()
     made["metrics"] = table.read(output.parent / "metrics.parquet", schema.METRICS)
     return made
 
 
+def world() -> pl.DataFrame:
+    """What decides the weights of the embedded world, short of training them."""
+    import inspect
+    import random
+
+    from mpd.tiny import examples, muon, pretrain
+
+    rng = random.Random(0)
+    writers = (examples.student_writer(0.65, 0.1), examples.teacher_writer(30.0))
+    rows = [writer(rng) for writer in writers for _ in range(20)]
+    defaults = [
+        repr(inspect.signature(function))
+        for function in (pretrain.train_student, pretrain.train_teacher, muon.Muon.__init__)
+    ]
+    sizes = [repr(pretrain.STUDENT), repr(pretrain.TEACHER), *defaults]
+    return pl.DataFrame({"text": [repr(row) for row in rows] + sizes})
+
+
 VERSIONS = {artifact.name: artifact.version for artifact in schema.ARTIFACTS}
 # A student has no columns of its own: what it is shows in the metrics of its training.
+VERSIONS["models"] = schema.MODELS_VERSION
 VERSIONS["metrics"] = [VERSIONS["metrics"], schema.STUDENT_VERSION]
 
 
