@@ -23,7 +23,9 @@ from mpd.store import Parts
 if TYPE_CHECKING:
     from mpd.generate import TransformersEngine
 
+# What a finish reason of the sample, and of the rewrite, means for the row.
 SKIPPED = {"length": "sample_truncated", "too_long": "sample_too_long"}
+UNFINISHED = {"length": "rewrite_truncated", "too_long": "rewriting_prompt_too_long"}
 
 
 def require_room(
@@ -51,9 +53,12 @@ def rewriter(
     student_chat: ChatFormat,
     settings: Mapping[str, Any],
     total: int,
+    student_context: int,
 ) -> Callable[[pl.DataFrame], pl.DataFrame]:
     """The work of a part: rewrite the trajectory of each row, num_samples candidates each.
 
+    A rewrite has to fit the student's context behind its prompt, and the teacher's behind the
+    rewriting prompt, since both score it there.
     Raises ValueError where the template has a word that the teacher's tokenizer lacks.
     """
     from mpd.generate import Request, seed_of
@@ -74,17 +79,18 @@ def rewriter(
                 continue
             for candidate in range(settings["num_samples"]):
                 seed = seed_of("compress", settings["seed"], row["sample_id"], candidate)
-                asked.append((row, candidate))
+                room = min(
+                    student_context - len(row["prompt_ids"]), engine.context_length - len(prompt)
+                )
+                asked.append((row, candidate, room))
                 requests.append(Request(prompt, seed))
         progress.advance((len(rows) * settings["num_samples"]) - len(requests), 0)
         completions = engine.generate(requests, settings, progress.advance)
-        for (row, candidate), done in zip(asked, completions, strict=True):
+        for (row, candidate, room), done in zip(asked, completions, strict=True):
             rewrite = engine.chat.text(done.token_ids)
             ids = student_chat.build(rewrite, row["prompt_ids"])
-            status = "ok" if ids else "format"
-            if done.finish_reason != "stop":
-                cut = done.finish_reason == "length"
-                status, ids = "rewrite_truncated" if cut else "rewriting_prompt_too_long", None
+            status = UNFINISHED.get(done.finish_reason) or _verdict(ids, room)
+            ids = ids if status == "ok" else None
             made.append(
                 {
                     "sample_id": row["sample_id"],
@@ -102,6 +108,12 @@ def rewriter(
         return table.frame_of(made, schema.COMPRESS)
 
     return work
+
+
+def _verdict(ids: list[int] | None, room: int) -> str:
+    if ids is None:
+        return "format"
+    return "ok" if len(ids) <= room else "rewrite_too_long"
 
 
 def _prompt(
@@ -165,7 +177,7 @@ def main(argv: list[str] | None = None) -> None:
                 arguments.threads,
             )
             require_room(engine, settings, rows)
-            return rewriter(engine, format, settings, len(rows))
+            return rewriter(engine, format, settings, len(rows), student["context_length"])
 
         parts.map(rows, arguments.rows_per_part, prepare)
 

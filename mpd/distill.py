@@ -164,7 +164,9 @@ def _train(arguments: Any, folder: Path, scratch: Path) -> None:
     # Not accelerate launch, which starts a single process where there are no GPUs.
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node"]
     launch += [str(arguments.num_processes), "-m", "mpd.train", str(description)]
-    subprocess.run(launch, check=True)
+    code = subprocess.run(launch, check=False).returncode
+    if code:
+        raise ValueError(f"a training process ended with code {code}; its own error is above")
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from mpd.store import Parts
 
 log = logging.getLogger("mpd")
 
+TOO_LONG = ("sample_too_long", "rewriting_prompt_too_long", "rewrite_too_long")
 MIN_RUN = 4  # tokens: a shorter run that repeats is a number or an ellipsis
 
 
@@ -94,8 +95,7 @@ def _checks(row: Mapping[str, Any], verdict: str, settings: Mapping[str, Any]) -
     text = (row["rewrite"] or "").casefold()
     checks = {
         "truncated": status in ("sample_truncated", "rewrite_truncated"),
-        "too_long": status in ("sample_too_long", "rewriting_prompt_too_long")
-        or (limit is not None and len(ids) > limit),
+        "too_long": status in TOO_LONG or (limit is not None and len(ids) > limit),
         "format": status != "format",
         "leak": any(phrase.casefold() in text for phrase in settings["leaks"]),
         "copy": bool(ids) and ids == sample_ids,

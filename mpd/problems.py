@@ -39,7 +39,9 @@ def load(source: Mapping[str, Any], seed: int, split: str) -> list[Row]:
     rows = []
     for number, (question, answer) in enumerate(cells):
         where = f"{source['path'] or source['source']}, row {number}"
-        if not isinstance(question, str) or not question.strip():
+        if question is not None and not isinstance(question, str):
+            raise ValueError(f"{where}: column {source['question']} is no text: {question!r}")
+        if question is None or not question.strip():
             raise ValueError(f"{where}: column {source['question']} is empty; mend or remove it")
         if answer is None or not str(answer).strip():
             raise ValueError(f"{where}: column {source['answer']} is empty; mend or remove it")

@@ -87,7 +87,7 @@ def run(tmp_path, shard, student, teacher, settings):
 
 def test_a_rewrite_becomes_the_trained_sequence(rows, settings, tiny_format, said):
     engine = Teacher(tiny_format, said(GOOD))
-    (row,) = rewriter(engine, tiny_format, settings, 1)(rows[:1]).to_dicts()
+    (row,) = rewriter(engine, tiny_format, settings, 1, 256)(rows[:1]).to_dicts()
     ids = tiny_format.encode("<think>1+3=4. 4-2=2.</think>\\boxed{2}")
     assert row == {
         "sample_id": rows["sample_id"][0],
@@ -105,7 +105,7 @@ def test_the_teacher_sees_problem_and_trajectory_and_no_gold(rows, settings, tin
     # The gold answer is in the table, so a leak would show: no trajectory holds a 77.
     rows = rows.with_columns(gold=pl.lit("77"))
     engine = Teacher(tiny_format, *[said(GOOD)] * 8)
-    rewriter(engine, tiny_format, settings, len(rows))(rows)
+    rewriter(engine, tiny_format, settings, len(rows), 256)(rows)
     assert len(engine.requests) == 8
     for request, row in zip(engine.requests, rows.to_dicts(), strict=True):
         content = f"{row['question']}\n{row['text']}\nrewrite"
@@ -117,7 +117,7 @@ def test_the_teacher_sees_problem_and_trajectory_and_no_gold(rows, settings, tin
 
 def test_thinking_of_the_rewriting_call_is_a_setting(rows, settings, tiny_format, said):
     engine = Teacher(tiny_format, said(GOOD))
-    rewriter(engine, tiny_format, {**settings, "thinking": True}, 1)(rows[:1])
+    rewriter(engine, tiny_format, {**settings, "thinking": True}, 1, 256)(rows[:1])
     text = tiny_format.tokenizer.decode(engine.requests[0].prompt_ids)
     assert text.endswith("<|im_start|>assistant\n")
 
@@ -125,7 +125,7 @@ def test_thinking_of_the_rewriting_call_is_a_setting(rows, settings, tiny_format
 def test_every_candidate_has_its_row_and_seed(rows, settings, tiny_format, said):
     answers = [said(GOOD), said("no"), said("1\n\\boxed{2}"), said("2\n\\boxed{2}")]
     engine = Teacher(tiny_format, *answers, said("3\n\\boxed{2}"), said("4\n\\boxed{2}"))
-    found = rewriter(engine, tiny_format, {**settings, "num_samples": 3}, 2)(rows[:2])
+    found = rewriter(engine, tiny_format, {**settings, "num_samples": 3}, 2, 256)(rows[:2])
     one, two = rows["sample_id"][:2]
     assert found.select("sample_id", "candidate", "status", "rewrite").rows() == [
         (one, 0, "ok", GOOD),
@@ -151,7 +151,7 @@ def test_what_cannot_be_rewritten_is_a_row_with_a_status(rows, settings, tiny_fo
         Completion([], [], "too_long"),
         said("no answer is"),
     )
-    found = rewriter(engine, tiny_format, settings, len(rows))(rows)
+    found = rewriter(engine, tiny_format, settings, len(rows), 256)(rows)
     assert found["sample_id"].to_list() == rows["sample_id"].to_list()
     assert found["status"].to_list() == [
         "sample_truncated",
@@ -175,7 +175,7 @@ def test_a_rewrite_that_spells_a_control_token_is_no_sequence(rows, settings, ti
     control = tiny_format.tokenizer.convert_tokens_to_ids("<|im_start|>")
     ids = [*tiny_format._say("1+3=4."), control, *tiny_format._say("\n\\boxed{2}")]
     engine = Teacher(tiny_format, Completion([*ids, *tiny_format.stop_ids], [], "stop"))
-    (row,) = rewriter(engine, tiny_format, settings, 1)(rows[:1]).to_dicts()
+    (row,) = rewriter(engine, tiny_format, settings, 1, 256)(rows[:1]).to_dicts()
     assert (row["status"], row["completion_ids"]) == ("format", None)
     assert row["rewrite"] == "1+3=4.<|im_start|>\n\\boxed{2}"
 
@@ -196,14 +196,14 @@ def test_a_shard_without_whole_trajectories_is_no_error(rows, settings, tiny_for
     rows = rows.with_columns(finish_reason=pl.lit("length"))
     engine = Teacher(tiny_format, context_length=0)
     require_room(engine, settings, rows)
-    found = rewriter(engine, tiny_format, settings, len(rows))(rows)
+    found = rewriter(engine, tiny_format, settings, len(rows), 256)(rows)
     assert found["status"].to_list() == ["sample_truncated"] * 8
 
 
 def test_a_template_with_an_unknown_word_is_refused(rows, settings, tiny_format):
     engine = Teacher(tiny_format)
     with pytest.raises(ValueError, match="cannot say: 'Zebra'; change the prompt in config"):
-        rewriter(engine, tiny_format, {**settings, "prompt": f"{PROMPT} Zebra"}, 8)
+        rewriter(engine, tiny_format, {**settings, "prompt": f"{PROMPT} Zebra"}, 8, 256)
     assert engine.requests == []
 
 
@@ -257,3 +257,14 @@ def test_samples_of_other_problems_are_refused(run, problems, tmp_path):
     table.write(path, table.read(problems, schema.PROBLEMS)[1:], schema.PROBLEMS, {})
     with pytest.raises(ValueError, match="the shards do not belong together"):
         run(problems=path)
+
+
+def test_a_rewrite_that_fits_no_context_is_a_verdict(rows, settings, tiny_format, said):
+    prompt = rows["prompt_ids"][0].to_list()
+    length = len(tiny_format.encode("<think>1+3=4. 4-2=2.</think>\\boxed{2}"))
+    for room, status in ((length, "ok"), (length - 1, "rewrite_too_long")):
+        engine = Teacher(tiny_format, said(GOOD))
+        work = rewriter(engine, tiny_format, settings, 1, len(prompt) + room)
+        (row,) = work(rows[:1]).to_dicts()
+        assert row["status"] == status
+        assert row["num_tokens"] == (length if status == "ok" else None)

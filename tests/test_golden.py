@@ -98,7 +98,7 @@ def frames(tmp_path_factory, tiny_format, shard, chat, cached, student):
     asked = made["sample"].join(questions, on="problem_id", maintain_order="left")
     rewriting = {**decoding, "prompt": "{problem}\n{trajectory}\nrewrite", "thinking": False}
     rewriter = FakeEngine(tiny_format, REWRITES)
-    work = compress.rewriter(rewriter, tiny_format, rewriting, len(asked))
+    work = compress.rewriter(rewriter, tiny_format, rewriting, len(asked), 256)
     made["compress"] = work(asked)
     limits = {
         "kept": "correct",

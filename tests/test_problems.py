@@ -488,3 +488,8 @@ def test_real_problem_sets(name, question, count, integers):
 def plain_gold(answer):
     """The integer of GSM8K's worked solutions, and of the contests' answers."""
     return int(float(str(answer).split("####")[-1].replace(",", "")))
+
+
+def test_a_question_that_is_no_text_is_refused(tmp_path):
+    path = write_jsonl(tmp_path / "a.jsonl", [{"question": 7, "answer": "1"}])
+    assert message_of_load(path) == f"{path}, row 0: column question is no text: 7"
