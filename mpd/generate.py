@@ -77,7 +77,7 @@ class TransformersEngine:
 
         `decoding` has temperature (0: greedy), top_p, top_k (0: off) and max_new_tokens. A prompt
         that leaves no room for max_new_tokens in the context comes back as too_long.
-        `advance(sequences, tokens)` is called as sequences finish.
+        `advance(sequences, tokens)` is called with those that finished and those that were made.
         """
         done = {
             number: TOO_LONG
@@ -142,12 +142,12 @@ class TransformersEngine:
                 ids[row].append(value)
                 logprobs[row].append(score)
             stopped = torch.isin(token, stops)
+            advance(int(stopped.sum()), len(rows))
             if stopped.any():
                 going = (~stopped).nonzero()[:, 0]
                 finished = [row for row, flag in zip(rows, stopped.tolist(), strict=True) if flag]
                 for row in finished:
                     reasons[row] = "stop"
-                advance(len(finished), sum(len(ids[row]) for row in finished))
                 rows = [rows[index] for index in going.tolist()]
                 if not rows:
                     break
@@ -158,7 +158,7 @@ class TransformersEngine:
             positions = positions[:, -1:] + 1
             mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
         if rows:
-            advance(len(rows), sum(len(ids[row]) for row in rows))
+            advance(len(rows), 0)
         return [Completion(*parts) for parts in zip(ids, logprobs, reasons, strict=True)]
 
 

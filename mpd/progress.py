@@ -49,6 +49,6 @@ class Progress:
         rate = self.tokens / max(time.monotonic() - self.start, 1e-9)
         self.bar.set_postfix_str(f"{self.tokens:,} tokens, {rate:,.0f} tokens/s", refresh=False)
         self.bar.update(sequences)
-        if self.bar.n >= self.bar.total:
+        if sequences and self.bar.n >= self.bar.total:
             self.bar.close()
             log.info("%s: %d sequences, %s", self.bar.desc, self.bar.n, self.bar.postfix)

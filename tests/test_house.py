@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -137,3 +138,10 @@ def test_rules_hold_one_command_each_with_log_and_benchmark() -> None:
             assert "lambda" not in rule
             assert "run:" not in rule.replace("rerun:", "")
             assert "script:" not in rule
+
+
+def test_the_conda_environment_has_the_pins_of_the_package() -> None:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    environment = yaml.safe_load((REPOSITORY / "envs/transformers.yaml").read_text())
+    assert environment["dependencies"][-1]["pip"] == project["dependencies"]
+    assert all("==" in pin for pin in project["dependencies"])
