@@ -31,6 +31,8 @@ from mpd.model_folder import load_model, load_tokenizer
 from mpd.progress import Progress
 
 log = logging.getLogger("mpd")
+# It warns that tied weights are saved once, as they should be.
+logging.getLogger("accelerate.utils.other").setLevel(logging.ERROR)
 
 MEASURES = ("divergence", "teacher_tail_mass", "student_tail_mass", "student_entropy")
 

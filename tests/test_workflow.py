@@ -23,7 +23,7 @@ REPOSITORY = Path(__file__).parents[1]
 
 WORLD: dict[str, Any] = {
     "experiment": "small",
-    "models": {"student": {"num_steps": 30}, "teacher": {"num_steps": 30}},
+    "models": {"student": {"num_steps": 60}, "teacher": {"num_steps": 60}},
     "problems": {
         "train": {"num_problems": 60},
         "num_train": 12,
@@ -36,7 +36,7 @@ WORLD: dict[str, Any] = {
     "sample": {"max_new_tokens": 160},
     "compress": {"max_new_tokens": 64},
     "filter": {"kept": "all", "max_ratio": 9.0},
-    "distill": {"epochs": 1, "batch_size": 4},
+    "distill": {"epochs": 1, "batch_size": 4, "learning_rate": 1e-5},
     "evaluate": {"max_new_tokens": 48},
     "resources": {
         stage: {"batch_size": 4, "rows_per_part": 8} for stage in ("sample", "compress", "logits")
@@ -158,9 +158,9 @@ BENCHMARKS = WORLD["problems"]["benchmarks"]
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"models": {"teacher": {"num_steps": 31}}}, {"models teacher"} | jobs_from("compress", 1)),
+        ({"models": {"teacher": {"num_steps": 61}}}, {"models teacher"} | jobs_from("compress", 1)),
         (
-            {"models": {"student": {"num_steps": 31}}},
+            {"models": {"student": {"num_steps": 61}}},
             {"models student_seed_0", "evaluate base 0"} | ALL_ROUNDS,
         ),
         ({"models": {"dtype": "bfloat16"}}, EVALUATIONS | ALL_ROUNDS),
@@ -174,7 +174,7 @@ BENCHMARKS = WORLD["problems"]["benchmarks"]
         ({"compress": {"temperature": 0.9}}, jobs_from("compress", 1)),
         ({"filter": {"max_ratio": 8.0}}, jobs_from("filter", 1)),
         ({"logits": {"top_k": 8}}, jobs_from("logits", 1)),
-        ({"distill": {"learning_rate": 1e-3}}, jobs_from("distill", 1)),
+        ({"distill": {"learning_rate": 2e-5}}, jobs_from("distill", 1)),
         ({"distill": {"round_decay": 0.25}}, jobs_from("distill", 2)),
         ({"evaluate": {"temperature": 0.5}}, EVALUATIONS | {"report", "all"}),
         ({"report": {"max_accuracy_drop": 0.1}}, {"report", "all"}),
@@ -226,7 +226,7 @@ def test_a_benchmark_more_is_evaluated_alone(project: Project) -> None:
 
 def test_branches_share_what_is_the_same(project: Project) -> None:
     # A second experiment with other training: everything up to the cache is there already.
-    printed = project.run(experiment="other", distill={"learning_rate": 1e-3}, rounds=1)
+    printed = project.run(experiment="other", distill={"learning_rate": 2e-5}, rounds=1)
     assert computed(printed) == sorted(["student", *["evaluate"] * 3, "report", "summary"])
     # A second seed has its own student and samples; teacher and problems are shared.
     printed = project.run(seeds=[0, 1], rounds=1)
