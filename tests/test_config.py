@@ -361,7 +361,7 @@ def settings_of(raw):
         ({"models__teacher": {"source": "gguf", "path": "a"}}, {"teacher"}),
         ({"models__dtype": "bfloat16"}, {*SAMPLING, "compress", "logits", "evaluate"}),
         ({"chat__prompt": "Q: {problem}"}, {*SAMPLING, "evaluate"}),
-        ({"chat__thinking": False}, {*SAMPLING, "compress", "logits", "evaluate"}),
+        ({"chat__thinking": False}, {*SAMPLING, "logits", "evaluate"}),
         ({"chat__think": "none"}, CHAT),
         ({"chat__open": "[think]"}, CHAT),
         ({"chat__close": "[/think]"}, CHAT),

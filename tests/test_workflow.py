@@ -20,6 +20,8 @@ import pytest
 import yaml
 
 REPOSITORY = Path(__file__).parents[1]
+# Jobs call `python`: that of the environment the tests run in, activated or not.
+ENVIRONMENT = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 
 WORLD: dict[str, Any] = {
     "experiment": "small",
@@ -78,6 +80,7 @@ class Project:
         done = subprocess.run(
             self.command(*arguments, **changes),
             cwd=self.folder,
+            env=ENVIRONMENT,
             capture_output=True,
             text=True,
             check=False,
@@ -184,7 +187,8 @@ BENCHMARKS = WORLD["problems"]["benchmarks"]
         ({"resources": {"logits": {"chunk_size": 16}, "distill": {"chunk_size": 16}}}, set()),
         ({"store": "refresh"}, set()),
     ],
-    ids=str,
+    # Sets print in another order in every process, and test workers must agree on the names.
+    ids=lambda value: str(value) if isinstance(value, dict) else "",
 )
 def test_an_edit_visits_what_it_changes(
     project: Project, changes: dict[str, Any], expected: set[str]
@@ -279,6 +283,7 @@ def test_a_killed_run_resumes_to_the_same_bytes(
     process = subprocess.Popen(
         killed.command(rounds=1),
         cwd=killed.folder,
+        env=ENVIRONMENT,
         start_new_session=True,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -306,11 +311,10 @@ def test_a_stage_runs_without_snakemake(project: Project, tmp_path: Path) -> Non
     printed = project.run("--dry-run", "--printshellcmds", "--forcerun", "filter")
     (command,) = re.findall(r"^ +(python -m mpd\.filter .*round_1.*)$", printed, re.MULTILINE)
     command = command.replace("--mode reuse", f"--mode reuse --store {tmp_path / 'store'}")
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     done = subprocess.run(
         ["bash", "-c", f"set -o pipefail; {command}"],
         cwd=project.folder,
-        env={**os.environ, "PATH": path},
+        env=ENVIRONMENT,
         capture_output=True,
         text=True,
         check=False,
