@@ -309,7 +309,9 @@ def test_a_killed_run_resumes_to_the_same_bytes(
 
 def test_a_stage_runs_without_snakemake(project: Project, tmp_path: Path) -> None:
     printed = project.run("--dry-run", "--printshellcmds", "--forcerun", "filter")
-    (command,) = re.findall(r"^Shell command: (python -m mpd\.filter .*round_1.*)$", printed, re.MULTILINE)
+    (command,) = re.findall(
+        r"^Shell command: (python -m mpd\.filter .*round_1.*)$", printed, re.MULTILINE
+    )
     command = command.replace("--mode reuse", f"--mode reuse --store {tmp_path / 'store'}")
     done = subprocess.run(
         ["bash", "-c", f"set -o pipefail; {command}"],
