@@ -195,10 +195,12 @@ def shard(tmp_path_factory, problems, tiny_format, student, teacher):
         "compress": {**tokens, "teacher": of_teacher["digest"]},
         "filter": {},
     }
+    contents: dict[str, str] = {}  # each shard names those that it was made from
     for name, path in paths.items():
         artifact = getattr(schema, name.upper())
         frame = table.frame_of(written[name], artifact)
-        table.write(path, frame, artifact, identities[name])
+        identity = {**identities[name], **contents}
+        contents[name] = table.write(path, frame, artifact, identity)
     return {"problems": problems, **paths}
 
 

@@ -74,10 +74,10 @@ def rows(shard):
 def run(tmp_path, shard, student, teacher, settings):
     """A function that runs the stage; it returns the rows."""
 
-    def run(*more, rewriter=teacher, problems=shard["problems"], **changes):
+    def run(*more, rewriter=teacher, problems=shard["problems"], sample=shard["sample"], **changes):
         output = tmp_path / "compress.parquet"
         arguments = ["--settings", json.dumps({**settings, **changes}), "--output", str(output)]
-        arguments += ["--problems", str(problems), "--sample", str(shard["sample"])]
+        arguments += ["--problems", str(problems), "--sample", str(sample)]
         arguments += ["--student", str(student), "--teacher", str(rewriter)]
         compress.main([*arguments, "--store", str(tmp_path / "store"), *more])
         return table.read(output, schema.COMPRESS)
@@ -219,6 +219,7 @@ def test_the_stage_on_a_random_teacher(run, tmp_path, student, teacher, shard):
     assert identity == {
         "teacher": read_manifest(teacher)["digest"],
         "token_map": read_manifest(student)["token_map"],
+        "sample": table.content_digest(shard["sample"], schema.SAMPLE),
     }
 
 
@@ -268,3 +269,14 @@ def test_a_rewrite_that_fits_no_context_is_a_verdict(rows, settings, tiny_format
         (row,) = work(rows[:1]).to_dicts()
         assert row["status"] == status
         assert row["num_tokens"] == (length if status == "ok" else None)
+
+
+def test_samples_of_another_student_are_refused_and_given_ones_are_not(run, shard, tmp_path):
+    path = tmp_path / "sample.parquet"
+    rows = table.read(shard["sample"], schema.SAMPLE)
+    tokens = {"token_map": table.check(shard["sample"], schema.SAMPLE)["identity"]["token_map"]}
+    table.write(path, rows, schema.SAMPLE, {**tokens, "student": "another"})
+    with pytest.raises(ValueError, match=r"sample\.parquet: its student is another, but"):
+        run(sample=path)
+    table.write(path, rows, schema.SAMPLE, tokens)  # given by the user: of no student
+    assert len(run(sample=path)) == 8
