@@ -190,8 +190,9 @@ def main(argv: list[str] | None = None) -> None:
         {
             "problems": table.content_digest(arguments.problems, schema.PROBLEMS),
             "sample": sample,
-            "chat_template": student["chat_template"],
-            "token_map": student["token_map"],
+            # Of the student counts what cuts its text, what ends it and what room there is.
+            "tokenizer": student["tokenizer"],
+            "context_length": str(student["context_length"]),
             "teacher": teacher["digest"],
         },
         compute,

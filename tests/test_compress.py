@@ -74,11 +74,18 @@ def rows(shard):
 def run(tmp_path, shard, student, teacher, settings):
     """A function that runs the stage; it returns the rows."""
 
-    def run(*more, rewriter=teacher, problems=shard["problems"], sample=shard["sample"], **changes):
+    def run(
+        *more,
+        of=student,
+        rewriter=teacher,
+        problems=shard["problems"],
+        sample=shard["sample"],
+        **changes,
+    ):
         output = tmp_path / "compress.parquet"
         arguments = ["--settings", json.dumps({**settings, **changes}), "--output", str(output)]
         arguments += ["--problems", str(problems), "--sample", str(sample)]
-        arguments += ["--student", str(student), "--teacher", str(rewriter)]
+        arguments += ["--student", str(of), "--teacher", str(rewriter)]
         compress.main([*arguments, "--store", str(tmp_path / "store"), *more])
         return table.read(output, schema.COMPRESS)
 
@@ -271,12 +278,32 @@ def test_a_rewrite_that_fits_no_context_is_a_verdict(rows, settings, tiny_format
         assert row["num_tokens"] == (length if status == "ok" else None)
 
 
-def test_samples_of_another_student_are_refused_and_given_ones_are_not(run, shard, tmp_path):
-    path = tmp_path / "sample.parquet"
-    rows = table.read(shard["sample"], schema.SAMPLE)
+def test_samples_of_another_student_are_refused(run, teacher):
+    with pytest.raises(ValueError, match=r"sample\.parquet: its student is .* is wanted"):
+        run(of=teacher)
+
+
+@pytest.fixture
+def given(shard, tmp_path):
+    """The samples as if the user had given them: of no student."""
+    path = tmp_path / "given.parquet"
     tokens = {"token_map": table.check(shard["sample"], schema.SAMPLE)["identity"]["token_map"]}
-    table.write(path, rows, schema.SAMPLE, {**tokens, "student": "another"})
-    with pytest.raises(ValueError, match=r"sample\.parquet: its student is another, but"):
-        run(sample=path)
-    table.write(path, rows, schema.SAMPLE, tokens)  # given by the user: of no student
-    assert len(run(sample=path)) == 8
+    table.write(path, table.read(shard["sample"], schema.SAMPLE), schema.SAMPLE, tokens)
+    return path
+
+
+def test_of_the_student_the_context_and_the_tokenizer_count(
+    run, given, student, teacher, variant, caplog
+):
+    """They decide what is too long and what ends a trained sequence; the weights do not."""
+    run(sample=given)
+    caplog.set_level("INFO", "mpd")
+
+    def events(of):
+        caplog.clear()
+        run(sample=given, of=of)
+        return [message.split()[0] for message in caplog.messages if "compress" in message]
+
+    assert events(teacher) == ["reused"]
+    assert events(variant("config.json", max_position_embeddings=128)) == ["computed"]
+    assert events(variant("generation_config.json", eos_token_id=[1, 2])) == ["computed"]

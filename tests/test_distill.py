@@ -170,7 +170,7 @@ def test_the_folder_is_a_whole_model(run, student, tiny_format):
         "provenance.json",
     }
     assert set(manifest["files"]) == {*before["files"], "README.md", "metrics.parquet"}
-    for key in ("token_map", "chat_template", "context_length"):
+    for key in ("token_map", "tokenizer", "chat_template", "context_length"):
         assert manifest[key] == before[key]
     for key in ("weights", "digest"):
         assert manifest[key] != before[key]
