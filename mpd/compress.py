@@ -17,6 +17,7 @@ import polars as pl
 
 from mpd import command, schema, table
 from mpd.chat import ChatFormat, fill
+from mpd.lineage import sampled_by
 from mpd.model_folder import load_tokenizer, read_manifest, require_same_tokens, stop_ids
 from mpd.store import Parts
 
@@ -151,11 +152,12 @@ def main(argv: list[str] | None = None) -> None:
     settings = arguments.settings
     student, teacher = read_manifest(arguments.student), read_manifest(arguments.teacher)
     require_same_tokens(student, teacher)
-    tokens = {"token_map": student["token_map"]}
+    sampled = sampled_by(arguments.sample, student)
+    sample = table.content_digest(arguments.sample, schema.SAMPLE, sampled)
 
     def compute(parts: Parts) -> None:
         questions = table.read(arguments.problems, schema.PROBLEMS).select("problem_id", "question")
-        samples = table.read(arguments.sample, schema.SAMPLE, tokens)
+        samples = table.read(arguments.sample, schema.SAMPLE, sampled)
         rows = samples.join(questions, "problem_id", validate="m:1", maintain_order="left")
         if len(rows) != len(samples):
             raise ValueError(
@@ -187,13 +189,18 @@ def main(argv: list[str] | None = None) -> None:
         settings,
         {
             "problems": table.content_digest(arguments.problems, schema.PROBLEMS),
-            "sample": table.content_digest(arguments.sample, schema.SAMPLE, tokens),
-            "chat_template": student["chat_template"],
-            "token_map": student["token_map"],
+            "sample": sample,
+            # Of the student counts what cuts its text, what ends it and what room there is.
+            "tokenizer": student["tokenizer"],
+            "context_length": str(student["context_length"]),
             "teacher": teacher["digest"],
         },
         compute,
-        identity={"teacher": teacher["digest"], "token_map": student["token_map"]},
+        identity={
+            "teacher": teacher["digest"],
+            "token_map": student["token_map"],
+            "sample": sample,
+        },
     )
 
 

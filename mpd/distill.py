@@ -64,6 +64,18 @@ def require_ids(rows: pl.DataFrame) -> None:
             )
 
 
+def require_kept_rows(verdicts: pl.DataFrame, rows: pl.DataFrame) -> None:
+    """Raise ValueError unless the cached rows are exactly the candidates that filter keeps."""
+    key = list(schema.FILTER.key)
+    kept, cached = verdicts.filter("keep").select(key), rows.select(key)
+    if not kept.sort(key).equals(cached.sort(key)):
+        missing = len(kept.join(cached, on=key, how="anti"))
+        raise ValueError(
+            f"the cache has {len(cached)} rows, but filter keeps {len(kept)} candidates, "
+            f"{missing} of which are not cached; they are not of one run: run logits again"
+        )
+
+
 def model_card(settings: Mapping[str, Any], student: Mapping[str, Any], num_rows: int) -> str:
     """The README.md of a student folder."""
     return f"""---
@@ -113,11 +125,7 @@ def main(argv: list[str] | None = None) -> None:
 
     def compute(folder: Path, scratch: Path) -> None:
         rows = pl.concat(table.read(path, schema.LOGITS) for path in arguments.logits)
-        if len(rows) != verdicts["keep"].sum():
-            raise ValueError(
-                f"the cache has {len(rows)} rows, but filter keeps {verdicts['keep'].sum()}; "
-                "they are not of one run: run logits again"
-            )
+        require_kept_rows(verdicts, rows)
         require_ids(rows)
         table.write(scratch / "rows.parquet", rows, schema.LOGITS, made_for)
         copy_beside_weights(arguments.student.parent, folder)

@@ -18,6 +18,7 @@ import polars as pl
 
 from mpd import answers, command, schema, table
 from mpd.chat import answer_delimiter
+from mpd.lineage import require_made_from
 from mpd.store import Parts
 
 log = logging.getLogger("mpd")
@@ -178,6 +179,8 @@ def main(argv: list[str] | None = None) -> None:
         "sample": (arguments.sample, schema.SAMPLE),
         "compress": (arguments.compress, schema.COMPRESS),
     }
+    contents = {name: table.content_digest(*of) for name, of in paths.items()}
+    require_made_from(*paths["compress"], sample=contents["sample"])
 
     def compute(parts: Parts) -> None:
         problems, samples, candidates = (table.read(*of) for of in paths.values())
@@ -188,8 +191,9 @@ def main(argv: list[str] | None = None) -> None:
         schema.FILTER,
         arguments.output,
         arguments.settings,
-        {name: table.content_digest(*of) for name, of in paths.items()},
+        contents,
         compute,
+        identity={"sample": contents["sample"], "compress": contents["compress"]},
     )
     kept = table.read(arguments.output, schema.FILTER)
     log.info("kept %d of %d candidates", kept["keep"].sum(), len(kept))

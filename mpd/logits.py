@@ -20,6 +20,7 @@ import polars as pl
 
 from mpd import command, schema, table
 from mpd.chat import ChatFormat, fill, ids_digest
+from mpd.lineage import require_made_from, sampled_by
 from mpd.model_folder import (
     load_model,
     load_tokenizer,
@@ -218,15 +219,18 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     student, teacher = read_manifest(arguments.student), read_manifest(arguments.teacher)
     require_same_tokens(student, teacher)
-    tokens = {"token_map": student["token_map"]}
     # The scorer must be the rewriter: another teacher would not like its rewrites.
-    rewriter = {**tokens, "teacher": teacher["digest"]}
+    rewriter = {"token_map": student["token_map"], "teacher": teacher["digest"]}
     paths: dict[str, Any] = {
         "problems": (arguments.problems, schema.PROBLEMS),
-        "sample": (arguments.sample, schema.SAMPLE, tokens),
+        "sample": (arguments.sample, schema.SAMPLE, sampled_by(arguments.sample, student)),
         "compress": (arguments.compress, schema.COMPRESS, rewriter),
         "filter": (arguments.filter, schema.FILTER),
     }
+    contents = {name: table.content_digest(*of) for name, of in paths.items()}
+    made_from = {name: contents[name] for name in ("sample", "compress")}
+    require_made_from(arguments.compress, schema.COMPRESS, sample=contents["sample"])
+    require_made_from(arguments.filter, schema.FILTER, **made_from)
 
     def compute(parts: Parts) -> None:
         rows = kept_rows(*(table.read(*of) for of in paths.values()))
@@ -253,7 +257,7 @@ def main(argv: list[str] | None = None) -> None:
         arguments.output,
         arguments.settings,
         {
-            **{name: table.content_digest(*of) for name, of in paths.items()},
+            **contents,
             "student": student["digest"],
             "teacher": teacher["digest"],
         },

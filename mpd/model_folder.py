@@ -14,13 +14,20 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 MANIFEST = "manifest.json"
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+)
 
 
 def write_manifest(folder: Path) -> None:
     """Describe the model in `folder`.
 
-    Keys: `weights`, `chat_template` and `token_map` are digests; `digest` covers all files;
-    `context_length` in tokens; `files` maps names to sizes in bytes.
+    Keys: `weights`, `chat_template` and `token_map` are digests, as is `tokenizer`, which covers
+    how text is cut and what ends a completion; `digest` covers all files; `context_length` in
+    tokens; `files` maps names to sizes in bytes.
     Raises ValueError where the folder lacks weights, a tokenizer or a chat template.
     """
     files = sorted(path for path in folder.iterdir() if path.name != MANIFEST)
@@ -28,8 +35,10 @@ def write_manifest(folder: Path) -> None:
     weights = {name: value for name, value in digests.items() if name.endswith(".safetensors")}
     if not weights:
         raise ValueError(f"{folder}: no *.safetensors in it; save the weights as safetensors")
+    tokenizer = {name: digests[name] for name in TOKENIZER_FILES if name in digests}
     manifest = {
         "weights": _digest(weights),
+        "tokenizer": _digest([tokenizer, _generation_stop_ids(folder)]),
         "token_map": _digest(_token_map(folder)),
         "chat_template": _digest(chat_template(folder)),
         "digest": _digest(digests),
@@ -108,13 +117,19 @@ def load_model(folder: Path, dtype: str) -> Any:
 
 def stop_ids(folder: Path, tokenizer: "PreTrainedTokenizerFast") -> list[int]:
     """Ids that end a completion: the tokenizer's first, then those of the generation config."""
-    path = folder / "generation_config.json"
-    listed = json.loads(path.read_text()).get("eos_token_id") if path.is_file() else None
-    ids = [tokenizer.eos_token_id, *(listed if isinstance(listed, list) else [listed])]
+    ids = [tokenizer.eos_token_id, *_generation_stop_ids(folder)]
     found = list(dict.fromkeys(token for token in ids if token is not None))
     if not found:
         raise ValueError(f"{folder}: neither tokenizer nor generation config names a stop id")
     return found
+
+
+def _generation_stop_ids(folder: Path) -> list[int]:
+    path = folder / "generation_config.json"
+    listed = json.loads(path.read_text()).get("eos_token_id") if path.is_file() else None
+    if listed is None:
+        return []
+    return listed if isinstance(listed, list) else [listed]
 
 
 def _token_map(folder: Path) -> dict[str, int]:

@@ -149,12 +149,12 @@ def main(argv: list[str] | None = None) -> None:
     student = read_manifest(arguments.student)
     inputs = {"problems": table.content_digest(arguments.problems, schema.PROBLEMS)}
     own = settings["trajectories"]
-    # Given trajectories depend on the tokenizer alone: the student's weights draw nothing.
-    inputs |= (
-        {"trajectories": file_digest(Path(own)), "token_map": student["token_map"]}
-        if own
-        else {"student": student["digest"]}
-    )
+    identity = {"token_map": student["token_map"]}
+    if own:  # of the student counts how it says them: its weights draw nothing
+        inputs["trajectories"] = file_digest(Path(own))
+        inputs |= {key: student[key] for key in ("tokenizer", "chat_template")}
+    else:
+        inputs["student"] = identity["student"] = student["digest"]
 
     def compute(parts: Parts) -> None:
         problems = table.read(arguments.problems, schema.PROBLEMS)
@@ -188,7 +188,7 @@ def main(argv: list[str] | None = None) -> None:
         settings,
         inputs,
         compute,
-        identity={"student": student["digest"], "token_map": student["token_map"]},
+        identity=identity,
     )
 
 

@@ -277,9 +277,9 @@ SUMMARY = Artifact(
 )
 
 # What is no table of ours (weights, a student, the report) has a version too.
-MODELS_VERSION = 1
+MODELS_VERSION = 2
 REPORT_VERSION = 1
-STUDENT_VERSION = 1
+STUDENT_VERSION = 2
 
 ARTIFACTS = (PROBLEMS, DROPPED, SAMPLE, COMPRESS, FILTER, LOGITS, METRICS, EVALUATE, SUMMARY)
 

@@ -105,6 +105,28 @@ def teacher(write_model, tmp_path_factory):
     return write_model(tmp_path_factory.mktemp("teacher"), seed=2, padding=19, tied=True)
 
 
+@pytest.fixture
+def variant(student, tmp_path):
+    """A function that copies the student with a changed JSON file, or a point in its template."""
+    import json
+    import shutil
+
+    from mpd.model_folder import write_manifest
+
+    def change(name: str, **changes: object) -> Path:
+        folder = tmp_path / f"variant_{name}"
+        shutil.copytree(student.parent, folder, ignore=lambda *_: ["manifest.json"])
+        path = folder / name
+        if changes:
+            path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+        else:
+            path.write_text(path.read_text() + ".")
+        write_manifest(folder)
+        return folder / "manifest.json"
+
+    return change
+
+
 @pytest.fixture(scope="session")
 def problems(tmp_path_factory):
     """The problems of QUESTIONS as a Parquet file."""
@@ -195,10 +217,12 @@ def shard(tmp_path_factory, problems, tiny_format, student, teacher):
         "compress": {**tokens, "teacher": of_teacher["digest"]},
         "filter": {},
     }
+    contents: dict[str, str] = {}  # each shard names those that it was made from
     for name, path in paths.items():
         artifact = getattr(schema, name.upper())
         frame = table.frame_of(written[name], artifact)
-        table.write(path, frame, artifact, identities[name])
+        identity = {**identities[name], **contents}
+        contents[name] = table.write(path, frame, artifact, identity)
     return {"problems": problems, **paths}
 
 

@@ -74,11 +74,18 @@ def rows(shard):
 def run(tmp_path, shard, student, teacher, settings):
     """A function that runs the stage; it returns the rows."""
 
-    def run(*more, rewriter=teacher, problems=shard["problems"], **changes):
+    def run(
+        *more,
+        of=student,
+        rewriter=teacher,
+        problems=shard["problems"],
+        sample=shard["sample"],
+        **changes,
+    ):
         output = tmp_path / "compress.parquet"
         arguments = ["--settings", json.dumps({**settings, **changes}), "--output", str(output)]
-        arguments += ["--problems", str(problems), "--sample", str(shard["sample"])]
-        arguments += ["--student", str(student), "--teacher", str(rewriter)]
+        arguments += ["--problems", str(problems), "--sample", str(sample)]
+        arguments += ["--student", str(of), "--teacher", str(rewriter)]
         compress.main([*arguments, "--store", str(tmp_path / "store"), *more])
         return table.read(output, schema.COMPRESS)
 
@@ -219,6 +226,7 @@ def test_the_stage_on_a_random_teacher(run, tmp_path, student, teacher, shard):
     assert identity == {
         "teacher": read_manifest(teacher)["digest"],
         "token_map": read_manifest(student)["token_map"],
+        "sample": table.content_digest(shard["sample"], schema.SAMPLE),
     }
 
 
@@ -268,3 +276,34 @@ def test_a_rewrite_that_fits_no_context_is_a_verdict(rows, settings, tiny_format
         (row,) = work(rows[:1]).to_dicts()
         assert row["status"] == status
         assert row["num_tokens"] == (length if status == "ok" else None)
+
+
+def test_samples_of_another_student_are_refused(run, teacher):
+    with pytest.raises(ValueError, match=r"sample\.parquet: its student is .* is wanted"):
+        run(of=teacher)
+
+
+@pytest.fixture
+def given(shard, tmp_path):
+    """The samples as if the user had given them: of no student."""
+    path = tmp_path / "given.parquet"
+    tokens = {"token_map": table.check(shard["sample"], schema.SAMPLE)["identity"]["token_map"]}
+    table.write(path, table.read(shard["sample"], schema.SAMPLE), schema.SAMPLE, tokens)
+    return path
+
+
+def test_of_the_student_the_context_and_the_tokenizer_count(
+    run, given, student, teacher, variant, caplog
+):
+    """They decide what is too long and what ends a trained sequence; the weights do not."""
+    run(sample=given)
+    caplog.set_level("INFO", "mpd")
+
+    def events(of):
+        caplog.clear()
+        run(sample=given, of=of)
+        return [message.split()[0] for message in caplog.messages if "compress" in message]
+
+    assert events(teacher) == ["reused"]
+    assert events(variant("config.json", max_position_embeddings=128)) == ["computed"]
+    assert events(variant("generation_config.json", eos_token_id=[1, 2])) == ["computed"]

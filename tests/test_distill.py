@@ -112,6 +112,16 @@ def test_a_cache_that_does_not_fit_the_verdicts_is_refused(run, rewritten, cache
         run(logits=[short])
 
 
+def test_a_cache_of_other_candidates_is_refused(run, shard, tmp_path):
+    """As many rows, but not the same ones."""
+    verdicts = table.read(shard["filter"], schema.FILTER)
+    path = tmp_path / "filter.parquet"
+    table.write(path, verdicts.with_columns(candidate=pl.lit(1, pl.Int32)), schema.FILTER, {})
+    message = "has 8 rows, but filter keeps 8 candidates, 8 of which are not cached"
+    with pytest.raises(ValueError, match=message):
+        run(verdicts=[path])
+
+
 def test_too_few_kept_rows_stop_the_run(run, empty_verdicts, tmp_path):
     path = tmp_path / "filter.parquet"
     table.write(path, empty_verdicts, schema.FILTER, {})
@@ -160,7 +170,7 @@ def test_the_folder_is_a_whole_model(run, student, tiny_format):
         "provenance.json",
     }
     assert set(manifest["files"]) == {*before["files"], "README.md", "metrics.parquet"}
-    for key in ("token_map", "chat_template", "context_length"):
+    for key in ("token_map", "tokenizer", "chat_template", "context_length"):
         assert manifest[key] == before[key]
     for key in ("weights", "digest"):
         assert manifest[key] != before[key]

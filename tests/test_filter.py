@@ -555,8 +555,9 @@ def test_main(tmp_path, caplog):
         "compress": (CANDIDATES, schema.COMPRESS),
     }
     arguments = ["--settings", json.dumps(SETTINGS), "--store", str(tmp_path / "store")]
+    written = {}
     for name, (frame, artifact) in inputs.items():
-        table.write(tmp_path / name, frame, artifact, {})
+        written[name] = table.write(tmp_path / name, frame, artifact, dict(written))
         arguments += [f"--{name}", str(tmp_path / name)]
     output = tmp_path / "out.parquet"
     filter_stage.main([*arguments, "--output", str(output)])
@@ -576,7 +577,25 @@ def test_main(tmp_path, caplog):
     ]
     assert table.read(output, schema.FILTER).to_dicts() == rows
     assert caplog.messages[-1] == "kept 2 of 3 candidates"
+    identity = table.check(output, schema.FILTER)["identity"]
+    assert identity == {name: written[name] for name in ("sample", "compress")}
 
     filter_stage.main([*arguments, "--output", str(tmp_path / "again.parquet")])
     assert caplog.messages[-2].startswith("reused filter ")
     assert (tmp_path / "again.parquet").stat().st_ino == output.stat().st_ino
+
+
+def test_rewrites_of_another_rounds_samples_are_refused(tmp_path):
+    """Both have the same sample_ids: only the content tells them apart."""
+    other = SAMPLES.with_columns(finish_reason=pl.lit("length"))
+    arguments = ["--settings", json.dumps(SETTINGS), "--store", str(tmp_path / "store")]
+    arguments += ["--output", str(tmp_path / "out.parquet")]
+    content = table.write(tmp_path / "sample", SAMPLES, schema.SAMPLE, {})
+    table.write(tmp_path / "compress", CANDIDATES, schema.COMPRESS, {"sample": content})
+    table.write(tmp_path / "problems", PROBLEMS, schema.PROBLEMS, {})
+    table.write(tmp_path / "sample", other, schema.SAMPLE, {})
+    for name in ("problems", "sample", "compress"):
+        arguments += [f"--{name}", str(tmp_path / name)]
+    with pytest.raises(ValueError, match="compress: it was made from another sample shard"):
+        filter_stage.main(arguments)
+    assert not (tmp_path / "out.parquet").exists()

@@ -38,7 +38,8 @@ def self_shard(shard, student, tmp_path_factory):
     """The shard as if the student itself had rewritten."""
     path = tmp_path_factory.mktemp("self") / "compress.parquet"
     manifest = read_manifest(student)
-    identity = {"token_map": manifest["token_map"], "teacher": manifest["digest"]}
+    identity = table.check(shard["compress"], schema.COMPRESS)["identity"]
+    identity = {**identity, "teacher": manifest["digest"]}
     table.write(path, table.read(shard["compress"], schema.COMPRESS), schema.COMPRESS, identity)
     return {**shard, "compress": path}
 
@@ -281,11 +282,37 @@ def test_another_teacher_than_the_rewriter_is_refused(
     assert not (tmp_path / "logits").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "source"), [("compress", "sample"), ("filter", "sample"), ("filter", "compress")]
+)
+def test_shards_of_another_round_are_refused(
+    shard, student, teacher, run_logits, logits_settings, tmp_path, name, source
+):
+    artifact = getattr(schema, name.upper())
+    identity = table.check(shard[name], artifact)["identity"]
+    path = tmp_path / f"{name}.parquet"
+    rows = table.read(shard[name], artifact)
+    table.write(path, rows, artifact, {**identity, source: "of another round"})
+    with pytest.raises(ValueError, match=f"{name}.parquet: it was made from another {source}"):
+        run_logits(tmp_path, {**shard, name: path}, student, teacher, logits_settings)
+
+
+def test_samples_of_another_student_are_refused(
+    shard, student, teacher, run_logits, logits_settings, tmp_path
+):
+    path = tmp_path / "sample.parquet"
+    identity = {**table.check(shard["sample"], schema.SAMPLE)["identity"], "student": "another"}
+    table.write(path, table.read(shard["sample"], schema.SAMPLE), schema.SAMPLE, identity)
+    with pytest.raises(ValueError, match=r"sample\.parquet: its student is another, but"):
+        run_logits(tmp_path, {**shard, "sample": path}, student, teacher, logits_settings)
+
+
 def test_a_shard_without_kept_rows_is_an_empty_cache(
     shard, student, teacher, run_logits, logits_settings, empty_verdicts, tmp_path, caplog
 ):
     path = tmp_path / "filter.parquet"
-    table.write(path, empty_verdicts, schema.FILTER, {})
+    identity = table.check(shard["filter"], schema.FILTER)["identity"]
+    table.write(path, empty_verdicts, schema.FILTER, identity)
     none = {**shard, "filter": path}
     output = run_logits(tmp_path, none, student, teacher, logits_settings)
     found = table.read(output, schema.LOGITS)

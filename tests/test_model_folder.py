@@ -36,6 +36,12 @@ def test_the_manifest_says_what_the_model_is(folder, tokenizer):
     contents = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
     assert manifest == {
         "weights": digest_of({"model.safetensors": contents["model.safetensors"]}),
+        "tokenizer": digest_of(
+            [
+                {name: contents[name] for name in ("tokenizer.json", "tokenizer_config.json")},
+                [tokenizer.eos_token_id],
+            ]
+        ),
         "token_map": digest_of(tokenizer.get_vocab()),
         "chat_template": digest_of(tokenizer.chat_template),
         "digest": digest_of(contents),
@@ -56,7 +62,37 @@ def test_padding_and_weights_do_not_change_the_token_map(student, teacher):
     require_same_tokens(one, other)
     for key in ("weights", "digest"):
         assert one[key] != other[key]
-    assert one["chat_template"] == other["chat_template"]
+    for key in ("chat_template", "tokenizer"):
+        assert one[key] == other[key]
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("tokenizer.json", {"normalizer": {"type": "NFC"}}),
+        ("tokenizer_config.json", {"eos_token": "<|endoftext|>"}),
+        ("generation_config.json", {"eos_token_id": [1, 2]}),
+    ],
+)
+def test_what_cuts_or_ends_text_changes_the_tokenizer_and_not_the_token_map(folder, name, change):
+    write_manifest(folder)
+    before = read_manifest(folder / "manifest.json")
+    path = folder / name
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    write_manifest(folder)
+    after = read_manifest(folder / "manifest.json")
+    assert after["tokenizer"] != before["tokenizer"]
+    assert after["token_map"] == before["token_map"]
+    assert after["weights"] == before["weights"]
+
+
+def test_one_stop_id_is_the_same_as_a_list_of_it(folder, tokenizer):
+    digests = []
+    for listed in (tokenizer.eos_token_id, [tokenizer.eos_token_id]):
+        (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": listed}))
+        write_manifest(folder)
+        digests.append(read_manifest(folder / "manifest.json")["tokenizer"])
+    assert digests[0] == digests[1]
 
 
 @pytest.mark.parametrize(

@@ -187,10 +187,27 @@ def test_given_trajectories_that_cannot_be_used_are_refused(run, tmp_path, given
         run(trajectories=path)
 
 
-def test_given_trajectories_depend_on_the_tokenizer_alone(run, tmp_path, teacher, caplog):
+def test_given_trajectories_depend_on_how_the_student_says_them_alone(
+    run, tmp_path, student, teacher, variant, caplog
+):
     """Another student with the same tokens draws nothing, so nothing is computed again."""
     path = write_given(tmp_path / "given.jsonl", [{"problem": ONE, "text": "4"}])
     run(trajectories=path)
-    with caplog.at_level("INFO", "mpd"):
-        run(trajectories=path, of=teacher)
-    assert any(message.startswith("reused sample") for message in caplog.messages)
+    tokens = {"token_map": read_manifest(student)["token_map"]}
+    assert table.check(tmp_path / "sample.parquet", schema.SAMPLE)["identity"] == tokens
+    caplog.set_level("INFO", "mpd")
+
+    def events(of):
+        caplog.clear()
+        rows = run(trajectories=path, of=of).row(0, named=True)
+        return [text.split()[0] for text in caplog.messages if "sample" in text], rows
+
+    assert events(teacher)[0] == ["reused"]
+    # The prompt is rendered by its template, and its stop id ends a text.
+    before = events(student)[1]
+    said, changed = events(variant("chat_template.jinja"))
+    assert said == ["computed"]
+    assert len(changed["prompt_ids"]) == len(before["prompt_ids"]) + 1
+    said, changed = events(variant("tokenizer_config.json", eos_token="<|endoftext|>"))
+    assert said == ["computed"]
+    assert changed["completion_ids"][-1] == before["completion_ids"][-1] - 2
