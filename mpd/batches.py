@@ -1,30 +1,84 @@
-"""Which trajectories make a step, a micro-batch and its tensors. B, T, N, K as in mpd/train.py.
+"""Which trajectories make a step, a micro-batch and its tensors. R, L, N, K, B as elsewhere.
 
 A step is a fixed set of trajectories, the same for any number of processes and any micro-batch
 size. Each position carries its weight in the mean over the whole step, so that no process needs
-to know what the others hold.
+to know what the others hold. Only a window of the cache is in memory at a time.
 """
 
 import math
+from bisect import bisect_right
 from collections.abc import Sequence
+from functools import lru_cache
+from itertools import accumulate
+from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pyarrow.parquet as pq
 import torch
 
-from mpd import cache
+from mpd.cache import Rows, Support
 from mpd.divergence import FLOOR
-from mpd.forward import pad
+from mpd.forward import pack
+
+# Row groups whose rows are shuffled together, and thus in memory: steps draw from so many.
+WINDOW = 8
+
+COLUMNS = [
+    *("sample_id", "prompt_ids", "completion_ids", "num_tokens", "think_end", "control_ids"),
+    *("support_size", "support_ids", "support_logprobs", "tail_logprobs", "teacher_hidden"),
+    *("realised_logprob", "control_logprobs"),
+]
 
 
-def plan_steps(num_rows: int, batch_size: int, epochs: float, seed: int) -> list[list[int]]:
-    """The rows of every optimiser step: shuffled epochs, one after another, in full batches."""
+class CachedRows:
+    """The rows of all cache shards by number, read one row group at a time."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        files = [pq.ParquetFile(path) for path in paths]
+        self.groups = [
+            (file, group) for file in files for group in range(file.metadata.num_row_groups)
+        ]
+        self.group_sizes = [file.metadata.row_group(group).num_rows for file, group in self.groups]
+        self.starts = list(accumulate(self.group_sizes, initial=0))
+        self.lengths: list[int] = [
+            length for file in files for length in file.read(["num_tokens"])[0].to_pylist()
+        ]
+        self.decoded = lru_cache(maxsize=2 * WINDOW)(self._decode)
+
+    def _decode(self, number: int) -> Rows:
+        file, group = self.groups[number]
+        frame = pl.from_arrow(file.read_row_group(group, columns=COLUMNS))
+        assert isinstance(frame, pl.DataFrame)
+        return Rows(frame)
+
+    def place(self, row: int) -> tuple[Rows, int]:
+        """The decoded row group of a row, and its place in it."""
+        group = bisect_right(self.starts, row) - 1
+        return self.decoded(group), row - self.starts[group]
+
+
+def plan_steps(
+    group_sizes: Sequence[int], batch_size: int, epochs: float, seed: int
+) -> list[list[int]]:
+    """The rows of every optimiser step: shuffled epochs, one after another, in full batches.
+
+    An epoch takes the row groups in random order, and shuffles the rows of WINDOW of them at a
+    time, so that what lies close together in a step lies close together in the cache.
+    """
+    num_rows = sum(group_sizes)
     batch_size = min(batch_size, num_rows)
     num_steps = max(1, round(num_rows * epochs / batch_size))
     generator = torch.Generator().manual_seed(seed)
+    starts = list(accumulate(group_sizes, initial=0))
     order: list[int] = []
     while len(order) < num_steps * batch_size:
-        order += torch.randperm(num_rows, generator=generator).tolist()
+        groups = torch.randperm(len(group_sizes), generator=generator).tolist()
+        for first in range(0, len(groups), WINDOW):
+            window = sorted(groups[first : first + WINDOW])
+            rows = [row for group in window for row in range(starts[group], starts[group + 1])]
+            shuffled = torch.randperm(len(rows), generator=generator).tolist()
+            order += [rows[place] for place in shuffled]
     return [order[step * batch_size : (step + 1) * batch_size] for step in range(num_steps)]
 
 
@@ -53,68 +107,93 @@ def split_step(
 class Trajectories(torch.utils.data.Dataset):
     """Cached trajectories; an item is a row and its share in its step."""
 
-    def __init__(self, frame: pl.DataFrame, steps: list[list[int]], loss: str) -> None:
-        self.frame, self.steps, self.loss = frame, steps, loss
-        self.lengths = frame["completion_ids"].list.len().to_list()
-        self.step_tokens = [sum(self.lengths[row] for row in step) for step in steps]
-        self.step_rows = [len(step) for step in steps]
+    def __init__(self, cached: CachedRows, steps: list[list[int]], loss: str) -> None:
+        self.cached, self.steps, self.loss = cached, steps, loss
+        lengths = cached.lengths
+        self.step_tokens = [sum(lengths[row] for row in step) for step in steps]
 
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
         step, number = key
-        row = self.frame.row(number, named=True)
-        length = len(row["completion_ids"])
-        share = {
-            "token_mean": 1 / self.step_tokens[step],
-            "sequence_mean": 1 / (length * self.step_rows[step]),
-        }[self.loss]
+        rows, place = self.cached.place(number)
+        row = rows.frame.row(place, named=True)
+        length = row["num_tokens"]
+        of_sequence = 1 / (length * len(self.steps[step]))
+        of_token = 1 / self.step_tokens[step]
+        weight = {"token_mean": of_token, "sequence_mean": of_sequence}[self.loss]
         return {
             "prompt": row["prompt_ids"],
             "completion": row["completion_ids"],
-            "support": cache.decode(row),
-            "weight": [share] * length,
-            "sequence_weight": [1 / (length * self.step_rows[step])] * length,
+            "think_end": row["think_end"],
+            "weight": weight,
+            "sequence_weight": of_sequence,
+            "support": None if rows.has_hidden else rows.support(place),
+            "hidden": rows.hidden(place) if rows.has_hidden else None,
         }
 
     def plan(self, micro_batch_size: int, num_processes: int) -> list[list[list[tuple[int, int]]]]:
         """For every step its micro-batches; each names its items as (step, row)."""
+        lengths = self.cached.lengths
         return [
             [
                 [(number, row) for row in part]
-                for part in split_step(step, self.lengths, micro_batch_size, num_processes)
+                for part in split_step(step, lengths, micro_batch_size, num_processes)
             ]
             for number, step in enumerate(self.steps)
         ]
 
 
 def collate(items: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-    """A micro-batch: padded sequences, and the supports of all positions as one rectangle."""
-    ids, mask, predicts = pad(
-        [item["prompt"] for item in items], [item["completion"] for item in items]
-    )
-    supports = [item["support"] for item in items]
-    width = max(support.ids.shape[1] for support in supports)
-    wide = [_widen(support, width) for support in supports]
-    return {
+    """A micro-batch: packed sequences, and what is known of their N completion positions.
+
+    `usage` counts the tokens, and the places with those that are padding. `closes` [N] marks
+    where thinking ends, `stops` [N] the last ids. The teacher stands either in
+    `support_ids`, `distinct` [N, K] and `teacher` [N, K + B], or in `teacher_hidden` [N, H].
+    """
+    completions = [item["completion"] for item in items]
+    lengths = torch.tensor([len(completion) for completion in completions])
+    prompts = [item["prompt"] for item in items]
+    ids, positions, predicts = pack(prompts, completions)
+    used = sum(len(prompt) for prompt in prompts) + lengths.sum()
+    ends = lengths.cumsum(0)
+    closes = torch.zeros(len(predicts), dtype=torch.bool)
+    for item, end, length in zip(items, ends.tolist(), lengths.tolist(), strict=True):
+        if item["think_end"] is not None:
+            closes[end - length + item["think_end"]] = True
+    stops = torch.zeros_like(closes)
+    stops[ends - 1] = True
+    batch = {
         "ids": ids,
-        "mask": mask,
+        "positions": positions,
         "predicts": predicts,
+        "usage": torch.tensor([int(used), ids.numel()], dtype=torch.float32),
+        "realised": torch.tensor([token for completion in completions for token in completion]),
+        "closes": closes,
+        "stops": stops,
+        **{
+            name: torch.tensor([item[name] for item in items]).repeat_interleave(lengths)
+            for name in ("weight", "sequence_weight")
+        },
+    }
+    if items[0]["hidden"] is not None:
+        return {**batch, "teacher_hidden": torch.cat([item["hidden"] for item in items])}
+    width = max(item["support"].ids.shape[1] for item in items)
+    wide = [_widen(item["support"], width) for item in items]
+    return {
+        **batch,
         "support_ids": torch.cat([support.ids for support in wide]),
         "distinct": torch.cat([support.distinct for support in wide]),
         "teacher": torch.cat([support.logprobs for support in wide]),
-        "weight": torch.tensor([value for item in items for value in item["weight"]]),
-        "sequence_weight": torch.tensor(
-            [value for item in items for value in item["sequence_weight"]]
-        ),
     }
 
 
-def _widen(support: cache.Support, width: int) -> cache.Support:
+def _widen(support: Support, width: int) -> Support:
     """Fill up to `width` entries: repetitions of the realised id, which are not distinct."""
-    missing = width - support.ids.shape[1]
-    filler = support.ids[:, :1].expand(-1, missing)
-    nothing = support.logprobs.new_full((len(filler), missing), FLOOR)
-    return cache.Support(
+    entries = support.ids.shape[1]
+    filler = support.ids[:, :1].expand(-1, width - entries)
+    nothing = support.logprobs.new_full(filler.shape, FLOOR)
+    of_entries, of_tails = support.logprobs[:, :entries], support.logprobs[:, entries:]
+    return Support(
         torch.cat([support.ids, filler], 1),
         torch.cat([support.distinct, torch.zeros_like(filler, dtype=torch.bool)], 1),
-        torch.cat([support.logprobs[:, :-1], nothing, support.logprobs[:, -1:]], 1),
+        torch.cat([of_entries, nothing, of_tails], 1),
     )

@@ -205,7 +205,32 @@ class Logits(Section):
     context: Literal["problem", "rewriting"] = Field(
         "problem", description="what the teacher sees: the plain prompt, or the rewriting prompt"
     )
-    top_k: Count = Field(32, description="teacher's most probable ids kept per position")
+    cache: Literal["sparse", "hidden"] = Field(
+        "sparse", description="log-probabilities on a support, or inputs of the teacher's head"
+    )
+    support: Literal["union", "teacher"] = Field(
+        "union",
+        description="candidates: the teacher's most probable ids with the student's, or not",
+    )
+    top_k: Count = Field(128, description="the teacher's most probable ids, candidates")
+    student_top_k: Count = Field(128, description="the student's most probable ids, candidates")
+    min_contribution: float = Field(
+        0.001,
+        ge=0,
+        description="candidates that change a position's gradient by less join its tail: in nats "
+        "times probability, or as a share of a divergence above 1 nat; support: teacher: less "
+        "probable ones",
+    )
+    tail_buckets: Count = Field(16, description="outcomes of the tail: equal ranges of ids")
+
+
+class Lora(Section):
+    rank: Count = 16
+    alpha: float = Field(32.0, gt=0)
+    dropout: float = Field(0.0, ge=0, lt=1)
+    targets: str | tuple[str, ...] = Field(
+        "all-linear", description="modules that get an adapter: names, or all-linear"
+    )
 
 
 class Distill(Section):
@@ -215,11 +240,26 @@ class Distill(Section):
     warmup: Share = Field(0.05, description="share of the steps")
     epochs: float = Field(1.0, gt=0)
     batch_size: Count = Field(32, description="trajectories per optimiser step, all processes")
+    divergence: (
+        Literal["reverse_kl", "forward_kl", "jensen_shannon", "mix", "cross_entropy"] | None
+    ) = Field(None, description="null: as the method says")
+    beta: float = Field(0.5, gt=0, lt=1, description="weight of the teacher in jensen_shannon")
+    forward_share: Share = Field(0.5, description="of forward KL in mix; the rest is reverse KL")
+    tail: Literal["bucket", "truncated", "renormalised"] = Field(
+        "bucket", description="truncated and renormalised are ablations, and wrong"
+    )
+    temperature: float = Field(
+        1.0, gt=0, description="of both distributions; other than 1 needs cache: hidden"
+    )
+    merge_stop_ids: bool = Field(False, description="all stop ids are one outcome of the loss")
     loss: Literal["token_mean", "sequence_mean"] = "token_mean"
     weight_decay: float = Field(0.0, ge=0)
     betas: tuple[float, float] = (0.9, 0.95)
     max_gradient_norm: float = Field(1.0, gt=0)
     mixed_precision: Literal["no", "bf16"] = "no"
+    lora: Lora | None = Field(
+        None, description="train adapters, merged into the weights at the end"
+    )
     min_kept: Count = Field(1, description="fewer kept trajectories stop the run before training")
 
 
@@ -292,6 +332,17 @@ class Config(Section):
     evaluate: Evaluate
     report: Report = Report()
     resources: AllResources = AllResources()
+
+    @model_validator(mode="after")
+    def _exact(self) -> "Config":
+        if self.logits.cache == "hidden" and self.distill.tail != "bucket":
+            raise ValueError("distill.tail: with logits.cache: hidden there is no tail; set bucket")
+        if self.logits.cache == "sparse" and self.distill.temperature != 1:
+            raise ValueError(
+                "distill.temperature: the tail of a sparse cache has no temperature but 1; "
+                "set it to 1, or logits.cache: hidden"
+            )
+        return self
 
 
 def parse_config(raw: Mapping[str, Any]) -> Config:
@@ -474,7 +525,7 @@ def _logits(config: Config) -> dict[str, Any]:
 def _distill(config: Config, method: str, round: int, seed: int) -> dict[str, Any]:
     own = _dump(config.distill, "round_decay")
     own["learning_rate"] *= config.distill.round_decay ** (round - 1)
-    return {**own, "divergence": METHODS[method].divergence, "seed": seed}
+    return {**own, "divergence": own["divergence"] or METHODS[method].divergence, "seed": seed}
 
 
 def _evaluate(config: Config, seed: int) -> dict[str, Any]:
@@ -492,7 +543,12 @@ def _report(config: Config) -> dict[str, Any]:
     return _dump(config.report)
 
 
+def _head(config: Config) -> dict[str, Any]:
+    return {"dtype": config.models.dtype}
+
+
 _SETTINGS: dict[str, Any] = {
+    "head": _head,
     "models": _models,
     "benchmark": _benchmark,
     "problems": _problems,

@@ -53,14 +53,28 @@ def require_rows(verdicts: pl.DataFrame, kept: int, min_kept: int) -> None:
     )
 
 
-def require_ids(rows: pl.DataFrame) -> None:
+def require_ids(path: Path) -> None:
     """Raise ValueError where the ids of a cached row are not those that were scored."""
-    columns = rows.select("sample_id", "prompt_ids", "completion_ids", "ids_digest")
-    for sample_id, prompt, completion, expected in columns.iter_rows():
+    columns = "sample_id", "prompt_ids", "completion_ids", "ids_digest"
+    for sample_id, prompt, completion, expected in table.iterate(path, columns):
         if ids_digest(prompt, completion) != expected:
             raise ValueError(
                 f"cached row {sample_id}: its ids are not those that the teacher scored; "
                 "delete the logits shard and run its stage again"
+            )
+
+
+def require_head(paths: list[Path], teachers: set[str]) -> None:
+    """Raise ValueError where an output head is not that of the teacher of the cache."""
+    from safetensors import safe_open
+
+    for path in paths:
+        with safe_open(path, framework="numpy") as file:
+            found = file.metadata()["teacher"]
+        if {found} != teachers:
+            raise ValueError(
+                f"{path}: the output head of teacher {found[:12]}, but the cache is of "
+                f"{', '.join(teacher[:12] for teacher in teachers)}; run its rule again"
             )
 
 
@@ -107,6 +121,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--student", type=Path, required=True, help="manifest of the student")
     parser.add_argument("--logits", type=Path, nargs="+", required=True, help="cache shards")
     parser.add_argument("--filter", type=Path, nargs="+", required=True, help="verdict shards")
+    parser.add_argument("--head", type=Path, nargs="*", default=[], help="of a cache: hidden")
     parser.add_argument("--micro-batch-size", type=int, default=32, help="rows per forward pass")
     parser.add_argument("--num-processes", type=int, default=1, help="data-parallel processes")
     parser.add_argument("--chunk-size", type=int, default=1024, help="positions with full logits")
@@ -120,17 +135,18 @@ def main(argv: list[str] | None = None) -> None:
     teachers = {footer["identity"]["teacher"] for footer in footers}
     if len(teachers) != 1:
         raise ValueError(f"the cache shards are of {len(teachers)} teachers; rerun logits")
+    require_head(arguments.head, teachers)
     verdicts = pl.concat(table.read(path, schema.FILTER) for path in arguments.filter)
     require_rows(verdicts, int(verdicts["keep"].sum()), settings["min_kept"])
 
     def compute(folder: Path, scratch: Path) -> None:
-        rows = pl.concat(table.read(path, schema.LOGITS) for path in arguments.logits)
-        require_kept_rows(verdicts, rows)
-        require_ids(rows)
-        table.write(scratch / "rows.parquet", rows, schema.LOGITS, made_for)
+        keys = pl.concat(table.read_columns(path, schema.LOGITS.key) for path in arguments.logits)
+        require_kept_rows(verdicts, keys)
+        for path in arguments.logits:
+            require_ids(path)
         copy_beside_weights(arguments.student.parent, folder)
         _train(arguments, folder, scratch)
-        (folder / "README.md").write_text(model_card(settings, student, len(rows)))
+        (folder / "README.md").write_text(model_card(settings, student, len(keys)))
         write_manifest(folder)
 
     command.store_of(arguments).publish_folder(
@@ -152,7 +168,8 @@ def _train(arguments: Any, folder: Path, scratch: Path) -> None:
 
     job = Job(
         student=str(arguments.student.parent),
-        rows=str(scratch / "rows.parquet"),
+        rows=[str(path) for path in arguments.logits],
+        head=str(arguments.head[0]) if arguments.head else "",
         folder=str(folder),
         scratch=str(scratch),
         settings=arguments.settings,

@@ -1,47 +1,92 @@
-"""Divergences between a student and a teacher, dense and on a sparse support.
+"""Divergences between a student and a teacher over the same outcomes.
 
-N positions, K support entries, V vocabulary. A sparse distribution has K + 1 outcomes: the
-entries of the support, and the tail, which is everything outside it (methods: tail bucket).
-All log-probabilities are float32, in nats.
+N positions, M outcomes, V vocabulary, K support entries, B tail buckets. The outcomes are either
+the whole vocabulary (dense), or the K entries of a support and the B buckets of its tail (sparse,
+M = K + B): see mpd/outcomes.py. Every divergence takes log-probabilities [N, M] in nats, of the
+student and of the teacher, and gives [N]. Gradient flows to the student.
+
+On sparse outcomes each is at most its dense value and never negative, because merging outcomes
+loses information (the data-processing inequality), and equal to it when the support is the
+vocabulary. Reverse and forward KL: arXiv 2306.13649, equations 2 and 3.
 """
 
+import math
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
 import torch
+
+Divergence = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 # Below exp(-100) a probability is zero in float32; the floor keeps 0 · (log 0 - log q) finite.
 FLOOR = -100.0
 
 
-def dense_reverse_kl(student_logits: torch.Tensor, teacher_logits: torch.Tensor) -> torch.Tensor:
-    """KL(student ‖ teacher) over the whole vocabulary: logits [N, V] to [N]."""
+def reverse_kl(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+    """KL(student ‖ teacher) = Σ p (log p - log q)."""
+    return (student.exp() * (student - teacher)).sum(-1)
+
+
+def forward_kl(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+    """KL(teacher ‖ student) = Σ q (log q - log p)."""
+    return (teacher.exp() * (teacher - student)).sum(-1)
+
+
+def jensen_shannon(student: torch.Tensor, teacher: torch.Tensor, beta: float) -> torch.Tensor:
+    """β KL(q ‖ m) + (1 - β) KL(p ‖ m) with m = β q + (1 - β) p; 0 < β < 1.
+
+    The generalised Jensen-Shannon divergence of arXiv 2306.13649, equation 1.
+    """
+    mixture = torch.logaddexp(teacher + math.log(beta), student + math.log1p(-beta))
+    of_teacher = (teacher.exp() * (teacher - mixture)).sum(-1)
+    of_student = (student.exp() * (student - mixture)).sum(-1)
+    return beta * of_teacher + (1 - beta) * of_student
+
+
+def mix(student: torch.Tensor, teacher: torch.Tensor, forward_share: float) -> torch.Tensor:
+    """forward_share · forward KL + (1 - forward_share) · reverse KL."""
+    forward = forward_kl(student, teacher)
+    return forward_share * forward + (1 - forward_share) * reverse_kl(student, teacher)
+
+
+def cross_entropy(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+    """-log p of the realised id, which is outcome 0 of a support; the teacher is not used."""
+    return -student[:, 0]
+
+
+def chosen(settings: Mapping[str, Any], num_entries: int | None = None) -> Divergence:
+    """The divergence that the settings `divergence`, `beta`, `forward_share` and `tail` name.
+
+    `num_entries` is K where the outcomes are sparse. `tail` is bucket, or one of two ablations
+    that are no divergences of the whole distribution: truncated leaves the tail out of the sum,
+    which rewards a student for leaking mass into it; renormalised rescales both to the support,
+    which makes the leak invisible.
+    """
+    named: dict[str, Divergence] = {
+        "reverse_kl": reverse_kl,
+        "forward_kl": forward_kl,
+        "jensen_shannon": partial(jensen_shannon, beta=settings["beta"]),
+        "mix": partial(mix, forward_share=settings["forward_share"]),
+        "cross_entropy": cross_entropy,
+    }
+    divergence = named[settings["divergence"]]
+    if num_entries is None or settings["tail"] == "bucket":
+        return divergence
+
+    def without_tail(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+        student, teacher = student[:, :num_entries], teacher[:, :num_entries]
+        if settings["tail"] == "renormalised":
+            student, teacher = student.log_softmax(-1), teacher.log_softmax(-1)
+        return divergence(student, teacher)
+
+    return without_tail
+
+
+def dense(
+    divergence: Divergence, student_logits: torch.Tensor, teacher_logits: torch.Tensor
+) -> torch.Tensor:
+    """A divergence over the whole vocabulary: logits [N, V] to [N]."""
     student = torch.log_softmax(student_logits.float(), -1)
     teacher = torch.log_softmax(teacher_logits.float(), -1)
-    return (student.exp() * (student - teacher)).sum(-1)
-
-
-def on_support(logits: torch.Tensor, ids: torch.Tensor, distinct: torch.Tensor) -> torch.Tensor:
-    """Log-probabilities of the support and of the tail: logits [N, V] to [N, K + 1].
-
-    `ids` [N, K] name the support; `distinct` [N, K] is false for an entry that repeats another
-    one, which then has the log-probability FLOOR. The tail is a logsumexp over the complement of
-    the support, not 1 - Σ, which at small tails is noise.
-    """
-    logits = logits.float()
-    total = logits.logsumexp(-1, keepdim=True)
-    entries = (logits.gather(-1, ids) - total).masked_fill(~distinct, FLOOR)
-    outside = logits.scatter(-1, ids, float("-inf"))
-    tail = outside.logsumexp(-1, keepdim=True) - total
-    return torch.cat([entries, tail], -1).clamp(min=FLOOR)
-
-
-def renormalise(logprobs: torch.Tensor) -> torch.Tensor:
-    """Make the outcomes [N, K + 1] sum to one, so that rounding in a cache can't go below zero."""
-    return (logprobs - logprobs.logsumexp(-1, keepdim=True)).clamp(min=FLOOR)
-
-
-def reverse_kl(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
-    """Reverse KL with tail bucket: log-probabilities [N, K + 1] of both to [N].
-
-    Σ_S p (log p - log q) + p̄ (log p̄ - log q̄). Non-negative, at most the dense one
-    (coarsening), equal to it when the support is the vocabulary. Gradient flows to `student`.
-    """
-    return (student.exp() * (student - teacher)).sum(-1)
+    return divergence(student.clamp(min=FLOOR), teacher.clamp(min=FLOOR))

@@ -1,9 +1,10 @@
 """logits: teacher and current student score the kept trajectories; the teacher's are cached.
 
 Both run over the plain student prompt and the trained ids. Per completion position the cache
-holds the teacher's log-probabilities on a support (its top-K, the realised id, the control ids)
-with the log of the mass outside it, the exact dense reverse KL of the current student, and the
-student's log-probability of the realised id.
+holds the teacher's log-probabilities on a support (of its own and the student's most probable ids
+those that matter, the realised id, the control ids) with the logs of the masses outside it, the
+exact dense reverse KL of the current student, and the student's log-probability of the realised
+id. With `cache: hidden` it holds the input of the teacher's output head instead of a support.
 
     python -m mpd.logits --settings JSON --problems ... --sample ... --compress ... \\
         --filter ... --student .../manifest.json --teacher .../manifest.json \\
@@ -11,7 +12,7 @@ student's log-probability of the realised id.
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("mpd")
 
-POSITION_COLUMNS = ("realised_logprob", "student_logprob", "divergence", "teacher_entropy")
-
 
 class Scorer:
     """Teacher and student side by side, scoring one part of rows at a time."""
@@ -53,16 +52,18 @@ class Scorer:
     ) -> None:
         import torch
 
-        from mpd.forward import require_plain_head
+        from mpd.forward import require_separate_sequences
+        from mpd.head import head_of, require_known_head
         from mpd.progress import Progress
 
         torch.set_num_threads(threads)
         tokenizer = load_tokenizer(student)
         self.chat = ChatFormat(tokenizer, settings["chat"], stop_ids(student, tokenizer))
-        self.student = load_model(student, settings["dtype"])
-        self.teacher = load_model(teacher, settings["dtype"])
-        for model in (self.student, self.teacher):
-            require_plain_head(model)
+        self.models = load_model(student, settings["dtype"]), load_model(teacher, settings["dtype"])
+        for model in self.models:
+            require_known_head(model)
+            require_separate_sequences(model)
+        self.heads = tuple(head_of(model, self.chat.vocabulary_size) for model in self.models)
         self.settings = settings
         self.batch_size, self.chunk_size = batch_size, chunk_size
         self.progress = Progress("scored", total)
@@ -70,47 +71,60 @@ class Scorer:
     def __call__(self, rows: pl.DataFrame) -> pl.DataFrame:
         """Score the rows of a part; batches hold rows of similar length."""
         ordered = rows.with_row_index("number").sort("num_tokens", "number")
-        scored: list[dict[str, Any]] = []
+        scored = []
         for batch in ordered.iter_slices(self.batch_size):
-            scored += self._score(batch.to_dicts())
+            scored.append(self._score(batch))
             self.progress.advance(len(batch), int(batch["num_tokens"].sum()))
-        scored.sort(key=lambda row: row.pop("number"))
-        return table.frame_of(scored, schema.LOGITS)
+        return pl.concat(scored).sort("number").select(schema.LOGITS.names)
 
-    def _score(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    def _score(self, rows: pl.DataFrame) -> pl.DataFrame:
+        from mpd.cache import encode
+
+        prompts, completions = rows["prompt_ids"].to_list(), rows["completion_ids"].to_list()
+        contexts = [self._teacher_prompt(row) for row in rows.iter_rows(named=True)]
+        lengths = rows["num_tokens"].to_list()
+        scores = self.positions(prompts, contexts, completions)
+        return pl.DataFrame(
+            [
+                rows["number"],
+                *self._keys(rows, prompts, contexts, completions),
+                *encode(scores, lengths),
+            ]
+        ).pipe(self._with_summaries)
+
+    def positions(
+        self,
+        prompts: Sequence[list[int]],
+        contexts: Sequence[list[int]],
+        completions: Sequence[list[int]],
+    ) -> "dict[str, torch.Tensor]":
+        """The scores of mpd.support of all completion positions, sequence after sequence.
+
+        The student sees `prompts`, the teacher `contexts`.
+        """
         import torch
 
-        from mpd.forward import completion_states, output_logits, pad
+        from mpd.forward import completion_states, pack
+        from mpd.support import score
 
-        completions = [row["completion_ids"] for row in rows]
-        size = self.chat.vocabulary_size
         chunks = []
         with torch.inference_mode():
-            plain = [row["prompt_ids"] for row in rows]
-            student = completion_states(self.student, *pad(plain, completions))
-            context = [self._teacher_prompt(row) for row in rows]
-            teacher = completion_states(self.teacher, *pad(context, completions))
+            student, teacher = (
+                completion_states(model, *pack(before, completions))
+                for model, before in zip(self.models, (prompts, contexts), strict=True)
+            )
             realised = torch.tensor(list(chain(*completions)), device=student.device)
+            control = torch.tensor(self.chat.control_ids, device=student.device)
             for start in range(0, len(realised), self.chunk_size):
                 part = slice(start, start + self.chunk_size)
-                chunks.append(
-                    score_positions(
-                        output_logits(self.student, student[part], size),
-                        output_logits(self.teacher, teacher[part], size),
-                        realised[part],
-                        torch.tensor(self.chat.control_ids, device=student.device),
-                        self.settings["top_k"],
-                    )
-                )
+                of_student = self.heads[0].logits(student[part])
+                of_teacher = self.heads[1].logits(teacher[part])
+                scores = score(of_student, of_teacher, realised[part], control, self.settings)
+                chunks.append(scores)
         merged = {name: torch.cat([chunk[name] for chunk in chunks]).cpu() for name in chunks[0]}
-        ends = torch.tensor([len(ids) for ids in completions]).cumsum(0).tolist()
-        return [
-            self._row(
-                row,
-                {name: values[end - row["num_tokens"] : end] for name, values in merged.items()},
-            )
-            for row, end in zip(rows, ends, strict=True)
-        ]
+        if self.settings["cache"] == "hidden":
+            merged["teacher_hidden"] = teacher.float().cpu()
+        return merged
 
     def _teacher_prompt(self, row: Mapping[str, Any]) -> list[int]:
         """The plain prompt, or the rewriting prompt, rendered as the student's prompts are."""
@@ -123,64 +137,51 @@ class Scorer:
         )
         return self.chat.prompt_ids(content, self.settings["chat"]["thinking"])
 
-    def _row(self, row: dict[str, Any], scores: "dict[str, torch.Tensor]") -> dict[str, Any]:
-        from mpd.cache import encode
+    def _keys(
+        self,
+        rows: pl.DataFrame,
+        prompts: list[list[int]],
+        contexts: list[list[int]],
+        completions: list[list[int]],
+    ) -> list[pl.Series]:
+        """The columns that say which ids a row scores."""
+        integers = pl.List(pl.Int32)
+        width = len(self.chat.close_ids)
+        ends = [self.chat.thinking_end(ids) for ids in completions]
+        others = [
+            None if context == prompt else context
+            for prompt, context in zip(prompts, contexts, strict=True)
+        ]
+        digests = [ids_digest(*ids) for ids in zip(prompts, completions, strict=True)]
+        return [
+            *rows.select("sample_id", "candidate", "prompt_ids").iter_columns(),
+            pl.Series("teacher_prompt_ids", others, integers),
+            *rows.select("completion_ids", "num_tokens").iter_columns(),
+            pl.Series(
+                "think_end", [None if end is None else end - width for end in ends], pl.Int32
+            ),
+            pl.Series("ids_digest", digests),
+            pl.Series("control_ids", [self.chat.control_ids] * len(rows), integers),
+        ]
 
-        sizes, ids, logprobs = encode(scores["top_ids"], scores["top_logprobs"], scores["taken"])
-        end = self.chat.thinking_end(row["completion_ids"])
-        closing = None
-        if end is not None:
-            closing = scores["realised_logprob"][end - len(self.chat.close_ids) : end].sum().item()
-        return {
-            "number": row["number"],
-            **{key: row[key] for key in ("sample_id", "candidate", "prompt_ids", "completion_ids")},
-            "ids_digest": ids_digest(row["prompt_ids"], row["completion_ids"]),
-            "control_ids": self.chat.control_ids,
-            "support_size": sizes,
-            "support_ids": ids,
-            "support_logprobs": logprobs,
-            "tail_logprob": scores["tail_logprob"].tolist(),
-            "control_logprobs": scores["control_logprobs"].flatten().tolist(),
-            **{name: scores[name].tolist() for name in POSITION_COLUMNS},
-            "mean_teacher_logprob": scores["realised_logprob"].double().mean().item(),
-            "think_close_logprob": closing,
-            "stop_logprob": scores["realised_logprob"][-1].item(),
+    def _with_summaries(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Fill up the columns of the artifact: per trajectory means, and nulls for what is not."""
+        realised = pl.col("realised_logprob")
+        closing = realised.list.slice("think_end", len(self.chat.close_ids)).list.sum()
+        made = rows.with_columns(
+            mean_teacher_logprob=realised.list.eval(pl.element().cast(pl.Float64)).list.mean(),
+            think_close_logprob=pl.when(pl.col("think_end").is_not_null())
+            .then(closing)
+            .cast(pl.Float64),
+            stop_logprob=realised.list.last().cast(pl.Float64),
+        )
+        empty = table.frame_of([], schema.LOGITS)
+        missing = {
+            name: pl.lit(None, dtype)
+            for name, dtype in empty.schema.items()
+            if name not in made.columns
         }
-
-
-def score_positions(
-    student_logits: "torch.Tensor",
-    teacher_logits: "torch.Tensor",
-    realised: "torch.Tensor",
-    control: "torch.Tensor",
-    top_k: int,
-) -> "dict[str, torch.Tensor]":
-    """What the cache holds of N positions, from logits [N, V] of both models.
-
-    `top_ids`, `top_logprobs`, `taken` [N, K] are the teacher's most probable ids; `taken` marks
-    those that stand in the fixed columns. (The student's own most probable ids would join here.)
-    """
-    import torch
-
-    from mpd.divergence import dense_reverse_kl, on_support
-
-    teacher = torch.log_softmax(teacher_logits, -1)
-    top = teacher.topk(min(top_k, teacher.shape[-1]), -1)
-    fixed = torch.cat([realised[:, None], control.expand(len(realised), -1)], 1)
-    support = torch.cat([fixed, top.indices], 1)
-    student = torch.log_softmax(student_logits, -1)
-    tail = on_support(teacher_logits, support, torch.ones_like(support, dtype=torch.bool))[:, -1]
-    return {
-        "top_ids": top.indices,
-        "top_logprobs": top.values,
-        "taken": (top.indices[:, :, None] == fixed[:, None, :]).any(-1),
-        "tail_logprob": tail,
-        "realised_logprob": teacher.gather(1, realised[:, None])[:, 0],
-        "control_logprobs": teacher[:, control],
-        "student_logprob": student.gather(1, realised[:, None])[:, 0],
-        "divergence": dense_reverse_kl(student_logits, teacher_logits),
-        "teacher_entropy": -(teacher.exp() * teacher).sum(-1),
-    }
+        return made.with_columns(**missing).select("number", *schema.LOGITS.names)
 
 
 def kept_rows(

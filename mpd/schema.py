@@ -173,21 +173,64 @@ FILTER = Artifact(
 
 LOGITS = Artifact(
     "logits",
-    1,
+    2,
     "teacher log-probabilities on the kept trajectories; lists run over completion positions. "
-    "The support of a position is its support_ids, its realised id and the control ids",
+    "The support of a position is its support_ids, its realised id and the control ids; what is "
+    "outside stands in tail buckets, equal ranges of ids. Rounded to 5 to 8 significant bits",
     ("sample_id", "candidate"),
     (
         SAMPLE_ID,
         CANDIDATE,
         Column("prompt_ids", "list<int32>", "token id", "plain student prompt"),
+        Column(
+            "teacher_prompt_ids",
+            "list<int32>",
+            "token id",
+            "prompt under which the teacher scored; null where it is the plain one",
+            nullable=True,
+        ),
         Column("completion_ids", "list<int32>", "token id", "trained completion"),
+        Column("num_tokens", "int32", "token", "length of completion_ids"),
+        Column(
+            "think_end",
+            "int32",
+            "position",
+            "where the end of thinking begins in completion_ids",
+            nullable=True,
+        ),
         Column("ids_digest", "string", "", "digest of prompt_ids and completion_ids"),
         Column("control_ids", "list<int32>", "token id", "end of thinking, stop ids"),
-        Column("support_size", "list<int32>", "", "entries of each position in the flat lists"),
-        Column("support_ids", "list<int32>", "token id", "flat; without realised and control ids"),
-        Column("support_logprobs", "list<float32>", "nat", "flat; teacher log-probabilities"),
-        Column("tail_logprob", "list<float32>", "nat", "log of the teacher's mass off the support"),
+        Column(
+            "support_size",
+            "list<int32>",
+            "",
+            "entries of each position in the flat lists; this and the next three are null with "
+            "cache: hidden",
+            nullable=True,
+        ),
+        Column(
+            "support_ids",
+            "list<int32>",
+            "token id",
+            "flat; without realised and control ids",
+            nullable=True,
+        ),
+        Column("support_logprobs", "list<float32>", "nat", "flat; teacher log-probabilities", True),
+        Column(
+            "tail_logprobs",
+            "list<float32>",
+            "nat",
+            "log of the teacher's mass in each tail bucket: positions × buckets, flat",
+            nullable=True,
+        ),
+        Column(
+            "teacher_hidden",
+            "list<float32>",
+            "",
+            "input of the teacher's output head: positions × hidden size, flat; null with "
+            "cache: sparse",
+            nullable=True,
+        ),
         Column("realised_logprob", "list<float32>", "nat", "teacher, of the completion id"),
         Column(
             "control_logprobs",
@@ -203,6 +246,15 @@ LOGITS = Artifact(
             "exact dense reverse KL of the current student to the teacher",
         ),
         Column("teacher_entropy", "list<float32>", "nat", "entropy of the teacher"),
+        Column(
+            "overlap",
+            "float64",
+            "",
+            "share of the student's most probable ids that are among the teacher's, mean",
+            nullable=True,
+        ),
+        Column("teacher_mass", "float64", "", "teacher's mass on the support, mean", True),
+        Column("student_mass", "float64", "", "current student's mass on the support, mean", True),
         Column("mean_teacher_logprob", "float64", "nat", "mean of realised_logprob"),
         Column(
             "think_close_logprob",
@@ -217,7 +269,7 @@ LOGITS = Artifact(
 
 METRICS = Artifact(
     "metrics",
-    1,
+    2,
     "training metrics, one row per optimiser step",
     ("step",),
     (
@@ -229,7 +281,17 @@ METRICS = Artifact(
         Column("teacher_tail_mass", "float64", "", "mean teacher mass off the support"),
         Column("student_tail_mass", "float64", "", "mean student mass off the support"),
         Column("student_entropy", "float64", "nat", "mean entropy of the student"),
+        Column("realised_logprob", "float64", "nat", "mean student log-probability of the ids"),
+        Column(
+            "think_close_mass",
+            "float64",
+            "",
+            "mean student probability of ending the thinking where it ends",
+            nullable=True,
+        ),
+        Column("stop_mass", "float64", "", "mean student probability of the last id"),
         Column("gradient_norm", "float64", "", "norm of the gradient before clipping"),
+        Column("padding_share", "float64", "", "share of the tokens of the step that is padding"),
         Column("num_tokens", "int64", "token", "completion tokens of this step"),
         Column("tokens_seen", "int64", "token", "completion tokens so far"),
     ),
@@ -278,6 +340,7 @@ SUMMARY = Artifact(
 
 # What is no table of ours (weights, a student, the report) has a version too.
 MODELS_VERSION = 2
+HEAD_VERSION = 1
 REPORT_VERSION = 1
 STUDENT_VERSION = 2
 

@@ -9,7 +9,7 @@ import errno
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,9 @@ import pyarrow.parquet as pq
 from mpd.schema import Artifact
 
 Identity = Mapping[str, str]
+
+# A reader that goes row group by row group holds about as much; at least one row is in each.
+ROW_GROUP_BYTES = 8 << 20
 
 _ARROW = {
     "string": pa.large_string(),
@@ -61,8 +64,12 @@ def write(path: Path, frame: pl.DataFrame, artifact: Artifact, identity: Identit
 
 
 def concatenate(path: Path, parts: list[Path], artifact: Artifact, identity: Identity) -> str:
-    """Write the rows of `parts`, one row group each, in bounded memory; returns the digest."""
-    tables = (pq.ParquetFile(part).read() for part in parts)
+    """Write the rows of `parts`, row group by row group; returns the digest."""
+    tables = (
+        file.read_row_group(group)
+        for file in map(pq.ParquetFile, parts)
+        for group in range(file.metadata.num_row_groups)
+    )
     return _write(path, tables, artifact, identity)
 
 
@@ -79,6 +86,22 @@ def read(path: Path, artifact: Artifact, identity: Identity | None = None) -> pl
         raise ValueError(f"{path}: damaged ({error}); delete it and run its stage again") from None
     assert isinstance(frame, pl.DataFrame)
     return frame
+
+
+def read_columns(path: Path, columns: Sequence[str]) -> pl.DataFrame:
+    """Some columns of an artifact that was checked before."""
+    frame = pl.from_arrow(pq.ParquetFile(path).read(list(columns)))
+    assert isinstance(frame, pl.DataFrame)
+    return frame
+
+
+def iterate(path: Path, columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+    """The rows of some columns of an artifact, one row group in memory at a time."""
+    file = pq.ParquetFile(path)
+    for group in range(file.metadata.num_row_groups):
+        frame = pl.from_arrow(file.read_row_group(group, list(columns)))
+        assert isinstance(frame, pl.DataFrame)
+        yield from frame.iter_rows()
 
 
 def content_digest(path: Path, artifact: Artifact, identity: Identity | None = None) -> str:
@@ -182,7 +205,8 @@ def _write(path: Path, tables: Iterable[pa.Table], artifact: Artifact, identity:
         ) as writer:
             for table in tables:
                 digest.update(table)
-                writer.write_table(table)
+                rows = len(table) * ROW_GROUP_BYTES // max(table.nbytes, 1)
+                writer.write_table(table, row_group_size=max(rows, 1))
             footer = {
                 "artifact": artifact.name,
                 "version": artifact.version,

@@ -1,7 +1,6 @@
-"""The training loop of distill: reverse KL against the cache, on accelerate.
+"""The training loop of distill, on accelerate.
 
-N completion positions of a micro-batch, K support entries, V vocabulary. With several processes
-this module is its own program:
+With several processes this module is its own program:
 
     torchrun --standalone --nproc_per_node 2 -m mpd.train JOB.json
 """
@@ -21,31 +20,31 @@ from typing import Any
 import torch
 from accelerate import Accelerator, DataLoaderConfiguration
 from accelerate.utils import set_seed
-from torch.utils.checkpoint import checkpoint
 
 from mpd import schema, table
-from mpd.batches import Trajectories, collate, plan_steps
-from mpd.divergence import on_support, reverse_kl
-from mpd.forward import completion_states, output_logits, require_plain_head
-from mpd.model_folder import load_model, load_tokenizer
+from mpd.batches import CachedRows, Trajectories, collate, plan_steps
+from mpd.forward import require_separate_sequences
+from mpd.head import load_head, require_known_head
+from mpd.model_folder import load_model, load_tokenizer, stop_ids
+from mpd.objective import MEANS, NUM_SUMS, SUMS, Objective
 from mpd.progress import Progress
 
 log = logging.getLogger("mpd")
 # It warns that tied weights are saved once, as they should be.
 logging.getLogger("accelerate.utils.other").setLevel(logging.ERROR)
 
-MEASURES = ("divergence", "teacher_tail_mass", "student_tail_mass", "student_entropy")
-
 
 @dataclass(frozen=True)
 class Job:
     """What a training run needs. Paths are strings, so that it can be written as JSON.
 
-    `rows` is a Parquet file of cached trajectories; `scratch` holds what outlives a kill.
+    `rows` are the cache shards, `head` the teacher's output head where the cache holds hidden
+    states, else empty; `scratch` holds what outlives a kill.
     """
 
     student: str
-    rows: str
+    rows: list[str]
+    head: str
     folder: str
     scratch: str
     settings: dict[str, Any]
@@ -69,69 +68,15 @@ def learning_rate_factor(step: int, num_steps: int, warmup: float, schedule: str
     return 0.5 * (1 + math.cos(math.pi * progress)) if schedule == "cosine" else 1.0
 
 
-class Objective(torch.nn.Module):
-    """The student and its loss in one module, so that data-parallel wrappers see one forward."""
-
-    def __init__(self, model: torch.nn.Module, vocabulary_size: int, chunk_size: int) -> None:
-        super().__init__()
-        self.model = model
-        self.vocabulary_size, self.chunk_size = vocabulary_size, chunk_size
-
-    def forward(self, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-        """The weighted loss, and the sums [len(MEASURES) + 2] of the measures of all positions.
-
-        The last two sums are of the divergence by sequence weights, and the number of positions.
-        """
-        hidden = completion_states(self.model, batch["ids"], batch["mask"], batch["predicts"])
-        loss = hidden.new_zeros((), dtype=torch.float32)
-        sums = loss.new_zeros(len(MEASURES) + 2)
-        for start in range(0, len(hidden), self.chunk_size):
-            part = slice(start, start + self.chunk_size)
-            # Recomputed in the backward pass: the logits of one chunk exist at a time.
-            chunk_loss, chunk_sums = checkpoint(
-                self._chunk,
-                hidden[part],
-                *(
-                    batch[name][part]
-                    for name in ("support_ids", "distinct", "teacher", "weight", "sequence_weight")
-                ),
-                use_reentrant=False,
-            )
-            loss, sums = loss + chunk_loss, sums + chunk_sums
-        return loss, sums
-
-    def _chunk(
-        self,
-        hidden: torch.Tensor,
-        support_ids: torch.Tensor,
-        distinct: torch.Tensor,
-        teacher: torch.Tensor,
-        weight: torch.Tensor,
-        sequence_weight: torch.Tensor,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        logits = output_logits(self.model, hidden, self.vocabulary_size)
-        student = on_support(logits, support_ids, distinct)
-        divergence = reverse_kl(student, teacher)
-        with torch.no_grad():
-            everywhere = torch.log_softmax(logits, -1)
-            entropy = -(everywhere.exp() * everywhere).sum(-1)
-            measures = torch.stack(
-                [divergence, teacher[:, -1].exp(), student[:, -1].exp(), entropy]
-            ).sum(1)
-            others = torch.stack(
-                [(divergence * sequence_weight).sum(), measures.new_tensor(len(hidden))]
-            )
-        return (divergence * weight).sum(), torch.cat([measures, others]).detach()
-
-
 def train(job: Job) -> None:
     """Train the student of `job` and fill its folder with weights and metrics.parquet."""
     settings = job.settings
     torch.set_num_threads(job.threads)
     set_seed(settings["seed"])
-    frame = table.read(Path(job.rows), schema.LOGITS)
-    steps = plan_steps(len(frame), settings["batch_size"], settings["epochs"], settings["seed"])
-    data = Trajectories(frame, steps, settings["loss"])
+    cached = CachedRows([Path(path) for path in job.rows])
+    how = settings["batch_size"], settings["epochs"], settings["seed"]
+    steps = plan_steps(cached.group_sizes, *how)
+    data = Trajectories(cached, steps, settings["loss"])
     processes = int(os.environ.get("WORLD_SIZE", 1))
     plan = data.plan(job.micro_batch_size, processes)
     accelerator = Accelerator(
@@ -143,7 +88,8 @@ def train(job: Job) -> None:
         dataloader_config=DataLoaderConfiguration(even_batches=False),
     )
     assert accelerator.num_processes == processes
-    objective, optimizer, scheduler = _prepare(job, accelerator, len(steps))
+    model = _student(job)
+    objective, optimizer, scheduler = _prepare(job, model, accelerator, len(steps))
     metrics = _resume(accelerator, Path(job.scratch))
     micro_batches = list(chain.from_iterable(plan[len(metrics) :]))
     loader: Any = torch.utils.data.DataLoader(data, batch_sampler=micro_batches, collate_fn=collate)
@@ -161,24 +107,46 @@ def train(job: Job) -> None:
             _save(accelerator, Path(job.scratch), metrics)
     if accelerator.is_main_process:
         folder = Path(job.folder)
-        accelerator.unwrap_model(objective).model.save_pretrained(folder)
+        whole = model.merge_and_unload() if settings["lora"] else model
+        whole.save_pretrained(folder)
         rows = table.frame_of(metrics, schema.METRICS)
         table.write(folder / "metrics.parquet", rows, schema.METRICS, {})
     accelerator.wait_for_everyone()
     accelerator.end_training()
 
 
-def _prepare(job: Job, accelerator: Accelerator, num_steps: int) -> tuple[Any, Any, Any]:
-    """Objective, optimiser and schedule, ready to train or to resume."""
-    settings = job.settings
-    tokenizer = load_tokenizer(Path(job.student))
+def _student(job: Job) -> Any:
+    """The model to train; with LoRA as a PeftModel, whose base weights are frozen."""
     model = load_model(Path(job.student), "float32")
-    require_plain_head(model)
+    require_known_head(model)
+    require_separate_sequences(model)
     if job.gradient_checkpointing:
         model.gradient_checkpointing_enable()
-    model.train()
+    lora = job.settings["lora"]
+    if not lora:
+        return model.train()
+    from peft import LoraConfig, get_peft_model
+
+    if job.gradient_checkpointing:
+        model.enable_input_require_grads()  # else nothing that is recomputed has a gradient
+    adapter = LoraConfig(
+        r=lora["rank"],
+        lora_alpha=lora["alpha"],
+        lora_dropout=lora["dropout"],
+        target_modules=lora["targets"],
+        task_type="CAUSAL_LM",
+    )
+    return get_peft_model(model, adapter).train()
+
+
+def _prepare(
+    job: Job, model: Any, accelerator: Accelerator, num_steps: int
+) -> tuple[Any, Any, Any]:
+    """Objective, optimiser and schedule, ready to train or to resume."""
+    settings, folder = job.settings, Path(job.student)
+    tokenizer = load_tokenizer(folder)
     optimizer = torch.optim.AdamW(
-        model.parameters(),
+        [parameter for parameter in model.parameters() if parameter.requires_grad],
         lr=settings["learning_rate"],
         betas=tuple(settings["betas"]),
         weight_decay=settings["weight_decay"],
@@ -191,8 +159,12 @@ def _prepare(job: Job, accelerator: Accelerator, num_steps: int) -> tuple[Any, A
         ),
     )
     accelerator.register_for_checkpointing(scheduler)
+    plain = model.get_base_model() if settings["lora"] else model
     vocabulary_size = max(tokenizer.get_vocab().values()) + 1
-    objective = Objective(model, vocabulary_size, job.chunk_size)
+    stops = stop_ids(folder, tokenizer)
+    objective = Objective(plain, vocabulary_size, stops, settings, job.chunk_size)
+    if job.head:
+        objective.teacher_head = load_head(Path(job.head), accelerator.device)
     return *accelerator.prepare(objective, optimizer), scheduler
 
 
@@ -206,14 +178,14 @@ def _optimise(
 ) -> Iterator[tuple[list[float], float, float]]:
     """Take the optimiser steps; of each the sums over all processes, learning rate and norm."""
     divisor = accelerator.gradient_accumulation_steps * accelerator.num_processes
-    sums = torch.zeros(len(MEASURES) + 2, device=accelerator.device)
+    sums = torch.zeros(NUM_SUMS + 2, device=accelerator.device)
     for batch in loader:
         with accelerator.accumulate(objective):
             with accelerator.autocast():
                 loss, found = objective(batch)
             # Undo what accelerate (accumulation) and data parallelism (mean) divide by.
             accelerator.backward(loss * divisor)
-            sums += found
+            sums += torch.cat([found, batch["usage"]])
             if not accelerator.sync_gradients:
                 continue
             norm = accelerator.clip_grad_norm_(
@@ -231,9 +203,10 @@ def _optimise(
 def _metrics_row(
     metrics: list[dict[str, Any]], total: list[float], rate: float, norm: float, loss: str
 ) -> dict[str, Any]:
-    *measures, sequence_mean, positions = total
-    means = {name: value / positions for name, value in zip(MEASURES, measures, strict=True)}
-    token_mean = means.pop("divergence")
+    *sums, num_used, num_places = total
+    found = dict(zip(SUMS, sums, strict=True))
+    means = {name: found[name] / found["positions"] for name in MEANS}
+    token_mean, sequence_mean = means.pop("divergence"), found["sequence_mean"]
     seen = metrics[-1]["tokens_seen"] if metrics else 0
     return {
         "step": len(metrics) + 1,
@@ -242,9 +215,14 @@ def _metrics_row(
         "loss_token_mean": token_mean,
         "loss_sequence_mean": sequence_mean,
         **means,
+        "think_close_mass": found["think_close_mass"] / found["closes"]
+        if found["closes"]
+        else None,
+        "stop_mass": found["stop_mass"] / found["stops"],
         "gradient_norm": norm,
-        "num_tokens": int(positions),
-        "tokens_seen": seen + int(positions),
+        "padding_share": 1 - num_used / num_places,
+        "num_tokens": int(found["positions"]),
+        "tokens_seen": seen + int(found["positions"]),
     }
 
 
@@ -273,6 +251,8 @@ def _resume(accelerator: Accelerator, scratch: Path) -> list[dict[str, Any]]:
     if not saved:
         return []
     accelerator.load_state(str(saved[-1]))
+    # States are of whole steps; a count of micro-batches of another size would cut steps in two.
+    accelerator.step = 0
     metrics = json.loads((saved[-1] / "metrics.json").read_text())
     log.info("resumed training after step %d", len(metrics))
     return metrics

@@ -80,6 +80,14 @@ def given_trajectories(wildcards):
     return [own] if own and int(wildcards.round) == 1 else []
 
 
+def teacher_head(wildcards):
+    """The teacher's output head, where the cache holds its inputs."""
+    hidden = CONFIG.logits.cache == "hidden"
+    return (
+        [f"results/{wildcards.experiment}/models/head/head.safetensors"] if hidden else []
+    )
+
+
 def local_model_files(wildcards):
     """The local files that a model comes from, so that a change of them is seen."""
     own = (

@@ -7,6 +7,7 @@ rule distill:
         student=previous,
         logits=shards_of("logits"),
         filter=shards_of("filter"),
+        head=teacher_head,
     output:
         manifest="results/{experiment}/{method}/seed_{seed}/round_{round}/student/manifest.json",
         metrics="results/{experiment}/{method}/seed_{seed}/round_{round}/student/metrics.parquet",
@@ -32,7 +33,8 @@ rule distill:
         settings=settings_of("distill", "method", "round", "seed"),
     shell:
         "python -m mpd.distill --settings {params.settings:q} --student {input.student:q}"
-        " --logits {input.logits:q} --filter {input.filter:q} --output {output.manifest:q}"
+        " --logits {input.logits:q} --filter {input.filter:q} --head {input.head:q}"
+        " --output {output.manifest:q}"
         " --micro-batch-size {resources.micro_batch_size} --num-processes {resources.num_processes}"
         " --chunk-size {resources.chunk_size} --checkpoint-steps {resources.checkpoint_steps}"
         " --gradient-checkpointing {resources.gradient_checkpointing} --tracker {resources.tracker}"

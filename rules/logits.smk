@@ -36,3 +36,29 @@ rule logits:
         " --batch-size {resources.batch_size} --rows-per-part {resources.rows_per_part}"
         " --chunk-size {resources.chunk_size}"
         " --mode {resources.store} --threads {threads} 2>&1 | tee {log:q}"
+
+
+# Requires: the teacher.
+# Gives: its output head, which a cache of hidden states needs, once.
+rule head:
+    input:
+        teacher="results/{experiment}/models/teacher/manifest.json",
+    output:
+        "results/{experiment}/models/head/head.safetensors",
+    log:
+        "results/{experiment}/logs/models/head.log",
+    benchmark:
+        "results/{experiment}/benchmarks/models/head.jsonl"
+    conda:
+        "../envs/transformers.yaml"
+    threads: RESOURCES.models.threads
+    resources:
+        mem_mb=RESOURCES.models.memory_mb,
+        store=CONFIG.store,
+    params:
+        version=schema.HEAD_VERSION,
+        settings=settings_of("head"),
+    shell:
+        "python -m mpd.head --settings {params.settings:q} --teacher {input.teacher:q}"
+        " --output {output:q}"
+        " --mode {resources.store} --threads {threads} 2>&1 | tee {log:q}"

@@ -228,7 +228,17 @@ def shard(tmp_path_factory, problems, tiny_format, student, teacher):
 
 @pytest.fixture(scope="session")
 def logits_settings(chat):
-    return {"context": "problem", "top_k": 8, "chat": chat, "dtype": "float32"}
+    return {
+        "context": "problem",
+        "cache": "sparse",
+        "support": "union",
+        "top_k": 8,
+        "student_top_k": 8,
+        "min_contribution": 0.001,
+        "tail_buckets": 4,
+        "chat": chat,
+        "dtype": "float32",
+    }
 
 
 @pytest.fixture(scope="session")

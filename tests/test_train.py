@@ -14,10 +14,11 @@ import torch
 from accelerate.state import AcceleratorState, GradientState
 from safetensors.torch import load_file
 
-from mpd import cache, schema, table
-from mpd.batches import Trajectories, collate, plan_steps, split_step
+from mpd import schema, table
+from mpd.batches import WINDOW, CachedRows, Trajectories, collate, plan_steps, split_step
 from mpd.model_folder import load_model
-from mpd.train import Job, Objective, learning_rate_factor, train
+from mpd.objective import Objective
+from mpd.train import Job, learning_rate_factor, train
 
 SETTINGS = {
     "learning_rate": 1e-3,
@@ -32,6 +33,12 @@ SETTINGS = {
     "mixed_precision": "no",
     "min_kept": 1,
     "divergence": "reverse_kl",
+    "beta": 0.5,
+    "forward_share": 0.5,
+    "tail": "bucket",
+    "temperature": 1.0,
+    "merge_stop_ids": False,
+    "lora": None,
     "seed": 0,
 }
 KILLED_AFTER_TWO_SAVES = """
@@ -69,7 +76,8 @@ def make_job(cached, student, tmp_path):
             (tmp_path / name / part).mkdir(parents=True)
         return Job(
             student=str(student.parent),
-            rows=str(cached),
+            rows=[str(cached)],
+            head="",
             folder=str(tmp_path / name / "folder"),
             scratch=str(tmp_path / name / "scratch"),
             settings={**SETTINGS, **settings},
@@ -100,24 +108,33 @@ def assert_close(one, other, atol):
 
 
 def test_every_row_stands_once_in_every_epoch():
-    steps = plan_steps(12, 4, 3, seed=0)
+    steps = plan_steps([12], 4, 3, seed=0)
     assert [len(step) for step in steps] == [4] * 9
     order = [row for step in steps for row in step]
     epochs = [order[start : start + 12] for start in (0, 12, 24)]
     assert all(sorted(epoch) == list(range(12)) for epoch in epochs)
     assert epochs[0] != epochs[1] != list(range(12))
-    assert plan_steps(12, 4, 3, seed=0) == steps
-    assert plan_steps(12, 4, 3, seed=1) != steps
+    assert plan_steps([12], 4, 3, seed=0) == steps
+    assert plan_steps([12], 4, 3, seed=1) != steps
 
 
 def test_batches_are_full_across_epochs():
-    steps = plan_steps(10, 4, 2, seed=0)
+    steps = plan_steps([4, 6], 4, 2, seed=0)
     assert [len(step) for step in steps] == [4] * 5
     order = [row for step in steps for row in step]
     assert sorted(order[:10]) == sorted(order[10:]) == list(range(10))
-    assert [sorted(step) for step in plan_steps(3, 32, 2, seed=0)] == [[0, 1, 2]] * 2
-    assert len(plan_steps(100, 10, 0.01, seed=0)) == 1
-    assert len(plan_steps(100, 10, 0.5, seed=0)) == 5
+    assert [sorted(step) for step in plan_steps([3], 32, 2, seed=0)] == [[0, 1, 2]] * 2
+    assert len(plan_steps([100], 10, 0.01, seed=0)) == 1
+    assert len(plan_steps([100], 10, 0.5, seed=0)) == 5
+
+
+def test_a_step_draws_from_few_row_groups():
+    sizes = [3] * 40
+    (order,) = plan_steps(sizes, 120, 1, seed=0)
+    assert sorted(order) == list(range(120))
+    for start in range(0, 120, 3 * WINDOW):
+        assert len({row // 3 for row in order[start : start + 3 * WINDOW]}) == WINDOW
+    assert order[: 3 * WINDOW] != sorted(order[: 3 * WINDOW])
 
 
 def test_a_step_is_shared_in_equal_numbers_of_micro_batches():
@@ -157,26 +174,34 @@ def test_learning_rate_factors(schedule, warmup, factors):
 
 
 def coarse_divergences(row, logits):
-    """Reverse KL at each position of a cached row: a loop over its outcomes, in float64.
+    """Reverse KL and tail mass at each position of a cached row: a loop over outcomes, in float64.
 
     `logits` [N, V] are float64 and may carry a gradient.
     """
-    found, start = [], 0
+    found, masses, start = [], [], 0
+    num_buckets = len(row["tail_logprobs"]) // len(row["completion_ids"])
+    width = -(-logits.shape[1] // num_buckets)
     for place, size in enumerate(row["support_size"]):
         stop = start + size
         ids = row["support_ids"][start:stop]
         teacher = dict(zip(ids, row["support_logprobs"][start:stop], strict=True))
-        width = len(row["control_ids"])
-        control = row["control_logprobs"][place * width : (place + 1) * width]
+        fixed = len(row["control_ids"])
+        control = row["control_logprobs"][place * fixed : (place + 1) * fixed]
         teacher |= dict(zip(row["control_ids"], control, strict=True))
         teacher[row["completion_ids"][place]] = row["realised_logprob"][place]
         start = stop
-        q = np.exp([*teacher.values(), row["tail_logprob"][place]])
+        tails = row["tail_logprobs"][place * num_buckets : (place + 1) * num_buckets]
+        q = np.exp([*teacher.values(), *tails])
         q = torch.tensor(q / q.sum())
-        p = torch.softmax(logits[place], -1)[list(teacher)]
-        p = torch.cat([p, 1 - p.sum(0, keepdim=True)])
-        found.append((p * (p.log() - q.log())).sum())
-    return torch.stack(found)
+        everywhere = torch.softmax(logits[place], -1)
+        p = list(everywhere[list(teacher)])
+        for bucket in range(num_buckets):
+            inside = range(bucket * width, min((bucket + 1) * width, logits.shape[1]))
+            p.append(everywhere[[token for token in inside if token not in teacher]].sum())
+        p = torch.stack(p)
+        found.append(torch.special.xlogy(p, p / q).sum())
+        masses.append(q[-num_buckets:].sum().item())
+    return torch.stack(found), masses
 
 
 @pytest.fixture(scope="module")
@@ -188,10 +213,11 @@ def expected(cached, student, tiny_format):
     for row in table.read(cached, schema.LOGITS).to_dicts():
         prompt, ids = row["prompt_ids"], row["completion_ids"]
         logits = model(torch.tensor([prompt + ids])).logits[0, len(prompt) - 1 : -1, :size]
-        divergences.append(coarse_divergences(row, logits))
+        found, masses = coarse_divergences(row, logits)
+        divergences.append(found)
+        tails += masses
         everywhere = torch.log_softmax(logits, -1)
         entropies.append(-(everywhere.exp() * everywhere).sum(-1))
-        tails += row["tail_logprob"]
     means = {
         "token_mean": torch.cat(divergences).mean(),
         "sequence_mean": torch.stack([values.mean() for values in divergences]).mean(),
@@ -205,7 +231,7 @@ def expected(cached, student, tiny_format):
         "means": {name: mean.item() for name, mean in means.items()},
         "norms": norms,
         "entropy": torch.cat(entropies).mean().item(),
-        "tail": np.exp(tails).mean(),
+        "tail": np.mean(tails),
         "num_tokens": len(tails),
     }
 
@@ -231,33 +257,38 @@ def test_the_first_step_is_that_of_an_independent_computation(
 
 
 def test_a_micro_batch_keeps_each_rows_own_support(cached):
-    frame = table.read(cached, schema.LOGITS)
-    data = Trajectories(frame, [[0, 1, 2]], "token_mean")
+    rows = CachedRows([cached])
+    data = Trajectories(rows, [[0, 1, 2]], "token_mean")
     batch = collate([data[0, row] for row in (2, 0, 1)])
     assert batch["weight"].sum().item() == pytest.approx(1.0)
     assert batch["sequence_weight"].sum().item() == pytest.approx(1.0)
-    start = 0
+    frame = table.read(cached, schema.LOGITS)
+    start, wide = 0, batch["support_ids"].shape[1]
     for row in (2, 0, 1):
-        support = cache.decode(frame.row(row, named=True))
+        support = rows.place(row)[0].support(row)
         stop, width = start + len(support.ids), support.ids.shape[1]
         part = {name: batch[name][start:stop] for name in ("support_ids", "distinct", "teacher")}
         assert part["support_ids"][:, :width].equal(support.ids)
         assert part["distinct"][:, :width].equal(support.distinct)
         assert not part["distinct"][:, width:].any()
-        assert part["teacher"][:, :width].equal(support.logprobs[:, :-1])
-        assert part["teacher"][:, -1].equal(support.logprobs[:, -1])
+        assert part["teacher"][:, :width].equal(support.logprobs[:, :width])
+        assert part["teacher"][:, wide:].equal(support.logprobs[:, width:])
+        marked = batch["closes"][start:stop].nonzero()[:, 0].tolist()
+        assert marked == [frame["think_end"][row]]
+        assert batch["stops"][start:stop].nonzero()[:, 0].tolist() == [stop - start - 1]
+        assert batch["realised"][start:stop].tolist() == frame["completion_ids"][row].to_list()
         start = stop
     assert start == len(batch["support_ids"])
 
 
 def test_chunks_do_not_change_the_gradient(cached, student, tiny_format):
-    frame = table.read(cached, schema.LOGITS)
-    data = Trajectories(frame, [[0, 1, 2]], "token_mean")
+    data = Trajectories(CachedRows([cached]), [[0, 1, 2]], "token_mean")
     batch = collate([data[0, row] for row in range(3)])
     model = load_model(student.parent, "float32")
 
     def gradients(chunk_size):
-        loss, _ = Objective(model, tiny_format.vocabulary_size, chunk_size)(batch)
+        size = tiny_format.vocabulary_size
+        loss, _ = Objective(model, size, tiny_format.stop_ids, SETTINGS, chunk_size)(batch)
         return dict(
             zip(
                 [name for name, _ in model.named_parameters()],
@@ -289,6 +320,7 @@ def test_micro_batches_do_not_change_the_update(make_job, whole, student):
         train(job)
         assert_close(weights_of(job), weights_of(whole), 1e-5)
         for row, same in zip(metrics_of(job), metrics_of(whole), strict=True):
+            same |= {"padding_share": row["padding_share"]}
             assert row == pytest.approx(same, rel=1e-4)
 
 
