@@ -63,7 +63,8 @@ class Scorer:
         for model in self.models:
             require_known_head(model)
             require_separate_sequences(model)
-        self.heads = tuple(head_of(model, self.chat.vocabulary_size) for model in self.models)
+        with torch.no_grad():
+            self.heads = [head_of(model, self.chat.vocabulary_size) for model in self.models]
         self.settings = settings
         self.batch_size, self.chunk_size = batch_size, chunk_size
         self.progress = Progress("scored", total)
@@ -83,7 +84,7 @@ class Scorer:
         prompts, completions = rows["prompt_ids"].to_list(), rows["completion_ids"].to_list()
         contexts = [self._teacher_prompt(row) for row in rows.iter_rows(named=True)]
         lengths = rows["num_tokens"].to_list()
-        scores = self.positions(prompts, contexts, completions)
+        scores = self.scores(prompts, contexts, completions)
         return pl.DataFrame(
             [
                 rows["number"],
@@ -92,35 +93,49 @@ class Scorer:
             ]
         ).pipe(self._with_summaries)
 
-    def positions(
+    def states(
+        self,
+        prompts: Sequence[list[int]],
+        contexts: Sequence[list[int]],
+        completions: Sequence[list[int]],
+    ) -> "tuple[torch.Tensor, torch.Tensor]":
+        """Inputs [N, H] of the output heads of student and teacher at all completion positions.
+
+        The student sees `prompts`, the teacher `contexts`; sequence stands after sequence.
+        """
+        import torch
+
+        from mpd.forward import completion_states, pack
+
+        with torch.no_grad():
+            of_student, of_teacher = (
+                completion_states(model, *pack(before, completions))
+                for model, before in zip(self.models, (prompts, contexts), strict=True)
+            )
+        return of_student, of_teacher
+
+    def scores(
         self,
         prompts: Sequence[list[int]],
         contexts: Sequence[list[int]],
         completions: Sequence[list[int]],
     ) -> "dict[str, torch.Tensor]":
-        """The scores of mpd.support of all completion positions, sequence after sequence.
-
-        The student sees `prompts`, the teacher `contexts`.
-        """
+        """What mpd.support.score finds at all completion positions, chunk by chunk."""
         import torch
 
-        from mpd.forward import completion_states, pack
         from mpd.support import score
 
+        student, teacher = self.states(prompts, contexts, completions)
+        realised = torch.tensor(list(chain(*completions)), device=student.device)
+        control = torch.tensor(self.chat.control_ids, device=student.device)
         chunks = []
-        with torch.inference_mode():
-            student, teacher = (
-                completion_states(model, *pack(before, completions))
-                for model, before in zip(self.models, (prompts, contexts), strict=True)
-            )
-            realised = torch.tensor(list(chain(*completions)), device=student.device)
-            control = torch.tensor(self.chat.control_ids, device=student.device)
-            for start in range(0, len(realised), self.chunk_size):
-                part = slice(start, start + self.chunk_size)
+        for start in range(0, len(realised), self.chunk_size):
+            part = slice(start, start + self.chunk_size)
+            with torch.no_grad():
                 of_student = self.heads[0].logits(student[part])
                 of_teacher = self.heads[1].logits(teacher[part])
-                scores = score(of_student, of_teacher, realised[part], control, self.settings)
-                chunks.append(scores)
+                found = score(of_student, of_teacher, realised[part], control, self.settings)
+            chunks.append(found)
         merged = {name: torch.cat([chunk[name] for chunk in chunks]).cpu() for name in chunks[0]}
         if self.settings["cache"] == "hidden":
             merged["teacher_hidden"] = teacher.float().cpu()

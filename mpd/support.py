@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from mpd.divergence import dense, reverse_kl
-from mpd.outcomes import bucket_sums, outcomes_of
+from mpd.divergence import FLOOR
+from mpd.outcomes import bucket_sums
 
 # A probable entry stays whatever it contributes now: the student may move away from it.
 ALWAYS_KEPT = 0.01
@@ -35,43 +35,49 @@ def score(
     """
     student = torch.log_softmax(student_logits, -1)
     teacher = torch.log_softmax(teacher_logits, -1)
+    p, q = student.exp(), teacher.exp()
+    dot = torch.linalg.vecdot  # a sum of products without a tensor of products
     scores = {
         "realised_logprob": teacher.gather(1, realised[:, None])[:, 0],
         "control_logprobs": teacher[:, control],
         "student_logprob": student.gather(1, realised[:, None])[:, 0],
-        "divergence": dense(reverse_kl, student_logits, teacher_logits),
-        "teacher_entropy": -(teacher.exp() * teacher).sum(-1),
+        "divergence": dot(p, student - teacher),
+        "teacher_entropy": -dot(q, teacher),
     }
     if settings["cache"] == "hidden":
         return scores
     fixed = torch.cat([realised[:, None], control.expand(len(realised), -1)], 1)
-    fixed_distinct = torch.ones_like(fixed, dtype=torch.bool)
-    fixed_distinct[:, 1:] = fixed[:, 1:] != fixed[:, :1]
+    distinct = torch.ones_like(fixed, dtype=torch.bool)
+    distinct[:, 1:] = fixed[:, 1:] != fixed[:, :1]
     candidates, free, overlap = _candidates(student, teacher, fixed, settings)
-    tolerance = settings["min_contribution"] * scores["divergence"].clamp(min=1)[:, None]
     if settings["support"] == "teacher":
-        kept = free & (teacher.gather(1, candidates).exp() > settings["min_contribution"])
+        kept = free & (q.gather(1, candidates) > settings["min_contribution"])
     else:
+        tolerance = settings["min_contribution"] * scores["divergence"].clamp(min=1)[:, None]
         ids = torch.cat([fixed, candidates], 1)
-        distinct = torch.cat([fixed_distinct, free], 1)
-        kept = _contributing(student, teacher, ids, distinct, tolerance, settings["tail_buckets"])
-        kept = free & kept[:, fixed.shape[1] :]
-    ids = torch.cat([fixed, candidates.where(kept, fixed[:, :1])], 1)
-    distinct = torch.cat([fixed_distinct, kept], 1)
-    width = ids.shape[1]
-    tails = {
-        name: outcomes_of(logits, ids, distinct, settings["tail_buckets"])[0][:, width:]
-        for name, logits in (("student", student_logits), ("teacher", teacher_logits))
-    }
+        kept = contributing(
+            student.gather(1, ids),
+            teacher.gather(1, ids),
+            torch.cat([distinct, free], 1),
+            ids // -(-p.shape[1] // settings["tail_buckets"]),
+            bucket_sums(p, settings["tail_buckets"]),
+            bucket_sums(q, settings["tail_buckets"]),
+            tolerance,
+        )[:, fixed.shape[1] :]
+    # Summed over what is outside: 1 - Σ would be noise where the tail is small.
+    outside = torch.cat([fixed, candidates.where(kept, fixed[:, :1])], 1)
+    tails = [
+        bucket_sums(masses.scatter_(1, outside, 0.0), settings["tail_buckets"]) for masses in (p, q)
+    ]
     return {
         **scores,
         "candidates": candidates,
         "logprobs": teacher.gather(1, candidates),
         "kept": kept,
-        "tail_logprobs": tails["teacher"],
+        "tail_logprobs": tails[1].log().clamp(min=FLOOR),
         "overlap": overlap,
-        "teacher_mass": 1 - tails["teacher"].exp().sum(-1),
-        "student_mass": 1 - tails["student"].exp().sum(-1),
+        "student_mass": 1 - tails[0].sum(-1),
+        "teacher_mass": 1 - tails[1].sum(-1),
     }
 
 
@@ -95,31 +101,31 @@ def _candidates(
     return candidates, free, overlap
 
 
-def _contributing(
-    student: torch.Tensor,
-    teacher: torch.Tensor,
-    ids: torch.Tensor,
+def contributing(
+    log_p: torch.Tensor,
+    log_q: torch.Tensor,
     distinct: torch.Tensor,
+    buckets: torch.Tensor,
+    of_student: torch.Tensor,
+    of_teacher: torch.Tensor,
     tolerance: torch.Tensor,
-    num_buckets: int,
 ) -> torch.Tensor:
     """Which entries [N, K] change the gradient by more than the tolerance [N, 1].
+
+    `log_p` and `log_q` are the entries' log-probabilities, `buckets` the tail buckets that they
+    would join, `of_student` and `of_teacher` [N, B] the whole masses of the buckets.
 
     Of reverse KL the gradient at a logit is p (log p/q - KL). An entry that is merged into its
     tail bucket gets the bucket's ratio in place of its own, so p |log p/q - log p̄/q̄| is what
     merging it costs. Dropping entries moves the buckets' ratios: two rounds settle them.
     """
-    log_p, log_q = student.gather(1, ids), teacher.gather(1, ids)
     p, q = log_p.exp(), log_q.exp()
-    of_student = bucket_sums(student.exp(), num_buckets)
-    of_teacher = bucket_sums(teacher.exp(), num_buckets)
-    bucket = ids // -(-student.shape[-1] // num_buckets)
     probable = torch.maximum(p, q) > ALWAYS_KEPT
     kept = distinct
     for _ in range(2):
-        tail_p = of_student.scatter_add(1, bucket, -p * kept).clamp(min=NOISE)
-        tail_q = of_teacher.scatter_add(1, bucket, -q * kept).clamp(min=NOISE)
-        ratio = (tail_p.log() - tail_q.log()).gather(1, bucket)
+        tail_p = of_student.scatter_add(1, buckets, -p * kept).clamp(min=NOISE)
+        tail_q = of_teacher.scatter_add(1, buckets, -q * kept).clamp(min=NOISE)
+        ratio = (tail_p.log() - tail_q.log()).gather(1, buckets)
         cost = p * (log_p - log_q - ratio).abs()
         kept = distinct & (probable | (cost > tolerance))
     return kept
