@@ -98,7 +98,7 @@ class Rows:
         self.has_hidden = frame["teacher_hidden"].null_count() < max(len(frame), 1)
         if self.has_hidden:
             values, starts = _flat(frame, "teacher_hidden")
-            self.states, self.state_starts = torch.from_numpy(values), starts
+            self.states, self.state_starts = torch.tensor(values), starts
         else:
             self._decode_supports(frame)
 

@@ -3,6 +3,8 @@
 import json
 import logging
 import math
+import re
+import shutil
 import subprocess
 import sys
 from dataclasses import asdict, replace
@@ -16,29 +18,14 @@ from safetensors.torch import load_file
 
 from mpd import schema, table
 from mpd.batches import WINDOW, CachedRows, Trajectories, collate, plan_steps, split_step
+from mpd.config import Distill
 from mpd.model_folder import load_model
 from mpd.objective import Objective
 from mpd.train import Job, learning_rate_factor, train
 
 SETTINGS = {
-    "learning_rate": 1e-3,
-    "schedule": "linear",
-    "warmup": 0.0,
-    "epochs": 2.0,
-    "batch_size": 8,
-    "loss": "token_mean",
-    "weight_decay": 0.0,
-    "betas": [0.9, 0.95],
-    "max_gradient_norm": 1.0,
-    "mixed_precision": "no",
-    "min_kept": 1,
+    **Distill(learning_rate=1e-3, warmup=0, epochs=2, batch_size=8).model_dump(mode="json"),
     "divergence": "reverse_kl",
-    "beta": 0.5,
-    "forward_share": 0.5,
-    "tail": "bucket",
-    "temperature": 1.0,
-    "merge_stop_ids": False,
-    "lora": None,
     "seed": 0,
 }
 KILLED_AFTER_TWO_SAVES = """
@@ -89,6 +76,24 @@ def make_job(cached, student, tmp_path):
             tracking=str(tmp_path / name / "tracking"),
             threads=1,
         )
+
+    return make
+
+
+@pytest.fixture
+def hidden_job(make_job, tmp_path, run_logits, shard, student, teacher, logits_settings):
+    """A function that makes a job whose cache holds hidden states."""
+    from mpd import head
+
+    settings = {**logits_settings, "cache": "hidden"}
+    path = run_logits(tmp_path / "hidden-cache", shard, student, teacher, settings)
+    output = tmp_path / "head.safetensors"
+    arguments = ["--settings", json.dumps({"dtype": "float32"}), "--teacher", str(teacher)]
+    arguments += ["--output", str(output), "--store", str(tmp_path / "store")]
+    head.main(arguments)
+
+    def make(name: str, **settings) -> Job:
+        return replace(make_job(name, **settings), rows=[str(path)], head=str(output))
 
     return make
 
@@ -356,6 +361,117 @@ def test_the_loss_decreases(make_job):
     losses = [row["loss"] for row in metrics_of(job)]
     assert len(losses) == 30
     assert losses[-1] < 0.6 * losses[0]
+
+
+def test_a_hidden_cache_gives_the_exact_loss(make_job, hidden_job, student, teacher, tiny_format):
+    job = hidden_job("hidden", epochs=1.0)
+    train(job)
+    (row,) = metrics_of(job)
+    models = [load_model(manifest.parent, "float32").double() for manifest in (student, teacher)]
+    size, exact = tiny_format.vocabulary_size, []
+    for cached in table.read(Path(job.rows[0]), schema.LOGITS).to_dicts():
+        prompt, ids = cached["prompt_ids"], cached["completion_ids"]
+        places = slice(len(prompt) - 1, -1)
+        logits = [model(torch.tensor([prompt + ids])).logits[0, places, :size] for model in models]
+        own, other = (torch.log_softmax(of, -1) for of in logits)
+        exact.append((own.exp() * (own - other)).sum(-1))
+    assert row["loss"] == pytest.approx(torch.cat(exact).mean().item(), abs=1e-5)
+    assert row["teacher_tail_mass"] == row["student_tail_mass"] == 0
+    sparse = make_job("sparse", epochs=1.0)
+    train(sparse)
+    assert metrics_of(sparse)[0]["loss"] < row["loss"]
+    assert metrics_of(sparse)[0]["student_entropy"] == pytest.approx(
+        row["student_entropy"], abs=1e-5
+    )
+
+
+def test_temperature_is_that_of_both_distributions(hidden_job, student, teacher, tiny_format):
+    job = hidden_job("warm", epochs=1.0, temperature=2.0)
+    train(job)
+    models = [load_model(manifest.parent, "float32").double() for manifest in (student, teacher)]
+    size, exact = tiny_format.vocabulary_size, []
+    for cached in table.read(Path(job.rows[0]), schema.LOGITS).to_dicts():
+        ids = torch.tensor([cached["prompt_ids"] + cached["completion_ids"]])
+        places = slice(len(cached["prompt_ids"]) - 1, -1)
+        own, other = (torch.log_softmax(m(ids).logits[0, places, :size] / 2, -1) for m in models)
+        exact.append((own.exp() * (own - other)).sum(-1))
+    expected = torch.cat(exact).mean().item()
+    assert metrics_of(job)[0]["loss"] == pytest.approx(expected, abs=1e-5)
+
+
+def test_diagnostics_are_those_of_the_places_they_name(make_job, cached, student, tiny_format):
+    job = make_job("diagnosed", epochs=1.0)
+    train(job)
+    model = load_model(student.parent, "float32").double()
+    realised, closing, stopping = [], [], []
+    for row in table.read(cached, schema.LOGITS).to_dicts():
+        prompt, ids = row["prompt_ids"], row["completion_ids"]
+        logits = model(torch.tensor([prompt + ids])).logits[0, len(prompt) - 1 : -1]
+        logprobs = torch.log_softmax(logits[:, : tiny_format.vocabulary_size], -1)
+        own = logprobs.gather(1, torch.tensor(ids)[:, None])[:, 0]
+        realised.append(own)
+        (place,) = [place for place, token in enumerate(ids) if [token] == tiny_format.close_ids]
+        closing.append(own[place].exp().item())
+        stopping.append(own[-1].exp().item())
+    (row,) = metrics_of(job)
+    assert row["realised_logprob"] == pytest.approx(torch.cat(realised).mean().item(), abs=1e-5)
+    assert row["think_close_mass"] == pytest.approx(np.mean(closing), rel=1e-4)
+    assert row["stop_mass"] == pytest.approx(np.mean(stopping), rel=1e-4)
+    assert 0 <= row["padding_share"] < 0.05
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"divergence": "forward_kl"},
+        {"divergence": "jensen_shannon", "beta": 0.3},
+        {"divergence": "mix", "forward_share": 0.25},
+        {"divergence": "cross_entropy"},
+        {"tail": "renormalised"},
+        {"merge_stop_ids": True},
+    ],
+    ids=str,
+)
+def test_every_objective_falls(make_job, changes):
+    job = make_job("falls", epochs=20.0, learning_rate=1e-2, **changes)
+    train(job)
+    losses = [row["loss"] for row in metrics_of(job)]
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_adapters_are_merged_into_the_weights(make_job, student):
+    lora = {"rank": 4, "alpha": 8.0, "dropout": 0.0, "targets": "all-linear"}
+    job = make_job("lora", epochs=20.0, learning_rate=1e-2, lora=lora)
+    train(job)
+    losses = [row["loss"] for row in metrics_of(job)]
+    assert losses[-1] < 0.9 * losses[0]
+    before = load_file(student.parent / "model.safetensors")
+    after = weights_of(job)
+    assert after.keys() == before.keys()
+    moved = {name for name, values in after.items() if not values.equal(before[name])}
+    linear = {name for name in before if re.search(r"(proj)\.weight$", name)}
+    assert moved == linear
+    # The trained student is what was measured: its next loss is where the last one was.
+    again = replace(make_job("again", epochs=1.0, learning_rate=1e-9), student=str(job.folder))
+    for path in student.parent.glob("*"):
+        if not path.name.endswith(".safetensors"):
+            shutil.copy(path, Path(job.folder) / path.name)
+    train(again)
+    assert metrics_of(again)[0]["loss"] == pytest.approx(losses[-1], rel=0.1)
+
+
+def test_a_training_may_go_on_with_smaller_micro_batches(make_job, tmp_path):
+    settings = {"epochs": 2.0, "batch_size": 4, "micro_batch_size": 4}
+    whole = replace(make_job("undisturbed", **settings), checkpoint_steps=1)
+    train(whole)
+    killed = replace(make_job("killed", **settings), checkpoint_steps=1)
+    description = tmp_path / "job.json"
+    description.write_text(json.dumps(asdict(killed)))
+    command = [sys.executable, "-c", KILLED_AFTER_TWO_SAVES, str(description)]
+    assert subprocess.run(command, check=False).returncode == -9
+    train(replace(killed, micro_batch_size=1))
+    assert len(metrics_of(killed)) == 4
+    assert_close(weights_of(killed), weights_of(whole), 1e-5)
 
 
 def test_a_killed_training_goes_on_to_the_same_bytes(make_job, tmp_path, caplog):
