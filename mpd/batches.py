@@ -7,7 +7,7 @@ to know what the others hold. Only a window of the cache is in memory at a time.
 
 import math
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
@@ -107,8 +107,11 @@ def split_step(
 class Trajectories(torch.utils.data.Dataset):
     """Cached trajectories; an item is a row and its share in its step."""
 
-    def __init__(self, cached: CachedRows, steps: list[list[int]], loss: str) -> None:
-        self.cached, self.steps, self.loss = cached, steps, loss
+    def __init__(
+        self, cached: CachedRows, steps: list[list[int]], settings: Mapping[str, Any]
+    ) -> None:
+        self.cached, self.steps, self.loss = cached, steps, settings["loss"]
+        self.is_supervised = settings["divergence"] == "cross_entropy"
         lengths = cached.lengths
         self.step_tokens = [sum(lengths[row] for row in step) for step in steps]
 
@@ -120,14 +123,15 @@ class Trajectories(torch.utils.data.Dataset):
         of_sequence = 1 / (length * len(self.steps[step]))
         of_token = 1 / self.step_tokens[step]
         weight = {"token_mean": of_token, "sequence_mean": of_sequence}[self.loss]
+        known = not self.is_supervised
         return {
             "prompt": row["prompt_ids"],
             "completion": row["completion_ids"],
             "think_end": row["think_end"],
             "weight": weight,
             "sequence_weight": of_sequence,
-            "support": None if rows.has_hidden else rows.support(place),
-            "hidden": rows.hidden(place) if rows.has_hidden else None,
+            "support": rows.support(place) if known and not rows.has_hidden else None,
+            "hidden": rows.hidden(place) if known and rows.has_hidden else None,
         }
 
     def plan(self, micro_batch_size: int, num_processes: int) -> list[list[list[tuple[int, int]]]]:
@@ -147,7 +151,8 @@ def collate(items: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
 
     `usage` counts the tokens, and the places with those that are padding. `closes` [N] marks
     where thinking ends, `stops` [N] the last ids. The teacher stands either in
-    `support_ids`, `distinct` [N, K] and `teacher` [N, K + B], or in `teacher_hidden` [N, H].
+    `support_ids`, `distinct` [N, K] and `teacher` [N, K + B], or in `teacher_hidden` [N, H], or
+    nowhere where the loss is cross-entropy.
     """
     completions = [item["completion"] for item in items]
     lengths = torch.tensor([len(completion) for completion in completions])
@@ -176,6 +181,8 @@ def collate(items: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
     }
     if items[0]["hidden"] is not None:
         return {**batch, "teacher_hidden": torch.cat([item["hidden"] for item in items])}
+    if items[0]["support"] is None:
+        return batch
     width = max(item["support"].ids.shape[1] for item in items)
     wide = [_widen(item["support"], width) for item in items]
     return {

@@ -50,11 +50,6 @@ def mix(student: torch.Tensor, teacher: torch.Tensor, forward_share: float) -> t
     return forward_share * forward + (1 - forward_share) * reverse_kl(student, teacher)
 
 
-def cross_entropy(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
-    """-log p of the realised id, which is outcome 0 of a support; the teacher is not used."""
-    return -student[:, 0]
-
-
 def chosen(settings: Mapping[str, Any], num_entries: int | None = None) -> Divergence:
     """The divergence that the settings `divergence`, `beta`, `forward_share` and `tail` name.
 
@@ -68,7 +63,6 @@ def chosen(settings: Mapping[str, Any], num_entries: int | None = None) -> Diver
         "forward_kl": forward_kl,
         "jensen_shannon": partial(jensen_shannon, beta=settings["beta"]),
         "mix": partial(mix, forward_share=settings["forward_share"]),
-        "cross_entropy": cross_entropy,
     }
     divergence = named[settings["divergence"]]
     if num_entries is None or settings["tail"] == "bucket":

@@ -49,27 +49,36 @@ class Objective(torch.nn.Module):
         """
         places = batch["ids"], batch["positions"], batch["predicts"]
         hidden = completion_states(self.model, *places)
-        compare = self._dense if "teacher_hidden" in batch else self._sparse
+        compare = self._supervised
+        if self.settings["divergence"] != "cross_entropy":
+            compare = self._dense if "teacher_hidden" in batch else self._sparse
 
         def evaluate(logits: torch.Tensor, part: slice) -> tuple[torch.Tensor, torch.Tensor]:
             chunk = {name: values[part] for name, values in batch.items() if name not in PACKED}
             if self.stop_ids:
                 logits = merge_ids(logits, self.stop_ids)
+                stops = torch.tensor(self.stop_ids, device=logits.device)
+                is_stop = torch.isin(chunk["realised"], stops)
+                chunk["realised"] = chunk["realised"].masked_fill(is_stop, self.stop_ids[0])
             found = compare(logits, chunk)
             return (found[0] * chunk["weight"]).sum(), _sums(found, chunk)
 
         head = head_of(self.model, self.vocabulary_size)
         return chunked_loss(hidden, head, evaluate, self.chunk_size)
 
+    def _supervised(
+        self, logits: torch.Tensor, chunk: dict[str, torch.Tensor]
+    ) -> tuple[torch.Tensor, ...]:
+        """The measures of MEANS, [n] each; the first, cross-entropy, has a gradient."""
+        ids = chunk["realised"][:, None]
+        student, entropy = outcomes_of(logits, ids, torch.ones_like(ids, dtype=torch.bool), 1)
+        known, nothing = student.detach(), torch.zeros_like(entropy)
+        return -student[:, 0], known[:, 0], nothing, known[:, 1].exp(), entropy
+
     def _sparse(
         self, logits: torch.Tensor, chunk: dict[str, torch.Tensor]
     ) -> tuple[torch.Tensor, ...]:
-        """The measures of MEANS, [n] each; the first has a gradient."""
-        if self.settings["divergence"] == "cross_entropy":
-            ids = chunk["realised"][:, None]
-            student, entropy = outcomes_of(logits, ids, torch.ones_like(ids, dtype=torch.bool), 1)
-            nothing = torch.zeros_like(entropy)
-            return -student[:, 0], student[:, 0].detach(), nothing, student[:, 1].exp(), entropy
+        """The same of a divergence on supports."""
         ids, distinct, teacher = chunk["support_ids"].long(), chunk["distinct"], chunk["teacher"]
         if self.stop_ids:
             ids, distinct, teacher = merge_entries(ids, distinct, teacher, self.stop_ids)
@@ -89,7 +98,7 @@ class Objective(torch.nn.Module):
     def _dense(
         self, logits: torch.Tensor, chunk: dict[str, torch.Tensor]
     ) -> tuple[torch.Tensor, ...]:
-        """The same from the whole vocabulary, whose tail is empty."""
+        """The same of a divergence over the whole vocabulary, which has no tail."""
         assert self.teacher_head is not None
         with torch.no_grad():
             states = chunk["teacher_hidden"].to(self.teacher_head.weight.dtype)

@@ -68,15 +68,26 @@ def learning_rate_factor(step: int, num_steps: int, warmup: float, schedule: str
     return 0.5 * (1 + math.cos(math.pi * progress)) if schedule == "cosine" else 1.0
 
 
-def train(job: Job) -> None:
-    """Train the student of `job` and fill its folder with weights and metrics.parquet."""
+@dataclass
+class Run:
+    """A training under way: every item of `measured` is one optimiser step taken."""
+
+    accelerator: Accelerator
+    model: Any
+    steps: list[list[int]]
+    metrics: list[dict[str, Any]]
+    measured: Iterator[tuple[list[float], float, float]]
+
+
+def start(job: Job) -> Run:
+    """Plan and load a training, or go on with a killed one; nothing is trained yet."""
     settings = job.settings
     torch.set_num_threads(job.threads)
     set_seed(settings["seed"])
     cached = CachedRows([Path(path) for path in job.rows])
     how = settings["batch_size"], settings["epochs"], settings["seed"]
     steps = plan_steps(cached.group_sizes, *how)
-    data = Trajectories(cached, steps, settings["loss"])
+    data = Trajectories(cached, steps, settings)
     processes = int(os.environ.get("WORLD_SIZE", 1))
     plan = data.plan(job.micro_batch_size, processes)
     accelerator = Accelerator(
@@ -94,11 +105,19 @@ def train(job: Job) -> None:
     micro_batches = list(chain.from_iterable(plan[len(metrics) :]))
     loader: Any = torch.utils.data.DataLoader(data, batch_sampler=micro_batches, collate_fn=collate)
     loader = accelerator.prepare(loader)
+    measured = _optimise(accelerator, loader, objective, optimizer, scheduler, settings)
+    return Run(accelerator, model, steps, metrics, measured)
+
+
+def train(job: Job) -> None:
+    """Train the student of `job` and fill its folder with weights and metrics.parquet."""
+    run = start(job)
+    accelerator, steps, metrics = run.accelerator, run.steps, run.metrics
     if job.tracker != "none":
         accelerator.init_trackers("mpd", config={})
     progress = Progress("trained", (len(steps) - len(metrics)) * len(steps[0]))
-    for measured in _optimise(accelerator, loader, objective, optimizer, scheduler, settings):
-        metrics.append(_metrics_row(metrics, *measured, settings["loss"]))
+    for measured in run.measured:
+        metrics.append(_metrics_row(metrics, *measured, job.settings["loss"]))
         progress.advance(len(steps[0]), int(metrics[-1]["num_tokens"]))
         if job.tracker != "none":
             values = {key: value for key, value in metrics[-1].items() if key != "step"}
@@ -107,7 +126,7 @@ def train(job: Job) -> None:
             _save(accelerator, Path(job.scratch), metrics)
     if accelerator.is_main_process:
         folder = Path(job.folder)
-        whole = model.merge_and_unload() if settings["lora"] else model
+        whole = run.model.merge_and_unload() if job.settings["lora"] else run.model
         whole.save_pretrained(folder)
         rows = table.frame_of(metrics, schema.METRICS)
         table.write(folder / "metrics.parquet", rows, schema.METRICS, {})

@@ -8,222 +8,333 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mpd.divergence import FLOOR, dense_reverse_kl, on_support, renormalise, reverse_kl
+from mpd.divergence import FLOOR, chosen, cross_entropy, dense, reverse_kl
+from mpd.head import OutputHead, chunked_loss
+from mpd.outcomes import outcomes_of
 
-# Student 1/2, 1/4, 1/8, 1/8 and teacher 1/4 each: KL = log 4 - H(student).
-STUDENT = [0.5, 0.25, 0.125, 0.125]
-TEACHER = [0.25, 0.25, 0.25, 0.25]
-
-
-def logits_of(*rows):
-    return torch.tensor(rows).log()
-
-
-def sparse(student_logits, teacher_logits, ids, distinct=None):
-    ids = torch.as_tensor(ids)
-    distinct = torch.ones_like(ids, dtype=torch.bool) if distinct is None else distinct
-    return reverse_kl(
-        on_support(student_logits, ids, distinct), on_support(teacher_logits, ids, distinct)
-    )
+PLAIN = {"divergence": "reverse_kl", "beta": 0.5, "forward_share": 0.5, "tail": "bucket"}
+DIVERGENCES = {
+    "reverse": {"divergence": "reverse_kl"},
+    "forward": {"divergence": "forward_kl"},
+    "jensen-shannon": {"divergence": "jensen_shannon"},
+    "jensen-shannon 1/4": {"divergence": "jensen_shannon", "beta": 0.25},
+    "mix": {"divergence": "mix", "forward_share": 0.25},
+}
+each_divergence = pytest.mark.parametrize("name", DIVERGENCES)
 
 
-def reference(student_logits, teacher_logits, support=None):
-    """Reverse KL of one position in float64; the tail is a sum over the complement."""
+def of(name, num_entries=None, **changes):
+    """A divergence by its name in DIVERGENCES."""
+    return chosen({**PLAIN, **DIVERGENCES[name], **changes}, num_entries)
+
+
+def sparse(divergence, student_logits, teacher_logits, ids, num_buckets=1):
+    """A divergence on a support of distinct ids, the same in all rows."""
+    ids = torch.tensor(ids).expand(len(student_logits), -1)
+    distinct = torch.ones_like(ids, dtype=torch.bool)
     student, teacher = (
-        np.exp(x - x.max()) / np.exp(x - x.max()).sum()
-        for x in (np.float64(student_logits), np.float64(teacher_logits))
+        outcomes_of(logits, ids, distinct, num_buckets)[0]
+        for logits in (student_logits, teacher_logits)
     )
-    pairs = list(zip(student, teacher, strict=True))
-    if support is not None:
-        outside = [place for place in range(len(student)) if place not in support]
-        pairs = [pairs[place] for place in support]
-        pairs.append((student[outside].sum(), teacher[outside].sum()))
-    return sum(p * (math.log(p) - math.log(q)) for p, q in pairs if p > 0)
+    return divergence(student, teacher)
 
 
-def test_constants():
-    student, teacher = logits_of(STUDENT), logits_of(TEACHER)
+def probabilities(logits):
+    """Of one position, in float64."""
+    masses = np.exp(np.float64(logits) - np.max(np.float64(logits)))
+    return masses / masses.sum()
+
+
+def coarse(values, ids, num_buckets):
+    """Probabilities of the entries, then of the rest of every bucket: a loop over all ids."""
+    width = math.ceil(len(values) / num_buckets)
+    rest = [0.0] * num_buckets
+    for token, value in enumerate(values):
+        if token not in ids:
+            rest[token // width] += value
+    return np.array([*values[list(ids)], *rest])
+
+
+def kl(one, other):
+    """Of probabilities; what has none counts nothing, and none is below exp(FLOOR)."""
+    one, other = np.maximum(one, math.exp(FLOOR)), np.maximum(other, math.exp(FLOOR))
+    return (one * (np.log(one) - np.log(other))).sum()
+
+
+def reference(name, p, q):
+    """A divergence of DIVERGENCES between student p and teacher q, by its definition."""
+    if name == "reverse":
+        return kl(p, q)
+    if name == "forward":
+        return kl(q, p)
+    if name == "mix":
+        return 0.25 * kl(q, p) + 0.75 * kl(p, q)
+    beta = {"jensen-shannon": 0.5, "jensen-shannon 1/4": 0.25}[name]
+    between = beta * q + (1 - beta) * p
+    return beta * kl(q, between) + (1 - beta) * kl(p, between)
+
+
+# Student 1/2, 1/4, 1/8, 1/8 and teacher 1/4 each.
+STUDENT = torch.tensor([[0.5, 0.25, 0.125, 0.125]]).log()
+TEACHER = torch.tensor([[0.25, 0.25, 0.25, 0.25]]).log()
+
+
+def test_reverse_kl_by_hand():
     # Entropy of the student: 1/2·1 + 1/4·2 + 2·1/8·3 = 7/4 bits, against 2 bits.
-    assert dense_reverse_kl(student, teacher).item() == pytest.approx(math.log(2) / 4, abs=1e-6)
-    # On the first id: 1/2 log 2 + 1/2 log(2/3).
-    assert sparse(student, teacher, [[0]]).item() == pytest.approx(0.143841036, abs=1e-6)
-    # On the first two: 1/2 log 2 + 0 + 1/4 log(1/2) = 1/4 log 2, all of it: the rest is even.
-    assert sparse(student, teacher, [[0, 1]]).item() == pytest.approx(0.173286795, abs=1e-6)
-    # On the last: 1/8 log(1/2) + 7/8 log(7/6).
-    assert sparse(student, teacher, [[3]]).item() == pytest.approx(0.048238447, abs=1e-6)
+    found = dense(reverse_kl, STUDENT, TEACHER)
+    assert found.tolist() == pytest.approx([math.log(2) / 4], abs=1e-7)
+    # On the first id 1/2 log 2 + 1/2 log(2/3); with two buckets 1/2 log 2 + 0 + 1/4 log(1/2).
+    one, two = (sparse(reverse_kl, STUDENT, TEACHER, [0], buckets).item() for buckets in (1, 2))
+    assert one == pytest.approx(0.143841036, abs=1e-7)
+    assert two == pytest.approx(math.log(2) / 4, abs=1e-7)
 
 
-def test_on_support_gives_entries_and_tail():
-    found = on_support(logits_of(STUDENT), torch.tensor([[2, 0]]), torch.ones(1, 2).bool())
-    torch.testing.assert_close(found.exp(), torch.tensor([[0.125, 0.5, 0.375]]))
-
-
-def test_logits_may_be_shifted():
-    student, teacher = logits_of(STUDENT), logits_of(TEACHER)
-    ids = [[0, 2]]
-    for shift in (50.0, -1000.0):
-        torch.testing.assert_close(
-            sparse(student + shift, teacher - shift, ids), sparse(student, teacher, ids),
-            rtol=0, atol=2e-4,
-        )  # fmt: skip
-
-
-def test_rows_are_independent_and_zero_where_equal():
-    student, teacher = logits_of(STUDENT, TEACHER), logits_of(TEACHER, TEACHER)
-    dense = dense_reverse_kl(student, teacher)
-    assert dense.tolist() == pytest.approx([math.log(2) / 4, 0.0], abs=1e-7)
-    assert sparse(student, teacher, [[0], [3]])[1].item() == pytest.approx(0.0, abs=1e-7)
-
-
-def test_the_whole_vocabulary_is_the_dense_one():
-    generator = torch.Generator().manual_seed(0)
-    student = torch.randn(50, 40, generator=generator) * 3
-    teacher = torch.randn(50, 40, generator=generator) * 3
-    ids = torch.stack([torch.randperm(40, generator=generator) for _ in range(50)])
-    dense = dense_reverse_kl(student, teacher)
-    torch.testing.assert_close(sparse(student, teacher, ids), dense, rtol=1e-5, atol=1e-5)
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    seed=st.integers(0, 2**32 - 1),
-    scale=st.sampled_from([0.01, 1.0, 4.0, 12.0]),
-    size=st.integers(2, 40),
-    share=st.floats(0, 1),
+@pytest.mark.parametrize(
+    ("name", "whole", "first", "last"),
+    [
+        # Of the vocabulary: (1/2, 1/4, 1/8, 1/8) and (1/4, 1/4, 1/4, 1/4); of id 0 and one tail:
+        # (1/2, 1/2) and (1/4, 3/4); of id 3 and two: (1/8, 3/4, 1/8) and (1/4, 1/2, 1/4).
+        ("reverse", 0.173286795, 0.143841036, 0.130812036),
+        ("forward", 0.173286795, 0.130812036, 0.143841036),
+        ("jensen-shannon", 0.042474759, 0.033822076, 0.033822076),
+        ("jensen-shannon 1/4", 0.032009323, 0.024870036, 0.026048221),
+        ("mix", 0.173286795, 0.140583786, 0.134069286),
+    ],
 )
-def test_sparse_is_between_zero_and_dense(seed, scale, size, share):
-    rng = np.random.default_rng(seed)
-    student, teacher = np.float32(rng.normal(size=(2, size)) * scale)
-    support = rng.permutation(size)[: max(1, int(share * size))].tolist()
-    both = torch.from_numpy(student)[None], torch.from_numpy(teacher)[None]
-    dense = dense_reverse_kl(*both).item()
-    found = sparse(*both, [support]).item()
-    tolerance = 1e-5 * max(1.0, dense)
-    assert dense == pytest.approx(reference(student, teacher), abs=tolerance)
-    assert found == pytest.approx(reference(student, teacher, support), abs=tolerance)
-    assert -1e-6 <= found <= dense + tolerance
+def test_constants(name, whole, first, last):
+    divergence = of(name)
+    assert dense(divergence, STUDENT, TEACHER).item() == pytest.approx(whole, abs=1e-7)
+    assert sparse(divergence, STUDENT, TEACHER, [0], 1).item() == pytest.approx(first, abs=1e-7)
+    assert sparse(divergence, STUDENT, TEACHER, [3], 2).item() == pytest.approx(last, abs=1e-7)
 
 
-def test_leaking_outside_the_support_costs():
-    """The leak test of the methods: what the tail bucket is for."""
-    vocabulary, support = 1000, list(range(4))
-    teacher = torch.full((1, vocabulary), -math.inf)
-    teacher[0, :4] = math.log(0.25 * (1 - 1e-3))
-    teacher[0, 4:] = math.log(1e-3 / (vocabulary - 4))
-    student = torch.full((1, vocabulary), math.log(0.5 / (vocabulary - 4)))
-    student[0, :4] = math.log(0.125)
-    found = sparse(student, teacher, [support]).item()
-    # 1/2 log(0.5 / 0.999) + 1/2 log(0.5 / 0.001)
-    assert found == pytest.approx(2.7612, abs=1e-3)
-    log_p, log_q = student[0, :4].double(), teacher[0, :4].double()
-    truncated = (log_p.exp() * (log_p - log_q)).sum().item()
-    assert truncated == pytest.approx(0.5 * math.log(0.5 / 0.999), abs=1e-6)
-    assert truncated < -0.34  # leaking would be rewarded
-    # And the gradient brings mass back: descending raises the logits of the support.
-    leaking = student.clone().requires_grad_()
-    sparse(leaking, teacher, [support]).backward()
-    assert (leaking.grad[0, :4] < 0).all()
-    assert (leaking.grad[0, 4:] > 0).all()
+@pytest.mark.parametrize("tail", ["bucket", "truncated"])
+def test_cross_entropy_is_that_of_the_first_entry(tail):
+    divergence = chosen({**PLAIN, "divergence": "cross_entropy", "tail": tail}, 2)
+    for teacher in (TEACHER, STUDENT):
+        assert sparse(divergence, STUDENT, teacher, [2, 0]).item() == pytest.approx(math.log(8))
+    assert cross_entropy(STUDENT, TEACHER).item() == pytest.approx(math.log(2))
 
 
-def test_gradient_on_the_whole_vocabulary_is_the_dense_one():
-    generator = torch.Generator().manual_seed(1)
-    student = torch.randn(8, 12, generator=generator, requires_grad=True)
-    teacher = torch.randn(8, 12, generator=generator)
-    ids = torch.arange(12).expand(8, -1)
-    (mine,) = torch.autograd.grad(sparse(student, teacher, ids).sum(), student)
-    (dense,) = torch.autograd.grad(dense_reverse_kl(student, teacher).sum(), student)
-    torch.testing.assert_close(mine, dense, rtol=1e-5, atol=1e-6)
-    # By hand: p_v (log p_v - log q_v - KL).
-    p, q = student.detach().double().softmax(-1), teacher.double().softmax(-1)
-    ratio = p.log() - q.log()
-    hand = p * (ratio - (p * ratio).sum(-1, keepdim=True))
-    torch.testing.assert_close(dense.double(), hand, rtol=1e-5, atol=1e-6)
+@each_divergence
+def test_rows_are_independent_and_zero_where_equal(name):
+    student, teacher = torch.cat([STUDENT, TEACHER]), torch.cat([TEACHER, TEACHER])
+    for found in (
+        dense(of(name), student, teacher),
+        sparse(of(name), student, teacher, [3]),
+    ):
+        assert found[0] > 0.01
+        assert found[1].item() == pytest.approx(0.0, abs=1e-7)
+
+
+@each_divergence
+def test_logits_may_be_shifted(name):
+    for shift in (50.0, -1000.0):
+        found = sparse(of(name), STUDENT + shift, TEACHER - shift, [0, 2], 2)
+        same = sparse(of(name), STUDENT, TEACHER, [0, 2], 2)
+        torch.testing.assert_close(found, same, rtol=0, atol=2e-4)
+
+
+@st.composite
+def distributions(draw, size=None):
+    """Float32 logits of student and teacher, from flat to peaked, and a support."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    size = size or draw(st.integers(2, 40))
+    scales = [[draw(st.sampled_from([0.01, 1.0, 4.0, 12.0]))] for _ in range(2)]
+    student, teacher = np.float32(rng.normal(size=(2, size)) * scales)
+    ids = rng.permutation(size)[: draw(st.integers(1, size))].tolist()
+    return torch.from_numpy(student)[None], torch.from_numpy(teacher)[None], ids
+
+
+@settings(max_examples=50, deadline=None)
+@given(drawn=distributions(), num_buckets=st.integers(1, 45))
+def test_sparse_is_between_zero_and_dense(drawn, num_buckets):
+    student, teacher, ids = drawn
+    p, q = probabilities(student[0]), probabilities(teacher[0])
+    p_coarse, q_coarse = coarse(p, ids, num_buckets), coarse(q, ids, num_buckets)
+    for name in DIVERGENCES:
+        whole = dense(of(name), student, teacher).item()
+        found = sparse(of(name), student, teacher, ids, num_buckets).item()
+        tolerance = 1e-5 * max(1.0, whole)
+        assert whole == pytest.approx(reference(name, p, q), abs=tolerance)
+        assert found == pytest.approx(reference(name, p_coarse, q_coarse), abs=tolerance)
+        assert -1e-6 <= found <= whole + tolerance
+
+
+@settings(max_examples=50, deadline=None)
+@given(drawn=distributions(size=24))
+def test_more_buckets_lose_less(drawn):
+    student, teacher, ids = drawn
+    for name in DIVERGENCES:
+        whole = dense(of(name), student, teacher).item()
+        tolerance = 1e-5 * max(1.0, whole)
+        # Each number of buckets cuts those of the one before.
+        found = [
+            sparse(of(name), student, teacher, ids, num_buckets).item()
+            for num_buckets in (1, 2, 4, 12, 24)
+        ]
+        assert all(more >= less - tolerance for less, more in zip(found, found[1:], strict=False))
+        assert found[-1] == pytest.approx(whole, abs=tolerance)
+
+
+def random_logits(*shape, seed):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(*shape, generator=generator) * 3
+
+
+@each_divergence
+@pytest.mark.parametrize("num_buckets", [1, 7])
+def test_the_whole_vocabulary_is_the_dense_one(name, num_buckets):
+    student, teacher = random_logits(50, 40, seed=0), random_logits(50, 40, seed=1)
+    student.requires_grad_()
+    ids = torch.randperm(40, generator=torch.Generator().manual_seed(2)).tolist()
+    found, whole = (
+        sparse(of(name), student, teacher, ids, num_buckets),
+        dense(of(name), student, teacher),
+    )
+    torch.testing.assert_close(found, whole, rtol=1e-5, atol=1e-5)
+    of_found, of_whole = (torch.autograd.grad(of.sum(), student)[0] for of in (found, whole))
+    torch.testing.assert_close(of_found, of_whole, rtol=1e-5, atol=1e-5)
+
+
+@each_divergence
+@pytest.mark.parametrize("num_buckets", [1, 3, 9])
+def test_gradient_agrees_with_finite_differences(name, num_buckets):
+    student = random_logits(4, 7, seed=3).double().requires_grad_()
+    teacher = random_logits(4, 7, seed=4).double()
+
+    def loss(logits):
+        return sparse(of(name), logits, teacher, [4, 0, 5], num_buckets)
+
+    assert torch.autograd.gradcheck(loss, student)
 
 
 def test_gradient_with_a_tail_is_that_of_the_coarse_distribution():
-    generator = torch.Generator().manual_seed(2)
-    student = torch.randn(8, 12, generator=generator, requires_grad=True)
-    teacher = torch.randn(8, 12, generator=generator)
-    support = [1, 5, 6]
-    sparse(student, teacher, [support] * 8).sum().backward()
+    student, teacher = random_logits(8, 12, seed=5).requires_grad_(), random_logits(8, 12, seed=6)
+    support, buckets = [1, 5, 6], [[0, 2, 3], [4, 7], [8, 9, 10, 11]]
+    sparse(reverse_kl, student, teacher, support, 3).sum().backward()
     p, q = student.detach().double().softmax(-1), teacher.double().softmax(-1)
-    ratio = torch.empty_like(p)
-    outside = [place for place in range(12) if place not in support]
-    tail_p, tail_q = p[:, outside].sum(-1), q[:, outside].sum(-1)
-    ratio[:, support] = (p.log() - q.log())[:, support]
-    ratio[:, outside] = (tail_p.log() - tail_q.log())[:, None]  # one outcome for all of them
+    ratio = p.log() - q.log()
+    for inside in buckets:  # one outcome for all of them
+        ratio[:, inside] = (p[:, inside].sum(-1) / q[:, inside].sum(-1)).log()[:, None]
     hand = p * (ratio - (p * ratio).sum(-1, keepdim=True))
     torch.testing.assert_close(student.grad.double(), hand, rtol=1e-4, atol=1e-6)
 
 
-def test_gradient_agrees_with_finite_differences():
-    generator = torch.Generator().manual_seed(3)
-    student = torch.randn(1, 6, generator=generator)
-    teacher = torch.randn(1, 6, generator=generator)
-    moving = student.clone().requires_grad_()
-    sparse(moving, teacher, [[0, 4]]).backward()
-    step = 1e-4
-    for place in range(6):
-        up, down = np.float64(student[0].numpy()), np.float64(student[0].numpy())
-        up[place] += step
-        down[place] -= step
-        slope = (
-            reference(up, teacher[0].numpy(), [0, 4]) - reference(down, teacher[0].numpy(), [0, 4])
-        ) / (2 * step)
-        assert moving.grad[0, place].item() == pytest.approx(slope, abs=1e-5)
+SIZE = 10
 
 
-def with_tail(mass, size=10):
-    """The log-probabilities of the support {0, 1} and of the tail, floored; logits for them."""
+def with_tail(mass):
+    """Logits [1, SIZE] with a mass outside the support {0, 1}, even inside and outside."""
     inside = math.log((1 - mass) / 2) if mass < 1 else -1e4
-    outside = math.log(mass) if mass > 0 else -1e4
-    logits = [inside] * 2 + [outside - math.log(size - 2)] * (size - 2)
-    return max(inside, FLOOR), max(outside, FLOOR), torch.tensor([logits])
+    outside = math.log(mass / (SIZE - 2)) if mass > 0 else -1e4
+    return torch.tensor([[inside] * 2 + [outside] * (SIZE - 2)])
 
 
+@each_divergence
 @pytest.mark.parametrize("of_student", [0.0, 1e-12, 0.5, 1.0])
 @pytest.mark.parametrize("of_teacher", [0.0, 1e-12, 0.5, 1.0])
-@pytest.mark.parametrize("autocast", [False, True])
-def test_value_and_gradient_are_finite_at_extreme_tails(of_student, of_teacher, autocast):
-    inside, outside, student = with_tail(of_student)
-    teacher_inside, teacher_outside, teacher = with_tail(of_teacher)
-    student.requires_grad_()
+@pytest.mark.parametrize("autocast", [False, True], ids=["float32", "bfloat16"])
+def test_value_and_gradient_are_finite_at_extreme_tails(name, of_student, of_teacher, autocast):
+    # An identity for weights makes logits of hidden states.
+    hidden, teacher = with_tail(of_student).requires_grad_(), with_tail(of_teacher)
+    head = OutputHead(torch.eye(SIZE).requires_grad_(), None, 1.0, None)
+    ids, distinct = torch.tensor([[0, 1]]), torch.ones(1, 2, dtype=torch.bool)
+    cached = outcomes_of(teacher, ids, distinct, 2)[0]
+
+    def evaluate(logits, part):
+        assert logits.dtype == torch.float32
+        found = of(name)(outcomes_of(logits, ids, distinct, 2)[0], cached)
+        return found.sum(), found.detach()
+
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-        found = sparse(student, teacher, [[0, 1]])
-    found.sum().backward()
-    expected = (1 - of_student) * (inside - teacher_inside)
-    expected += of_student * (outside - teacher_outside)
-    assert found.dtype == torch.float32
-    assert found.item() == pytest.approx(expected, rel=1e-5, abs=1e-6)
-    assert torch.isfinite(student.grad).all()
+        loss, _ = chunked_loss(hidden, head, evaluate, 1)
+    loss.backward()
+    seen = hidden.detach().bfloat16() if autocast else hidden.detach()
+    p, q = (coarse(probabilities(logits[0].float()), [0, 1], 2) for logits in (seen, teacher))
+    assert loss.dtype == torch.float32
+    assert loss.item() == pytest.approx(reference(name, p, q), rel=1e-5, abs=1e-6)
+    assert torch.isfinite(hidden.grad).all()
+    assert torch.isfinite(head.weight.grad).all()
 
 
-@pytest.mark.parametrize("scale", [1.0, 300.0])
-def test_a_support_of_the_whole_vocabulary_has_a_finite_gradient(scale):
-    student = (torch.tensor([[0.5, -1.0, 2.0]]) * scale).requires_grad_()
-    found = sparse(student, torch.tensor([[1.0, 0.0, -1.0]]), [[0, 1, 2]])
+@each_divergence
+@pytest.mark.parametrize("gap", [80, 86, 89, 92, 95, 98, 101, 104, 300])
+def test_a_vanishing_tail_of_the_student_has_a_finite_gradient(name, gap):
+    """Between exp(-100) and the smallest normal float32, the inverse of a mass overflows."""
+    student = torch.tensor([[0.0] * 2 + [-float(gap)] * (SIZE - 2)]).requires_grad_()
+    found = sparse(of(name), student, with_tail(0.5), [0, 1], 2)
     found.sum().backward()
     assert torch.isfinite(found).all()
     assert torch.isfinite(student.grad).all()
 
 
-def test_a_repeated_id_counts_once():
-    student, teacher = logits_of(STUDENT), logits_of(TEACHER)
-    distinct = torch.tensor([[True, False, True, False]])
-    found = sparse(student, teacher, [[0, 0, 1, 1]], distinct)
-    torch.testing.assert_close(found, sparse(student, teacher, [[0, 1]]))
-    mass = on_support(student, torch.tensor([[0, 0, 1, 1]]), distinct)
-    assert mass[0, 1].item() == mass[0, 3].item() == FLOOR
-    assert mass.exp().sum().item() == pytest.approx(1.0, abs=1e-6)
-    # Counted twice, it would be another number.
-    assert sparse(student, teacher, [[0, 0, 1, 1]]).item() != pytest.approx(found.item(), abs=1e-3)
+@pytest.mark.parametrize("scale", [1.0, 300.0])
+@each_divergence
+def test_a_support_of_the_whole_vocabulary_has_a_finite_gradient(name, scale):
+    student = (torch.tensor([[0.5, -1.0, 2.0]]) * scale).requires_grad_()
+    found = sparse(of(name), student, torch.tensor([[1.0, 0.0, -1.0]]), [0, 1, 2])
+    found.sum().backward()
+    assert torch.isfinite(found).all()
+    assert torch.isfinite(student.grad).all()
 
 
-def test_renormalise_makes_the_outcomes_sum_to_one():
-    rounded = torch.tensor([[0.5, 0.3, 0.19], [0.7, 0.2, 0.15], [1.0, 0.0, 0.0]]).log()
-    found = renormalise(rounded)
-    assert found.exp().sum(-1).tolist() == pytest.approx([1.0, 1.0, 1.0], abs=1e-6)
-    expected = [0.5 / 0.99, 0.3 / 0.99, 0.19 / 0.99]
-    assert found[0].exp().tolist() == pytest.approx(expected, abs=1e-6)
-    assert found[2].tolist() == [0.0, FLOOR, FLOOR]
+@pytest.fixture
+def leak():
+    """Student and teacher in float64: half of the student's mass is outside the support {0..3}.
+
+    The teacher has 0.22 % outside, almost all of it in the first of two buckets, and the student
+    leaks into the second.
+    """
+    q = np.full(1000, 7e-19 / 500)
+    q[:500] = 0.0022 / 496
+    q[:4] = 0.9978 / 4
+    p = np.full(1000, 1e-9 / 496)
+    p[:4] = 0.125
+    p[500:] = 0.5 / 500
+    return p / p.sum(), q / q.sum()
+
+
+def test_leaking_outside_the_support_costs(leak):
+    """The leak test of the methods: what the tail bucket is for, and the ablations miss."""
+    p, q = leak
+    student, teacher = (torch.from_numpy(np.log(values))[None] for values in leak)
+    support = [0, 1, 2, 3]
+    inside_p, inside_q = p[:4], q[:4]
+    expected = {
+        "bucket": kl(coarse(p, support, 1), coarse(q, support, 1)),
+        "truncated": (inside_p * np.log(inside_p / inside_q)).sum(),
+        "renormalised": kl(inside_p / inside_p.sum(), inside_q / inside_q.sum()),
+    }
+    printed = {"bucket": 2.37, "truncated": -0.35, "renormalised": 0.0}
+    gradients = {}
+    for tail, value in expected.items():
+        leaking = student.clone().requires_grad_()
+        found = sparse(of("reverse", 4, tail=tail), leaking, teacher, support)
+        assert found.item() == pytest.approx(value, abs=1e-9)
+        assert value == pytest.approx(printed[tail], abs=5e-3)
+        found.backward()
+        gradients[tail] = leaking.grad[0]
+    full = kl(p, q)
+    assert full == pytest.approx(20.2, abs=0.05)
+    # Descending brings the mass back, rewards the leak, or does not see it.
+    assert (gradients["bucket"][:4] < 0).all()
+    assert (gradients["bucket"][500:] > 0).all()
+    assert (gradients["truncated"][:4] > 0).all()
+    assert (gradients["truncated"][500:] < 0).all()
+    assert gradients["renormalised"].abs().max() < 1e-12
+    # A second bucket sees nearly all of it.
+    two = sparse(reverse_kl, student, teacher, support, 2).item()
+    assert two == pytest.approx(kl(coarse(p, support, 2), coarse(q, support, 2)), abs=1e-9)
+    assert full - 1e-6 < two <= full + 1e-9
+
+
+@each_divergence
+@pytest.mark.parametrize("tail", ["truncated", "renormalised"])
+def test_ablations_leave_the_tail_out(name, tail):
+    student, teacher = random_logits(1, 9, seed=7), random_logits(1, 9, seed=8)
+    p, q = (probabilities(logits[0])[[2, 7, 1]] for logits in (student, teacher))
+    if tail == "renormalised":
+        p, q = p / p.sum(), q / q.sum()
+    found = sparse(of(name, 3, tail=tail), student, teacher, [2, 7, 1], 4)
+    assert found.item() == pytest.approx(reference(name, p, q), abs=1e-6)

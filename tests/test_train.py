@@ -263,7 +263,7 @@ def test_the_first_step_is_that_of_an_independent_computation(
 
 def test_a_micro_batch_keeps_each_rows_own_support(cached):
     rows = CachedRows([cached])
-    data = Trajectories(rows, [[0, 1, 2]], "token_mean")
+    data = Trajectories(rows, [[0, 1, 2]], SETTINGS)
     batch = collate([data[0, row] for row in (2, 0, 1)])
     assert batch["weight"].sum().item() == pytest.approx(1.0)
     assert batch["sequence_weight"].sum().item() == pytest.approx(1.0)
@@ -287,7 +287,7 @@ def test_a_micro_batch_keeps_each_rows_own_support(cached):
 
 
 def test_chunks_do_not_change_the_gradient(cached, student, tiny_format):
-    data = Trajectories(CachedRows([cached]), [[0, 1, 2]], "token_mean")
+    data = Trajectories(CachedRows([cached]), [[0, 1, 2]], SETTINGS)
     batch = collate([data[0, row] for row in range(3)])
     model = load_model(student.parent, "float32")
 
