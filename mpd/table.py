@@ -62,7 +62,7 @@ def write(path: Path, frame: pl.DataFrame, artifact: Artifact, identity: Identit
 
 def concatenate(path: Path, parts: list[Path], artifact: Artifact, identity: Identity) -> str:
     """Write the rows of `parts`, one row group each, in bounded memory; returns the digest."""
-    tables = (pq.ParquetFile(part).read() for part in parts)
+    tables = (_rows(part, "delete it and run again") for part in parts)
     return _write(path, tables, artifact, identity)
 
 
@@ -70,13 +70,10 @@ def read(path: Path, artifact: Artifact, identity: Identity | None = None) -> pl
     """The rows of an artifact.
 
     Raises ValueError where the file is missing, truncated, another artifact, another version,
-    has other columns, or was written under another identity than the one asked for.
+    has other columns or dtypes, or was written under another identity than the one asked for.
     """
     check(path, artifact, identity)
-    try:
-        frame = pl.from_arrow(pq.ParquetFile(path).read())
-    except (pa.ArrowInvalid, OSError) as error:
-        raise ValueError(f"{path}: damaged ({error}); delete it and run its stage again") from None
+    frame = pl.from_arrow(_rows(path, _compute_anew(path)))
     assert isinstance(frame, pl.DataFrame)
     return frame
 
@@ -95,16 +92,14 @@ def check(path: Path, artifact: Artifact, identity: Identity | None = None) -> d
     except (pa.ArrowInvalid, OSError) as error:
         raise ValueError(
             f"{path}: not a whole Parquet file ({str(error).splitlines()[0]}); "
-            "delete it and run its stage again"
+            f"{_compute_anew(path)}"
         ) from None
     footer = json.loads((file.metadata.metadata or {}).get(b"mpd", b"{}"))
     found = f"{footer.get('artifact', 'a foreign file')} version {footer.get('version')}"
     expected = f"{artifact.name} version {artifact.version}"
     if found != expected:
         raise ValueError(f"{path}: expected {expected}, found {found}; run its stage again")
-    names = file.schema_arrow.names
-    if names != artifact.names:
-        raise ValueError(f"{path}: expected the columns {artifact.names}, found {names}")
+    _require_columns(file.schema_arrow, artifact, path)
     for key, value in (identity or {}).items():
         if footer["identity"].get(key) != value:
             raise ValueError(
@@ -112,6 +107,31 @@ def check(path: Path, artifact: Artifact, identity: Identity | None = None) -> d
                 "it was made by another model: run its stage again with this one"
             )
     return footer
+
+
+def _rows(path: Path, advice: str) -> pa.Table:
+    try:
+        return pq.ParquetFile(path).read()
+    except (pa.ArrowInvalid, OSError) as error:
+        raise ValueError(f"{path}: damaged ({error}); {advice}") from None
+
+
+def _compute_anew(path: Path) -> str:
+    # To delete it and run again may not help: the store then links the same damaged file.
+    return f"run again with --forcerun {path} --config store=refresh, which computes it anew"
+
+
+def _require_columns(found: pa.Schema, artifact: Artifact, path: Path) -> None:
+    expected = arrow_schema(artifact)
+    if found != expected:
+        of_expected, of_found = (
+            ", ".join(f"{field.name}: {field.type}" for field in schema)
+            for schema in (expected, found)
+        )
+        raise ValueError(
+            f"{path}: expected the columns {of_expected}; found {of_found}; "
+            "after a change of columns bump the version in mpd/schema.py and run its stage again"
+        )
 
 
 class Digest:
@@ -152,10 +172,7 @@ class Digest:
 
 
 def _checked(frame: pl.DataFrame, artifact: Artifact, path: Path) -> pa.Table:
-    expected = arrow_schema(artifact)
-    found = frame.to_arrow().schema
-    if found != expected:
-        raise ValueError(f"{path}: expected the columns {expected}, found {found}")
+    _require_columns(frame.to_arrow().schema, artifact, path)
     for column in artifact.columns:
         if not column.nullable and frame[column.name].null_count():
             raise ValueError(f"{path}: {column.name} must not be null")
