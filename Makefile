@@ -1,7 +1,7 @@
 # make run      set up, then the main job: the embedded world, end to end
 # make test     set up, then every check and test
 # make install  set up alone
-# make prune    what in the store no output links to; DELETE=1 deletes it
+# make prune    what in the store no output links to, or killed jobs left; DELETE=1 deletes it
 
 PYTHON ?= python3
 CORES ?= 2

@@ -5,6 +5,7 @@ import errno
 import json
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,8 @@ from mpd.store import Store
 log = logging.getLogger("mpd")
 
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# torch.save keeps no error number; these are what it says where a write fails.
+TORCH_CANNOT_WRITE = r"unexpected pos \d+ vs \d+|PytorchStreamWriter failed writing"
 
 
 def parser(module_doc: str | None, prog: str) -> argparse.ArgumentParser:
@@ -57,8 +60,18 @@ def run(main: Callable[[], Any], name: str) -> None:
     except ValueError as error:
         sys.exit(f"{name}: error: {error}")
     except Exception as error:
-        # A full disk comes as an OSError, or as what a library that writes weights makes of it.
-        full = isinstance(error, OSError) and error.errno in DISK_ERRORS
-        if not full and os.strerror(errno.ENOSPC) not in str(error):
+        if not _is_full_disk(error):
             raise
-        sys.exit(f"{name}: error: {error}; free some space and run again: finished parts are kept")
+        cause = str(error).splitlines()[0]
+        sys.exit(
+            f"{name}: error: no room to write ({cause}); "
+            "free some space and run again: finished parts are kept"
+        )
+
+
+def _is_full_disk(error: Exception) -> bool:
+    """Whether an error is that of a full disk, or what a library that writes makes of it."""
+    if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+        return True
+    said = "|".join(re.escape(os.strerror(number)) for number in DISK_ERRORS)
+    return re.search(rf"{said}|{TORCH_CANNOT_WRITE}", str(error)) is not None

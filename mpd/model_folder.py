@@ -59,7 +59,10 @@ def read_manifest(path: Path) -> dict[str, Any]:
     for name, size in manifest["files"].items():
         found = path.parent / name
         if not found.is_file() or found.stat().st_size != size:
-            raise ValueError(f"{found}: missing, or not the {size} bytes of its manifest; rerun")
+            raise ValueError(
+                f"{found}: missing, or not the {size} bytes of its manifest; "
+                f"delete {path} and run again"
+            )
     return manifest
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from mpd import command
 from mpd.config import model_files
+from mpd.entries import PROVENANCE
 from mpd.model_folder import chat_template, file_digest, write_manifest
 from mpd.schema import MODELS_VERSION
 
@@ -24,17 +25,27 @@ log = logging.getLogger("mpd")
 
 def resolve(settings: Mapping[str, Any], folder: Path, scratch: Path, threads: int) -> None:
     """Fill `folder` with the model that `settings` name; `scratch` outlives a kill."""
-    {"tiny": _pretrain, "folder": _copy, "hub": _download, "gguf": _unpack}[settings["source"]](
-        settings, folder, scratch, threads
-    )
-    write_manifest(folder)
+    fill = {"tiny": _pretrain, "folder": _copy, "hub": _download, "gguf": _unpack}
+    try:
+        fill[settings["source"]](settings, folder, scratch, threads)
+        write_manifest(folder)
+    except ValueError as error:
+        sentence = str(error)
+        for path in (scratch / "download", folder):  # the user knows the source, not the store
+            sentence = sentence.replace(str(path), settings.get("path") or settings["source"])
+        raise ValueError(sentence) from error
 
 
 def _copy(settings: Mapping[str, Any], folder: Path, scratch: Path, threads: int) -> None:
     # A copy: hard links would make the user's own files read-only.
     chat_template(Path(settings["path"]))  # refuse before the weights are copied
-    for path in model_files(settings):
+    for path in _files(settings):
         shutil.copy(path, folder / path.name)
+
+
+def _files(settings: Mapping[str, Any]) -> list[Path]:
+    """The files that make the model: not what says where a student of this workflow came from."""
+    return [path for path in model_files(settings) if path.name != PROVENANCE]
 
 
 def _download(settings: Mapping[str, Any], folder: Path, scratch: Path, threads: int) -> None:
@@ -91,7 +102,7 @@ def main(argv: list[str] | None = None) -> None:
         MODELS_VERSION,
         arguments.output.parent,
         settings,
-        {path.name: file_digest(path) for path in model_files(settings)},
+        {path.name: file_digest(path) for path in _files(settings)},
         lambda folder, scratch: resolve(settings, folder, scratch, arguments.threads),
     )
 

@@ -31,14 +31,17 @@ Row = dict[str, Any]
 def load(source: Mapping[str, Any], seed: int, split: str) -> list[Row]:
     """The rows of a source: problem_id, question, gold, source_row.
 
-    `split` is the half of the embedded world to draw from: train or test.
+    `split` is the half of the embedded world to draw from: train or test. `source_row` counts
+    from the start of the file also where only a slice of it is read; where several slices are
+    added up, from the start of their sum.
     Raises ValueError where a column is missing, a question or an answer is empty, or an answer
     is not in the form that the settings name; it names source, row and column.
     """
     cells = _tiny(source, seed, split) if source["source"] == "tiny" else _read(source)
+    added_up = f" of {source['split']}" if "+" in (source["split"] or "") else ""
     rows = []
-    for number, (question, answer) in enumerate(cells):
-        where = f"{source['path'] or source['source']}, row {number}"
+    for number, question, answer in cells:
+        where = f"{source['path'] or source['source']}, row {number}{added_up}"
         if question is not None and not isinstance(question, str):
             raise ValueError(f"{where}: column {source['question']} is no text: {question!r}")
         if question is None or not question.strip():
@@ -142,13 +145,14 @@ def write_train(folder: Path, settings: Mapping[str, Any], benchmarks: list[Path
 def benchmark_rows(settings: Mapping[str, Any]) -> list[Row]:
     """The problems of a benchmark, without duplicates, or a seeded subset of num_problems."""
     rows, again = without_duplicates(load(settings, settings["seed"], "test"))
-    if again:
-        log.info("%d duplicates removed", len(again))
-    count = settings["num_problems"]
-    if count is not None and count < len(rows):
-        chosen = random.Random(settings["seed"]).sample(range(len(rows)), count)
-        rows = [rows[number] for number in sorted(chosen)]
-    return rows
+    wanted = settings["num_problems"]
+    count = len(rows) if wanted is None else min(wanted, len(rows))
+    chosen = random.Random(settings["seed"]).sample(range(len(rows)), count)
+    log.info(
+        "%d problems; left out: %d duplicates, %d outside the subset of num_problems",
+        *(count, len(again), len(rows) - count),
+    )
+    return [rows[number] for number in sorted(chosen)]
 
 
 def _write(path: Path, rows: list[Row], artifact: schema.Artifact) -> None:
@@ -156,15 +160,15 @@ def _write(path: Path, rows: list[Row], artifact: schema.Artifact) -> None:
     table.write(path, table.frame_of(columns, artifact), artifact, {})
 
 
-def _tiny(source: Mapping[str, Any], seed: int, split: str) -> list[tuple[Any, Any]]:
+def _tiny(source: Mapping[str, Any], seed: int, split: str) -> list[tuple[int, Any, Any]]:
     from mpd.tiny.task import problems
 
     made = problems(split, source["num_problems"], seed)
-    return [(row["question"], row["answer"]) for row in made]
+    return [(number, row["question"], row["answer"]) for number, row in enumerate(made)]
 
 
-def _read(source: Mapping[str, Any]) -> list[tuple[Any, Any]]:
-    """Cells of the question and the answer column, through `datasets`."""
+def _read(source: Mapping[str, Any]) -> list[tuple[int, Any, Any]]:
+    """Row numbers, and cells of the question and the answer column, through `datasets`."""
     import datasets
     from datasets.exceptions import DatasetGenerationError
 
@@ -202,7 +206,11 @@ def _read(source: Mapping[str, Any]) -> list[tuple[Any, Any]]:
             )
     if not len(rows):
         raise ValueError(f"{source['path']}: no rows in split {split}; mend split or the file")
-    return list(zip(rows[source["question"]], rows[source["answer"]], strict=True))
+    lengths = {name: info.num_examples for name, info in rows.info.splits.items()}
+    slices = datasets.ReadInstruction.from_spec(split).to_absolute(lengths)
+    start = slices[0].from_ if len(slices) == 1 else 0
+    numbers = range(start, start + len(rows))
+    return list(zip(numbers, rows[source["question"]], rows[source["answer"]], strict=True))
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -27,14 +27,23 @@ def summarise(place: Mapping[str, Any], answered: pl.DataFrame) -> dict[str, Any
     """The summary row of one student on one benchmark.
 
     Means are over problems of the mean over a problem's samples; a standard error is that of
-    the mean over problems, so samples of one problem do not count as independent.
+    the mean over problems, so samples of one problem do not count as independent. A sample whose
+    prompt did not fit has no tokens and counts for accuracy alone: an answer that never was is
+    not a short one. Raises ValueError where that is so of every sample.
     """
+    sampled = pl.col("finish_reason") != "too_long"
     problems = answered.group_by("problem_id", maintain_order=True).agg(
-        pl.col("correct").mean(), pl.col("num_tokens").mean()
+        pl.col("correct").mean(), pl.col("num_tokens").filter(sampled).mean()
     )
+    if problems["num_tokens"].is_null().all():
+        raise ValueError(
+            f"benchmark {place['benchmark']}: {place['method']}, seed {place['seed']}, round "
+            f"{place['round']} answered nothing, since no prompt leaves room for max_new_tokens in "
+            "the student's context; lower evaluate.max_new_tokens, or that of the benchmark"
+        )
 
     def error(column: str) -> float:
-        values = problems[column].to_list()
+        values = problems[column].drop_nulls().to_list()
         return statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else 0.0
 
     return {

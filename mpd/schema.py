@@ -42,7 +42,7 @@ GOLD = Column("gold", "string", "", "gold answer")
 
 PROBLEMS = Artifact(
     "problems",
-    1,
+    2,
     "problems of a training shard, of the development split or of a benchmark",
     ("problem_id",),
     (
@@ -55,7 +55,7 @@ PROBLEMS = Artifact(
 
 DROPPED = Artifact(
     "dropped",
-    1,
+    2,
     "training problems that were left out, with the reason",
     ("source_row",),
     (

@@ -1,4 +1,4 @@
-"""Look at one trajectory through all stages, or list the rows of a round with their verdicts.
+"""Look at one trajectory through the stages, or list the rows of a round with their verdicts.
 
 python -m mpd.show results/tiny/mpd/seed_0/round_1
 python -m mpd.show results/tiny/mpd/seed_0/round_1 --reason wrong_answer
@@ -6,7 +6,9 @@ python -m mpd.show results/tiny/mpd/seed_0/round_1 --sample 0a1b2c3d4e5f6071-0
 """
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 from rich.console import Console
@@ -22,11 +24,15 @@ def read_round(folder: Path, artifact: schema.Artifact, shards: list[str]) -> pl
     return pl.concat(table.read(folder / artifact.name / name, artifact) for name in shards)
 
 
+def train_of(folder: Path) -> Path:
+    """The training problems of a round's experiment."""
+    return (folder / "../../..").resolve() / "problems" / "train"
+
+
 def shards_of(folder: Path) -> list[str]:
     """The shard names of a round's experiment. Raises ValueError where `folder` is no round."""
-    train = folder.parents[2] / "problems" / "train"
-    names = sorted(path.name for path in train.glob("shard_*.parquet"))
-    if not names or not (folder / "filter").is_dir():
+    names = sorted(path.name for path in train_of(folder).glob("shard_*.parquet"))
+    if not names or not (folder / "sample").is_dir():
         raise ValueError(
             f"{folder}: not a round; give results/<experiment>/<method>/seed_<n>/round_<n>"
         )
@@ -59,10 +65,18 @@ def print_rows(console: Console, rows: pl.DataFrame, limit: int) -> None:
 def print_sample(console: Console, folder: Path, sample_id: str, shards: list[str]) -> None:
     """Print problem, trajectory, rewrites with verdicts, and the cached scores of a sample.
 
-    Raises ValueError where the round has no such sample.
+    Stages that have not run yet are named. Raises ValueError where the round has no such sample.
     """
+    stages = (schema.COMPRESS, schema.FILTER, schema.LOGITS)
+    missing = [
+        artifact.name
+        for artifact in stages
+        if not all((folder / artifact.name / name).is_file() for name in shards)
+    ]
 
     def own(artifact: schema.Artifact) -> pl.DataFrame:
+        if artifact.name in missing:
+            return table.frame_of([], artifact)
         rows = read_round(folder, artifact, shards)
         return rows.filter(pl.col("sample_id") == sample_id)
 
@@ -70,26 +84,16 @@ def print_sample(console: Console, folder: Path, sample_id: str, shards: list[st
     if not len(samples):
         raise ValueError(f"{folder}: no sample {sample_id}; run without --sample to list them")
     sample = samples.row(0, named=True)
-    train = folder.parents[2] / "problems" / "train"
-    problems = pl.concat(table.read(train / name, schema.PROBLEMS) for name in shards)
+    problems = pl.concat(table.read(train_of(folder) / name, schema.PROBLEMS) for name in shards)
     problem = problems.row(by_predicate=pl.col("problem_id") == sample["problem_id"], named=True)
-    verdicts = own(schema.FILTER)
-    console.print(Panel(Text(problem["question"]), title=f"problem, gold {problem['gold']}"))
-    heading = f"sample: {sample['num_tokens']} tokens, {sample['finish_reason']}, "
-    heading += f"{verdicts['sample_verdict'][0]}"
-    console.print(Panel(Text(sample["text"]), title=heading))
+    verdicts = {row["candidate"]: row for row in own(schema.FILTER).iter_rows(named=True)}
+    # Titles are texts: in a plain string a gold answer such as [1] would be read as a style.
+    console.print(Panel(Text(problem["question"]), title=Text(f"problem, gold {problem['gold']}")))
+    heading = [f"sample: {sample['num_tokens']} tokens", sample["finish_reason"]]
+    heading += [row["sample_verdict"] for row in verdicts.values()][:1]
+    console.print(Panel(Text(sample["text"]), title=Text(", ".join(heading))))
     for rewrite in own(schema.COMPRESS).iter_rows(named=True):
-        here = pl.col("candidate") == rewrite["candidate"]
-        verdict = verdicts.row(by_predicate=here, named=True)
-        ratio = "" if verdict["ratio"] is None else f", ratio {verdict['ratio']:.2f}"
-        console.print(
-            Panel(
-                Text(rewrite["text"] or rewrite["rewrite"] or ""),
-                title=f"rewrite {rewrite['candidate']}: {rewrite['num_tokens']} tokens{ratio}",
-                subtitle=f"{verdict['verdict']}: {verdict['reason']}",
-                border_style="green" if verdict["keep"] else "red",
-            )
-        )
+        print_rewrite(console, rewrite, verdicts.get(rewrite["candidate"]))
     for cached in own(schema.LOGITS).iter_rows(named=True):
         divergence = sum(cached["divergence"]) / len(cached["divergence"])
         closing = cached["think_close_logprob"]
@@ -100,6 +104,26 @@ def print_sample(console: Console, folder: Path, sample_id: str, shards: list[st
             f"{divergence:.3f} nat per token",
             highlight=False,
         )
+    if missing:
+        console.print(f"not run yet: {', '.join(missing)}", highlight=False)
+
+
+def print_rewrite(
+    console: Console, rewrite: Mapping[str, Any], verdict: Mapping[str, Any] | None
+) -> None:
+    """Print a rewrite, with its verdict where there is one."""
+    length = f"{rewrite['num_tokens']} tokens" if rewrite["num_tokens"] else rewrite["status"]
+    title = f"rewrite {rewrite['candidate']}: {length}"
+    if verdict and verdict["ratio"] is not None:
+        title += f", ratio {verdict['ratio']:.2f}"
+    console.print(
+        Panel(
+            Text(rewrite["text"] or rewrite["rewrite"] or ""),
+            title=title,
+            subtitle=f"{verdict['verdict']}: {verdict['reason']}" if verdict else None,
+            border_style="none" if not verdict else "green" if verdict["keep"] else "red",
+        )
+    )
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -111,9 +135,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--limit", type=int, default=40, help="rows to list")
     arguments = parser.parse_args(argv)
     console = Console(width=None if Console().is_terminal else 110)
-    shards = shards_of(arguments.round.resolve())
+    shards = shards_of(arguments.round)
     if arguments.sample:
-        print_sample(console, arguments.round.resolve(), arguments.sample, shards)
+        print_sample(console, arguments.round, arguments.sample, shards)
         return
     rows = read_round(arguments.round, schema.FILTER, shards)
     if arguments.reason:

@@ -5,23 +5,24 @@ If `{store}/{artifact}/{fingerprint}` is there, it is hard-linked to the stage's
 nothing is computed. Else it is computed in `{fingerprint}.parts/`, where what a killed run
 left is resumed, renamed into the store as a whole, made read-only and linked.
 
-    python -m mpd.store --store results/store            list what no output links to
+    python -m mpd.store --store results/store            list what no output links to, and
+                                                         what killed jobs left
     python -m mpd.store --store results/store --delete   and delete it
 """
 
 import argparse
-import filecmp
 import hashlib
 import json
 import logging
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
+from mpd.entries import files_of, install, is_whole, link, other_links, same_bytes
 from mpd.schema import Artifact
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class Parts:
         rows_per_part: int,
         prepare: Callable[[], Callable[["pl.DataFrame"], "pl.DataFrame"]],
     ) -> None:
-        """Write one part for each fixed slice of `rows`, skipping the parts that are there.
+        """Write one part for each fixed slice of `rows`, skipping the parts that are there, whole.
 
         `prepare` loads what the work needs and is not called when every part is there.
         No call of the work spans two slices, so that a resumed run batches as an undisturbed one.
@@ -70,15 +71,27 @@ class Parts:
             for start in range(0, max(len(rows), 1), rows_per_part)
         ]
         paths = [self.folder / f"rows_{start:09d}_{stop:09d}.parquet" for start, stop in slices]
-        missing = sum(not path.exists() for path in paths)
-        if missing < len(paths):
-            log.info("resumed: %d of %d parts were there", len(paths) - missing, len(paths))
+        missing = [path for path in paths if not self._is_there(path)]
+        if len(missing) < len(paths):
+            log.info("resumed: %d of %d parts were there", len(paths) - len(missing), len(paths))
         work = prepare() if missing else None
         for (start, stop), path in zip(slices, paths, strict=True):
-            if work is not None and not path.exists():
+            if work is not None and path in missing:
                 frame = work(rows[start:stop])
                 table.write(path, frame, self.artifact, self.identity)
         self.finished += paths
+
+    def _is_there(self, path: Path) -> bool:
+        from mpd import table
+
+        if not path.exists():
+            return False
+        try:
+            table.check(path, self.artifact, self.identity)
+        except ValueError as error:
+            log.warning("a part is computed again: %s", error)
+            return False
+        return True
 
 
 class Store:
@@ -164,112 +177,61 @@ class Store:
         build: Callable[[Path, Path], None],
     ) -> None:
         key = fingerprint(kind, version, settings, inputs)
-        home = self.root / kind
+        home, what = self.root / kind, f"{kind} {key[:12]}"
         home.mkdir(parents=True, exist_ok=True)
         entry, note = home / f"{key}{suffix}", home / f"{key}.json"
-        with FileLock(home / f"{key}.lock"):
+        with _locked(home / f"{key}.lock", what):
             there = is_whole(entry, note)
+            if there:  # a job killed after it had stored all left its parts
+                shutil.rmtree(home / f"{key}.parts", ignore_errors=True)
             if there and not self.refresh:
-                log.info("reused %s %s", kind, key[:12])
+                log.info("reused %s", what)
             else:
                 scratch = home / f"{key}{'.refresh' if there else ''}.parts"
                 fresh = scratch / f"complete{suffix}"
                 scratch.mkdir(exist_ok=True)
                 build(fresh, scratch)
-                agrees = _same_bytes(entry, fresh) if there else None
-                if agrees is not None:
-                    verdict = "the bytes agree" if agrees else "the bytes DIFFER"
-                    log.info("refreshed %s %s: %s", kind, key[:12], verdict)
+                agrees = there and same_bytes(entry, fresh)
+                done = _refreshed(what, agrees, entry, output) if there else f"computed {what}"
                 if not agrees:
                     provenance = {"kind": kind, "version": version, "settings": settings}
-                    _install(fresh, entry, note, {**provenance, "inputs": inputs})
+                    install(fresh, entry, note, {**provenance, "inputs": inputs})
                 shutil.rmtree(scratch)
-                if agrees is None:
-                    log.info("computed %s %s", kind, key[:12])
-            _link_all(entry, note, output)
+                log.info(done)
+            link(entry, note, output)
 
 
-def is_whole(entry: Path, note: Path) -> bool:
-    """Whether a stored file or folder has the sizes that were noted when it was made."""
-    if not (entry.exists() and note.exists()):
-        return False
-    sizes = json.loads(note.read_text())["sizes"]
-    if sizes == _sizes(entry):
-        return True
-    log.warning("%s is damaged (its size is not as noted); it is computed again", entry)
-    return False
-
-
-def files_of(entry: Path) -> list[Path]:
-    """The file itself, or the files below a folder, in a fixed order."""
-    if entry.is_file():
-        return [entry]
-    return sorted(path for path in entry.rglob("*") if path.is_file())
-
-
-def _sizes(entry: Path) -> dict[str, int]:
-    base = entry.parent if entry.is_file() else entry
-    return {
-        "" if entry.is_file() else str(path.relative_to(base)): path.stat().st_size
-        for path in files_of(entry)
-    }
-
-
-def _same_bytes(old: Path, new: Path) -> bool:
-    if old.is_file():
-        return filecmp.cmp(old, new, shallow=False)
-    return _sizes(old) == _sizes(new) and all(
-        filecmp.cmp(old / name, new / name, shallow=False) for name in _sizes(old)
-    )
-
-
-def _install(fresh: Path, entry: Path, note: Path, provenance: dict[str, Any]) -> None:
-    for path in files_of(fresh):
-        path.chmod(0o444)
-    draft = note.with_suffix(".json.draft")
-    draft.write_text(json.dumps({**provenance, "sizes": _sizes(fresh)}, indent=1, sort_keys=True))
-    # The entry goes before its note, and its note after: an entry without a note is not whole.
-    note.unlink(missing_ok=True)
-    if entry.is_dir():
-        shutil.rmtree(entry)
-    fresh.rename(entry)
-    draft.rename(note)
-
-
-def _link_all(entry: Path, note: Path, output: Path) -> None:
-    if entry.is_file():
-        _link(entry, output)
-        _link(note, output.with_suffix(".json"))
-        return
-    wanted = {output / path.relative_to(entry): path for path in files_of(entry)}
-    wanted[output / "provenance.json"] = note
-    if output.exists():
-        for path in files_of(output):
-            if path not in wanted:
-                path.unlink()
-    for target, source in wanted.items():
-        _link(source, target)
-
-
-def _link(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.unlink(missing_ok=True)
+def _locked(path: Path, what: str) -> AbstractContextManager:
+    """The lock of an entry, held. Says so where another process has it."""
+    lock = FileLock(path)
     try:
-        os.link(source, target)
-    except OSError:  # another file system, or one without hard links
-        draft = target.with_name(f".{target.name}.draft")
-        draft.unlink(missing_ok=True)  # what a killed run left may be read-only already
-        shutil.copy(source, draft)
-        draft.rename(target)
-    os.utime(target)
+        return lock.acquire(timeout=0)
+    except Timeout:
+        log.info("waiting for the process that makes %s", what)
+        return lock.acquire()
+
+
+def _refreshed(what: str, agrees: bool, entry: Path, output: Path) -> str:
+    """What a refresh found, said before the old bytes go."""
+    others = 0 if agrees else other_links(entry, output)
+    left = f"; other outputs that still link to the old bytes: {others}" if others else ""
+    return f"refreshed {what}: the bytes {'agree' if agrees else 'DIFFER'}{left}"
 
 
 def unused(root: Path) -> Iterator[Path]:
-    """Stored files and folders that no output links to."""
+    """Stored files and folders that no output links to, and what killed jobs left."""
     for entry in sorted(root.glob("*/*")):
-        is_note = entry.suffix in {".json", ".lock", ".parts", ".draft"}
-        if not is_note and all(path.stat().st_nlink == 1 for path in files_of(entry)):
+        is_note = entry.suffix in {".json", ".lock", ".draft"}
+        if entry.suffix == ".parts" or (
+            not is_note and all(path.stat().st_nlink == 1 for path in files_of(entry))
+        ):
             yield entry
+
+
+def _delete(entry: Path) -> None:
+    if entry.suffix != ".parts":
+        entry.with_suffix(".json").unlink(missing_ok=True)
+    shutil.rmtree(entry) if entry.is_dir() else entry.unlink(missing_ok=True)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -280,16 +242,16 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     total = 0
     for entry in unused(arguments.store):
-        size = sum(path.stat().st_size for path in files_of(entry))
+        key = entry.name.partition(".")[0]
         try:
-            with FileLock(entry.parent / f"{entry.stem}.lock", timeout=0):
+            with FileLock(entry.with_name(f"{key}.lock"), timeout=0):
+                size = sum(path.stat().st_size for path in files_of(entry))
                 print(f"{size / 1e6:10.2f} MB  {entry}")
                 total += size
                 if arguments.delete:
-                    (entry.parent / f"{entry.stem}.json").unlink(missing_ok=True)
-                    shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+                    _delete(entry)
         except Timeout:
-            continue  # a running job is about to link it
+            continue  # a running job fills it, or is about to link it
     done = "deleted" if arguments.delete else "unused; delete with: make prune DELETE=1"
     print(f"{total / 1e6:10.2f} MB  {done}")
 

@@ -65,11 +65,8 @@ def write(path: Path, frame: pl.DataFrame, artifact: Artifact, identity: Identit
 
 def concatenate(path: Path, parts: list[Path], artifact: Artifact, identity: Identity) -> str:
     """Write the rows of `parts`, row group by row group; returns the digest."""
-    tables = (
-        file.read_row_group(group)
-        for file in map(pq.ParquetFile, parts)
-        for group in range(file.metadata.num_row_groups)
-    )
+    advice = "delete it and run again"
+    tables = (group for part in parts for group in _row_groups(part, None, advice))
     return _write(path, tables, artifact, identity)
 
 
@@ -77,29 +74,24 @@ def read(path: Path, artifact: Artifact, identity: Identity | None = None) -> pl
     """The rows of an artifact.
 
     Raises ValueError where the file is missing, truncated, another artifact, another version,
-    has other columns, or was written under another identity than the one asked for.
+    has other columns or dtypes, or was written under another identity than the one asked for.
     """
     check(path, artifact, identity)
-    try:
-        frame = pl.from_arrow(pq.ParquetFile(path).read())
-    except (pa.ArrowInvalid, OSError) as error:
-        raise ValueError(f"{path}: damaged ({error}); delete it and run its stage again") from None
-    assert isinstance(frame, pl.DataFrame)
-    return frame
+    return read_columns(path, artifact.names)
 
 
 def read_columns(path: Path, columns: Sequence[str]) -> pl.DataFrame:
     """Some columns of an artifact that was checked before."""
-    frame = pl.from_arrow(pq.ParquetFile(path).read(list(columns)))
+    groups = list(_row_groups(path, columns, _compute_anew(path)))
+    frame = pl.from_arrow(pa.concat_tables(groups) if groups else pq.read_table(path))
     assert isinstance(frame, pl.DataFrame)
-    return frame
+    return frame.select(columns)
 
 
 def iterate(path: Path, columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:
     """The rows of some columns of an artifact, one row group in memory at a time."""
-    file = pq.ParquetFile(path)
-    for group in range(file.metadata.num_row_groups):
-        frame = pl.from_arrow(file.read_row_group(group, list(columns)))
+    for group in _row_groups(path, columns, _compute_anew(path)):
+        frame = pl.from_arrow(group)
         assert isinstance(frame, pl.DataFrame)
         yield from frame.iter_rows()
 
@@ -118,16 +110,14 @@ def check(path: Path, artifact: Artifact, identity: Identity | None = None) -> d
     except (pa.ArrowInvalid, OSError) as error:
         raise ValueError(
             f"{path}: not a whole Parquet file ({str(error).splitlines()[0]}); "
-            "delete it and run its stage again"
+            f"{_compute_anew(path)}"
         ) from None
     footer = json.loads((file.metadata.metadata or {}).get(b"mpd", b"{}"))
     found = f"{footer.get('artifact', 'a foreign file')} version {footer.get('version')}"
     expected = f"{artifact.name} version {artifact.version}"
     if found != expected:
         raise ValueError(f"{path}: expected {expected}, found {found}; run its stage again")
-    names = file.schema_arrow.names
-    if names != artifact.names:
-        raise ValueError(f"{path}: expected the columns {artifact.names}, found {names}")
+    _require_columns(file.schema_arrow, artifact, path)
     for key, value in (identity or {}).items():
         if footer["identity"].get(key) != value:
             raise ValueError(
@@ -135,6 +125,33 @@ def check(path: Path, artifact: Artifact, identity: Identity | None = None) -> d
                 "it was made by another model: run its stage again with this one"
             )
     return footer
+
+
+def _row_groups(path: Path, columns: Sequence[str] | None, advice: str) -> Iterator[pa.Table]:
+    try:
+        file = pq.ParquetFile(path)
+        for group in range(file.metadata.num_row_groups):
+            yield file.read_row_group(group, columns=None if columns is None else list(columns))
+    except (pa.ArrowInvalid, OSError) as error:
+        raise ValueError(f"{path}: damaged ({error}); {advice}") from None
+
+
+def _compute_anew(path: Path) -> str:
+    # To delete it and run again may not help: the store then links the same damaged file.
+    return f"run again with --forcerun {path} --config store=refresh, which computes it anew"
+
+
+def _require_columns(found: pa.Schema, artifact: Artifact, path: Path) -> None:
+    expected = arrow_schema(artifact)
+    if found != expected:
+        of_expected, of_found = (
+            ", ".join(f"{field.name}: {field.type}" for field in schema)
+            for schema in (expected, found)
+        )
+        raise ValueError(
+            f"{path}: expected the columns {of_expected}; found {of_found}; "
+            "after a change of columns bump the version in mpd/schema.py and run its stage again"
+        )
 
 
 class Digest:
@@ -175,10 +192,7 @@ class Digest:
 
 
 def _checked(frame: pl.DataFrame, artifact: Artifact, path: Path) -> pa.Table:
-    expected = arrow_schema(artifact)
-    found = frame.to_arrow().schema
-    if found != expected:
-        raise ValueError(f"{path}: expected the columns {expected}, found {found}")
+    _require_columns(frame.to_arrow().schema, artifact, path)
     for column in artifact.columns:
         if not column.nullable and frame[column.name].null_count():
             raise ValueError(f"{path}: {column.name} must not be null")

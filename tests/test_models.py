@@ -1,6 +1,7 @@
 """models: where a model comes from, and the folder that stages read."""
 
 import json
+import os
 import shutil
 
 import pytest
@@ -65,9 +66,36 @@ def test_a_model_is_resolved_once(run, own, caplog):
     assert [message.split()[0] for message in caplog.messages] == ["computed", "reused"]
 
 
+@pytest.mark.parametrize("damage", ["missing", "truncated", "truncated with the store's"])
+def test_a_damaged_resolved_model_is_healed_as_its_message_says(run, own, student, damage):
+    settings = {"source": "folder", "path": str(own)}
+    folder = run(**settings)
+    weights, manifest = folder / "model.safetensors", folder / "manifest.json"
+    if damage != "truncated with the store's":
+        weights.unlink()
+    if damage == "truncated":
+        weights.write_bytes(b"")
+    elif damage != "missing":
+        weights.chmod(0o644)
+        os.truncate(weights, 10)
+    with pytest.raises(ValueError, match=rf"delete {manifest} and run again"):
+        read_manifest(manifest)
+    manifest.unlink()
+    run(**settings)
+    assert read_manifest(manifest) == read_manifest(student)
+    assert weights.read_bytes() == (student.parent / "model.safetensors").read_bytes()
+
+
+def test_the_provenance_of_a_student_of_ours_stays_with_it(run, own, student):
+    (own / "provenance.json").write_text('{"kind": "student"}')
+    folder = run(source="folder", path=str(own))
+    assert read_manifest(folder / "manifest.json") == read_manifest(student)
+    assert json.loads((folder / "provenance.json").read_text())["kind"] == "models"
+
+
 def test_a_folder_without_a_chat_template_is_refused(run, own, tmp_path):
     (own / "chat_template.jinja").unlink()
-    with pytest.raises(ValueError, match="own: no chat template"):
+    with pytest.raises(ValueError, match=f"^{own}: no chat template"):
         run(source="folder", path=str(own))
     assert not (tmp_path / "resolved").exists()
     assert not list((tmp_path / "store").rglob("*.safetensors"))  # before weights are copied
@@ -83,7 +111,7 @@ def test_a_folder_without_a_chat_template_is_refused(run, own, tmp_path):
 )
 def test_an_incomplete_folder_is_refused(run, own, tmp_path, missing, message):
     (own / missing).unlink()
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=f"^{own}: {message}"):
         run(source="folder", path=str(own))
     assert not (tmp_path / "resolved").exists()
 
@@ -107,6 +135,36 @@ def test_a_model_of_the_hub_is_downloaded_at_its_revision(run, own, monkeypatch)
     assert asked == [("somebody/model", "0" * 40)]
     assert "model.safetensors" in read_manifest(folder / "manifest.json")["files"]
     assert not (folder / "pytorch_model.bin").exists()
+
+
+def test_a_config_without_context_length_is_refused_by_its_own_name(run, own):
+    (own / "config.json").write_text("{}")
+    with pytest.raises(ValueError, match=rf"^{own}/config\.json: no max_position_embeddings"):
+        run(source="folder", path=str(own))
+
+
+@pytest.mark.parametrize("missing", ["chat_template.jinja", "model.safetensors"])
+def test_an_incomplete_model_of_the_hub_is_named(run, own, monkeypatch, missing):
+    (own / missing).unlink()
+    monkeypatch.setattr(
+        "huggingface_hub.snapshot_download",
+        lambda name, *, local_dir, **_: shutil.copytree(own, local_dir),
+    )
+    with pytest.raises(ValueError, match=r"^somebody/model: no "):
+        run(source="hub", path="somebody/model", revision="0" * 40)
+
+
+def test_a_gguf_file_without_a_chat_template_is_named(run, student, tmp_path, monkeypatch):
+    path = tmp_path / "model.gguf"
+    path.touch()
+
+    def unpack(settings, folder, scratch, threads):
+        shutil.copytree(student.parent, folder, dirs_exist_ok=True)
+        (folder / "chat_template.jinja").unlink()
+
+    monkeypatch.setattr(models, "_unpack", unpack)
+    with pytest.raises(ValueError, match=f"^{path}: no chat template"):
+        run(source="gguf", path=str(path))
 
 
 def test_a_gguf_file_that_is_not_there_is_refused(run, tmp_path):

@@ -110,11 +110,29 @@ def test_load_makes_the_embedded_world():
         ("train[3:]", [3, 4]),
         ("train[-1:]", [4]),
         ("train[:40%]", [0, 1]),
+        ("train[40%:80%]", [2, 3]),
     ],
 )
-def test_load_takes_slices(tmp_path, split, rows):
-    path = write_jsonl(tmp_path / "a.jsonl", questions("q0", "q1", "q2", "q3", "q4"))
-    assert [gold for _, _, gold in loaded(path, split=split)] == [str(row) for row in rows]
+@pytest.mark.parametrize("name", ["a.jsonl", "a.parquet"])
+def test_load_takes_slices_and_counts_rows_of_the_file(tmp_path, name, split, rows):
+    path = tmp_path / name
+    if name == "a.jsonl":
+        write_jsonl(path, questions("q0", "q1", "q2", "q3", "q4"))
+    else:
+        pl.DataFrame(questions("q0", "q1", "q2", "q3", "q4")).write_parquet(path)
+    assert loaded(path, split=split) == [(row, f"q{row}", str(row)) for row in rows]
+
+
+def test_load_counts_rows_of_slices_that_are_added_up(tmp_path):
+    path = write_jsonl(tmp_path / "a.jsonl", questions("q0", "q1", "", "q3"))
+    assert loaded(path, split="train[3:]+train[:2]") == [
+        (0, "q3", "3"),
+        (1, "q0", "0"),
+        (2, "q1", "1"),
+    ]
+    assert message_of_load(path, split="train[3:]+train[1:3]") == (
+        f"{path}, row 2 of train[3:]+train[1:3]: column question is empty; mend or remove it"
+    )
 
 
 def test_load_sees_new_content_of_the_same_time(tmp_path):
@@ -157,7 +175,8 @@ def test_missing_column_is_refused(tmp_path, key):
 def test_empty_cell_is_refused(tmp_path, row, column):
     good = {"question": "q", "answer": "1"}
     path = write_jsonl(tmp_path / "a.jsonl", [good, good, row, good])
-    assert message_of_load(path) == f"{path}, row 2: column {column} is empty; mend or remove it"
+    sentence = f"{path}, row 2: column {column} is empty; mend or remove it"
+    assert message_of_load(path) == message_of_load(path, split="train[1:]") == sentence
 
 
 def test_empty_cell_of_a_csv_is_refused(tmp_path):
@@ -330,7 +349,7 @@ def test_main_writes_a_benchmark(benchmark):
 
 TRAINING = [
     "q0",
-    "held out!",
+    "held out.",
     "q1",
     "Q1?",
     "q2",
@@ -424,14 +443,18 @@ def test_fewer_shards_leave_no_old_ones(tmp_path):
     assert seen[3][1] == seen[1][1] == seen[5][1]
 
 
-def test_benchmark_subset_is_seeded_and_in_order(tmp_path):
-    path = write_jsonl(tmp_path / "b.jsonl", questions(*(f"q{number}" for number in range(30))))
+def test_benchmark_subset_is_seeded_and_in_order(tmp_path, caplog):
+    texts = [*(f"q{number}" for number in range(30)), "Q1?"]
+    path = write_jsonl(tmp_path / "b.jsonl", questions(*texts))
 
     def chosen(seed, count):
         settings = {**source_of(path, num_problems=count), "seed": seed}
         return [row["source_row"] for row in problems.benchmark_rows(settings)]
 
+    caplog.set_level(logging.INFO, "mpd")
     first = chosen(0, 5)
+    sentence = "5 problems; left out: 1 duplicates, 25 outside the subset of num_problems"
+    assert caplog.messages == [sentence]
     assert len(first) == 5
     assert first == sorted(set(first)) == chosen(0, 5)
     assert first != chosen(1, 5)

@@ -15,19 +15,53 @@ from mpd.questions import normalise, problem_id, word_runs
         ("Is x<=3, or x>=4?", "is x<=3 or x>=4"),
         ("2*3/4^5 = 50%", "2*3/4^5 = 50%"),
         ("It costs $3.50.", "it costs 3.50"),
+        ("It costs \\$3.50.", "it costs 3.50"),
         ("Wait... what?", "wait what"),
-        ("0.5 and .5 and 5.", "0.5 and 5 and 5"),
+        ("0.5 and .5 and 5.", "0.5 and .5 and 5"),
         ("Ｆｕｌｌ ｗｉｄｔｈ １", "full width 1"),
-        ("x² and ½", "x2 and 1⁄2".replace("⁄", " ")),
+        ("x² and ½ of a₁", "x^2 and 1/2 of a_1"),
+        ("3½ · 10⁻³", "3 1/2 · 10^-^3"),
+        ("1−2 – 3", "1-2 - 3"),
         ("STRASSE Straße", "strasse strasse"),
-        ("Janet’s ducks, “quoted”", "janet s ducks quoted"),
+        ("Janet’s ducks, “quoted”", "janet's ducks quoted"),
+        ("f′(x) = f'(x)", "f'(x) = f'(x)"),
+        ("Find $\\sqrt{2}$; \\(x\\) or \\[|y|\\]", "find \\sqrt{2} x or |y|"),
+        ("\\\\[2pt]", "\\\\[2pt]"),
         ("no\u00a0break", "no break"),
         ("a_b", "a_b"),
-        ("?!", ""),
+        ("soft\u00adhyphen\u200b", "soft hyphen"),
+        ('?,;:". …', ""),
     ],
 )
 def test_normalise(question, normalised):
     assert normalise(question) == normalised
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("What is (2+3) * 4?", "What is 2+3 * 4?"),
+        ("What is 5!?", "What is 5?"),
+        ("Simplify |x|", "Simplify x"),
+        ("Find f'(2)", "Find f(2)"),
+        ("[0, 1)", "(0, 1)"),
+        ("{1, 2}", "(1, 2)"),
+        ("A \\ B", "A B"),
+        ("\\frac{1}{2}", "frac{1}{2}"),
+        ("2 × 3", "2 ÷ 3"),
+        ("1 − 2", "1 2"),
+        ("x ≤ 3", "x ≥ 3"),
+        ("3²", "32"),
+        ("x₂", "x2"),
+        ("3½", "31/2"),
+        (".5 + 1", "5 + 1"),
+        ("√2", "2"),
+        ("⌊2.5⌋", "⌈2.5⌉"),
+        ("4 # 2", "4 @ 2"),
+    ],
+)
+def test_different_problems_keep_their_own_identity(one, other):
+    assert problem_id(one) != problem_id(other)
 
 
 def test_problem_id_is_a_digest_of_the_normalised_question():
@@ -48,5 +82,6 @@ def test_word_runs_have_13_words(num_words, num_runs):
     assert word_runs(" ".join(WORDS[:num_words])) == expected
 
 
-def test_word_runs_are_of_the_normalised_question():
+def test_word_runs_are_of_the_normalised_question_without_brackets():
     assert word_runs(", ".join(WORDS[:13]).upper() + "?") == {tuple(WORDS[:13])}
+    assert word_runs("(" + "] [".join(WORDS[:13]) + "!)") == {tuple(WORDS[:13])}

@@ -81,6 +81,32 @@ def test_summarise_counts_truncated_and_answerless_apart():
     assert (summary["accuracy"], summary["accuracy_se"]) == (0.0, 0.0)
 
 
+NO_ROOM = {"finish_reason": "too_long", "answer": None, "verdict": "none"}
+
+
+def test_summarise_takes_no_tokens_from_what_was_never_sampled():
+    answered = evaluated(
+        *[("a", True, 10), ("a", False, 0, NO_ROOM)],
+        *[("b", True, 20), ("b", True, 40)],
+        *[("c", False, 0, NO_ROOM), ("c", False, 0, NO_ROOM)],
+    )
+    summary = summarise(PLACE, answered)
+    assert (summary["num_problems"], summary["num_samples"]) == (3, 2)
+    assert summary["accuracy"] == 0.5  # of 1/2, 1 and 0
+    assert (summary["mean_tokens"], summary["mean_tokens_se"]) == (20.0, 10.0)  # of 10 and 30
+    assert (summary["truncation_rate"], summary["no_answer_rate"]) == (0.0, 0.5)
+
+
+def test_summarise_refuses_a_student_that_answered_nothing():
+    with pytest.raises(ValueError) as caught:
+        summarise(PLACE, evaluated(("a", False, 0, NO_ROOM), ("b", False, 0, NO_ROOM)))
+    assert str(caught.value) == (
+        "benchmark one: mpd, seed 0, round 1 answered nothing, since no prompt leaves room for "
+        "max_new_tokens in the student's context; lower evaluate.max_new_tokens, or that of the "
+        "benchmark"
+    )
+
+
 def test_summarise_one_problem_has_no_standard_error():
     summary = summarise(PLACE, evaluated(("a", True, 4), ("a", False, 8)))
     assert summary["accuracy"] == 0.5

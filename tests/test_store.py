@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import polars as pl
@@ -259,6 +261,48 @@ def test_job_stopped_after_its_last_part_loads_nothing_again(tmp_path, root):
     assert table.read(tmp_path / "out.parquet", SQUARES).equals(RESULT)
 
 
+def cut(path):
+    os.truncate(path, path.stat().st_size - 1)
+
+
+def foreign(path):
+    ROWS.write_parquet(path)
+
+
+@pytest.mark.parametrize("damage", [cut, foreign, lambda path: path.write_bytes(b"")])
+def test_damaged_part_is_computed_again(tmp_path, root, messages, damage):
+    output = tmp_path / "out.parquet"
+    with pytest.raises(InterruptedError):
+        publish(root, output, Squares(stop_after=3))
+    part = entry_of(root).with_suffix(".parts") / "rows_000000003_000000006.parquet"
+    damage(part)
+    compute = Squares()
+    publish(root, output, compute)
+    assert compute.computed == [3, 9]
+    assert table.read(output, SQUARES).equals(RESULT)
+    assert messages()[0].startswith(f"a part is computed again: {part}: ")
+    assert messages()[1] == "resumed: 2 of 4 parts were there"
+
+
+def test_part_of_another_identity_is_computed_again(tmp_path, root):
+    output, store, compute = tmp_path / "out.parquet", Store(root), Squares()
+    with pytest.raises(InterruptedError):
+        store.publish_table(SQUARES, output, {}, {}, Squares(stop_after=3), {"tokens": "1"})
+    store.publish_table(SQUARES, output, {}, {}, compute, {"tokens": "2"})
+    assert compute.computed == [0, 3, 6, 9]
+
+
+@pytest.mark.parametrize("refresh", [False, True])
+def test_parts_left_beside_a_whole_entry_go(tmp_path, root, refresh):
+    output = tmp_path / "out.parquet"
+    publish(root, output, Squares())
+    left = entry_of(root).with_suffix(".parts")
+    left.mkdir()
+    (left / "rows_000000000_000000003.parquet").write_bytes(b"")
+    publish(root, output, Squares(), refresh=refresh)
+    assert not left.exists()
+
+
 @pytest.mark.parametrize(
     ("rows_per_part", "computed"),
     [
@@ -318,6 +362,39 @@ def test_refresh_with_another_result_replaces_it(tmp_path, root, messages):
     assert (tmp_path / "later.parquet").stat().st_ino == output.stat().st_ino
 
 
+def test_refresh_that_differs_counts_the_outputs_left_behind(tmp_path, root, messages):
+    outputs = [tmp_path / name / "out.parquet" for name in ("one", "two", "three")]
+    for output in outputs:
+        publish(root, output, Squares())
+    key = entry_of(root).stem[:12]
+    publish(root, outputs[0], Squares(add=100), refresh=True)
+    publish(root, outputs[1], Squares(add=200), refresh=True)
+    outputs[1].unlink()  # as Snakemake does before a job
+    publish(root, outputs[1], Squares(add=300), refresh=True)
+    left = "other outputs that still link to the old bytes"
+    differ = f"refreshed squares {key}: the bytes DIFFER"
+    assert messages()[3:] == [f"{differ}; {left}: 2", f"{differ}; {left}: 1", differ]
+
+
+def test_refresh_heals_a_damaged_entry_of_the_same_size(tmp_path, root):
+    """The output is a link to the entry: to delete it and run again would bring the damage back."""
+    output = tmp_path / "out.parquet"
+    publish(root, output, Squares())
+    whole = output.read_bytes()
+    entry_of(root).chmod(0o644)
+    with entry_of(root).open("r+b") as file:
+        file.seek(10)
+        file.write(bytes(20))
+    output.unlink()
+    publish(root, output, never)
+    with pytest.raises(ValueError, match="--config store=refresh"):
+        table.read(output, SQUARES)
+    publish(root, output, Squares(), refresh=True)
+    assert output.read_bytes() == entry_of(root).read_bytes() == whole
+    publish(root, tmp_path / "later.parquet", never)
+    assert table.read(tmp_path / "later.parquet", SQUARES).equals(RESULT)
+
+
 def test_refresh_of_what_is_not_there_computes(tmp_path, root, messages):
     publish(root, tmp_path / "out.parquet", Squares(), refresh=True)
     assert messages() == [f"computed squares {entry_of(root).stem[:12]}"]
@@ -332,9 +409,16 @@ def test_damaged_entry_is_computed_again(tmp_path, root, messages):
     publish(root, output, compute)
     assert compute.computed == [0, 3, 6, 9]
     assert output.read_bytes() == whole
-    assert messages()[1] == (
-        f"{entry_of(root)} is damaged (its size is not as noted); it is computed again"
-    )
+    assert messages()[1] == f"{entry_of(root)} or its note is damaged; it is computed again"
+
+
+def test_entry_with_a_torn_note_is_computed_again(tmp_path, root):
+    output, compute = tmp_path / "out.parquet", Squares()
+    publish(root, output, Squares())
+    entry_of(root).with_suffix(".json").write_text('{"inputs": {}, "ki')
+    publish(root, output, compute)
+    assert compute.computed == [0, 3, 6, 9]
+    publish(root, output, never)
 
 
 @pytest.mark.parametrize("lost", [".parquet", ".json"])
@@ -376,10 +460,11 @@ def test_folder_replaces_what_is_stale_in_the_output(tmp_path, root):
     store = Store(root)
     store.publish_folder("model", 1, output, {"a": 1}, {}, fill_with({**shape, "old": "3"}))
     assert contents(output) == {**shape, "old": "3"}
-    (output / "deep" / "stray").write_text("")
+    (output / "deep" / "stranger").write_text("")
 
     store.publish_folder("model", 1, output, {"a": 2}, {}, fill_with({**shape, "weights": "4"}))
-    assert contents(output) == {**shape, "weights": "4"}
+    assert contents(output) == {**shape, "weights": "4", "deep/stranger": ""}
+    (output / "deep" / "stranger").unlink()
     provenance = json.loads((output / "provenance.json").read_text())
     assert provenance == {
         "kind": "model",
@@ -512,9 +597,25 @@ def test_two_processes_compute_once(tmp_path, root):
     assert table.read(outputs[0], SQUARES).equals(RESULT)
 
 
+def test_waiting_for_another_process_is_said(tmp_path, root, messages):
+    output, key = tmp_path / "out.parquet", entry_of(root).stem
+    (root / "squares").mkdir(parents=True)
+    lock = FileLock(root / "squares" / f"{key}.lock")
+    waiting = f"waiting for the process that makes squares {key[:12]}"
+    with ThreadPoolExecutor() as pool:
+        with lock:
+            job = pool.submit(publish, root, output, Squares())
+            deadline = time.monotonic() + 60
+            while messages() != [waiting]:
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+        job.result(60)
+    assert messages() == [waiting, f"computed squares {key[:12]}"]
+
+
 @pytest.fixture
 def pruned(tmp_path, root):
-    """A store: a used file, an unused one and an unused folder, and what a killed run left."""
+    """A store: a used file, an unused one and an unused folder, and what killed jobs left."""
     store, megabyte = Store(root), "x" * 1_000_000
     for name in ("used", "unused"):
         output = tmp_path / f"{name}.html"
@@ -529,11 +630,16 @@ def pruned(tmp_path, root):
     shutil.rmtree(tmp_path / "model")
     with pytest.raises(InterruptedError):
         publish(root, tmp_path / "out.parquet", Squares(stop_after=1))
+    parts = entry_of(root).with_suffix(".parts")
+    (parts / "rows_000000000_000000003.parquet").write_text(megabyte)
+    refresh = root / "report" / f"{fingerprint('report', 1, {'name': 'used'}, {})}.refresh.parts"
+    refresh.mkdir()
     return {
         "used": root / "report" / f"{fingerprint('report', 1, {'name': 'used'}, {})}.html",
         "file": root / "report" / f"{fingerprint('report', 1, {'name': 'unused'}, {})}.html",
         "folder": root / "model" / fingerprint("model", 1, {}, {}),
-        "parts": entry_of(root).with_suffix(".parts") / "rows_000000000_000000003.parquet",
+        "parts": parts,
+        "refresh": refresh,
     }
 
 
@@ -541,8 +647,10 @@ def test_prune_lists_what_nothing_links_to(root, pruned, capsys):
     store_module.main(["--store", str(root)])
     assert capsys.readouterr().out.splitlines() == [
         f"      2.00 MB  {pruned['folder']}",
+        f"      0.00 MB  {pruned['refresh']}",
         f"      1.00 MB  {pruned['file']}",
-        "      3.00 MB  unused; delete with: make prune DELETE=1",
+        f"      1.00 MB  {pruned['parts']}",
+        "      4.00 MB  unused; delete with: make prune DELETE=1",
     ]
     assert all(path.exists() for path in pruned.values())
 
@@ -557,35 +665,39 @@ def test_prune_deletes_on_request(tmp_path, root, pruned):
     assert done.stderr == ""
     assert done.stdout.splitlines() == [
         f"      2.00 MB  {pruned['folder']}",
+        f"      0.00 MB  {pruned['refresh']}",
         f"      1.00 MB  {pruned['file']}",
-        "      3.00 MB  deleted",
+        f"      1.00 MB  {pruned['parts']}",
+        "      4.00 MB  deleted",
     ]
     assert {name: path.exists() for name, path in pruned.items()} == {
         "used": True,
         "file": False,
         "folder": False,
-        "parts": True,
+        "parts": False,
+        "refresh": False,
     }
     assert not pruned["file"].with_suffix(".json").exists()
     assert not pruned["folder"].with_suffix(".json").exists()
     assert pruned["used"].with_suffix(".json").exists()
     assert (tmp_path / "used.html").stat().st_nlink == 2
 
-    compute = Squares()
-    publish(root, tmp_path / "out.parquet", compute)
-    assert compute.computed == [3, 6, 9]
+    publish(root, tmp_path / "out.parquet", Squares())
     store_module.main(["--store", str(root), "--delete"])
     assert entry_of(root).exists()
 
 
 def test_prune_keeps_what_a_running_job_holds(root, pruned, capsys):
-    with FileLock(pruned["folder"].with_suffix(".lock")):
+    held = (pruned[name].with_suffix(".lock") for name in ("folder", "parts", "used"))
+    with ExitStack() as locks:
+        for path in held:
+            locks.enter_context(FileLock(path))
         store_module.main(["--store", str(root), "--delete"])
     assert capsys.readouterr().out.splitlines() == [
         f"      1.00 MB  {pruned['file']}",
         "      1.00 MB  deleted",
     ]
-    assert pruned["folder"].exists()
+    assert [name for name, path in pruned.items() if not path.exists()] == ["file"]
     assert pruned["folder"].with_suffix(".json").exists()
 
 

@@ -141,7 +141,9 @@ def test_frame_of_rows_refuses_another_type(row, error):
 def test_other_columns_are_refused(path, frame):
     with pytest.raises(ValueError) as caught:
         table.write(path, frame, PAIR, {})
-    assert str(caught.value).startswith(f"{path}: expected the columns a: large_string\nb: int32, ")
+    start = f"{path}: expected the columns a: large_string, b: int32; found "
+    assert str(caught.value).startswith(start)
+    assert "\n" not in str(caught.value)
     assert not path.exists()
 
 
@@ -179,8 +181,38 @@ def test_truncated_file_is_refused(path, size):
     os.truncate(path, size if size >= 0 else path.stat().st_size + size)
     message = message_of_read(path)
     assert message.startswith(f"{path}: not a whole Parquet file (")
-    assert message.endswith("); delete it and run its stage again")
+    assert message.endswith(
+        f"); run again with --forcerun {path} --config store=refresh, which computes it anew"
+    )
     assert "\n" not in message
+
+
+def damage(path):
+    with path.open("r+b") as file:
+        file.seek(10)
+        file.write(bytes(20))
+
+
+def test_damaged_rows_are_refused(path):
+    write_pairs(path)
+    damage(path)
+    with pytest.raises(ValueError) as caught:
+        table.read(path, PAIR)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: damaged (")
+    assert message.endswith(
+        f"); run again with --forcerun {path} --config store=refresh, which computes it anew"
+    )
+
+
+def test_damaged_part_is_named(tmp_path, path):
+    part = tmp_path / "part"
+    write_pairs(part)
+    damage(part)
+    with pytest.raises(ValueError) as caught:
+        table.concatenate(path, [part], PAIR, {})
+    assert str(caught.value).startswith(f"{part}: damaged (")
+    assert str(caught.value).endswith("); delete it and run again")
 
 
 def test_foreign_parquet_file_is_refused(path):
@@ -208,10 +240,29 @@ def test_other_version_is_refused(path):
 
 def test_other_columns_of_the_same_version_are_refused(path):
     write_pairs(path)
-    wider = Artifact("pair", 1, "", PAIR.key, (*PAIR.columns, Column("c", "bool", "", "")))
-    assert message_of_read(path, wider) == (
-        f"{path}: expected the columns ['a', 'b', 'c'], found ['a', 'b']"
+    columns = (*PAIR.columns, Column("c", "bool", "", ""))
+    assert message_of_read(path, Artifact("pair", 1, "", PAIR.key, columns)) == (
+        f"{path}: expected the columns a: large_string, b: int32, c: bool; "
+        "found a: large_string, b: int32; "
+        "after a change of columns bump the version in mpd/schema.py and run its stage again"
     )
+
+
+def test_other_dtypes_of_the_same_version_are_refused(path):
+    write_pairs(path)
+    columns = (PAIR.columns[0], Column("b", "int64", "", ""))
+    assert message_of_read(path, Artifact("pair", 1, "", PAIR.key, columns)) == (
+        f"{path}: expected the columns a: large_string, b: int64; "
+        "found a: large_string, b: int32; "
+        "after a change of columns bump the version in mpd/schema.py and run its stage again"
+    )
+
+
+@pytest.mark.parametrize("artifact", schema.ARTIFACTS, ids=lambda artifact: artifact.name)
+def test_every_artifact_comes_back_with_its_dtypes(path, artifact):
+    table.write(path, table.frame_of([], artifact), artifact, {})
+    assert pq.read_schema(path) == table.arrow_schema(artifact)
+    table.check(path, artifact)
 
 
 def test_other_identity_is_refused(path):

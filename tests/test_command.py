@@ -1,0 +1,118 @@
+"""How a stage ends: in one sentence where the user can fix it, else in a traceback."""
+
+import errno
+import logging
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mpd import command
+
+ADVICE = "free some space and run again: finished parts are kept"
+
+
+@pytest.fixture(autouse=True)
+def levels():
+    """The levels of the loggers as they were before."""
+    loggers = [logging.getLogger(), logging.getLogger("mpd")]
+    before = [logger.level for logger in loggers]
+    yield
+    for logger, level in zip(loggers, before, strict=True):
+        logger.setLevel(level)
+
+
+def raiser(error):
+    def main():
+        raise error
+
+    return main
+
+
+def sentence_of(error):
+    with pytest.raises(SystemExit) as caught:
+        command.run(raiser(error), "sample")
+    return caught.value.code
+
+
+def test_a_mistake_of_the_user_is_one_sentence():
+    assert sentence_of(ValueError("a.jsonl: no such file")) == (
+        "sample: error: a.jsonl: no such file"
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (
+            OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "rows.parquet"),
+            "[Errno 28] No space left on device: 'rows.parquet'",
+        ),
+        (
+            OSError(errno.EFBIG, os.strerror(errno.EFBIG), "rows.parquet"),
+            "[Errno 27] File too large: 'rows.parquet'",
+        ),
+        (
+            RuntimeError("Error while serializing: I/O error: No space left on device (os error)"),
+            "Error while serializing: I/O error: No space left on device (os error)",
+        ),
+        (
+            RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 576 vs 534"),
+            "[enforce fail at inline_container.cc:672] . unexpected pos 576 vs 534",
+        ),
+        (
+            RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed\nat"),
+            "PytorchStreamWriter failed writing file data/0: file write failed",
+        ),
+    ],
+)
+def test_a_full_disk_is_one_sentence(error, cause):
+    assert sentence_of(error) == f"sample: error: no room to write ({cause}); {ADVICE}"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("shapes do not match"),
+        OSError(errno.EACCES, os.strerror(errno.EACCES)),
+        KeyError("gold"),
+        RuntimeError(),
+    ],
+)
+def test_another_error_keeps_its_traceback(error):
+    with pytest.raises(type(error)) as caught:
+        command.run(raiser(error), "sample")
+    assert caught.value is error
+
+
+def save_too_much(path, kind):
+    """What torch or safetensors raise where no file can grow beyond 20 kB."""
+    import resource
+
+    import torch
+    from safetensors.torch import save_file
+
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+    tensors = {"weights": torch.zeros(100_000)}
+    save = {"torch": torch.save, "safetensors": save_file}[kind]
+    command.run(lambda: save(tensors, path), "distill")
+
+
+@pytest.mark.parametrize("kind", ["torch", "safetensors"])
+def test_what_the_libraries_really_raise_is_known(tmp_path, kind):
+    here = Path(__file__).parent
+    code = "import sys, test_command; test_command.save_too_much(*sys.argv[1:])"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "weights"), kind],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(here), str(here.parent)])},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("distill: error: no room to write (")
+    assert done.stderr.endswith(f"); {ADVICE}\n")
+    assert done.stderr.count("\n") == 1
