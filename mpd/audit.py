@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from mpd.cache import Support
     from mpd.head import OutputHead
-    from mpd.logits import Scorer
+    from mpd.scoring import Scorer
 
 
 CHUNK_SIZE = 256  # positions whose full logits exist at a time
@@ -212,7 +212,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     settings = json.loads(arguments.cache.with_suffix(".json").read_text())["settings"]
 
-    from mpd.logits import Scorer
+    from mpd.scoring import Scorer
 
     folders = arguments.student.parent, arguments.teacher.parent
     scorer = Scorer(*folders, settings, 1, CHUNK_SIZE, arguments.threads, total=0)

@@ -59,8 +59,8 @@ def require_ids(path: Path) -> None:
     for sample_id, prompt, completion, expected in table.iterate(path, columns):
         if ids_digest(prompt, completion) != expected:
             raise ValueError(
-                f"cached row {sample_id}: its ids are not those that the teacher scored; "
-                "delete the logits shard and run its stage again"
+                f"{path}: the ids of row {sample_id} are not those that the teacher scored; run "
+                f"again with --forcerun {path} --config store=refresh"
             )
 
 

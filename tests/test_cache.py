@@ -179,7 +179,12 @@ def test_a_file_opens_with_any_reader(frame, tmp_path):
     table.write(path, frame, schema.LOGITS, {})
     assert table.read(path, schema.LOGITS).equals(frame)
     assert pl.read_parquet(path).equals(frame)
-    assert pl.scan_parquet(path).select("support_size").collect().equals(frame["support_size"].to_frame())
+    assert (
+        pl.scan_parquet(path)
+        .select("support_size")
+        .collect()
+        .equals(frame["support_size"].to_frame())
+    )
     found = pq.read_table(path, columns=["sample_id", "support_ids", "tail_logprobs"])
     assert found.to_pydict() == frame.select(found.column_names).to_dict(as_series=False)
     # Decoded from the file it is the same, whole or as a part of a frame.
@@ -212,7 +217,9 @@ def test_supports_come_back(frame):
 def test_only_a_common_factor_is_between_stored_and_decoded(frame):
     support = Rows(frame).support(0)
     stored = frame["realised_logprob"][0].to_list()
-    shift = [value - found for value, found in zip(stored, support.logprobs[:, 0].tolist(), strict=True)]
+    shift = [
+        value - found for value, found in zip(stored, support.logprobs[:, 0].tolist(), strict=True)
+    ]
     entries, tails = frame["support_logprobs"][0].to_list(), frame["tail_logprobs"][0].to_list()
     controls = frame["control_logprobs"][0].to_list()
     first, second = support.logprobs.tolist()

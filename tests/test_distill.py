@@ -8,21 +8,12 @@ import pytest
 from safetensors.torch import load_file
 
 from mpd import distill, schema, table
+from mpd.config import Distill
 from mpd.distill import copy_beside_weights, model_card, require_ids, require_rows
 from mpd.model_folder import chat_template, read_manifest
 
 SETTINGS = {
-    "learning_rate": 1e-3,
-    "schedule": "linear",
-    "warmup": 0.05,
-    "epochs": 2.0,
-    "batch_size": 8,
-    "loss": "token_mean",
-    "weight_decay": 0.0,
-    "betas": [0.9, 0.95],
-    "max_gradient_norm": 1.0,
-    "mixed_precision": "no",
-    "min_kept": 8,
+    **Distill(learning_rate=1e-3, epochs=2, batch_size=8, min_kept=8).model_dump(mode="json"),
     "divergence": "reverse_kl",
     "seed": 0,
 }
@@ -80,17 +71,17 @@ def test_too_few_rows_stop_with_reasons_and_advice():
     require_rows(verdicts, 2, 2)
 
 
-def test_ids_that_are_not_those_that_were_scored_are_refused(cached):
+def test_ids_that_are_not_those_that_were_scored_are_refused(cached, rewritten):
+    require_ids(cached)
     rows = table.read(cached, schema.LOGITS)
-    require_ids(rows)
-    swapped = rows.with_columns(ids_digest=pl.col("ids_digest").reverse())
-    with pytest.raises(ValueError, match=f"cached row {rows['sample_id'][0]}: its ids are not"):
+    swapped = rewritten("swapped.parquet", rows.with_columns(pl.col("ids_digest").reverse()))
+    with pytest.raises(ValueError, match=f"the ids of row {rows['sample_id'][0]} are not"):
         require_ids(swapped)
 
 
 def test_ids_are_checked_before_training(run, rewritten, cached):
     rows = table.read(cached, schema.LOGITS).with_columns(pl.col("ids_digest").reverse())
-    with pytest.raises(ValueError, match="its ids are not those that the teacher scored"):
+    with pytest.raises(ValueError, match="are not those that the teacher scored"):
         run(logits=[rewritten("logits.parquet", rows)])
 
 

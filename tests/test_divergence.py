@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mpd.divergence import FLOOR, chosen, cross_entropy, dense, reverse_kl
+from mpd.divergence import FLOOR, chosen, dense, reverse_kl
 from mpd.head import OutputHead, chunked_loss
 from mpd.outcomes import outcomes_of
 
@@ -106,14 +106,6 @@ def test_constants(name, whole, first, last):
     assert dense(divergence, STUDENT, TEACHER).item() == pytest.approx(whole, abs=1e-7)
     assert sparse(divergence, STUDENT, TEACHER, [0], 1).item() == pytest.approx(first, abs=1e-7)
     assert sparse(divergence, STUDENT, TEACHER, [3], 2).item() == pytest.approx(last, abs=1e-7)
-
-
-@pytest.mark.parametrize("tail", ["bucket", "truncated"])
-def test_cross_entropy_is_that_of_the_first_entry(tail):
-    divergence = chosen({**PLAIN, "divergence": "cross_entropy", "tail": tail}, 2)
-    for teacher in (TEACHER, STUDENT):
-        assert sparse(divergence, STUDENT, teacher, [2, 0]).item() == pytest.approx(math.log(8))
-    assert cross_entropy(STUDENT, TEACHER).item() == pytest.approx(math.log(2))
 
 
 @each_divergence

@@ -17,6 +17,7 @@ import polars as pl
 import pytest
 
 from mpd import compress, distill, evaluate, filter, problems, report, sample, schema, table
+from mpd.config import Distill
 
 GOLDEN = Path(__file__).with_name("golden.json")
 
@@ -119,17 +120,7 @@ def frames(tmp_path_factory, tiny_format, shard, chat, cached, student):
     made["summary"] = table.frame_of([summary], schema.SUMMARY)
 
     training = {
-        "learning_rate": 1e-3,
-        "schedule": "linear",
-        "warmup": 0.0,
-        "epochs": 2,
-        "batch_size": 4,
-        "loss": "token_mean",
-        "weight_decay": 0.0,
-        "betas": [0.9, 0.95],
-        "max_gradient_norm": 1.0,
-        "mixed_precision": "no",
-        "min_kept": 1,
+        **Distill(learning_rate=1e-3, warmup=0, epochs=2, batch_size=4).model_dump(mode="json"),
         "divergence": "reverse_kl",
         "seed": 0,
     }

@@ -210,7 +210,9 @@ def test_merged_stop_ids_are_one_outcome(divergence, num_buckets):
     for place, realised in enumerate(REALISED):
         kept = STOPS if realised in STOPS else [realised]
         for outcomes, masses in ((own, p), (merged[2], q)):
-            assert outcomes[place, 0].exp().item() == pytest.approx(masses[place, kept].sum().item())
+            assert outcomes[place, 0].exp().item() == pytest.approx(
+                masses[place, kept].sum().item()
+            )
 
 
 def test_merged_outcomes_sum_to_one_and_stand_once():

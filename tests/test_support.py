@@ -37,10 +37,12 @@ def most_probable(values, count):
 def positions(draw):
     """Logits of student and teacher, and realised ids; a third of them are control ids."""
     generator = torch.Generator().manual_seed(draw(st.integers(0, 2**32 - 1)))
-    scale = draw(st.sampled_from([0.1, 1.0, 3.0, 10.0]))
-    both = torch.randn(2, 6, SIZE, generator=generator) * scale
+    # About a grid, so that no two are equal in float32.
+    grid = torch.arange(SIZE) + 0.4 * torch.rand(2, 6, SIZE, generator=generator)
+    order = torch.rand(2, 6, SIZE, generator=generator).argsort(-1)
     if draw(st.booleans()):  # a student near its teacher
-        both[0] = both[1] + 0.1 * both[0]
+        order[0] = order[1]
+    both = grid.gather(-1, order) * draw(st.sampled_from([0.02, 0.2, 0.6, 2.0]))
     realised = torch.randint(SIZE, (6,), generator=generator)
     realised[:2] = torch.tensor(CONTROL)
     return both[0], both[1], realised
@@ -158,6 +160,11 @@ def cost_of_merging(p, q, token, tail):
     return p[token] * abs(math.log(p[token] / q[token]) - math.log(of_tail[0] / of_tail[1]))
 
 
+def noise(p, q, token, tail):
+    """What float32 sums may make of the same."""
+    return p[token] * 5e-7 * sum(1 / max(values[sorted(tail)].sum(), 1e-7) for values in (p, q))
+
+
 def bucket_of(token, num_buckets):
     width = math.ceil(SIZE / num_buckets)
     return {*range(token // width * width, min((token // width + 1) * width, SIZE))}
@@ -175,17 +182,16 @@ def test_trimming_follows_the_rule(drawn, min_contribution, num_buckets):
     for place, p, q, fixed in in_float64(drawn):
         tolerance = min_contribution * max(1.0, scores["divergence"][place].item())
         free = {*most_probable(q, 6), *most_probable(p, 4)} - fixed
-        kept, close = free, set()
+        kept, clear = free, True
         for _ in range(2):
-            costs = {
-                token: cost_of_merging(p, q, token, bucket_of(token, num_buckets) - fixed - kept)
-                for token in free
-            }
-            close |= {token for token, cost in costs.items() if abs(cost / tolerance - 1) < 1e-2}
-            kept = {
-                token for token in free if probable(p, q, token) or costs[token] > tolerance
-            }
-        if not close:  # float32 may decide otherwise
+            tails = {token: bucket_of(token, num_buckets) - fixed - kept for token in free}
+            kept = set()
+            for token, tail in tails.items():
+                cost = cost_of_merging(p, q, token, tail)
+                kept |= {token} if probable(p, q, token) or cost > tolerance else set()
+                doubt = noise(p, q, token, tail) + 1e-4 * tolerance
+                clear &= abs(cost - tolerance) > doubt
+        if clear:  # float32 may decide otherwise
             assert {*kept_ids(scores, place)} == kept
 
 
@@ -213,20 +219,17 @@ def test_a_dropped_entry_costs_less_than_the_tolerance():
 
 @settings(max_examples=50, deadline=None)
 @given(positions(), st.sampled_from([1e-4, 1e-3]), st.sampled_from([1, 3]))
-def test_what_is_dropped_costs_little_and_what_is_kept_more(drawn, min_contribution, num_buckets):
-    """Costs in the tail of the final set; the second of two rounds ends near it, not at it."""
+def test_what_is_dropped_costs_little(drawn, min_contribution, num_buckets):
+    """In the tail of the final set, which the second of two rounds comes near."""
     scores = scored(drawn, min_contribution=min_contribution, tail_buckets=num_buckets)
     for place, p, q, fixed in in_float64(drawn):
         tolerance = min_contribution * max(1.0, scores["divergence"][place].item())
         own = {*kept_ids(scores, place)}
-        candidates = {*most_probable(q, 6), *most_probable(p, 4)} - fixed
-        for token in candidates:
+        for token in {*most_probable(q, 6), *most_probable(p, 4)} - fixed - own:
             tail = bucket_of(token, num_buckets) - fixed - own
-            if token not in own:
-                assert not probable(p, q, token)
-                assert cost_of_merging(p, q, token, tail) < 2 * tolerance
-            elif not probable(p, q, token):
-                assert cost_of_merging(p, q, token, tail) > tolerance / 2
+            assert not probable(p, q, token)
+            cost = cost_of_merging(p, q, token, tail)
+            assert cost < 1.5 * tolerance + noise(p, q, token, tail)
 
 
 @settings(max_examples=30, deadline=None)

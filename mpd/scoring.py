@@ -1,0 +1,167 @@
+"""Teacher and student side by side: what both say of trajectories, for the cache and its audit.
+
+N completion positions of all trajectories of a batch together, H hidden.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import torch
+
+from mpd import schema, table
+from mpd.cache import encode
+from mpd.chat import ChatFormat, fill, ids_digest
+from mpd.forward import completion_states, pack, require_separate_sequences
+from mpd.head import head_of, require_known_head
+from mpd.model_folder import load_model, load_tokenizer, stop_ids
+from mpd.progress import Progress
+from mpd.support import score
+
+
+class Scorer:
+    """Teacher and student side by side, scoring one part of rows at a time."""
+
+    def __init__(
+        self,
+        student: Path,
+        teacher: Path,
+        settings: Mapping[str, Any],
+        batch_size: int,
+        chunk_size: int,
+        threads: int,
+        total: int,
+    ) -> None:
+        torch.set_num_threads(threads)
+        tokenizer = load_tokenizer(student)
+        self.chat = ChatFormat(tokenizer, settings["chat"], stop_ids(student, tokenizer))
+        self.models = load_model(student, settings["dtype"]), load_model(teacher, settings["dtype"])
+        for model in self.models:
+            require_known_head(model)
+            require_separate_sequences(model)
+        with torch.no_grad():
+            self.heads = [head_of(model, self.chat.vocabulary_size) for model in self.models]
+        self.settings = settings
+        self.batch_size, self.chunk_size = batch_size, chunk_size
+        self.progress = Progress("scored", total)
+
+    def __call__(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Score the rows of a part; batches hold rows of similar length."""
+        ordered = rows.with_row_index("number").sort("num_tokens", "number")
+        scored = []
+        for batch in ordered.iter_slices(self.batch_size):
+            scored.append(self._score(batch))
+            self.progress.advance(len(batch), int(batch["num_tokens"].sum()))
+        return pl.concat(scored).sort("number").select(schema.LOGITS.names)
+
+    def _score(self, rows: pl.DataFrame) -> pl.DataFrame:
+        prompts, completions = rows["prompt_ids"].to_list(), rows["completion_ids"].to_list()
+        contexts = [self._teacher_prompt(row) for row in rows.iter_rows(named=True)]
+        lengths = rows["num_tokens"].to_list()
+        scores = self.scores(prompts, contexts, completions)
+        return pl.DataFrame(
+            [
+                rows["number"],
+                *self._keys(rows, prompts, contexts, completions),
+                *encode(scores, lengths),
+            ]
+        ).pipe(self._with_summaries)
+
+    def states(
+        self,
+        prompts: Sequence[list[int]],
+        contexts: Sequence[list[int]],
+        completions: Sequence[list[int]],
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Inputs [N, H] of the output heads of student and teacher at all completion positions.
+
+        The student sees `prompts`, the teacher `contexts`; sequence stands after sequence.
+        """
+        with torch.no_grad():
+            of_student, of_teacher = (
+                completion_states(model, *pack(before, completions))
+                for model, before in zip(self.models, (prompts, contexts), strict=True)
+            )
+        return of_student, of_teacher
+
+    def scores(
+        self,
+        prompts: Sequence[list[int]],
+        contexts: Sequence[list[int]],
+        completions: Sequence[list[int]],
+    ) -> dict[str, torch.Tensor]:
+        """What mpd.support.score finds at all completion positions, chunk by chunk."""
+        student, teacher = self.states(prompts, contexts, completions)
+        realised = torch.tensor(list(chain(*completions)), device=student.device)
+        control = torch.tensor(self.chat.control_ids, device=student.device)
+        chunks = []
+        for start in range(0, len(realised), self.chunk_size):
+            part = slice(start, start + self.chunk_size)
+            with torch.no_grad():
+                of_student = self.heads[0].logits(student[part])
+                of_teacher = self.heads[1].logits(teacher[part])
+                found = score(of_student, of_teacher, realised[part], control, self.settings)
+            chunks.append(found)
+        merged = {name: torch.cat([chunk[name] for chunk in chunks]).cpu() for name in chunks[0]}
+        if self.settings["cache"] == "hidden":
+            merged["teacher_hidden"] = teacher.float().cpu()
+        return merged
+
+    def _teacher_prompt(self, row: Mapping[str, Any]) -> list[int]:
+        """The plain prompt, or the rewriting prompt, rendered as the student's prompts are."""
+        if self.settings["context"] == "problem":
+            return row["prompt_ids"]
+        content = fill(
+            self.settings["rewriting_prompt"],
+            problem=row["question"],
+            trajectory=row["sample_text"],
+        )
+        return self.chat.prompt_ids(content, self.settings["chat"]["thinking"])
+
+    def _keys(
+        self,
+        rows: pl.DataFrame,
+        prompts: list[list[int]],
+        contexts: list[list[int]],
+        completions: list[list[int]],
+    ) -> list[pl.Series]:
+        """The columns that say which ids a row scores."""
+        integers = pl.List(pl.Int32)
+        width = len(self.chat.close_ids)
+        ends = [self.chat.thinking_end(ids) for ids in completions]
+        others = [
+            None if context == prompt else context
+            for prompt, context in zip(prompts, contexts, strict=True)
+        ]
+        digests = [ids_digest(*ids) for ids in zip(prompts, completions, strict=True)]
+        return [
+            *rows.select("sample_id", "candidate", "prompt_ids").iter_columns(),
+            pl.Series("teacher_prompt_ids", others, integers),
+            *rows.select("completion_ids", "num_tokens").iter_columns(),
+            pl.Series(
+                "think_end", [None if end is None else end - width for end in ends], pl.Int32
+            ),
+            pl.Series("ids_digest", digests),
+            pl.Series("control_ids", [self.chat.control_ids] * len(rows), integers),
+        ]
+
+    def _with_summaries(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Fill up the columns of the artifact: per trajectory means, and nulls for what is not."""
+        realised = pl.col("realised_logprob")
+        closing = realised.list.slice("think_end", len(self.chat.close_ids)).list.sum()
+        made = rows.with_columns(
+            mean_teacher_logprob=realised.list.eval(pl.element().cast(pl.Float64)).list.mean(),
+            think_close_logprob=pl.when(pl.col("think_end").is_not_null())
+            .then(closing)
+            .cast(pl.Float64),
+            stop_logprob=realised.list.last().cast(pl.Float64),
+        )
+        empty = table.frame_of([], schema.LOGITS)
+        missing = {
+            name: pl.lit(None, dtype)
+            for name, dtype in empty.schema.items()
+            if name not in made.columns
+        }
+        return made.with_columns(**missing).select("number", *schema.LOGITS.names)
