@@ -15,47 +15,40 @@ import json
 import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import polars as pl
+import torch
 
 from mpd import command, schema, table
+from mpd.cache import Rows, Support
+from mpd.divergence import dense, reverse_kl
+from mpd.head import OutputHead
 from mpd.model_folder import read_manifest
-
-if TYPE_CHECKING:
-    import torch
-
-    from mpd.cache import Support
-    from mpd.head import OutputHead
-    from mpd.scoring import Scorer
+from mpd.outcomes import outcomes_of
+from mpd.scoring import Scorer
 
 
 CHUNK_SIZE = 256  # positions whose full logits exist at a time
 
 
 def fidelity(
-    head: "OutputHead",
-    states: "torch.Tensor",
-    teacher_logits: "torch.Tensor",
-    cached: "Support | torch.Tensor",
+    head: OutputHead,
+    states: torch.Tensor,
+    teacher_logits: torch.Tensor,
+    cached: Support | torch.Tensor,
 ) -> dict[str, float]:
     """Sums over n positions that tell a cached reverse KL from the exact one.
 
     `states` [n, H] are inputs of the student's `head`, `teacher_logits` [n, V] are exact, `cached`
     is a support, or logits made from cached hidden states. Gradients are at `states`.
     """
-    import torch
-
-    from mpd.cache import Support
-    from mpd.divergence import dense, reverse_kl
-    from mpd.outcomes import outcomes_of
-
     masses = {"teacher_mass": float(len(states)), "student_mass": float(len(states))}
 
-    def exact(logits: "torch.Tensor") -> "torch.Tensor":
+    def exact(logits: torch.Tensor) -> torch.Tensor:
         return dense(reverse_kl, logits, teacher_logits)
 
-    def approximate(logits: "torch.Tensor") -> "torch.Tensor":
+    def approximate(logits: torch.Tensor) -> torch.Tensor:
         if not isinstance(cached, Support):
             return dense(reverse_kl, logits, cached)
         entries = cached.ids.shape[1]
@@ -65,7 +58,7 @@ def fidelity(
             masses[name] = float(outcomes[:, :entries].exp().sum())
         return reverse_kl(own, cached.logprobs)
 
-    def gradient(divergence: Any) -> "tuple[torch.Tensor, torch.Tensor]":
+    def gradient(divergence: Any) -> tuple[torch.Tensor, torch.Tensor]:
         with torch.enable_grad():
             hidden = states.clone().requires_grad_()
             found = divergence(head.logits(hidden))
@@ -105,13 +98,9 @@ def summary(parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
     }
 
 
-def measure(scorer: "Scorer", rows: pl.DataFrame) -> dict[str, float]:
+@torch.no_grad()
+def measure(scorer: Scorer, rows: pl.DataFrame) -> dict[str, float]:
     """The measures of cached rows; `scorer` holds the models and the settings of their cache."""
-    import torch
-
-    from mpd.cache import Rows, Support
-    from mpd.divergence import dense, reverse_kl
-
     cached = Rows(rows)
     of_student, of_teacher = scorer.heads
     parts, stored_error = [], 0.0
@@ -146,7 +135,7 @@ def _ids(row: Mapping[str, Any]) -> tuple[list[int], list[int], list[int]]:
     return plain, row["teacher_prompt_ids"] or plain, row["completion_ids"]
 
 
-def _noise(scorer: "Scorer", rows: pl.DataFrame) -> dict[str, float]:
+def _noise(scorer: Scorer, rows: pl.DataFrame) -> dict[str, float]:
     """How far two scorings of the teacher are apart, in nats: all rows packed, and each alone."""
     ids = [_ids(row) for row in rows.iter_rows(named=True)]
     together = scorer.states(*map(list, zip(*ids, strict=True)))[1]
@@ -211,8 +200,6 @@ def main(argv: list[str] | None = None) -> None:
         range(len(rows)), min(arguments.num_rows, len(rows))
     )
     settings = json.loads(arguments.cache.with_suffix(".json").read_text())["settings"]
-
-    from mpd.scoring import Scorer
 
     folders = arguments.student.parent, arguments.teacher.parent
     scorer = Scorer(*folders, settings, 1, CHUNK_SIZE, arguments.threads, total=0)
