@@ -1,6 +1,7 @@
 # make run      set up, then the main job: the embedded world, end to end
 # make test     set up, then every check and test
 # make install  set up alone
+# make bench-env  what benchmarks compare with, in an environment of its own
 # make prune    what in the store no output links to, or killed jobs left; DELETE=1 deletes it
 
 PYTHON ?= python3
@@ -10,7 +11,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: install run test check prune
+.PHONY: install run test check prune bench-env
 
 run: $(INSTALLED)
 	snakemake --cores $(CORES)
@@ -31,6 +32,11 @@ $(INSTALLED): pyproject.toml
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	touch $(INSTALLED)
+
+# The same torch and transformers; TRL stays out of the environment that the project runs in.
+bench-env:
+	test -d .venv-bench || $(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/pip install --quiet --disable-pip-version-check --requirement benchmarks/trl.txt
 
 prune: $(INSTALLED)
 	python -m mpd.store --store results/store $(if $(DELETE),--delete)

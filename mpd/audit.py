@@ -28,7 +28,6 @@ from mpd.model_folder import read_manifest
 from mpd.outcomes import outcomes_of
 from mpd.scoring import Scorer
 
-
 CHUNK_SIZE = 256  # positions whose full logits exist at a time
 
 

@@ -1,6 +1,7 @@
 """The layout of the cache: hand-written rows, there and back."""
 
 import math
+from itertools import chain
 
 import numpy as np
 import polars as pl
@@ -45,7 +46,7 @@ def scores_by_hand(control=CONTROL):
     candidates = torch.tensor(CANDIDATES)
     tails = torch.tensor([[outcomes["low"], outcomes["high"]] for outcomes in OUTCOMES])
     return {
-        "realised_logprob": logprobs[places, torch.tensor(sum(REALISED, []))],
+        "realised_logprob": logprobs[places, torch.tensor(list(chain(*REALISED)))],
         "control_logprobs": logprobs[:, control],
         "student_logprob": torch.tensor([-1.0, -2.0, -3.0]),
         "divergence": torch.tensor([0.0, 0.5, 1.0]),
@@ -294,7 +295,7 @@ def test_a_floored_tail_stays_at_the_floor():
 def test_lists_that_do_not_fit_are_refused(frame, changes, others):
     rows = pl.concat([frame[1 : 1 + others], row(**changes)])
     # Of two rows that contradict each other, either may be the one that is wrong.
-    with pytest.raises(ValueError, match="cached row [ab]-0: its lists do not fit together"):
+    with pytest.raises(ValueError, match=r"cached row [ab]-0: its lists do not fit together"):
         Rows(rows)
 
 

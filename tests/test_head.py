@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from itertools import chain
 from types import SimpleNamespace
 
 import pytest
@@ -118,18 +119,14 @@ def test_a_bias_alone_is_trained():
     loss, _ = chunked_loss(
         made["hidden"], OutputHead(made["weight"], made["bias"], 1.0, None), evaluate, 4
     )
-    expected, _ = evaluate(
-        other["hidden"] @ other["weight"].T + other["bias"], slice(0, COUNT)
-    )
+    expected, _ = evaluate(other["hidden"] @ other["weight"].T + other["bias"], slice(0, COUNT))
     found, wanted = gradients(made, loss)["bias"], gradients(other, expected)["bias"]
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_a_head_without_bias():
     made, other = tensors(), tensors()
-    loss, _ = chunked_loss(
-        made["hidden"], OutputHead(made["weight"], None, 1.0, None), evaluate, 4
-    )
+    loss, _ = chunked_loss(made["hidden"], OutputHead(made["weight"], None, 1.0, None), evaluate, 4)
     expected, _ = evaluate(other["hidden"] @ other["weight"].T, slice(0, COUNT))
     found, wanted = gradients(made, loss), gradients(other, expected)
     for name in ("hidden", "weight"):
@@ -322,7 +319,7 @@ def batch_of(lengths, num_ids, num_entries=3, num_buckets=2, seed=0):
         torch.randint(num_ids, (length,), generator=generator).tolist() for length in lengths
     ]
     ids, positions, predicts = pack(prompts, completions)
-    realised = torch.tensor(sum(completions, []))
+    realised = torch.tensor(list(chain(*completions)))
     entries = torch.rand(len(realised), num_ids, generator=generator)
     entries.scatter_(1, realised[:, None], 2.0)  # the realised id first
     support = entries.topk(num_entries).indices

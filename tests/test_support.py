@@ -43,6 +43,8 @@ def positions(draw):
     if draw(st.booleans()):  # a student near its teacher
         order[0] = order[1]
     both = grid.gather(-1, order) * draw(st.sampled_from([0.02, 0.2, 0.6, 2.0]))
+    if draw(st.booleans()):  # one that has forgotten the control ids
+        both[0, :, CONTROL] -= 12
     realised = torch.randint(SIZE, (6,), generator=generator)
     realised[:2] = torch.tensor(CONTROL)
     return both[0], both[1], realised
