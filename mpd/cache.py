@@ -177,7 +177,7 @@ def _require_fit(frame: pl.DataFrame, flat: Mapping[str, Any], num_control: int)
     sizes, starts = flat["support_size"]
     sums = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
     tails = flat["tail_logprobs"][0]
-    num_buckets = len(tails) // max(len(flat["completion_ids"][0]), 1)
+    num_buckets = max(len(tails) // max(len(flat["completion_ids"][0]), 1), 1)
     fits = lengths["support_size"] == positions
     fits &= lengths["realised_logprob"] == positions
     fits &= frame["control_ids"].list.len().to_numpy() == num_control

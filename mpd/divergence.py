@@ -19,8 +19,9 @@ import torch
 
 Divergence = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
-# Below exp(-100) a probability is zero in float32; the floor keeps 0 · (log 0 - log q) finite.
-FLOOR = -100.0
+# A probability of exp(-80) is nothing, but a normal float32 that may be divided by: the floor
+# keeps 0 · (log 0 - log q) and its gradient finite.
+FLOOR = -80.0
 
 
 def reverse_kl(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:

@@ -131,7 +131,7 @@ class _ChunkedLoss(torch.autograd.Function):
                     chunk_loss, chunk_sums = evaluate(head.shape(raw), part)
                 losses.append(chunk_loss.detach())
                 sums.append(chunk_sums.detach())
-                if of_hidden is None and of_weight is None:
+                if not any(ctx.needs_input_grad[:3]):
                     continue
                 (of_raw,) = torch.autograd.grad(chunk_loss, raw)
                 del raw, chunk_loss
@@ -144,7 +144,9 @@ class _ChunkedLoss(torch.autograd.Function):
                     of_weight += of_raw.T @ states[part]
         ctx.save_for_backward(of_hidden, of_weight, of_bias)
         ctx.dtype = hidden.dtype
-        return torch.stack(losses).sum(), torch.stack(sums).sum(0)
+        total = torch.stack(sums).sum(0)
+        ctx.mark_non_differentiable(total)
+        return torch.stack(losses).sum(), total
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
