@@ -150,6 +150,7 @@ def main(argv: list[str] | None = None) -> None:
     command.generation_arguments(parser)
     arguments = parser.parse_args(argv)
     settings = arguments.settings
+    assert settings["rewriter"] == "teacher"
     student, teacher = read_manifest(arguments.student), read_manifest(arguments.teacher)
     require_same_tokens(student, teacher)
     sampled = sampled_by(arguments.sample, student)
