@@ -434,18 +434,25 @@ def _problems(config: Config) -> dict[str, Any]:
     return {**rest, "train": train_source(config)}
 
 
+def _chat(config: Config, *keys: str) -> dict[str, Any]:
+    """The keys of `chat` that a stage needs; see mpd.chat.ChatFormat."""
+    return {key: getattr(config.chat, key) for key in keys}
+
+
 def _sample(config: Config, round: int, seed: int) -> dict[str, Any]:
-    own = _dump(config.sample)
-    if round > 1:  # the user's trajectories are not those of a later student
-        own["trajectories"] = None
-    return {**own, "chat": _dump(config.chat), "dtype": config.models.dtype, "seed": seed}
+    own = config.sample.trajectories
+    if own and round == 1:  # the user's trajectories are not those of a later student
+        return {"trajectories": own, "chat": _dump(config.chat)}
+    decoding = {**_dump(config.sample), "trajectories": None}
+    chat = _chat(config, "prompt", "thinking")
+    return {**decoding, "chat": chat, "dtype": config.models.dtype, "seed": seed}
 
 
 def _compress(config: Config, method: str, seed: int) -> dict[str, Any]:
     return {
         **_dump(config.compress),
         "rewriter": METHODS[method].rewriter,
-        "chat": _dump(config.chat, "prompt", "thinking"),
+        "chat": _chat(config, "think", "open", "close"),
         "dtype": config.models.dtype,
         "seed": seed,
     }
@@ -453,22 +460,16 @@ def _compress(config: Config, method: str, seed: int) -> dict[str, Any]:
 
 def _filter(config: Config, method: str) -> dict[str, Any]:
     own = _dump(config.filter)
-    return {
-        **own,
-        "kept": own["kept"] or METHODS[method].kept,
-        "chat": _dump(config.chat, "prompt", "thinking"),
-    }
+    kept = own["kept"] or METHODS[method].kept
+    return {**own, "kept": kept, "chat": _chat(config, "think", "close")}
 
 
 def _logits(config: Config) -> dict[str, Any]:
-    settings = {
-        **_dump(config.logits),
-        "chat": _dump(config.chat, "prompt"),
-        "dtype": config.models.dtype,
-    }
+    settings = {**_dump(config.logits), "dtype": config.models.dtype}
     if config.logits.context == "rewriting":
-        settings["rewriting_prompt"] = config.compress.prompt
-    return settings
+        chat = _chat(config, "think", "close", "thinking")
+        return {**settings, "chat": chat, "rewriting_prompt": config.compress.prompt}
+    return {**settings, "chat": _chat(config, "think", "close")}
 
 
 def _distill(config: Config, method: str, round: int, seed: int) -> dict[str, Any]:
@@ -484,7 +485,7 @@ def _evaluate(config: Config, seed: int) -> dict[str, Any]:
         changed = {key: getattr(benchmark, key) for key in Decoding.model_fields}
         own = {key: value for key, value in changed.items() if value is not None}
         benchmarks[benchmark.name] = {**common, **own}
-    chat = _dump(config.chat)
+    chat = _chat(config, "prompt", "thinking", "think", "close")
     return {"benchmarks": benchmarks, "chat": chat, "dtype": config.models.dtype, "seed": seed}
 
 

@@ -34,18 +34,6 @@ def with_samples(problems: pl.DataFrame, num_samples: int) -> pl.DataFrame:
     )
 
 
-def require_room(
-    engine: "TransformersEngine", settings: Mapping[str, Any], questions: pl.Series
-) -> None:
-    """Raise ValueError where there are questions, but none leaves room for max_new_tokens."""
-    fitting = (engine.fits(engine.chat.problem_ids(text), settings) for text in questions)
-    if len(questions) and not any(fitting):
-        raise ValueError(
-            f"no prompt leaves room for sample.max_new_tokens = {settings['max_new_tokens']} "
-            f"in the student's context of {engine.context_length} tokens; lower it"
-        )
-
-
 def sampler(
     engine: "TransformersEngine", settings: Mapping[str, Any], total: int
 ) -> Callable[[pl.DataFrame], pl.DataFrame]:
@@ -168,7 +156,7 @@ def main(argv: list[str] | None = None) -> None:
         rows = with_samples(problems, settings["num_samples"])
 
         def prepare() -> Callable[[pl.DataFrame], pl.DataFrame]:
-            from mpd.generate import TransformersEngine
+            from mpd.generate import TransformersEngine, require_room
 
             engine = TransformersEngine(
                 arguments.student,
@@ -177,7 +165,8 @@ def main(argv: list[str] | None = None) -> None:
                 arguments.batch_size,
                 arguments.threads,
             )
-            require_room(engine, settings, rows["question"])
+            prompts = [engine.chat.problem_ids(question) for question in problems["question"]]
+            require_room(engine, prompts, settings, "sample.max_new_tokens")
             return sampler(engine, settings, len(rows))
 
         parts.map(rows, arguments.rows_per_part, prepare)

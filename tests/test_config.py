@@ -341,7 +341,7 @@ STAGES = {
     "report": ("report", {}),
 }
 SAMPLING = {"sample 1", "sample 2"}
-CHAT = {*SAMPLING, "compress", "filter", "logits", "evaluate"}
+READING = {"compress", "filter", "logits", "evaluate"}
 DISTILL = {"distill 1", "distill 2"}
 
 
@@ -361,10 +361,9 @@ def settings_of(raw):
         ({"models__teacher": {"source": "gguf", "path": "a"}}, {"teacher"}),
         ({"models__dtype": "bfloat16"}, {*SAMPLING, "compress", "logits", "evaluate"}),
         ({"chat__prompt": "Q: {problem}"}, {*SAMPLING, "evaluate"}),
-        ({"chat__thinking": False}, {*SAMPLING, "logits", "evaluate"}),
-        ({"chat__think": "none"}, CHAT),
-        ({"chat__open": "[think]"}, CHAT),
-        ({"chat__close": "[/think]"}, CHAT),
+        ({"chat__think": "none"}, READING),
+        ({"chat__open": "[think]"}, {"compress"}),
+        ({"chat__close": "[/think]"}, READING),
         ({"problems__path": "new.jsonl"}, {"problems"}),
         ({"problems__train__path": "new.jsonl"}, {"problems"}),
         ({"problems__train__form": "hash"}, {"problems"}),
@@ -389,6 +388,7 @@ def settings_of(raw):
         ({"distill__learning_rate": 0.1}, DISTILL),
         ({"distill__round_decay": 0.5}, {"distill 2"}),
         ({"distill__epochs": 2}, DISTILL),
+        ({"distill__min_kept": 2}, DISTILL),  # a gate: it is visited, but nothing trained
         ({"evaluate__temperature": 0.5}, {"evaluate"}),
         ({"report__max_accuracy_drop": 0.1}, {"report"}),
         *(
@@ -421,11 +421,32 @@ def test_every_section_stands_in_that_table():
     assert edited | {"methods"} == set(Config.model_fields)  # there is one method
 
 
+def stages_changed(base, **changes):
+    before, after = settings_of(changed(**base)), settings_of(changed(**base, **changes))
+    return {name for name in STAGES if before[name] != after[name]}
+
+
+def test_thinking_counts_where_a_prompt_is_rendered():
+    plain = {"chat__think": "none"}
+    rendering = {*SAMPLING, "evaluate"}
+    assert stages_changed(plain, chat__thinking=False) == rendering
+    informed = {**plain, "logits__context": "rewriting"}
+    assert stages_changed(informed, chat__thinking=False) == {*rendering, "logits"}
+
+
+def test_of_given_trajectories_the_format_counts_and_no_decoding():
+    given = {"sample__trajectories": "own.jsonl"}
+    assert stages_changed(given, sample__temperature=0.5) == {"sample 2"}
+    assert stages_changed(given, models__dtype="bfloat16") & SAMPLING == {"sample 2"}
+    assert stages_changed(given, chat__open="[think]") == {"sample 1", "compress"}
+    config = parse_config(changed(**given))
+    seeds = {stage_settings(config, "sample", round=1, seed=seed) for seed in (0, 1)}
+    assert len(seeds) == 1
+
+
 def test_rewriting_prompt_counts_for_the_scorer_only_where_it_sees_it():
-    plain = {"compress__prompt": "{problem} {trajectory} shorter"}
-    before = settings_of(changed(logits__context="rewriting"))
-    after = settings_of(changed(logits__context="rewriting", **plain))
-    assert {name for name in STAGES if before[name] != after[name]} == {"compress", "logits"}
+    shorter = {"compress__prompt": "{problem} {trajectory} shorter"}
+    assert stages_changed({"logits__context": "rewriting"}, **shorter) == {"compress", "logits"}
 
 
 def test_a_new_benchmark_changes_no_training_problems():

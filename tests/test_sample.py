@@ -5,7 +5,7 @@ import json
 import polars as pl
 import pytest
 
-from mpd import sample, schema, table
+from mpd import generate, sample, schema, table
 from mpd.generate import Request, TransformersEngine, seed_of
 from mpd.model_folder import read_manifest
 from mpd.questions import problem_id
@@ -20,7 +20,10 @@ def run(tmp_path, student, problems, chat):
     """A function that runs the stage; it returns the rows."""
 
     def run(*more, of=student, questions=problems, name="sample", **changes):
-        settings = {**DECODING, "trajectories": None, "chat": chat, "dtype": "float32", "seed": 7}
+        asking = {key: chat[key] for key in ("prompt", "thinking")}
+        settings = {**DECODING, "trajectories": None, "chat": asking, "dtype": "float32", "seed": 7}
+        if "trajectories" in changes:
+            settings = {"chat": chat}
         arguments = ["--settings", json.dumps({**settings, **changes}), "--student", str(of)]
         output = tmp_path / f"{name}.parquet"
         arguments += ["--problems", str(questions), "--output", str(output)]
@@ -120,10 +123,32 @@ def test_a_sample_that_does_not_fit_is_a_row(run, write_model, shard_of, tmp_pat
     }
 
 
-def test_a_run_in_which_nothing_fits_is_refused(run):
+@pytest.fixture
+def no_model(monkeypatch):
+    """No weights can be loaded."""
+
+    def refuse(*_):
+        raise AssertionError("loaded")
+
+    monkeypatch.setattr(generate, "load_model", refuse)
+
+
+def test_a_run_in_which_nothing_fits_is_refused_before_a_model_is_loaded(run, no_model):
     message = r"no prompt leaves room for sample\.max_new_tokens = 250 .* context of 256 tokens"
     with pytest.raises(ValueError, match=message):
         run(max_new_tokens=250)
+
+
+def test_a_question_that_cannot_be_said_is_refused_before_a_model_is_loaded(
+    run, problems, tmp_path, no_model
+):
+    path = tmp_path / "problems.parquet"
+    frame = table.read(problems, schema.PROBLEMS)
+    last = pl.int_range(pl.len()) == len(frame) - 1
+    question = pl.when(last).then(pl.lit("1+Zebra")).otherwise("question").alias("question")
+    table.write(path, frame.with_columns(question), schema.PROBLEMS, {})
+    with pytest.raises(ValueError, match=r"^question '1\+Zebra': this model's vocabulary has no"):
+        run(questions=path)
 
 
 def write_given(path, rows):

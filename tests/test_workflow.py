@@ -168,6 +168,7 @@ BENCHMARKS = WORLD["problems"]["benchmarks"]
         ),
         ({"models": {"dtype": "bfloat16"}}, EVALUATIONS | ALL_ROUNDS),
         ({"chat": {"prompt": "{problem} "}}, EVALUATIONS | ALL_ROUNDS),
+        ({"chat": {"open": "<think> "}}, jobs_from("compress", 1)),
         ({"problems": {"num_train": 13}}, {"problems", "evaluate base 0"} | ALL_ROUNDS),
         (
             {"problems": {"benchmarks": [BENCHMARKS[0], {**BENCHMARKS[1], "temperature": 0.5}]}},
