@@ -346,7 +346,7 @@ def test_a_stage_runs_without_snakemake(project: Project, tmp_path: Path) -> Non
         ),
         (
             {"models": {"student": {"source": "folder", "path": "nowhere", "num_steps": 1}}},
-            "config: models.student.folder.num_steps: unknown key",
+            "config: models.student.num_steps: unknown key",
         ),
     ],
     ids=["misspelt", "range", "missing_file", "twice", "union"],
