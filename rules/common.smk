@@ -80,6 +80,13 @@ def given_trajectories(wildcards):
     return [own] if own and int(wildcards.round) == 1 else []
 
 
+def problems_of_given(wildcards):
+    """The training problems, of which the user's own trajectories have to be."""
+    folder = f"results/{wildcards.experiment}/problems/train"
+    shards = range(CONFIG.problems.num_shards) if given_trajectories(wildcards) else []
+    return [f"{folder}/shard_{shard}.parquet" for shard in shards]
+
+
 def local_model_files(wildcards):
     """The local files that a model comes from, so that a change of them is seen."""
     own = (
