@@ -310,7 +310,7 @@ def test_a_killed_run_resumes_to_the_same_bytes(
 
 def test_a_stage_runs_without_snakemake(project: Project, tmp_path: Path) -> None:
     printed = project.run("--dry-run", "--printshellcmds", "--forcerun", "filter")
-    (command,) = re.findall(r"^ +(python -m mpd\.filter .*round_1.*)$", printed, re.MULTILINE)
+    (command,) = re.findall(r"\b(python -m mpd\.filter .*round_1.*)$", printed, re.MULTILINE)
     command = command.replace("--mode reuse", f"--mode reuse --store {tmp_path / 'store'}")
     done = subprocess.run(
         ["bash", "-c", f"set -o pipefail; {command}"],
@@ -337,7 +337,11 @@ def test_a_stage_runs_without_snakemake(project: Project, tmp_path: Path) -> Non
             "config: sample.temperature: Input should be greater than or equal to 0, found -1",
         ),
         (
-            {"problems": {"train": {"source": "file", "path": "nowhere.jsonl"}}},
+            {
+                "problems": {
+                    "train": {"source": "file", "path": "nowhere.jsonl", "num_problems": None}
+                }
+            },
             "nowhere.jsonl: no such file; mend the path of this problem source in the config",
         ),
         (
