@@ -9,6 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from tokenizers import Tokenizer
@@ -39,7 +40,8 @@ def ids_digest(prompt_ids: list[int], completion_ids: list[int]) -> str:
 class ChatFormat:
     """A tokenizer together with the settings of `chat` and the model's stop ids.
 
-    `control_ids` are the ids that a cache always holds: end of thinking, then the stop ids.
+    A stage gives the keys of `chat` that it needs, so each is read where it is used: `prompt` and
+    `thinking` by prompts, `think` and `close` by what is read, `open` too by what is written.
     """
 
     def __init__(
@@ -48,16 +50,43 @@ class ChatFormat:
         self.tokenizer = tokenizer
         self.chat = chat
         self.stop_ids = stop_ids
-        self.tags = chat["think"] == "tags"
-        self.open, self.close = chat["open"], chat["close"]
-        self.open_tag, self.close_tag = self.open.strip(), self.close.strip()
-        self.open_ids = self._encode(self.open_tag) if self.tags else []
-        self.close_ids = self._encode(self.close_tag) if self.tags else []
-        self.control_ids = list(dict.fromkeys([*self.close_ids, *stop_ids]))
-        self._plain = _without_added_tokens(tokenizer)
-        added = [str(token) for token in tokenizer.added_tokens_decoder.values()]
-        self._control_texts = {*added, *([self.open_tag, self.close_tag] if self.tags else [])}
-        self._control_texts -= {""}
+
+    @cached_property
+    def tags(self) -> bool:
+        """Whether reasoning stands between an open and a close tag."""
+        return self.chat["think"] == "tags"
+
+    @cached_property
+    def open_tag(self) -> str:
+        return self.chat["open"].strip()
+
+    @cached_property
+    def close_tag(self) -> str:
+        return self.chat["close"].strip()
+
+    @cached_property
+    def open_ids(self) -> list[int]:
+        return self._encode(self.open_tag) if self.tags else []
+
+    @cached_property
+    def close_ids(self) -> list[int]:
+        return self._encode(self.close_tag) if self.tags else []
+
+    @cached_property
+    def control_ids(self) -> list[int]:
+        """The ids that a cache always holds: end of thinking, then the stop ids."""
+        return list(dict.fromkeys([*self.close_ids, *self.stop_ids]))
+
+    @cached_property
+    def _plain(self) -> Tokenizer:
+        return _without_added_tokens(self.tokenizer)
+
+    @cached_property
+    def _control_texts(self) -> list[str]:
+        """What no text may spell. Added tokens of nothing but space are no control tokens."""
+        added = [str(token) for token in self.tokenizer.added_tokens_decoder.values()]
+        texts = [*added, *([self.open_tag, self.close_tag] if self.tags else [])]
+        return [text for text in texts if text.strip()]
 
     @property
     def vocabulary_size(self) -> int:
@@ -70,21 +99,50 @@ class ChatFormat:
         Raises ValueError where the tokenizer has no token for a word of it.
         """
         text = self.render(content, thinking)
-        ids = self._encode(text)
-        unknown = self.tokenizer.unk_token_id
-        if unknown is not None and unknown in ids:
-            words = [*content.split(), *text.split()]  # the user's own first
-            words = [word for word in words if unknown in self._encode(word)]
-            raise ValueError(
-                f"the prompt has a word that this model's vocabulary cannot say: "
-                f"{words[0] if words else text!r}; change the prompt in config.yaml"
-            )
-        return ids
+        word = self.unknown_word(text)
+        if word is not None:
+            word = self.unknown_word(content) or word  # rather than that of the chat template
+            raise ValueError(f"this model's vocabulary has no token for {word!r} of a prompt")
+        return self._encode(text)
 
     def problem_ids(self, question: str) -> list[int]:
-        """The plain student prompt of a question. Raises as `prompt_ids` does."""
+        """The plain student prompt of a question.
+
+        Raises ValueError, naming chat.prompt or the question, where the tokenizer has no token
+        for a word of it.
+        """
         content = fill(self.chat["prompt"], problem=question)
-        return self.prompt_ids(content, self.chat["thinking"])
+        try:
+            return self.prompt_ids(content, self.chat["thinking"])
+        except ValueError:
+            self.require_sayable(fill(self.chat["prompt"], problem=""), "chat.prompt")
+            word = self.unknown_word(question)
+            if word is None:
+                raise
+            raise ValueError(
+                f"question {question[:80]!r}: this model's vocabulary has no token for {word!r}; "
+                "mend or remove this problem"
+            ) from None
+
+    def require_sayable(self, template: str, key: str) -> None:
+        """Raise ValueError where a template of the config has a word without a token."""
+        word = self.unknown_word(template)
+        if word is not None:
+            raise ValueError(
+                f"{key}: this model's vocabulary has no token for {word!r}; use other words there"
+            )
+
+    def unknown_word(self, text: str) -> str | None:
+        """A word that the tokenizer has no token for, or None where it has all of a text."""
+        token, unknown = self.tokenizer.unk_token, self.tokenizer.unk_token_id
+        if token is None:
+            return None
+
+        def lacks(part: str) -> bool:
+            # The unknown token may be a control token too, which the text then spells.
+            return self._encode(part).count(unknown) > part.count(token)
+
+        return next((word for word in text.split() if lacks(word)), text) if lacks(text) else None
 
     def render(self, content: str, thinking: bool) -> str:
         """The text that the chat template makes of one user message."""
@@ -149,13 +207,14 @@ class ChatFormat:
         reasoning, answer = parts
         ids: list[int] = []
         if self.tags:
-            lead = self.open.lstrip()[len(self.open_tag) :]
-            tail = self.close[: -len(self.close.lstrip())]
+            opening, closing = self.chat["open"], self.chat["close"]
+            lead = opening.lstrip()[len(self.open_tag) :]
+            tail = closing[: -len(closing.lstrip())]
             if not self._decode(prompt_ids).rstrip().endswith(self.open_tag):
                 ids += self.open_ids
                 reasoning = lead + reasoning
             before = self._say(reasoning + tail)
-            after = self._say(self.close[len(tail) + len(self.close_tag) :] + answer)
+            after = self._say(closing[len(tail) + len(self.close_tag) :] + answer)
             if before is None or after is None:
                 return None
             return [*ids, *before, *self.close_ids, *after, self.stop_ids[0]]

@@ -29,24 +29,22 @@ SKIPPED = {"length": "sample_truncated", "too_long": "sample_too_long"}
 UNFINISHED = {"length": "rewrite_truncated", "too_long": "rewriting_prompt_too_long"}
 
 
-def require_room(
+def require_prompts(
     engine: "TransformersEngine", settings: Mapping[str, Any], rows: pl.DataFrame
 ) -> None:
-    """Raise ValueError where rows have rewriting prompts, but none leaves room for a rewrite."""
-    too_long = False
-    for row in rows.iter_rows(named=True):
-        prompt = _prompt(engine.chat, settings, row)
-        if isinstance(prompt, str):
-            continue
-        if engine.fits(prompt, settings):
-            return
-        too_long = True
-    if too_long:
-        raise ValueError(
-            "no rewriting prompt leaves room for compress.max_new_tokens = "
-            f"{settings['max_new_tokens']} in the teacher's context of "
-            f"{engine.context_length} tokens; lower it, or sample.max_new_tokens"
-        )
+    """Raise ValueError where no rewriting prompt can be said, or none leaves room for a rewrite.
+
+    A word of the template that the teacher cannot say is the user's to mend; a word of a
+    trajectory that it cannot say is a row's verdict.
+    """
+    from mpd.generate import require_room
+
+    template = fill(settings["prompt"], problem="", trajectory="")
+    engine.chat.require_sayable(template, "compress.prompt")
+    made = (_prompt(engine.chat, settings, row) for row in rows.iter_rows(named=True))
+    prompts = (prompt for prompt in made if not isinstance(prompt, str))
+    advice = "lower it, or sample.max_new_tokens"
+    require_room(engine, prompts, settings, "compress.max_new_tokens", advice)
 
 
 def rewriter(
@@ -60,14 +58,10 @@ def rewriter(
 
     A rewrite has to fit the student's context behind its prompt, and the teacher's behind the
     rewriting prompt, since both score it there.
-    Raises ValueError where the template has a word that the teacher's tokenizer lacks.
     """
     from mpd.generate import Request, seed_of
     from mpd.progress import Progress
 
-    # A word of the template that the teacher cannot say is the user's to mend; a word of a
-    # trajectory that it cannot say is a row's verdict.
-    engine.chat.prompt_ids(fill(settings["prompt"], problem="", trajectory=""), False)
     progress = Progress("rewritten", total * settings["num_samples"])
 
     def work(rows: pl.DataFrame) -> pl.DataFrame:
@@ -150,6 +144,7 @@ def main(argv: list[str] | None = None) -> None:
     command.generation_arguments(parser)
     arguments = parser.parse_args(argv)
     settings = arguments.settings
+    assert settings["rewriter"] == "teacher"
     student, teacher = read_manifest(arguments.student), read_manifest(arguments.teacher)
     require_same_tokens(student, teacher)
     sampled = sampled_by(arguments.sample, student)
@@ -178,7 +173,7 @@ def main(argv: list[str] | None = None) -> None:
                 arguments.batch_size,
                 arguments.threads,
             )
-            require_room(engine, settings, rows)
+            require_prompts(engine, settings, rows)
             return rewriter(engine, format, settings, len(rows), student["context_length"])
 
         parts.map(rows, arguments.rows_per_part, prepare)

@@ -15,11 +15,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Beta = Annotated[float, Field(ge=0, lt=1)]
+COMMIT = "^[0-9a-f]{40}$"
 
 
 class Section(BaseModel):
@@ -53,7 +62,7 @@ class HubModel(Section):
     source: Literal["hub"]
     path: str = Field(description="name on the hub, such as Qwen/Qwen3-1.7B")
     revision: str = Field(
-        pattern="^[0-9a-f]{40}$", description="full commit hash, so that a rerun means the same"
+        pattern=COMMIT, description="full commit hash, so that a rerun means the same"
     )
 
 
@@ -90,6 +99,12 @@ class Chat(Section):
             raise ValueError("prompt must contain {problem}")
         if self.think == "tags" and not self.close.strip():
             raise ValueError("think: tags needs a close tag; set close, or think: none")
+        # Qwen3's template then writes an empty think block: what follows it is the answer.
+        if self.think == "tags" and not self.thinking:
+            raise ValueError(
+                "thinking: false with think: tags: completions then have no close tag, and no "
+                "answer would be found; set think: none"
+            )
         return self
 
 
@@ -102,7 +117,9 @@ class Source(Section):
     )
     config: str | None = Field(None, description="configuration of a hub dataset")
     split: str = Field("train", description="split, with slices such as train[:500]")
-    revision: str | None = Field(None, description="commit hash of a hub dataset")
+    revision: str | None = Field(
+        None, pattern=COMMIT, description="full commit hash of a hub dataset"
+    )
     question: str = Field("question", description="column of the question")
     answer: str = Field("answer", description="column of the answer")
     form: Literal["auto", "plain", "hash", "boxed"] = Field(
@@ -168,7 +185,9 @@ class Problems(Section):
 
 class Sample(Decoding):
     trajectories: str | None = Field(
-        None, description="own trajectories (Parquet, JSONL: problem, text or ids), not sampled"
+        None,
+        pattern=r"\.(jsonl|parquet)$",
+        description="own trajectories (Parquet, JSONL: problem, text or ids), not sampled",
     )
 
 
@@ -199,6 +218,15 @@ class Filter(Section):
     max_repeats: Count = Field(
         8, description="times that one run of 4 or more tokens may follow itself"
     )
+
+    @model_validator(mode="after")
+    def _possible(self) -> "Filter":
+        if self.min_ratio > self.max_ratio:
+            raise ValueError(
+                f"min_ratio {self.min_ratio} is above max_ratio {self.max_ratio}, so that nothing "
+                "could be kept; lower it"
+            )
+        return self
 
 
 class Logits(Section):
@@ -254,7 +282,7 @@ class Distill(Section):
     merge_stop_ids: bool = Field(False, description="all stop ids are one outcome of the loss")
     loss: Literal["token_mean", "sequence_mean"] = "token_mean"
     weight_decay: float = Field(0.0, ge=0)
-    betas: tuple[float, float] = (0.9, 0.95)
+    betas: tuple[Beta, Beta] = (0.9, 0.95)
     max_gradient_norm: float = Field(1.0, gt=0)
     mixed_precision: Literal["no", "bf16"] = "no"
     lora: Lora | None = Field(
@@ -277,22 +305,25 @@ class Report(Section):
 
 class Resources(Section):
     threads: Count = 1
-    gpu: int = Field(0, ge=0)
     memory_mb: Count = 4000
 
 
-class GenerationResources(Resources):
+class ModelResources(Resources):
+    gpu: int = Field(0, ge=0)
+
+
+class GenerationResources(ModelResources):
     batch_size: Count = Field(64, description="sequences generated side by side")
     rows_per_part: Count = Field(256, description="rows a kill can lose; no batch spans two parts")
 
 
-class ScoringResources(Resources):
+class ScoringResources(ModelResources):
     batch_size: Count = Field(32, description="trajectories per forward pass")
     rows_per_part: Count = Field(256, description="rows a kill can lose; no batch spans two parts")
     chunk_size: Count = Field(1024, description="positions whose full logits exist at a time")
 
 
-class DistillResources(Resources):
+class DistillResources(ModelResources):
     micro_batch_size: Count = Field(32, description="trajectories per forward pass and process")
     num_processes: Count = Field(1, description="data-parallel processes, started by torchrun")
     chunk_size: Count = Field(1024, description="positions whose full logits exist at a time")
@@ -302,7 +333,7 @@ class DistillResources(Resources):
 
 
 class AllResources(Section):
-    models: Resources = Resources()
+    models: ModelResources = ModelResources()
     problems: Resources = Resources()
     sample: GenerationResources = GenerationResources()
     compress: GenerationResources = GenerationResources()
@@ -344,6 +375,21 @@ class Config(Section):
             )
         return self
 
+    @field_validator("experiment")
+    @classmethod
+    def _not_the_store(cls, name: str) -> str:
+        if name == "store":
+            raise ValueError("results/store holds what was ever computed; take another name")
+        return name
+
+    @field_validator("methods", "seeds")
+    @classmethod
+    def _different(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        twice = [value for value in values if values.count(value) > 1]
+        if twice:
+            raise ValueError(f"{twice[0]} is given twice; remove one")
+        return values
+
 
 def parse_config(raw: Mapping[str, Any]) -> Config:
     """The validated configuration. Raises ValueError with one line for each mistake."""
@@ -355,7 +401,9 @@ def parse_config(raw: Mapping[str, Any]) -> Config:
 
 def _sentence(mistake: Any) -> str:
     place = [str(step) for step in mistake["loc"]]
-    where = ": ".join(["config", *([".".join(place)] if place else [])])
+    # Behind models.<role> stands the source by which the kinds of models are told apart.
+    keys = place[:2] + place[3:] if place[:1] == ["models"] else place
+    where = ": ".join(["config", *([".".join(keys)] if keys else [])])
     if mistake["type"] == "extra_forbidden":
         near = difflib.get_close_matches(place[-1], sorted(_keys(place[:-1])), 1)
         return f"{where}: unknown key" + (f"; did you mean {near[0]}?" if near else "")
@@ -382,17 +430,6 @@ def _keys(place: list[str]) -> set[str]:
     if "$ref" in node:
         node = definitions[node["$ref"].split("/")[-1]]
     return set(node.get("properties", {}))
-
-
-def check_files(config: Config) -> None:
-    """Raise ValueError where a local file that the configuration names is missing or empty."""
-    for source in (config.problems.train, *config.problems.benchmarks):
-        problem_files(_source(config, source))
-    for model in (config.models.student, config.models.teacher):
-        model_files(_dump(model))
-    own = config.sample.trajectories
-    if own and not Path(own).is_file():
-        raise ValueError(f"{own}: no such file; mend sample.trajectories in the config")
 
 
 def model_files(source: Mapping[str, Any]) -> list[Path]:
@@ -458,6 +495,12 @@ def _models(config: Config, role: str) -> dict[str, Any]:
     return settings
 
 
+def problem_sources(config: Config) -> list[dict[str, Any]]:
+    """The source of the training problems and those of the benchmarks, paths filled in."""
+    problems = config.problems
+    return [_source(config, source) for source in (problems.train, *problems.benchmarks)]
+
+
 def _source(config: Config, source: Source) -> dict[str, Any]:
     settings = {name: getattr(source, name) for name in Source.model_fields}
     if source.source != "tiny":
@@ -485,18 +528,25 @@ def _problems(config: Config) -> dict[str, Any]:
     return {**rest, "train": train_source(config)}
 
 
+def _chat(config: Config, *keys: str) -> dict[str, Any]:
+    """The keys of `chat` that a stage needs; see mpd.chat.ChatFormat."""
+    return {key: getattr(config.chat, key) for key in keys}
+
+
 def _sample(config: Config, round: int, seed: int) -> dict[str, Any]:
-    own = _dump(config.sample)
-    if round > 1:  # the user's trajectories are not those of a later student
-        own["trajectories"] = None
-    return {**own, "chat": _dump(config.chat), "dtype": config.models.dtype, "seed": seed}
+    own = config.sample.trajectories
+    if own and round == 1:  # the user's trajectories are not those of a later student
+        return {"trajectories": own, "chat": _dump(config.chat)}
+    decoding = {**_dump(config.sample), "trajectories": None}
+    chat = _chat(config, "prompt", "thinking")
+    return {**decoding, "chat": chat, "dtype": config.models.dtype, "seed": seed}
 
 
 def _compress(config: Config, method: str, seed: int) -> dict[str, Any]:
     return {
         **_dump(config.compress),
         "rewriter": METHODS[method].rewriter,
-        "chat": _dump(config.chat, "prompt", "thinking"),
+        "chat": _chat(config, "think", "open", "close"),
         "dtype": config.models.dtype,
         "seed": seed,
     }
@@ -504,22 +554,16 @@ def _compress(config: Config, method: str, seed: int) -> dict[str, Any]:
 
 def _filter(config: Config, method: str) -> dict[str, Any]:
     own = _dump(config.filter)
-    return {
-        **own,
-        "kept": own["kept"] or METHODS[method].kept,
-        "chat": _dump(config.chat, "prompt", "thinking"),
-    }
+    kept = own["kept"] or METHODS[method].kept
+    return {**own, "kept": kept, "chat": _chat(config, "think", "close")}
 
 
 def _logits(config: Config) -> dict[str, Any]:
-    settings = {
-        **_dump(config.logits),
-        "chat": _dump(config.chat, "prompt"),
-        "dtype": config.models.dtype,
-    }
+    settings = {**_dump(config.logits), "dtype": config.models.dtype}
     if config.logits.context == "rewriting":
-        settings["rewriting_prompt"] = config.compress.prompt
-    return settings
+        chat = _chat(config, "think", "close", "thinking")
+        return {**settings, "chat": chat, "rewriting_prompt": config.compress.prompt}
+    return {**settings, "chat": _chat(config, "think", "close")}
 
 
 def _distill(config: Config, method: str, round: int, seed: int) -> dict[str, Any]:
@@ -535,7 +579,7 @@ def _evaluate(config: Config, seed: int) -> dict[str, Any]:
         changed = {key: getattr(benchmark, key) for key in Decoding.model_fields}
         own = {key: value for key, value in changed.items() if value is not None}
         benchmarks[benchmark.name] = {**common, **own}
-    chat = _dump(config.chat)
+    chat = _chat(config, "prompt", "thinking", "think", "close")
     return {"benchmarks": benchmarks, "chat": chat, "dtype": config.models.dtype, "seed": seed}
 
 

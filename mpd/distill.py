@@ -36,21 +36,32 @@ ADVICE = {
     "ratio_too_high": "rewrites are not shorter: check compress.prompt, or raise filter.max_ratio",
 }
 
+# With filter.kept: all these reasons keep no row out.
+ANSWER_REASONS = ("wrong_answer", "answer_none", "answer_unparsed", "answer_timeout")
+
 
 def require_rows(verdicts: pl.DataFrame, kept: int, min_kept: int) -> None:
     """Raise ValueError, with the reasons and what to change, where too few rows survived."""
     if kept >= min_kept:
         return
-    counts = verdicts.filter(~pl.col("keep"))["reason"].value_counts(sort=True).rows()
-    reasons = ", ".join(f"{count} {reason}" for reason, count in counts)
-    advice = (
-        ADVICE.get(counts[0][0], "read the column reason of the filter files") if counts else ""
-    )
+    failed = verdicts.filter(~pl.col("keep"))["reason"].value_counts()
+    counts = failed.sort("count", "reason", descending=[True, False]).rows()
+    others = ", ".join(f"{count} {reason}" for reason, count in counts) or "none"
     raise ValueError(
         f"{kept} of {len(verdicts)} candidates survived the filter, and distill.min_kept is "
-        f"{min_kept}; the others: {reasons or 'none'}. Nothing was trained. {advice.capitalize()}; "
-        "or set filter.kept: all to train regardless of correctness"
+        f"{min_kept}; the others: {others}. Nothing was trained: {_advice(counts)}"
     )
+
+
+def _advice(counts: list[tuple[Any, ...]]) -> str:
+    """What to change, from the reasons of the rows that failed, the most frequent first."""
+    if not counts:
+        return "give more problems, draw more samples, or lower distill.min_kept"
+    advice = ADVICE.get(counts[0][0], "read the column reason of the filter files")
+    unverified = sum(count for reason, count in counts if reason in ANSWER_REASONS)
+    if 2 * unverified > sum(count for _, count in counts):
+        advice += "; or set filter.kept: all to train regardless of correctness"
+    return advice
 
 
 def require_ids(path: Path) -> None:
@@ -130,6 +141,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--tracker", default="none", help="none, tensorboard, wandb, trackio")
     arguments = parser.parse_args(argv)
     settings, student = arguments.settings, read_manifest(arguments.student)
+    min_kept = settings.pop("min_kept")  # a gate: it changes no student
     made_for = {"token_map": student["token_map"], "student": student["digest"]}
     footers = [table.check(path, schema.LOGITS, made_for) for path in arguments.logits]
     teachers = {footer["identity"]["teacher"] for footer in footers}
@@ -137,7 +149,7 @@ def main(argv: list[str] | None = None) -> None:
         raise ValueError(f"the cache shards are of {len(teachers)} teachers; rerun logits")
     require_head(arguments.head, teachers)
     verdicts = pl.concat(table.read(path, schema.FILTER) for path in arguments.filter)
-    require_rows(verdicts, int(verdicts["keep"].sum()), settings["min_kept"])
+    require_rows(verdicts, int(verdicts["keep"].sum()), min_kept)
 
     def compute(folder: Path, scratch: Path) -> None:
         keys = pl.concat(table.read_columns(path, schema.LOGITS.key) for path in arguments.logits)

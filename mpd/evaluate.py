@@ -9,7 +9,7 @@ only that one. Every answer is kept.
 
 import logging
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,33 @@ if TYPE_CHECKING:
     from mpd.generate import Completion, TransformersEngine
 
 log = logging.getLogger("mpd")
+
+
+def answer(
+    engine: "Callable[[], TransformersEngine]",
+    name: str,
+    path: Path,
+    settings: Mapping[str, Any],
+    rows_per_part: int,
+    parts: Parts,
+) -> None:
+    """Answer the problems of one benchmark; the engine is made only where a part is missing.
+
+    Raises ValueError where a question cannot be said, or no prompt leaves room for an answer.
+    """
+    problems = table.read(path, schema.PROBLEMS)
+    indices = pl.Series(range(settings["num_samples"]), dtype=pl.Int32)
+    rows = problems.join(pl.DataFrame({"sample_index": indices}), how="cross")
+
+    def prepare() -> Callable[[pl.DataFrame], pl.DataFrame]:
+        from mpd.generate import require_room
+
+        prompts = [engine().chat.problem_ids(question) for question in problems["question"]]
+        key = f"evaluate.max_new_tokens (benchmark {name})"
+        require_room(engine(), prompts, settings, key)
+        return evaluator(engine(), name, settings, len(rows))
+
+    parts.map(rows, rows_per_part, prepare)
 
 
 def evaluator(
@@ -102,19 +129,6 @@ def main(argv: list[str] | None = None) -> None:
     for benchmark in arguments.benchmarks:
         name, _, path = benchmark.partition("=")
         settings = {**arguments.settings["benchmarks"][name], **common}
-
-        def compute(
-            parts: Parts, path: str = path, name: str = name, settings: Mapping = settings
-        ) -> None:
-            problems = table.read(Path(path), schema.PROBLEMS)
-            indices = pl.Series(range(settings["num_samples"]), dtype=pl.Int32)
-            rows = problems.join(pl.DataFrame({"sample_index": indices}), how="cross")
-            parts.map(
-                rows,
-                arguments.rows_per_part,
-                lambda: evaluator(engine(), name, settings, len(rows)),
-            )
-
         command.store_of(arguments).publish_table(
             schema.EVALUATE,
             arguments.output / f"{name}.parquet",
@@ -123,7 +137,7 @@ def main(argv: list[str] | None = None) -> None:
                 "problems": table.content_digest(Path(path), schema.PROBLEMS),
                 "student": student["digest"],
             },
-            compute,
+            partial(answer, engine, name, Path(path), settings, arguments.rows_per_part),
             identity={"student": student["digest"]},
         )
 

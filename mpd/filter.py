@@ -97,7 +97,7 @@ def _checks(row: Mapping[str, Any], verdict: str, settings: Mapping[str, Any]) -
     checks = {
         "truncated": status in ("sample_truncated", "rewrite_truncated"),
         "too_long": status in TOO_LONG or (limit is not None and len(ids) > limit),
-        "format": status != "format",
+        "format": status == "ok",
         "leak": any(phrase.casefold() in text for phrase in settings["leaks"]),
         "copy": bool(ids) and ids == sample_ids,
         "repetition": repeats_more_than(settings["max_repeats"], ids),

@@ -6,8 +6,9 @@ with a key-value cache differs in the last bits.)
 """
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -49,18 +50,23 @@ def seed_of(*identity: object) -> int:
 
 
 class TransformersEngine:
-    """Batched generation by a plain transformers model."""
+    """Batched generation by a plain transformers model.
+
+    The weights are loaded when the first completion is asked for: prompts are checked before.
+    """
 
     def __init__(
         self, manifest: Path, chat: Mapping[str, Any], dtype: str, batch_size: int, threads: int
     ) -> None:
         torch.set_num_threads(threads)
-        folder = manifest.parent
-        tokenizer = load_tokenizer(folder)
-        self.chat = ChatFormat(tokenizer, chat, stop_ids(folder, tokenizer))
+        self.folder, self.dtype, self.batch_size = manifest.parent, dtype, batch_size
+        tokenizer = load_tokenizer(self.folder)
+        self.chat = ChatFormat(tokenizer, chat, stop_ids(self.folder, tokenizer))
         self.context_length = read_manifest(manifest)["context_length"]
-        self.model = load_model(folder, dtype)
-        self.batch_size = batch_size
+
+    @cached_property
+    def model(self) -> Any:
+        return load_model(self.folder, self.dtype)
 
     def fits(self, prompt_ids: list[int], decoding: Mapping[str, Any]) -> bool:
         """Whether a prompt leaves room for max_new_tokens in the context."""
@@ -160,6 +166,29 @@ class TransformersEngine:
         if rows:
             advance(len(rows), 0)
         return [Completion(*parts) for parts in zip(ids, logprobs, reasons, strict=True)]
+
+
+def require_room(
+    engine: TransformersEngine,
+    prompts: Iterable[list[int]],
+    decoding: Mapping[str, Any],
+    key: str,
+    advice: str = "lower it",
+) -> None:
+    """Raise ValueError where there are prompts, but none leaves room for max_new_tokens.
+
+    `key` is where the user finds max_new_tokens. A part in which none fits is no error.
+    """
+    asked = False
+    for prompt in prompts:
+        if engine.fits(prompt, decoding):
+            return
+        asked = True
+    if asked:
+        raise ValueError(
+            f"no prompt leaves room for {key} = {decoding['max_new_tokens']} in the model's "
+            f"context of {engine.context_length} tokens; {advice}"
+        )
 
 
 def choose(

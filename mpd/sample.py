@@ -7,8 +7,9 @@ depend on the order or the shard. The user's own trajectories enter here in plac
         --student .../student/manifest.json --output .../sample/shard_0.parquet
 """
 
-import logging
+from argparse import Namespace
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,14 +17,12 @@ import polars as pl
 
 from mpd import command, schema, table
 from mpd.chat import ChatFormat
+from mpd.given import given_rows
 from mpd.model_folder import file_digest, load_tokenizer, read_manifest, stop_ids
-from mpd.questions import problem_id
 from mpd.store import Parts
 
 if TYPE_CHECKING:
     from mpd.generate import Completion, TransformersEngine
-
-log = logging.getLogger("mpd")
 
 
 def with_samples(problems: pl.DataFrame, num_samples: int) -> pl.DataFrame:
@@ -32,18 +31,6 @@ def with_samples(problems: pl.DataFrame, num_samples: int) -> pl.DataFrame:
     return problems.join(indices, how="cross").with_columns(
         sample_id=pl.format("{}-{}", "problem_id", "sample_index")
     )
-
-
-def require_room(
-    engine: "TransformersEngine", settings: Mapping[str, Any], questions: pl.Series
-) -> None:
-    """Raise ValueError where there are questions, but none leaves room for max_new_tokens."""
-    fitting = (engine.fits(engine.chat.problem_ids(text), settings) for text in questions)
-    if len(questions) and not any(fitting):
-        raise ValueError(
-            f"no prompt leaves room for sample.max_new_tokens = {settings['max_new_tokens']} "
-            f"in the student's context of {engine.context_length} tokens; lower it"
-        )
 
 
 def sampler(
@@ -65,32 +52,6 @@ def sampler(
         return _frame(rows, prompts, completions, engine.chat)
 
     return work
-
-
-def given_rows(path: Path, problems: pl.DataFrame) -> pl.DataFrame:
-    """The user's trajectories of these problems: columns problem and text or ids.
-
-    An optional column finish_reason says length where a trajectory was cut. Raises ValueError
-    where a column is missing or a row is empty.
-    """
-    frame = pl.read_ndjson(path) if path.suffix == ".jsonl" else pl.read_parquet(path)
-    if "problem" not in frame.columns or not {"text", "ids"} & set(frame.columns):
-        raise ValueError(f"{path}: needs the columns problem and text or ids; has {frame.columns}")
-    content = "ids" if "ids" in frame.columns else "text"
-    empty = frame.filter(pl.col(content).is_null() | pl.col("problem").is_null())
-    if len(empty):
-        raise ValueError(f"{path}: {len(empty)} rows have no problem or no {content}; remove them")
-    if "finish_reason" not in frame.columns:
-        frame = frame.with_columns(finish_reason=pl.lit("stop"))
-    found = frame.select(
-        pl.col("problem").map_elements(problem_id, pl.String).alias("problem_id"),
-        pl.col(content),
-        "finish_reason",
-    ).join(problems, on="problem_id", how="inner", maintain_order="left")
-    log.info("%d of %d given trajectories belong to these problems", len(found), len(frame))
-    return found.with_columns(
-        sample_index=pl.int_range(pl.len(), dtype=pl.Int32).over("problem_id")
-    ).with_columns(sample_id=pl.format("{}-{}", "problem_id", "sample_index"))
 
 
 def encoder(format: ChatFormat) -> Callable[[pl.DataFrame], pl.DataFrame]:
@@ -139,10 +100,54 @@ def _frame(
     )
 
 
+def draw(arguments: Namespace, parts: Parts) -> None:
+    """Sample the trajectories of a shard.
+
+    Raises ValueError where a question cannot be said, or no prompt leaves room for a sample.
+    """
+    problems, settings = table.read(arguments.problems, schema.PROBLEMS), arguments.settings
+    rows = with_samples(problems, settings["num_samples"])
+
+    def prepare() -> Callable[[pl.DataFrame], pl.DataFrame]:
+        from mpd.generate import TransformersEngine, require_room
+
+        engine = TransformersEngine(
+            arguments.student,
+            settings["chat"],
+            settings["dtype"],
+            arguments.batch_size,
+            arguments.threads,
+        )
+        prompts = [engine.chat.problem_ids(question) for question in problems["question"]]
+        require_room(engine, prompts, settings, "sample.max_new_tokens")
+        return sampler(engine, settings, len(rows))
+
+    parts.map(rows, arguments.rows_per_part, prepare)
+
+
+def take_given(arguments: Namespace, parts: Parts) -> None:
+    """Put the user's trajectories of a shard into the student's tokens."""
+    problems = table.read(arguments.problems, schema.PROBLEMS)
+    shards = [table.read(path, schema.PROBLEMS) for path in arguments.training]
+    training = pl.concat([problems, *shards])["problem_id"]
+    rows = given_rows(Path(arguments.settings["trajectories"]), problems, training)
+    folder = arguments.student.parent
+    tokenizer = load_tokenizer(folder)
+    format = ChatFormat(tokenizer, arguments.settings["chat"], stop_ids(folder, tokenizer))
+    parts.map(rows, arguments.rows_per_part, lambda: encoder(format))
+
+
 def main(argv: list[str] | None = None) -> None:
     parser = command.parser(__doc__, "sample")
     parser.add_argument("--problems", type=Path, required=True, help="problems of this shard")
     parser.add_argument("--student", type=Path, required=True, help="manifest of the student")
+    parser.add_argument(
+        "--training",
+        type=Path,
+        nargs="*",
+        default=[],
+        help="problems of all shards: given trajectories must be of some of them",
+    )
     command.generation_arguments(parser)
     arguments = parser.parse_args(argv)
     settings = arguments.settings
@@ -151,43 +156,19 @@ def main(argv: list[str] | None = None) -> None:
     own = settings["trajectories"]
     identity = {"token_map": student["token_map"]}
     if own:  # of the student counts how it says them: its weights draw nothing
+        if not Path(own).is_file():
+            raise ValueError(f"{own}: no such file; mend sample.trajectories")
         inputs["trajectories"] = file_digest(Path(own))
         inputs |= {key: student[key] for key in ("tokenizer", "chat_template")}
     else:
         inputs["student"] = identity["student"] = student["digest"]
-
-    def compute(parts: Parts) -> None:
-        problems = table.read(arguments.problems, schema.PROBLEMS)
-        if own:
-            folder = arguments.student.parent
-            tokenizer = load_tokenizer(folder)
-            format = ChatFormat(tokenizer, settings["chat"], stop_ids(folder, tokenizer))
-            rows = given_rows(Path(own), problems)
-            parts.map(rows, arguments.rows_per_part, lambda: encoder(format))
-            return
-        rows = with_samples(problems, settings["num_samples"])
-
-        def prepare() -> Callable[[pl.DataFrame], pl.DataFrame]:
-            from mpd.generate import TransformersEngine
-
-            engine = TransformersEngine(
-                arguments.student,
-                settings["chat"],
-                settings["dtype"],
-                arguments.batch_size,
-                arguments.threads,
-            )
-            require_room(engine, settings, rows["question"])
-            return sampler(engine, settings, len(rows))
-
-        parts.map(rows, arguments.rows_per_part, prepare)
 
     command.store_of(arguments).publish_table(
         schema.SAMPLE,
         arguments.output,
         settings,
         inputs,
-        compute,
+        partial(take_given if own else draw, arguments),
         identity=identity,
     )
 

@@ -104,7 +104,7 @@ SAMPLE = Artifact(
 
 COMPRESS = Artifact(
     "compress",
-    1,
+    2,
     "the teacher's rewrites, put back in the student's format; one row per candidate, "
     "or a single row with a status where a trajectory could not be rewritten",
     ("sample_id", "candidate"),
@@ -137,7 +137,7 @@ COMPRESS = Artifact(
 
 FILTER = Artifact(
     "filter",
-    1,
+    2,
     "verdicts on every sample and rewrite",
     ("sample_id", "candidate"),
     (
@@ -152,7 +152,7 @@ FILTER = Artifact(
         Column("correct", "bool", "", "verdict is correct"),
         Column("truncated", "bool", "", "sample or rewrite was cut by its token limit"),
         Column("too_long", "bool", "", "outside the context of a model, or over max_tokens"),
-        Column("format", "bool", "", "rewrite could be put in the student's format"),
+        Column("format", "bool", "", "a whole rewrite in the student's format is there"),
         Column("sample_tokens", "int32", "token", "completion tokens of the sample"),
         Column("num_tokens", "int32", "token", "completion tokens of the rewrite", nullable=True),
         Column("ratio", "float64", "", "num_tokens over sample_tokens", nullable=True),

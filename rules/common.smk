@@ -10,17 +10,17 @@ from mpd import schema
 from mpd.config import (
     METHODS,
     benchmark_source,
-    check_files,
     model_files,
     parse_config,
     problem_files,
     stage_settings,
     train_source,
 )
+from mpd.preflight import check
 
 try:
     CONFIG = parse_config(config)
-    check_files(CONFIG)
+    check(CONFIG)
 except ValueError as error:
     raise WorkflowError(str(error)) from None
 
@@ -38,7 +38,7 @@ wildcard_constraints:
 
 
 def settings_of(stage, *wildcard_names):
-    """A params function: the stage's validated settings as JSON, braces doubled for the shell."""
+    """A params function: the stage's validated settings as JSON; the shell line quotes them."""
 
     def settings(wildcards):
         of = {name: getattr(wildcards, name) for name in wildcard_names}
@@ -84,8 +84,17 @@ def teacher_head(wildcards):
     """The teacher's output head, where the cache holds its inputs."""
     hidden = CONFIG.logits.cache == "hidden"
     return (
-        [f"results/{wildcards.experiment}/models/head/head.safetensors"] if hidden else []
+        [f"results/{wildcards.experiment}/models/head/head.safetensors"]
+        if hidden
+        else []
     )
+
+
+def problems_of_given(wildcards):
+    """The training problems, of which the user's own trajectories have to be."""
+    folder = f"results/{wildcards.experiment}/problems/train"
+    shards = range(CONFIG.problems.num_shards) if given_trajectories(wildcards) else []
+    return [f"{folder}/shard_{shard}.parquet" for shard in shards]
 
 
 def local_model_files(wildcards):

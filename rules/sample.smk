@@ -7,6 +7,7 @@ rule sample:
         problems="results/{experiment}/problems/train/shard_{shard}.parquet",
         student=previous,
         trajectories=given_trajectories,
+        training=problems_of_given,
     output:
         "results/{experiment}/{method}/seed_{seed}/round_{round}/sample/shard_{shard}.parquet",
     log:
@@ -27,6 +28,6 @@ rule sample:
         settings=settings_of("sample", "round", "seed"),
     shell:
         "python -m mpd.sample --settings {params.settings:q} --problems {input.problems:q}"
-        " --student {input.student:q} --output {output:q}"
+        " --student {input.student:q} --training {input.training:q} --output {output:q}"
         " --batch-size {resources.batch_size} --rows-per-part {resources.rows_per_part}"
         " --mode {resources.store} --threads {threads} 2>&1 | tee {log:q}"

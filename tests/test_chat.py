@@ -120,9 +120,55 @@ def test_the_prompt_of_the_embedded_world(tiny_format, tokenizer):
     assert tiny_format.prompt_ids("1+2", False) == off
 
 
+LACKS = "this model's vocabulary has no token for 'Zebra'"
+
+
 def test_a_word_outside_the_vocabulary_is_named(tiny_format):
-    with pytest.raises(ValueError, match="cannot say: 'Zebra';"):
+    with pytest.raises(ValueError) as caught:
         tiny_format.prompt_ids("1+2 Zebra", True)
+    assert str(caught.value) == f"{LACKS} of a prompt"
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ("{problem}", f"question '1 Zebra': {LACKS}; mend or remove this problem"),
+        ("Zebra {problem}", f"chat.prompt: {LACKS}; use other words there"),
+    ],
+)
+def test_the_place_of_an_unknown_word_is_named(tokenizer, tiny_format, chat, template, message):
+    format = ChatFormat(tokenizer, {**chat, "prompt": template}, tiny_format.stop_ids)
+    with pytest.raises(ValueError) as caught:
+        format.problem_ids("1 Zebra")
+    assert str(caught.value) == message
+
+
+def test_a_word_of_the_chat_template_is_neither(tokenizer, chat):
+    import copy
+
+    other = copy.deepcopy(tokenizer)
+    other.chat_template = "Zebra {{ messages[0].content }}"
+    with pytest.raises(ValueError) as caught:
+        ChatFormat(other, chat, [0]).problem_ids("1+2")
+    assert str(caught.value) == f"{LACKS} of a prompt"
+
+
+def test_an_unknown_token_that_is_a_control_token_too_is_no_unknown_word(ids_of, qwen_tokenizer):
+    """As in GPT-2: the template writes the token that would stand for unknown words."""
+    from transformers import PreTrainedTokenizerFast
+
+    end = "<|endoftext|>"
+    template = "{{ messages[0].content }}<|endoftext|>"
+    shared = PreTrainedTokenizerFast(
+        tokenizer_object=qwen_tokenizer.backend_tokenizer,
+        eos_token=end,
+        unk_token=end,
+        chat_template=template,
+    )
+    format = ChatFormat(shared, QWEN, [shared.eos_token_id])
+    assert shared.unk_token_id == shared.eos_token_id
+    assert format.problem_ids("2+2") == [*ids_of("2+2"), shared.eos_token_id]
+    assert format.unknown_word(f"2 {end}{end}") is None
 
 
 def test_control_ids_are_the_close_tag_and_the_stop_ids(qwen, qwen_tokenizer):
@@ -235,6 +281,43 @@ def test_build_refuses_what_cannot_be_said(tiny_format):
     prompt = tiny_format.problem_ids("1+2")
     assert tiny_format.build("1+2=3 Zebra.\n\\boxed{3}", prompt) is None
     assert tiny_format.build("1+2=3.\n\\boxed{Zebra}", prompt) is None
+
+
+def test_added_tokens_of_space_alone_are_no_control_tokens(qwen_tokenizer, ids_of):
+    """Many tokenizers have added tokens for runs of spaces, some for the end of a line."""
+    import copy
+
+    spaced = copy.deepcopy(qwen_tokenizer)
+    spaced.add_tokens(["    ", "\n"])
+    format = ChatFormat(spaced, QWEN, [spaced.eos_token_id])
+    prompt = format.problem_ids("2+2")
+    opening, closing = spaced.convert_tokens_to_ids(["<think>", "</think>"])
+    assert format.build("a\n    b\n\\boxed{4}", prompt) == [
+        opening,
+        *ids_of("\na\n    b\n"),
+        closing,
+        *ids_of("\n\n\\boxed{4}"),
+        spaced.eos_token_id,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("keys", "use"),
+    [
+        (("prompt", "thinking"), lambda format: format.problem_ids("1+2")),
+        ((), lambda format: (format.text([2, 3]), format.prompt_ids("1", False))),
+        (("think", "close"), lambda format: (format.control_ids, format.thinking_tokens([2]))),
+        (("think", "open", "close"), lambda format: format.build("1\n\\boxed{4}", [2])),
+        (("think", "open", "close"), lambda format: format.encode("<think>1</think>4")),
+    ],
+)
+def test_a_use_needs_only_its_own_settings(tokenizer, tiny_format, chat, keys, use):
+    format = ChatFormat(tokenizer, {key: chat[key] for key in keys}, tiny_format.stop_ids)
+    assert use(format) == use(tiny_format)
+    for key in keys:
+        fewer = {other: chat[other] for other in keys if other != key}
+        with pytest.raises(KeyError):
+            use(ChatFormat(tokenizer, fewer, tiny_format.stop_ids))
 
 
 def test_plain_text_never_becomes_a_control_token(qwen_tokenizer, ids_of):

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from mpd import compress, generate, schema, table
-from mpd.compress import require_room, rewriter
+from mpd.compress import require_prompts, rewriter
 from mpd.generate import Completion, seed_of
 from mpd.model_folder import read_manifest, write_manifest
 
@@ -49,7 +49,7 @@ def said(tiny_format):
 
 @pytest.fixture
 def settings(chat):
-    own = {key: value for key, value in chat.items() if key != "prompt"}
+    own = {key: chat[key] for key in ("think", "open", "close")}
     return {
         **DECODING,
         "prompt": PROMPT,
@@ -192,26 +192,25 @@ def test_a_run_in_which_no_rewriting_prompt_fits_is_refused(rows, settings, tiny
     prompts = [tiny_format.prompt_ids(content.format(**row), False) for row in rows.to_dicts()]
     shortest = min(len(prompt) for prompt in prompts)
     engine = Teacher(tiny_format, context_length=shortest + 7)
-    message = rf"compress\.max_new_tokens = 8 in the teacher's context of {shortest + 7} tokens"
+    message = rf"compress\.max_new_tokens = 8 in the model's context of {shortest + 7} tokens"
     with pytest.raises(ValueError, match=message):
-        require_room(engine, settings, rows)
+        require_prompts(engine, settings, rows)
     engine.context_length += 1  # one row fits: the others are rows with a verdict
-    require_room(engine, settings, rows)
+    require_prompts(engine, settings, rows)
 
 
 def test_a_shard_without_whole_trajectories_is_no_error(rows, settings, tiny_format):
     rows = rows.with_columns(finish_reason=pl.lit("length"))
     engine = Teacher(tiny_format, context_length=0)
-    require_room(engine, settings, rows)
+    require_prompts(engine, settings, rows)
     found = rewriter(engine, tiny_format, settings, len(rows), 256)(rows)
     assert found["status"].to_list() == ["sample_truncated"] * 8
 
 
 def test_a_template_with_an_unknown_word_is_refused(rows, settings, tiny_format):
     engine = Teacher(tiny_format)
-    with pytest.raises(ValueError, match="cannot say: 'Zebra'; change the prompt in config"):
-        rewriter(engine, tiny_format, {**settings, "prompt": f"{PROMPT} Zebra"}, 8, 256)
-    assert engine.requests == []
+    with pytest.raises(ValueError, match=r"^compress\.prompt: .* no token for 'Zebra'"):
+        require_prompts(engine, {**settings, "prompt": f"{PROMPT} Zebra"}, rows)
 
 
 def test_the_stage_on_a_random_teacher(run, tmp_path, student, teacher, shard):
@@ -236,9 +235,16 @@ def test_rows_do_not_depend_on_parts(run, tmp_path):
     assert run("--rows-per-part", "3", "--batch-size", "2").equals(whole)
 
 
-def test_the_stage_refuses_a_limit_that_leaves_no_room(run):
-    with pytest.raises(ValueError, match="no rewriting prompt leaves room for compress"):
+def test_prompts_are_refused_before_a_model_is_loaded(run, monkeypatch):
+    def refuse(*_):
+        raise AssertionError("loaded")
+
+    monkeypatch.setattr(generate, "load_model", refuse)
+    message = r"no prompt leaves room for compress\.max_new_tokens .* or sample\.max_new_tokens"
+    with pytest.raises(ValueError, match=message):
         run(max_new_tokens=256)
+    with pytest.raises(ValueError, match=r"^compress\.prompt: .* no token for 'Zebra'"):
+        run(prompt=f"{PROMPT} Zebra")
 
 
 def test_different_token_maps_are_refused_before_a_model_is_loaded(
@@ -307,3 +313,9 @@ def test_of_the_student_the_context_and_the_tokenizer_count(
     assert events(teacher) == ["reused"]
     assert events(variant("config.json", max_position_embeddings=128)) == ["computed"]
     assert events(variant("generation_config.json", eos_token_id=[1, 2])) == ["computed"]
+
+
+def test_another_rewriter_is_not_run_as_the_teacher(run, settings):
+    settings["rewriter"] = "student"
+    with pytest.raises(AssertionError):
+        run()

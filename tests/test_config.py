@@ -1,11 +1,20 @@
 import copy
 import json
+import re
 from pathlib import Path
 
 import pytest
 import yaml
 
-from mpd.config import Config, model_files, parse_config, problem_files, stage_settings
+from mpd.config import (
+    METHODS,
+    Config,
+    Method,
+    model_files,
+    parse_config,
+    problem_files,
+    stage_settings,
+)
 
 REPOSITORY = Path(__file__).parents[1]
 HASH = "0123456789abcdef0123456789abcdef01234567"
@@ -91,9 +100,9 @@ def test_a_dumped_config_validates_to_the_same():
         ("distill__learning_rat", "config: distill.learning_rat: unknown key; did you mean "
          "learning_rate?"),
         ("models__dtyp", "config: models.dtyp: unknown key; did you mean dtype?"),
-        ("models__student__num_step", "config: models.student.tiny.num_step: unknown key; "
+        ("models__student__num_step", "config: models.student.num_step: unknown key; "
          "did you mean num_steps?"),
-        ("models__teacher__revision", "config: models.teacher.tiny.revision: unknown key"),
+        ("models__teacher__revision", "config: models.teacher.revision: unknown key"),
         ("problems__num_shard", "config: problems.num_shard: unknown key; did you mean "
          "num_shards?"),
         ("problems__train__colum", "config: problems.train.colum: unknown key"),
@@ -103,6 +112,9 @@ def test_a_dumped_config_validates_to_the_same():
          "unknown key; did you mean temperature?"),
         ("resources__sample__batchsize", "config: resources.sample.batchsize: unknown key; "
          "did you mean batch_size?"),
+        ("resources__problems__gpu", "config: resources.problems.gpu: unknown key"),
+        ("resources__filter__gpu", "config: resources.filter.gpu: unknown key"),
+        ("resources__report__gpu", "config: resources.report.gpu: unknown key"),
         ("resources__samples", "config: resources.samples: unknown key; did you mean sample?"),
     ],
 )  # fmt: skip
@@ -121,6 +133,14 @@ def test_unknown_key_is_refused(place, message):
         ("store", "fresh", "Input should be 'reuse' or 'refresh', found 'fresh'"),
         ("models__dtype", "float16", "Input should be 'float32' or 'bfloat16', found 'float16'"),
         ("chat__think", "yes", "Input should be 'tags' or 'none', found 'yes'"),
+        ("problems__train__revision", "main", "String should match pattern '^[0-9a-f]{40}$', "
+         "found 'main'"),
+        ("experiment", "store", "results/store holds what was ever computed; take another name, "
+         "found 'store'"),
+        ("seeds", [0, 3, 0], "0 is given twice; remove one, found [0, 3, 0]"),
+        ("methods", ["mpd", "mpd"], "mpd is given twice; remove one, found ['mpd', 'mpd']"),
+        ("sample__trajectories", "own.json", r"String should match pattern '\.(jsonl|parquet)$', "
+         "found 'own.json'"),
         ("problems__num_dev", 0, "Input should be greater than or equal to 1, found 0"),
         ("problems__train__form", "box", "Input should be 'auto', 'plain', 'hash' or 'boxed', "
          "found 'box'"),
@@ -162,6 +182,14 @@ def test_value_out_of_range_is_refused(place, value, message):
             "config: seeds.1: Input should be greater than or equal to 0, found -1",
         ),
         ({"methods": ["mpd", "opd"]}, "config: methods.1: Input should be 'mpd', found 'opd'"),
+        (
+            {"distill__betas": [0.9, 1.0]},
+            "config: distill.betas.1: Input should be less than 1, found 1.0",
+        ),
+        (
+            {"distill__betas": [-0.1, 0.95]},
+            "config: distill.betas.0: Input should be greater than or equal to 0, found -0.1",
+        ),
     ],
 )
 def test_entry_of_a_list_is_refused(changes, message):
@@ -225,13 +253,19 @@ def test_every_mistake_has_its_line():
         ({"problems__train": {"source": "hub", "path": "openai/gsm8k"}},
          "config: problems.train: source: hub needs revision, a commit hash"),
         ({"models__student": {"source": "hub", "path": "a/b"}},
-         "config: models.student.hub.revision: this key is required"),
+         "config: models.student.revision: this key is required"),
         ({"models__student": {"source": "hub", "path": "a/b", "revision": "main"}},
-         "config: models.student.hub.revision: String should match pattern '^[0-9a-f]{40}$', "
+         "config: models.student.revision: String should match pattern '^[0-9a-f]{40}$', "
          "found 'main'"),
         ({"chat__prompt": "Solve it."}, "config: chat: prompt must contain {problem}"),
         ({"chat__close": " \n"},
          "config: chat: think: tags needs a close tag; set close, or think: none"),
+        ({"chat__thinking": False},
+         "config: chat: thinking: false with think: tags: completions then have no close tag, and "
+         "no answer would be found; set think: none"),
+        ({"filter__min_ratio": 0.6, "filter__max_ratio": 0.5},
+         "config: filter: min_ratio 0.6 is above max_ratio 0.5, so that nothing could be kept; "
+         "lower it"),
         ({"compress__prompt": "{problem}"},
          "config: compress: prompt must contain {trajectory}"),
         ({"compress__prompt": "{trajectory}"}, "config: compress: prompt must contain {problem}"),
@@ -341,7 +375,7 @@ STAGES = {
     "report": ("report", {}),
 }
 SAMPLING = {"sample 1", "sample 2"}
-CHAT = {*SAMPLING, "compress", "filter", "logits", "evaluate"}
+READING = {"compress", "filter", "logits", "evaluate"}
 DISTILL = {"distill 1", "distill 2"}
 
 
@@ -361,10 +395,9 @@ def settings_of(raw):
         ({"models__teacher": {"source": "gguf", "path": "a"}}, {"teacher"}),
         ({"models__dtype": "bfloat16"}, {*SAMPLING, "compress", "logits", "evaluate"}),
         ({"chat__prompt": "Q: {problem}"}, {*SAMPLING, "evaluate"}),
-        ({"chat__thinking": False}, {*SAMPLING, "logits", "evaluate"}),
-        ({"chat__think": "none"}, CHAT),
-        ({"chat__open": "[think]"}, CHAT),
-        ({"chat__close": "[/think]"}, CHAT),
+        ({"chat__think": "none"}, READING),
+        ({"chat__open": "[think]"}, {"compress"}),
+        ({"chat__close": "[/think]"}, READING),
         ({"problems__path": "new.jsonl"}, {"problems"}),
         ({"problems__train__path": "new.jsonl"}, {"problems"}),
         ({"problems__train__form": "hash"}, {"problems"}),
@@ -389,6 +422,7 @@ def settings_of(raw):
         ({"distill__learning_rate": 0.1}, DISTILL),
         ({"distill__round_decay": 0.5}, {"distill 2"}),
         ({"distill__epochs": 2}, DISTILL),
+        ({"distill__min_kept": 2}, DISTILL),  # a gate: it is visited, but nothing trained
         ({"evaluate__temperature": 0.5}, {"evaluate"}),
         ({"report__max_accuracy_drop": 0.1}, {"report"}),
         *(
@@ -415,17 +449,55 @@ def test_an_edit_changes_the_settings_of_exactly_the_stages_it_means(changes, st
     assert {name for name in STAGES if before[name] != after[name]} == stages
 
 
+def test_first_samples_are_those_of_every_method(monkeypatch):
+    """A rule names the wildcards that its settings depend on; sample names no method."""
+    other = Method(rewriter="teacher", kept="all", divergence="reverse_kl")
+    monkeypatch.setitem(METHODS, "other", other)
+    config = parse_config(RAW)
+
+    def settings(stage, method):
+        rule = (REPOSITORY / "rules" / f"{stage}.smk").read_text()
+        (names,) = re.findall(rf'settings_of\("{stage}", (.*)\)', rule)
+        wildcards = {"method": method, "round": 1, "seed": 0}
+        of = {name: wildcards[name] for name in re.findall(r"\w+", names)}
+        return stage_settings(config, stage, **of)
+
+    assert settings("sample", "other") == settings("sample", "mpd")
+    assert settings("filter", "other") != settings("filter", "mpd")
+
+
 def test_every_section_stands_in_that_table():
     table = test_an_edit_changes_the_settings_of_exactly_the_stages_it_means.pytestmark[0]
     edited = {place.split("__")[0] for changes, _ in table.args[1] for place in changes}
     assert edited | {"methods"} == set(Config.model_fields)  # there is one method
 
 
+def stages_changed(base, **changes):
+    before, after = settings_of(changed(**base)), settings_of(changed(**base, **changes))
+    return {name for name in STAGES if before[name] != after[name]}
+
+
+def test_thinking_counts_where_a_prompt_is_rendered():
+    plain = {"chat__think": "none"}
+    rendering = {*SAMPLING, "evaluate"}
+    assert stages_changed(plain, chat__thinking=False) == rendering
+    informed = {**plain, "logits__context": "rewriting"}
+    assert stages_changed(informed, chat__thinking=False) == {*rendering, "logits"}
+
+
+def test_of_given_trajectories_the_format_counts_and_no_decoding():
+    given = {"sample__trajectories": "own.jsonl"}
+    assert stages_changed(given, sample__temperature=0.5) == {"sample 2"}
+    assert stages_changed(given, models__dtype="bfloat16") & SAMPLING == {"sample 2"}
+    assert stages_changed(given, chat__open="[think]") == {"sample 1", "compress"}
+    config = parse_config(changed(**given))
+    seeds = {stage_settings(config, "sample", round=1, seed=seed) for seed in (0, 1)}
+    assert len(seeds) == 1
+
+
 def test_rewriting_prompt_counts_for_the_scorer_only_where_it_sees_it():
-    plain = {"compress__prompt": "{problem} {trajectory} shorter"}
-    before = settings_of(changed(logits__context="rewriting"))
-    after = settings_of(changed(logits__context="rewriting", **plain))
-    assert {name for name in STAGES if before[name] != after[name]} == {"compress", "logits"}
+    shorter = {"compress__prompt": "{problem} {trajectory} shorter"}
+    assert stages_changed({"logits__context": "rewriting"}, **shorter) == {"compress", "logits"}
 
 
 def test_a_new_benchmark_changes_no_training_problems():

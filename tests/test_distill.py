@@ -51,7 +51,9 @@ def rewritten(tmp_path, cached):
 def verdicts_of(**reasons):
     keep = [False] * sum(reasons.values())
     reason = [name for name, count in reasons.items() for _ in range(count)]
-    return pl.DataFrame({"keep": keep, "reason": reason})
+    return pl.DataFrame(
+        {"keep": keep, "reason": reason}, schema={"keep": pl.Boolean, "reason": pl.String}
+    )
 
 
 def test_too_few_rows_stop_with_reasons_and_advice():
@@ -60,15 +62,45 @@ def test_too_few_rows_stop_with_reasons_and_advice():
         require_rows(verdicts, 0, 2)
     assert str(error.value) == (
         "0 of 4 candidates survived the filter, and distill.min_kept is 2; the others: "
-        "3 wrong_answer, 1 ratio_too_high. Nothing was trained. Train on easier problems, take "
+        "3 wrong_answer, 1 ratio_too_high. Nothing was trained: train on easier problems, take "
         "a stronger teacher, or more samples; or set filter.kept: all to train regardless of "
         "correctness"
     )
-    with pytest.raises(ValueError, match=r"Nothing was trained\. Raise sample\.max_new_tokens;"):
-        require_rows(verdicts_of(sample_truncated=5), 0, 1)
-    with pytest.raises(ValueError, match=r"1 leak.*Read the column reason of the filter files"):
-        require_rows(verdicts_of(leak=1), 0, 1)
     require_rows(verdicts, 2, 2)
+
+
+EASIER = "train on easier problems, take a stronger teacher, or more samples"
+ALL = "; or set filter.kept: all to train regardless of correctness"
+
+
+@pytest.mark.parametrize(
+    ("reasons", "advice"),
+    [
+        ({}, "give more problems, draw more samples, or lower distill.min_kept"),
+        ({"sample_truncated": 5}, "raise sample.max_new_tokens"),
+        ({"leak": 1}, "read the column reason of the filter files"),
+        ({"wrong_answer": 2, "copy": 1}, EASIER + ALL),
+        ({"wrong_answer": 2, "answer_none": 1, "answer_unparsed": 1, "copy": 3}, None),
+        ({"rewrite_truncated": 1, "wrong_answer": 1}, "raise compress.max_new_tokens"),
+        ({"ratio_too_high": 3, "wrong_answer": 2}, "rewrites are not shorter: check "
+         "compress.prompt, or raise filter.max_ratio"),
+    ],
+)  # fmt: skip
+def test_training_regardless_of_correctness_is_advised_where_it_helps(reasons, advice):
+    """That is, where most rows failed by their answer, whatever single reason is the first."""
+    with pytest.raises(ValueError) as error:
+        require_rows(verdicts_of(**reasons), 0, 1)
+    found = str(error.value).partition("Nothing was trained: ")[2]
+    assert found == (advice or "read the column reason of the filter files" + ALL)
+
+
+def test_min_kept_is_a_gate_and_trains_nothing_anew(run, caplog):
+    caplog.set_level(logging.INFO, "mpd")
+    run(min_kept=1)
+    caplog.clear()
+    run(min_kept=8)
+    (again,) = caplog.messages
+    assert again.startswith("reused student")
 
 
 def test_ids_that_are_not_those_that_were_scored_are_refused(cached, rewritten):
@@ -166,7 +198,8 @@ def test_the_folder_is_a_whole_model(run, student, tiny_format):
     for key in ("weights", "digest"):
         assert manifest[key] != before[key]
     provenance = json.loads((folder / "provenance.json").read_text())
-    assert provenance["settings"] == SETTINGS
+    without_gate = {key: value for key, value in SETTINGS.items() if key != "min_kept"}
+    assert provenance["settings"] == without_gate
     assert provenance["inputs"]["student"] == before["digest"]
     assert len(table.read(folder / "metrics.parquet", schema.METRICS)) == 2
 

@@ -30,7 +30,7 @@ def run(tmp_path, student, chat, benchmarks):
     def run(*names, more=(), store="store", **changes):
         settings = {
             "benchmarks": {"dev": DECODING, "hard": {**DECODING, "num_samples": 1}},
-            "chat": chat,
+            "chat": {key: value for key, value in chat.items() if key != "open"},
             "dtype": "float32",
             "seed": 4,
             **changes,
@@ -143,3 +143,16 @@ def test_another_seed_or_student_is_another_artifact(run, engines):
     (other,) = run("dev", seed=5)
     assert len(engines) == 2
     assert one["completion_ids"].to_list() != other["completion_ids"].to_list()
+
+
+def test_a_benchmark_in_which_nothing_fits_is_refused_before_a_model_is_loaded(run, monkeypatch):
+    """Else every answer would be too long, and the student would seem to think in 0 tokens."""
+
+    def refuse(*_):
+        raise AssertionError("loaded")
+
+    monkeypatch.setattr(generate, "load_model", refuse)
+    limits = {"dev": {**DECODING, "max_new_tokens": 250}}
+    message = r"no prompt leaves room for evaluate\.max_new_tokens \(benchmark dev\) = 250 in"
+    with pytest.raises(ValueError, match=message):
+        run("dev", benchmarks=limits)

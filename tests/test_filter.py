@@ -161,6 +161,7 @@ NOTHING = {
     "num_tokens": None,
     "ratio": None,
     "overlap": None,
+    "format": False,
     "keep": False,
 }
 
@@ -216,12 +217,12 @@ NOTHING = {
         (
             {"status": "format", **NO_REWRITE, "rewrite": "four"},
             {},
-            {**NOTHING, "format": False, "reason": "format"},
+            {**NOTHING, "reason": "format"},
         ),
         (
             {"status": "format", **NO_REWRITE, "rewrite": "four"},
             {"kept": "all"},
-            {**NOTHING, "format": False, "reason": "format"},
+            {**NOTHING, "reason": "format"},
         ),
         (
             {"completion_ids": list(range(20, 29))},

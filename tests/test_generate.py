@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from mpd.generate import Completion, Request, TransformersEngine, choose, seed_of
+from mpd import generate
+from mpd.generate import (
+    Completion,
+    Request,
+    TransformersEngine,
+    choose,
+    require_room,
+    seed_of,
+)
 
 GREEDY = {"temperature": 0, "top_p": 1.0, "top_k": 0, "max_new_tokens": 16}
 SAMPLED = {**GREEDY, "temperature": 1.0}
@@ -212,6 +220,34 @@ def test_progress_counts_every_sequence_and_token_once(engine, requests, sampled
 
 def test_no_requests_give_no_completions(engine):
     assert engine.generate([], SAMPLED) == []
+
+
+def test_weights_are_loaded_when_a_completion_is_asked_for(student, chat, requests, monkeypatch):
+    loaded = []
+    load = generate.load_model
+    monkeypatch.setattr(generate, "load_model", lambda *of: loaded.append(1) or load(*of))
+    fresh = TransformersEngine(student, chat, "float32", batch_size=4, threads=1)
+    assert fresh.fits(fresh.chat.problem_ids("1+2"), GREEDY)
+    assert fresh.generate([], GREEDY) == []
+    assert loaded == []
+    fresh.generate(requests[:2], GREEDY)
+    fresh.generate(requests[:2], GREEDY)
+    assert loaded == [1]
+
+
+def test_prompts_of_which_none_fits_are_refused(engine, requests):
+    prompts = [request.prompt_ids for request in requests]
+    shortest, context = min(map(len, prompts)), engine.context_length
+    fitting = {"max_new_tokens": context - shortest}
+    require_room(engine, prompts, fitting, "sample.max_new_tokens")
+    require_room(engine, [], {"max_new_tokens": 999}, "sample.max_new_tokens")
+    tight = {"max_new_tokens": context - shortest + 1}
+    with pytest.raises(ValueError) as caught:
+        require_room(engine, iter(prompts), tight, "sample.max_new_tokens")
+    assert str(caught.value) == (
+        f"no prompt leaves room for sample.max_new_tokens = {context - shortest + 1} in the "
+        f"model's context of {context} tokens; lower it"
+    )
 
 
 def test_every_stop_id_stops(engine, requests, sampled):

@@ -129,8 +129,27 @@ def frames(tmp_path_factory, tiny_format, shard, chat, cached, student):
     arguments += ["--logits", str(cached), "--filter", str(shard["filter"])]
     distill.main([*arguments, "--output", str(output), "--store", str(folder / "store")])
     made["models"] = world()
+    made["engine"] = completions(student, chat)
     made["metrics"] = table.read(output.parent / "metrics.parquet", schema.METRICS)
     return made
+
+
+def completions(student, chat) -> pl.DataFrame:
+    """What the engine draws from a random model: `FakeEngine` hides choice, seeds and batches."""
+    from mpd.generate import Request, TransformersEngine, seed_of
+
+    engine = TransformersEngine(student, chat, "float32", batch_size=3, threads=1)
+    plain = {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "max_new_tokens": 12}
+    requests = [
+        Request(engine.chat.problem_ids(question), seed_of("golden", question))
+        for question in ("1+3-2", "4-1+5", "2+2+2", "6-5+3-1")
+    ]
+    rows = [
+        {"ids": done.token_ids, "reason": done.finish_reason, "logprobs": done.logprobs}
+        for changes in ({}, {"temperature": 0.7, "top_p": 0.9, "top_k": 20}, {"temperature": 0})
+        for done in engine.generate(requests, {**plain, **changes})
+    ]
+    return pl.DataFrame(rows, schema_overrides={"logprobs": pl.List(pl.Float32)})
 
 
 def world() -> pl.DataFrame:
@@ -154,6 +173,8 @@ def world() -> pl.DataFrame:
 VERSIONS = {artifact.name: artifact.version for artifact in schema.ARTIFACTS}
 # A student has no columns of its own: what it is shows in the metrics of its training.
 VERSIONS["models"] = schema.MODELS_VERSION
+# Other ids from the same model and seeds are other samples (and rewrites, and evaluations).
+VERSIONS["engine"] = schema.SAMPLE.version
 VERSIONS["metrics"] = [VERSIONS["metrics"], schema.STUDENT_VERSION]
 
 

@@ -5,7 +5,7 @@ import json
 import polars as pl
 import pytest
 
-from mpd import sample, schema, table
+from mpd import generate, sample, schema, table
 from mpd.generate import Request, TransformersEngine, seed_of
 from mpd.model_folder import read_manifest
 from mpd.questions import problem_id
@@ -20,7 +20,10 @@ def run(tmp_path, student, problems, chat):
     """A function that runs the stage; it returns the rows."""
 
     def run(*more, of=student, questions=problems, name="sample", **changes):
-        settings = {**DECODING, "trajectories": None, "chat": chat, "dtype": "float32", "seed": 7}
+        asking = {key: chat[key] for key in ("prompt", "thinking")}
+        settings = {**DECODING, "trajectories": None, "chat": asking, "dtype": "float32", "seed": 7}
+        if "trajectories" in changes:
+            settings = {"chat": chat}
         arguments = ["--settings", json.dumps({**settings, **changes}), "--student", str(of)]
         output = tmp_path / f"{name}.parquet"
         arguments += ["--problems", str(questions), "--output", str(output)]
@@ -120,10 +123,32 @@ def test_a_sample_that_does_not_fit_is_a_row(run, write_model, shard_of, tmp_pat
     }
 
 
-def test_a_run_in_which_nothing_fits_is_refused(run):
+@pytest.fixture
+def no_model(monkeypatch):
+    """No weights can be loaded."""
+
+    def refuse(*_):
+        raise AssertionError("loaded")
+
+    monkeypatch.setattr(generate, "load_model", refuse)
+
+
+def test_a_run_in_which_nothing_fits_is_refused_before_a_model_is_loaded(run, no_model):
     message = r"no prompt leaves room for sample\.max_new_tokens = 250 .* context of 256 tokens"
     with pytest.raises(ValueError, match=message):
         run(max_new_tokens=250)
+
+
+def test_a_question_that_cannot_be_said_is_refused_before_a_model_is_loaded(
+    run, problems, tmp_path, no_model
+):
+    path = tmp_path / "problems.parquet"
+    frame = table.read(problems, schema.PROBLEMS)
+    last = pl.int_range(pl.len()) == len(frame) - 1
+    question = pl.when(last).then(pl.lit("1+Zebra")).otherwise("question").alias("question")
+    table.write(path, frame.with_columns(question), schema.PROBLEMS, {})
+    with pytest.raises(ValueError, match=r"^question '1\+Zebra': this model's vocabulary has no"):
+        run(questions=path)
 
 
 def write_given(path, rows):
@@ -179,12 +204,58 @@ def test_given_ids_stay_as_they_are_and_are_whole_by_default(run, tmp_path, tiny
         ({"problem": ONE, "text": None}, "2 rows have no problem or no text"),
         ({"problem": None, "ids": [1]}, "2 rows have no problem or no ids"),
         ({"problem": ONE, "text": "Zebra"}, "cannot say 'Zebra' without loss"),
+        ({"problem": 12, "text": "4"}, "column problem must hold text, but holds Int64"),
+        ({"problem": ONE, "text": ["4"]}, r"column text must hold text, but holds List\(String\)"),
+        ({"problem": ONE, "ids": "4"}, "column ids must hold lists of token ids, but holds String"),
+        ({"problem": ONE, "ids": [1.5]}, r"must hold lists of token ids, but holds List\(Float64"),
+        ({"problem": ONE, "text": "4", "finish_reason": "eos"},
+         "finish_reason 'eos'; it must be stop or length"),
+        ({"problem": "6+6+6", "text": "4"}, "none of its 2 trajectories is of a training problem"),
     ],
-)
+)  # fmt: skip
 def test_given_trajectories_that_cannot_be_used_are_refused(run, tmp_path, given, message):
     path = write_given(tmp_path / "given.jsonl", [given, given])
     with pytest.raises(ValueError, match=message):
         run(trajectories=path)
+
+
+def test_a_given_file_that_cannot_be_read_is_one_sentence_with_its_path(run, tmp_path):
+    def message_of(name, content):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ValueError) as caught:
+            run(trajectories=str(tmp_path / name))
+        found = str(caught.value)
+        assert found.startswith(f"{tmp_path / name}: ") and "\n" not in found
+        return found
+
+    whole = write_given(tmp_path / "whole.parquet", [{"problem": ONE, "text": "4"}] * 99)
+    half = (tmp_path / "whole.parquet").read_bytes()[:300]
+    assert "no whole parquet file (" in message_of("half.parquet", half)
+    assert "no whole jsonl file (" in message_of("cut.jsonl", b'{"problem": "1+1", "te')
+    assert "no whole jsonl file (" in message_of("empty.jsonl", b"")
+    listed = b'[{"problem": "1+1", "text": "4"}]'
+    assert message_of("list.json", listed).endswith("give a file that ends in .jsonl or .parquet")
+    with pytest.raises(ValueError, match=r"nothing\.jsonl: no such file; mend sample\.traj"):
+        run(trajectories=str(tmp_path / "nothing.jsonl"))
+    assert len(run(trajectories=whole)) == 99
+
+
+def test_a_column_may_begin_late_in_a_given_file(run, tmp_path):
+    """One cut trajectory after many whole ones, which have no finish_reason."""
+    rows = [{"problem": ONE, "text": "4"}] * 150
+    late = {"problem": ONE, "text": "4", "finish_reason": "length"}
+    found = run(trajectories=write_given(tmp_path / "given.jsonl", [*rows, late]))
+    assert found["finish_reason"].to_list() == ["stop"] * 150 + ["length"]
+
+
+def test_a_shard_may_have_no_given_trajectory_where_another_has_some(run, shard_of, tmp_path):
+    path = write_given(tmp_path / "given.jsonl", [{"problem": ONE, "text": "4"}])
+    first, second = shard_of("first", [0]), shard_of("second", [2])
+    with pytest.raises(ValueError, match="none of its 1 trajectories is of a training problem"):
+        run(trajectories=path, questions=second)
+    more = ("--training", str(first), str(second))
+    assert len(run(*more, trajectories=path, questions=first, name="first_shard")) == 1
+    assert len(run(*more, trajectories=path, questions=second, name="second_shard")) == 0
 
 
 def test_given_trajectories_depend_on_how_the_student_says_them_alone(

@@ -8,6 +8,7 @@ added tokens with ids behind the vocabulary: text that is encoded with added tok
 produce them.
 """
 
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -47,6 +48,17 @@ def pieces() -> str:
     """The pattern by which text is cut."""
     words = "|".join(sorted((*ROLES, *INSTRUCTIONS, *WORDS), key=len, reverse=True))
     return rf"\\boxed\{{|[1-9][0-9]|[0-9]|(?:{words}) ?|[A-Za-z]+ ?|[.,:?] ?|[\s\S]"
+
+
+def unknown_piece(text: str) -> str | None:
+    """The first piece of a text that is outside the vocabulary; None where there is none."""
+    known = set(vocabulary())
+    control = "|".join(re.escape(token) for token in (*SPECIAL, *THINK))
+    for part in re.split(control, text):
+        for piece in re.findall(pieces(), part):
+            if piece not in known:
+                return piece.strip() or piece
+    return None
 
 
 def build_tokenizer() -> "PreTrainedTokenizerFast":

@@ -1,0 +1,76 @@
+"""Mistakes of a valid configuration that show before anything runs: in its files and its words.
+
+Read by the Snakefile, so nothing here loads a model or a tokenizer library.
+"""
+
+import json
+import re
+from pathlib import Path
+
+from mpd.config import (
+    Config,
+    FolderModel,
+    Section,
+    TinyModel,
+    model_files,
+    problem_files,
+    problem_sources,
+)
+from mpd.tiny.tokenizer import unknown_piece
+
+
+def check(config: Config) -> None:
+    """Raise ValueError where a run of this configuration is bound to fail.
+
+    A local file is missing or empty, two model folders have different tokens, or a prompt has a
+    word that the embedded world cannot say.
+    """
+    models = config.models
+    for source in problem_sources(config):
+        problem_files(source)
+    for model in (models.student, models.teacher):
+        model_files(model.model_dump())
+    own = config.sample.trajectories
+    if own and not Path(own).is_file():
+        raise ValueError(f"{own}: no such file; mend sample.trajectories in the config")
+    _check_token_maps(models.student, models.teacher)
+    _check_words("chat.prompt", config.chat.prompt, models.student)
+    _check_words("compress.prompt", config.compress.prompt, models.teacher)
+
+
+def _check_token_maps(student: Section, teacher: Section) -> None:
+    """Of models that are no folders, `compress` compares the tokens once they are resolved."""
+    if not (isinstance(student, FolderModel) and isinstance(teacher, FolderModel)):
+        return
+    maps = [_token_map(Path(model.path) / "tokenizer.json") for model in (student, teacher)]
+    if None not in maps and maps[0] != maps[1]:
+        raise ValueError(
+            f"{student.path} and {teacher.path} have different token maps: the teacher cannot "
+            "score the student's ids; take models.student and models.teacher from one family"
+        )
+
+
+def _token_map(path: Path) -> dict[str, int] | None:
+    """Tokens and ids of a tokenizer.json; None where it is missing, which `models` refuses."""
+    if not path.is_file():
+        return None
+    try:
+        state = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path}: no JSON ({error}); save the tokenizer again") from None
+    tokens = state["model"]["vocab"]
+    if isinstance(tokens, list):  # a unigram model: pairs of token and score
+        tokens = {token: number for number, (token, _) in enumerate(tokens)}
+    return {**tokens, **{token["content"]: token["id"] for token in state["added_tokens"]}}
+
+
+def _check_words(key: str, template: str, model: Section) -> None:
+    if not isinstance(model, TinyModel):
+        return
+    for text in re.split(r"\{problem\}|\{trajectory\}", template):
+        piece = unknown_piece(text)
+        if piece is not None:
+            raise ValueError(
+                f"config: {key}: the embedded world has no word {piece!r}; its words are in "
+                "mpd/tiny/tokenizer.py"
+            )
