@@ -105,9 +105,9 @@ def trimming(floor: float | None) -> Iterator[None]:
     own = support.contributing
 
     def by_floor(
-        log_p: torch.Tensor, log_q: torch.Tensor, distinct: torch.Tensor, *_: Any
+        log_p: torch.Tensor, log_q: torch.Tensor, distinct: torch.Tensor, always: Any, *_: Any
     ) -> torch.Tensor:
-        return distinct & (torch.maximum(log_p, log_q).exp() > floor)
+        return always | (distinct & (torch.maximum(log_p, log_q).exp() > floor))
 
     if floor is not None:
         support.contributing = by_floor

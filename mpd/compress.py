@@ -174,7 +174,7 @@ def main(argv: list[str] | None = None) -> None:
                 arguments.threads,
             )
             require_prompts(engine, settings, rows)
-            return rewriter(engine, format, settings, len(rows), student["context_length"])
+            return rewriter(engine, format, settings, parts.remaining, student["context_length"])
 
         parts.map(rows, arguments.rows_per_part, prepare)
 

@@ -48,7 +48,7 @@ def answer(
         prompts = [engine().chat.problem_ids(question) for question in problems["question"]]
         key = f"evaluate.max_new_tokens (benchmark {name})"
         require_room(engine(), prompts, settings, key)
-        return evaluator(engine(), name, settings, len(rows))
+        return evaluator(engine(), name, settings, parts.remaining)
 
     parts.map(rows, rows_per_part, prepare)
 

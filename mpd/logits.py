@@ -92,7 +92,7 @@ def main(argv: list[str] | None = None) -> None:
                 arguments.batch_size,
                 arguments.chunk_size,
                 arguments.threads,
-                len(rows),
+                parts.remaining,
             )
 
         parts.map(rows, arguments.rows_per_part, prepare)

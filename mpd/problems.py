@@ -12,6 +12,7 @@ shards, with a development split beside it. What was left out stands in dropped.
 
 import logging
 import random
+import re
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -155,6 +156,14 @@ def benchmark_rows(settings: Mapping[str, Any]) -> list[Row]:
     return [rows[number] for number in sorted(chosen)]
 
 
+def remove_surplus(experiment: Path, num_shards: int) -> None:
+    """Remove what stages wrote for shards that are no more, so that a glob reads none of it."""
+    for path in experiment.glob("*/seed_*/round_*/*/shard_*"):
+        number = re.fullmatch(r"shard_(\d+)\.(parquet|json)", path.name)
+        if number and int(number[1]) >= num_shards:
+            path.unlink()
+
+
 def _write(path: Path, rows: list[Row], artifact: schema.Artifact) -> None:
     columns = [{name: row[name] for name in artifact.names} for row in rows]
     table.write(path, table.frame_of(columns, artifact), artifact, {})
@@ -231,6 +240,7 @@ def main(argv: list[str] | None = None) -> None:
             {**inputs, "benchmarks": " ".join(contents)},
             lambda folder, scratch: write_train(folder, settings, arguments.benchmarks),
         )
+        remove_surplus(arguments.output.parents[1], settings["num_shards"])
         return
 
     def compute(parts: Parts) -> None:

@@ -120,7 +120,7 @@ def draw(arguments: Namespace, parts: Parts) -> None:
         )
         prompts = [engine.chat.problem_ids(question) for question in problems["question"]]
         require_room(engine, prompts, settings, "sample.max_new_tokens")
-        return sampler(engine, settings, len(rows))
+        return sampler(engine, settings, parts.remaining)
 
     parts.map(rows, arguments.rows_per_part, prepare)
 

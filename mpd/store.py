@@ -52,6 +52,7 @@ class Parts:
         self.artifact = artifact
         self.identity = identity
         self.finished: list[Path] = []
+        self.remaining = 0  # rows that `map` still has to do when it prepares
 
     def map(
         self,
@@ -72,6 +73,11 @@ class Parts:
         ]
         paths = [self.folder / f"rows_{start:09d}_{stop:09d}.parquet" for start, stop in slices]
         missing = [path for path in paths if not self._is_there(path)]
+        self.remaining = sum(
+            stop - start
+            for (start, stop), path in zip(slices, paths, strict=True)
+            if path in missing
+        )
         if len(missing) < len(paths):
             log.info("resumed: %d of %d parts were there", len(paths) - len(missing), len(paths))
         work = prepare() if missing else None

@@ -15,8 +15,7 @@ from mpd.outcomes import bucket_sums
 
 # A probable entry stays whatever it contributes now: the student may move away from it.
 ALWAYS_KEPT = 0.01
-# Masses below are the noise of a difference of float32 sums.
-NOISE = 1e-7
+TINY = 1e-37  # the mass of an empty bucket: a normal float32, whose logarithm is finite
 
 
 def score(
@@ -50,34 +49,32 @@ def score(
     distinct = torch.ones_like(fixed, dtype=torch.bool)
     distinct[:, 1:] = fixed[:, 1:] != fixed[:, :1]
     candidates, free, overlap = _candidates(student, teacher, fixed, settings)
+    ids, distinct = torch.cat([fixed, candidates], 1), torch.cat([distinct, free], 1)
+    buckets = ids // -(-p.shape[1] // settings["tail_buckets"])
+    log_p, log_q = student.gather(1, ids), teacher.gather(1, ids)
+    # Masses that no candidate has. Tails are sums of these and of what is dropped: 1 - Σ would
+    # be noise where a tail is small.
+    rest_p, rest_q = (
+        bucket_sums(masses.scatter_(1, ids, 0.0), settings["tail_buckets"]) for masses in (p, q)
+    )
+    always = distinct & (torch.arange(ids.shape[1], device=ids.device) < fixed.shape[1])
     if settings["support"] == "teacher":
-        kept = free & (q.gather(1, candidates) > settings["min_contribution"])
+        kept = always | (distinct & (log_q.exp() > settings["min_contribution"]))
     else:
         tolerance = settings["min_contribution"] * scores["divergence"].clamp(min=1)[:, None]
-        ids = torch.cat([fixed, candidates], 1)
-        kept = contributing(
-            student.gather(1, ids),
-            teacher.gather(1, ids),
-            torch.cat([distinct, free], 1),
-            ids // -(-p.shape[1] // settings["tail_buckets"]),
-            bucket_sums(p, settings["tail_buckets"]),
-            bucket_sums(q, settings["tail_buckets"]),
-            tolerance,
-        )[:, fixed.shape[1] :]
-    # Summed over what is outside: 1 - Σ would be noise where the tail is small.
-    outside = torch.cat([fixed, candidates.where(kept, fixed[:, :1])], 1)
-    tails = [
-        bucket_sums(masses.scatter_(1, outside, 0.0), settings["tail_buckets"]) for masses in (p, q)
-    ]
+        kept = contributing(log_p, log_q, distinct, always, buckets, rest_p, rest_q, tolerance)
+    dropped = distinct & ~kept
+    tail_p = rest_p.scatter_add(1, buckets, log_p.exp() * dropped)
+    tail_q = rest_q.scatter_add(1, buckets, log_q.exp() * dropped)
     return {
         **scores,
         "candidates": candidates,
-        "logprobs": teacher.gather(1, candidates),
-        "kept": kept,
-        "tail_logprobs": tails[1].log().clamp(min=FLOOR),
+        "logprobs": log_q[:, fixed.shape[1] :],
+        "kept": kept[:, fixed.shape[1] :],
+        "tail_logprobs": tail_q.log().clamp(min=FLOOR),
         "overlap": overlap,
-        "student_mass": 1 - tails[0].sum(-1),
-        "teacher_mass": 1 - tails[1].sum(-1),
+        "student_mass": 1 - tail_p.sum(-1),
+        "teacher_mass": 1 - tail_q.sum(-1),
     }
 
 
@@ -105,27 +102,29 @@ def contributing(
     log_p: torch.Tensor,
     log_q: torch.Tensor,
     distinct: torch.Tensor,
+    always: torch.Tensor,
     buckets: torch.Tensor,
-    of_student: torch.Tensor,
-    of_teacher: torch.Tensor,
+    rest_p: torch.Tensor,
+    rest_q: torch.Tensor,
     tolerance: torch.Tensor,
 ) -> torch.Tensor:
     """Which entries [N, K] change the gradient by more than the tolerance [N, 1].
 
-    `log_p` and `log_q` are the entries' log-probabilities, `buckets` the tail buckets that they
-    would join, `of_student` and `of_teacher` [N, B] the whole masses of the buckets.
+    `log_p` and `log_q` are the entries' log-probabilities; those of `always` stay whatever they
+    cost. `buckets` are the tail buckets that entries would join, `rest_p` and `rest_q` [N, B] the masses of the buckets without any entry.
 
     Of reverse KL the gradient at a logit is p (log p/q - KL). An entry that is merged into its
     tail bucket gets the bucket's ratio in place of its own, so p |log p/q - log p̄/q̄| is what
     merging it costs. Dropping entries moves the buckets' ratios: two rounds settle them.
     """
     p, q = log_p.exp(), log_q.exp()
-    probable = torch.maximum(p, q) > ALWAYS_KEPT
+    stays = always | (torch.maximum(p, q) > ALWAYS_KEPT)
     kept = distinct
     for _ in range(2):
-        tail_p = of_student.scatter_add(1, buckets, -p * kept).clamp(min=NOISE)
-        tail_q = of_teacher.scatter_add(1, buckets, -q * kept).clamp(min=NOISE)
+        dropped = distinct & ~kept
+        tail_p = rest_p.scatter_add(1, buckets, p * dropped).clamp(min=TINY)
+        tail_q = rest_q.scatter_add(1, buckets, q * dropped).clamp(min=TINY)
         ratio = (tail_p.log() - tail_q.log()).gather(1, buckets)
         cost = p * (log_p - log_q - ratio).abs()
-        kept = distinct & (probable | (cost > tolerance))
+        kept = distinct & (stays | (cost > tolerance))
     return kept

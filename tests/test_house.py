@@ -108,7 +108,9 @@ READERS = {
     "sample": ["sample", "generate"],
     "compress": ["compress", "generate"],
     "evaluate": ["evaluate", "generate"],
-    "distill": ["distill", "train"],
+    "logits": ["logits", "scoring", "support"],
+    "distill": ["distill", "train", "batches", "objective", "divergence"],
+    "distill.lora": ["train"],
 }
 
 

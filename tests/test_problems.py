@@ -516,3 +516,14 @@ def plain_gold(answer):
 def test_a_question_that_is_no_text_is_refused(tmp_path):
     path = write_jsonl(tmp_path / "a.jsonl", [{"question": 7, "answer": "1"}])
     assert message_of_load(path) == f"{path}, row 0: column question is no text: 7"
+
+
+def test_shards_that_are_no_more_are_removed(tmp_path):
+    folder = tmp_path / "mpd/seed_0/round_1/filter"
+    folder.mkdir(parents=True)
+    names = [f"shard_{number}.{kind}" for number in range(12) for kind in ("parquet", "json")]
+    for name in [*names, "shard_x.parquet", "other.parquet"]:
+        (folder / name).touch()
+    problems.remove_surplus(tmp_path, 2)
+    left = {path.name for path in folder.iterdir()}
+    assert left == {*names[:4], "shard_x.parquet", "other.parquet"}

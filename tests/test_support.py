@@ -158,13 +158,13 @@ def test_more_candidates_than_ids():
 
 def cost_of_merging(p, q, token, tail):
     """p |log p/q - log p̄/q̄|, with p̄ and q̄ the masses of the ids of the tail."""
-    of_tail = [max(values[sorted(tail)].sum(), 1e-7) for values in (p, q)]
+    of_tail = [max(values[sorted(tail)].sum(), 1e-37) for values in (p, q)]
     return p[token] * abs(math.log(p[token] / q[token]) - math.log(of_tail[0] / of_tail[1]))
 
 
 def noise(p, q, token, tail):
     """What float32 sums may make of the same."""
-    return p[token] * 5e-7 * sum(1 / max(values[sorted(tail)].sum(), 1e-7) for values in (p, q))
+    return p[token] * 5e-7 * sum(1 / max(values[sorted(tail)].sum(), 1e-37) for values in (p, q))
 
 
 def bucket_of(token, num_buckets):
@@ -263,9 +263,10 @@ def test_contributing_by_hand():
         p.log(),
         q.log(),
         distinct,
+        torch.zeros_like(distinct),
         buckets,
-        p.sum(-1, keepdim=True) + 0.2,
-        q.sum(-1, keepdim=True) + 0.2,
+        torch.tensor([[0.2]]),
+        torch.tensor([[0.2]]),
         torch.tensor([[0.001]]),
     )
     assert found.tolist() == [[True, False, False, True]]
