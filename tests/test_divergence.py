@@ -252,9 +252,9 @@ def test_value_and_gradient_are_finite_at_extreme_tails(name, of_student, of_tea
 
 
 @each_divergence
-@pytest.mark.parametrize("gap", [80, 86, 89, 92, 95, 98, 101, 104, 300])
+@pytest.mark.parametrize("gap", [70, 77, 79, 80, 83, 89, 92, 95, 98, 101, 104, 300])
 def test_a_vanishing_tail_of_the_student_has_a_finite_gradient(name, gap):
-    """Between exp(-100) and the smallest normal float32, the inverse of a mass overflows."""
+    """The inverse of a mass below the smallest normal float32 overflows."""
     student = torch.tensor([[0.0] * 2 + [-float(gap)] * (SIZE - 2)]).requires_grad_()
     found = sparse(of(name), student, with_tail(0.5), [0, 1], 2)
     found.sum().backward()

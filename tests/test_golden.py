@@ -27,7 +27,8 @@ def described(frame: pl.DataFrame) -> dict[str, Any]:
     floating = [
         name
         for name, dtype in frame.schema.items()
-        if dtype.is_float() or dtype == pl.List(pl.Float32)
+        if (dtype.is_float() or dtype == pl.List(pl.Float32))
+        and frame[name].null_count() < len(frame)
     ]
     exact = json.dumps(frame.drop(floating).to_dict(as_series=False), sort_keys=True)
     means = {}
