@@ -7,7 +7,8 @@ student and of the teacher, and gives [N]. Gradient flows to the student.
 
 On sparse outcomes each is at most its dense value and never negative, because merging outcomes
 loses information (the data-processing inequality), and equal to it when the support is the
-vocabulary. Reverse and forward KL: arXiv 2306.13649, equations 2 and 3.
+vocabulary. Log-probabilities are at least FLOOR: towards an outcome that a student has lost
+altogether there is no gradient. Reverse and forward KL: arXiv 2306.13649, equations 2 and 3.
 """
 
 import math

@@ -103,11 +103,6 @@ def outcomes_of(
     return _Outcomes.apply(logits, ids, distinct, num_buckets)
 
 
-def renormalise(logprobs: torch.Tensor) -> torch.Tensor:
-    """Make the outcomes [N, M] sum to one, so that rounding in a cache can't go below zero."""
-    return (logprobs - logprobs.logsumexp(-1, keepdim=True)).clamp(min=FLOOR)
-
-
 def merge_ids(logits: torch.Tensor, ids: list[int]) -> torch.Tensor:
     """Logits [N, V] in which the first of `ids` stands for all of them; the others have no mass."""
     together = logits[:, ids].logsumexp(-1)
@@ -129,6 +124,5 @@ def merge_entries(
     first = known.int().argmax(-1, keepdim=True)
     keeps = torch.zeros_like(known).scatter(1, first, True)
     entries = torch.where(keeps, together, entries.masked_fill(known, FLOOR))
-    # What merely fills up names the realised id, which must not become one without mass.
-    ids = torch.where(keeps | ~distinct, ids.new_tensor(merged[0]), ids)
+    ids = torch.where(keeps, ids.new_tensor(merged[0]), ids)
     return ids, distinct & (~known | keeps), torch.cat([entries, logprobs[:, ids.shape[1] :]], 1)
