@@ -111,7 +111,8 @@ def contributing(
     """Which entries [N, K] change the gradient by more than the tolerance [N, 1].
 
     `log_p` and `log_q` are the entries' log-probabilities; those of `always` stay whatever they
-    cost. `buckets` are the tail buckets that entries would join, `rest_p` and `rest_q` [N, B] the masses of the buckets without any entry.
+    cost. `buckets` are the tail buckets that entries would join, `rest_p` and `rest_q` [N, B] the
+    masses of the buckets without any entry.
 
     Of reverse KL the gradient at a logit is p (log p/q - KL). An entry that is merged into its
     tail bucket gets the bucket's ratio in place of its own, so p |log p/q - log p̄/q̄| is what
