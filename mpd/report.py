@@ -183,7 +183,8 @@ def page(
 <style>
 :root {{ color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif }}
 body {{ max-width: 62rem; margin: 2rem auto; padding: 0 1rem }}
-table {{ border-collapse: collapse }} td, th {{ padding: .2rem .7rem; text-align: right }}
+table {{ border-collapse: collapse; font-size: .9rem }}
+td, th {{ padding: .2rem .6rem; text-align: right; white-space: nowrap }}
 td:nth-child(-n+4), th:nth-child(-n+4) {{ text-align: left }}
 tr:nth-child(even) {{ background: #8881 }}
 .chart svg {{ background: white; max-width: 100%; height: auto }}
