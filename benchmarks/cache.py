@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -74,13 +75,15 @@ def scores(count: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
     }
 
 
-def frame_of_rows(
-    rows: list[tuple[list[int], list[int]]], first: int = 0, seed: int = 0
+def cached_frame(
+    rows: Sequence[tuple[list[int], list[int]]],
+    scored: dict[str, torch.Tensor],
+    control: list[int],
+    first: int = 0,
 ) -> pl.DataFrame:
-    """A part of the cache, for prompts and completions."""
-    generator = torch.Generator().manual_seed(seed)
-    lengths = [len(completion) for _, completion in rows]
+    """A part of the cache of prompts and completions, from the scores of their positions."""
     prompts, completions = zip(*rows, strict=True)
+    lengths = [len(completion) for completion in completions]
     integers, count = pl.List(pl.Int32), len(rows)
     keys = pl.DataFrame(
         {
@@ -90,15 +93,23 @@ def frame_of_rows(
             "completion_ids": pl.Series(completions, dtype=integers),
             "num_tokens": pl.Series(lengths, dtype=pl.Int32),
             "ids_digest": [ids_digest(*row) for row in rows],
-            "control_ids": pl.Series([[2]] * count, dtype=integers),
+            "control_ids": pl.Series([control] * count, dtype=integers),
             "mean_teacher_logprob": [0.0] * count,
             "stop_logprob": [0.0] * count,
         }
     )
-    whole = keys.with_columns(cache.encode(scores(sum(lengths), generator), lengths))
+    whole = keys.with_columns(cache.encode(scored, lengths))
     empty = table.frame_of([], schema.LOGITS)
     missing = {name: pl.lit(None, of) for name, of in empty.schema.items() if name not in whole}
     return whole.with_columns(**missing).select(schema.LOGITS.names)
+
+
+def synthetic_frame(
+    rows: Sequence[tuple[list[int], list[int]]], first: int = 0, seed: int = 0
+) -> pl.DataFrame:
+    """A part of the cache with synthetic scores."""
+    count = sum(len(completion) for _, completion in rows)
+    return cached_frame(rows, scores(count, torch.Generator().manual_seed(seed)), [2], first)
 
 
 def frame(num_rows: int, first: int) -> pl.DataFrame:
@@ -106,7 +117,7 @@ def frame(num_rows: int, first: int) -> pl.DataFrame:
     generator = torch.Generator().manual_seed(first)
     shape = num_rows, ROW_TOKENS
     completions = torch.randint(VOCABULARY, shape, generator=generator).tolist()
-    return frame_of_rows([(list(range(60)), ids) for ids in completions], first, first)
+    return synthetic_frame([(list(range(60)), ids) for ids in completions], first, first)
 
 
 def write(folder: Path, num_tokens: int) -> tuple[Path, float]:

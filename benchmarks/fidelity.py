@@ -20,13 +20,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import polars as pl
 import torch
+from cache import cached_frame
 from rich.console import Console
 from rich.table import Table
 
 from mpd import audit, cache, schema, support, table
-from mpd.chat import ids_digest
 from mpd.config import Logits
 from mpd.forward import completion_states, pack
 from mpd.generate import Request, TransformersEngine, seed_of
@@ -137,22 +136,7 @@ def cached(
     scores = {name: torch.cat([chunk[name] for chunk in chunks]) for name in chunks[0]}
     if settings["cache"] == "hidden":
         scores["teacher_hidden"] = states[1]
-    prompts, completions = zip(*rows, strict=True)
-    keys = {
-        "sample_id": [str(number) for number in range(len(rows))],
-        "candidate": pl.Series([0] * len(rows), dtype=pl.Int32),
-        "prompt_ids": pl.Series(prompts, dtype=pl.List(pl.Int32)),
-        "completion_ids": pl.Series(completions, dtype=pl.List(pl.Int32)),
-        "num_tokens": pl.Series([len(ids) for ids in completions], dtype=pl.Int32),
-        "ids_digest": [ids_digest(*row) for row in rows],
-        "control_ids": pl.Series([control] * len(rows), dtype=pl.List(pl.Int32)),
-        **dict.fromkeys(("mean_teacher_logprob", "stop_logprob"), [0.0] * len(rows)),
-    }
-    frame = pl.DataFrame(keys).with_columns(cache.encode(scores, [len(ids) for ids in completions]))
-    empty = table.frame_of([], schema.LOGITS)
-    missing = {name: pl.lit(None, of) for name, of in empty.schema.items() if name not in frame}
-    whole = frame.with_columns(**missing).select(schema.LOGITS.names)
-    table.write(path, whole, schema.LOGITS, {})
+    table.write(path, cached_frame(rows, scores, control), schema.LOGITS, {})
     return cache.Rows(table.read(path, schema.LOGITS))
 
 

@@ -59,7 +59,7 @@ def build(shape: dict[str, Any]) -> Any:
 
 def prepare(folder: Path, arguments: argparse.Namespace) -> None:
     """Write the student and a cache of near-student sizes."""
-    from cache import frame_of_rows
+    from cache import synthetic_frame
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
     from transformers import PreTrainedTokenizerFast
@@ -72,7 +72,9 @@ def prepare(folder: Path, arguments: argparse.Namespace) -> None:
     PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, eos_token="2", pad_token="2"
     ).save_pretrained(folder / "student")
-    table.write(folder / "cache.parquet", frame_of_rows(trajectories(arguments)), schema.LOGITS, {})
+    table.write(
+        folder / "cache.parquet", synthetic_frame(trajectories(arguments)), schema.LOGITS, {}
+    )
 
 
 def ours(folder: Path, divergence: str, arguments: argparse.Namespace) -> Any:
