@@ -75,10 +75,26 @@ def require_ids(path: Path) -> None:
             )
 
 
-def require_head(paths: list[Path], teachers: set[str]) -> None:
-    """Raise ValueError where an output head is not that of the teacher of the cache."""
+def require_objective(settings: Mapping[str, Any], caches: set[str]) -> None:
+    """Raise ValueError where the cache cannot give the loss that the settings ask for."""
+    if len(caches) != 1:
+        raise ValueError("some cache shards are sparse and others hidden; run logits again")
+    (cache,) = caches
+    if cache == "sparse" and settings["temperature"] != 1:
+        raise ValueError(
+            f"distill.temperature is {settings['temperature']}, but the tail of a sparse cache has "
+            "none but 1; set it to 1, or logits.cache: hidden"
+        )
+    if cache == "hidden" and settings["tail"] != "bucket":
+        raise ValueError("distill.tail: a cache of hidden states has no tail; set it to bucket")
+
+
+def require_head(paths: list[Path], teachers: set[str], cache: str) -> None:
+    """Raise ValueError where an output head is missing, or not of the teacher of the cache."""
     from safetensors import safe_open
 
+    if cache == "hidden" and not paths:
+        raise ValueError("the cache holds hidden states; give the teacher's output head by --head")
     for path in paths:
         with safe_open(path, framework="numpy") as file:
             found = file.metadata()["teacher"]
@@ -144,10 +160,11 @@ def main(argv: list[str] | None = None) -> None:
     min_kept = settings.pop("min_kept")  # a gate: it changes no student
     made_for = {"token_map": student["token_map"], "student": student["digest"]}
     footers = [table.check(path, schema.LOGITS, made_for) for path in arguments.logits]
+    require_objective(settings, {footer["identity"]["cache"] for footer in footers})
     teachers = {footer["identity"]["teacher"] for footer in footers}
     if len(teachers) != 1:
         raise ValueError(f"the cache shards are of {len(teachers)} teachers; rerun logits")
-    require_head(arguments.head, teachers)
+    require_head(arguments.head, teachers, footers[0]["identity"]["cache"])
     verdicts = pl.concat(table.read(path, schema.FILTER) for path in arguments.filter)
     require_rows(verdicts, int(verdicts["keep"].sum()), min_kept)
 

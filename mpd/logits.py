@@ -107,7 +107,11 @@ def main(argv: list[str] | None = None) -> None:
             "teacher": teacher["digest"],
         },
         compute,
-        identity={**rewriter, "student": student["digest"]},
+        identity={
+            **rewriter,
+            "student": student["digest"],
+            "cache": arguments.settings["cache"],
+        },
     )
 
 

@@ -235,3 +235,47 @@ def test_two_processes_make_the_same_update(run):
     assert metrics["num_tokens"].to_list() == whole["num_tokens"].to_list()
     for row, same in zip(metrics.to_dicts(), whole.to_dicts(), strict=True):
         assert row == pytest.approx(same | {"padding_share": row["padding_share"]}, rel=1e-4)
+
+
+@pytest.fixture
+def hidden(tmp_path, run_logits, shard, student, teacher, logits_settings):
+    """A cache of hidden states and the teacher's output head."""
+    from mpd import head
+
+    settings = {**logits_settings, "cache": "hidden"}
+    path = run_logits(tmp_path / "hidden", shard, student, teacher, settings)
+    output = tmp_path / "head.safetensors"
+    arguments = ["--settings", json.dumps({"dtype": "float32"}), "--teacher", str(teacher)]
+    head.main([*arguments, "--output", str(output), "--store", str(tmp_path / "head-store")])
+    return path, output
+
+
+def test_a_sparse_cache_has_no_temperature(run):
+    with pytest.raises(ValueError, match=r"distill\.temperature is 2\.0, but the tail of a sparse"):
+        run(temperature=2.0)
+
+
+def test_a_hidden_cache_has_no_tail_and_needs_its_head(run, hidden, write_model, tmp_path):
+    path, output = hidden
+    with pytest.raises(ValueError, match="give the teacher's output head by --head"):
+        run(logits=[path])
+    with pytest.raises(ValueError, match="a cache of hidden states has no tail"):
+        run("--head", str(output), logits=[path], tail="truncated")
+    folder = run("--head", str(output), logits=[path], temperature=2.0)
+    assert (folder / "model.safetensors").is_file()
+
+
+def test_the_head_of_another_teacher_is_refused(run, hidden, student, tmp_path):
+    from mpd import head
+
+    path, _ = hidden
+    output = tmp_path / "other" / "head.safetensors"
+    arguments = ["--settings", json.dumps({"dtype": "float32"}), "--teacher", str(student)]
+    head.main([*arguments, "--output", str(output), "--store", str(tmp_path / "head-store")])
+    with pytest.raises(ValueError, match="the output head of teacher"):
+        run("--head", str(output), logits=[path])
+
+
+def test_sparse_and_hidden_shards_do_not_mix(run, hidden, cached):
+    with pytest.raises(ValueError, match="some cache shards are sparse and others hidden"):
+        run("--head", str(hidden[1]), logits=[cached, hidden[0]])

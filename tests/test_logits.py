@@ -282,6 +282,7 @@ def test_the_footer_names_the_models(cached, student, teacher):
         "token_map": one["token_map"],
         "teacher": other["digest"],
         "student": one["digest"],
+        "cache": "sparse",
     }
 
 
