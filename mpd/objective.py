@@ -120,9 +120,9 @@ def _sums(found: tuple[torch.Tensor, ...], chunk: dict[str, torch.Tensor]) -> to
     closes, stops, mass = chunk["closes"], chunk["stops"], found[1].exp()
     others = [
         (found[0] * chunk["sequence_weight"]).sum(),
-        mass[closes].sum(),
+        (mass * closes).sum(),
         closes.sum(),
-        mass[stops].sum(),
+        (mass * stops).sum(),
         stops.sum(),
         mass.new_tensor(len(mass)),
     ]
