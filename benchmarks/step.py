@@ -176,10 +176,18 @@ def compete(
     contestants: dict[str, str], folder: Path, arguments: argparse.Namespace
 ) -> dict[str, list[dict[str, float]]]:
     """Steps of every contestant, in turns; `contestants` maps names to Python interpreters."""
-    options = ["--batch-size", "--prompt-tokens", "--completion-tokens", "--chunk-size"]
-    passed = [str(value) for option in [*options, "--threads"] for value in
-              (option, getattr(arguments, option[2:].replace("-", "_")))]  # fmt: skip
-    passed += ["--threads", str(arguments.threads)]
+    options = [
+        "--batch-size",
+        "--prompt-tokens",
+        "--completion-tokens",
+        "--chunk-size",
+        "--threads",
+    ]
+    passed = [
+        text
+        for option in options
+        for text in (option, str(getattr(arguments, option[2:].replace("-", "_"))))
+    ]
     processes = {
         name: subprocess.Popen(
             [python, __file__, "--work", name, "--folder", str(folder), *passed],

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pyarrow.parquet as pq
 import torch
 
 from mpd import command, schema, table
@@ -29,6 +30,8 @@ from mpd.outcomes import outcomes_of
 from mpd.scoring import Scorer
 
 CHUNK_SIZE = 256  # positions whose full logits exist at a time
+PACKED_ROWS = 4  # trajectories scored together for the noise floor
+NOISE = {"float32": 1e-3, "bfloat16": 0.5}  # nats; expected of a scoring in this dtype
 
 
 def fidelity(
@@ -135,21 +138,41 @@ def _ids(row: Mapping[str, Any]) -> tuple[list[int], list[int], list[int]]:
 
 
 def _noise(scorer: Scorer, rows: pl.DataFrame) -> dict[str, float]:
-    """How far two scorings of the teacher are apart, in nats: all rows packed, and each alone."""
+    """How far two scorings of the teacher are apart, in nats: some rows packed, and each alone."""
     ids = [_ids(row) for row in rows.iter_rows(named=True)]
-    together = scorer.states(*map(list, zip(*ids, strict=True)))[1]
-    start, largest, total = 0, 0.0, 0.0
-    for row in ids:
-        alone = scorer.states(*([part] for part in row))[1]
-        one, other = (
-            scorer.heads[1].logits(states).log_softmax(-1)
-            for states in (alone, together[start : start + len(alone)])
-        )
-        total += float((one.exp() * (one - other)).sum())
-        likely = one > -10  # nats: what is rarer is no part of a support
-        largest = max(largest, float((one - other).abs().where(likely, 0).max()))
-        start += len(alone)
-    return {"noise_divergence": abs(total) / start, "noise_largest": largest}
+    count, largest, total = 0, 0.0, 0.0
+    for first in range(0, len(ids), PACKED_ROWS):
+        batch = ids[first : first + PACKED_ROWS]
+        together = scorer.states(*map(list, zip(*batch, strict=True)))[1]
+        alone = torch.cat([scorer.states(*([part] for part in row))[1] for row in batch])
+        for start in range(0, len(alone), scorer.chunk_size):
+            part = slice(start, start + scorer.chunk_size)
+            one, other = (
+                scorer.heads[1].logits(states[part]).log_softmax(-1) for states in (alone, together)
+            )
+            total += float((one.exp() * (one - other)).sum())
+            likely = one > -10  # nats: what is rarer is no part of a support
+            largest = max(largest, float((one - other).abs().where(likely, 0).max()))
+        count += len(alone)
+    return {"noise_divergence": abs(total) / count, "noise_largest": largest}
+
+
+def sampled_rows(path: Path, count: int, seed: int) -> pl.DataFrame:
+    """`count` random rows of a shard, from the row groups that hold them."""
+    keys = table.read_columns(path, schema.LOGITS.key)
+    if not len(keys):
+        raise ValueError(f"{path}: an empty shard; give one with rows")
+    chosen = sorted(random.Random(seed).sample(range(len(keys)), min(count, len(keys))))
+    file, start, parts = pq.ParquetFile(path), 0, []
+    for group in range(file.metadata.num_row_groups):
+        stop = start + file.metadata.row_group(group).num_rows
+        places = [row - start for row in chosen if start <= row < stop]
+        if places:
+            frame = pl.from_arrow(file.read_row_group(group))
+            assert isinstance(frame, pl.DataFrame)
+            parts.append(frame[places])
+        start = stop
+    return pl.concat(parts)
 
 
 def exceeded(measures: Mapping[str, float], limits: argparse.Namespace) -> list[str]:
@@ -188,21 +211,21 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--max-stored-divergence-error", type=float, default=0.01, help="nats, mean"
     )
-    parser.add_argument("--max-noise-divergence", type=float, default=1e-3, help="nats, mean")
+    parser.add_argument(
+        "--max-noise-divergence", type=float, help=f"nats, mean; by default as the dtype: {NOISE}"
+    )
     arguments = parser.parse_args(argv)
     student, teacher = read_manifest(arguments.student), read_manifest(arguments.teacher)
     made_by = {"student": student["digest"], "teacher": teacher["digest"]}
-    rows = table.read(arguments.cache, schema.LOGITS, made_by)
-    if not len(rows):
-        raise ValueError(f"{arguments.cache}: an empty shard; give one with rows")
-    chosen = random.Random(arguments.seed).sample(
-        range(len(rows)), min(arguments.num_rows, len(rows))
-    )
+    table.check(arguments.cache, schema.LOGITS, made_by)
+    rows = sampled_rows(arguments.cache, arguments.num_rows, arguments.seed)
     settings = json.loads(arguments.cache.with_suffix(".json").read_text())["settings"]
+    if arguments.max_noise_divergence is None:
+        arguments.max_noise_divergence = NOISE[settings["dtype"]]
 
     folders = arguments.student.parent, arguments.teacher.parent
     scorer = Scorer(*folders, settings, 1, CHUNK_SIZE, arguments.threads, total=0)
-    measures = measure(scorer, rows[sorted(chosen)])
+    measures = measure(scorer, rows)
     for name, value in measures.items():
         print(f"{name.replace('_', ' '):24} {value:.6g}")
     found = exceeded(measures, arguments)

@@ -366,6 +366,12 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _exact(self) -> "Config":
+        if self.distill.divergence == "cross_entropy" and (
+            self.distill.temperature != 1 or self.distill.tail != "bucket"
+        ):
+            raise ValueError(
+                "distill.divergence: cross_entropy has neither temperature nor tail; leave them out"
+            )
         if self.logits.cache == "hidden" and self.distill.tail != "bucket":
             raise ValueError("distill.tail: with logits.cache: hidden there is no tail; set bucket")
         if self.logits.cache == "sparse" and self.distill.temperature != 1:

@@ -80,6 +80,11 @@ def require_objective(settings: Mapping[str, Any], caches: set[str]) -> None:
     if len(caches) != 1:
         raise ValueError("some cache shards are sparse and others hidden; run logits again")
     (cache,) = caches
+    plain = settings["temperature"] == 1 and settings["tail"] == "bucket"
+    if settings["divergence"] == "cross_entropy" and not plain:
+        raise ValueError(
+            "distill.divergence: cross_entropy has neither temperature nor tail; leave them out"
+        )
     if cache == "sparse" and settings["temperature"] != 1:
         raise ValueError(
             f"distill.temperature is {settings['temperature']}, but the tail of a sparse cache has "

@@ -173,6 +173,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--teacher", type=Path, required=True, help="manifest of the teacher")
     arguments = parser.parse_args(argv)
     teacher = read_manifest(arguments.teacher)
+    torch.set_num_threads(arguments.threads)
 
     def write(path: Path) -> None:
         folder = arguments.teacher.parent

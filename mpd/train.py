@@ -103,7 +103,12 @@ def start(job: Job) -> Run:
     objective, optimizer, scheduler = _prepare(job, model, accelerator, len(steps))
     metrics = _resume(accelerator, Path(job.scratch))
     micro_batches = list(chain.from_iterable(plan[len(metrics) :]))
-    loader: Any = torch.utils.data.DataLoader(data, batch_sampler=micro_batches, collate_fn=collate)
+    loader: Any = torch.utils.data.DataLoader(
+        data,
+        batch_sampler=micro_batches,
+        collate_fn=collate,
+        generator=torch.Generator(),  # else a resumed run draws from the restored global one
+    )
     loader = accelerator.prepare(loader)
     measured = _optimise(accelerator, loader, objective, optimizer, scheduler, settings)
     return Run(accelerator, model, steps, metrics, measured)
@@ -145,6 +150,7 @@ def _student(job: Job) -> Any:
     if not lora:
         return model.train()
     from peft import LoraConfig, get_peft_model
+    from peft.tuners.tuners_utils import BaseTunerLayer
 
     if job.gradient_checkpointing:
         model.enable_input_require_grads()  # else nothing that is recomputed has a gradient
@@ -155,7 +161,15 @@ def _student(job: Job) -> Any:
         target_modules=lora["targets"],
         task_type="CAUSAL_LM",
     )
-    return get_peft_model(model, adapter).train()
+    adapted = get_peft_model(model, adapter).train()
+    plain: Any = adapted.get_base_model()
+    for embeddings in (plain.get_output_embeddings(), plain.get_input_embeddings()):
+        if isinstance(embeddings, BaseTunerLayer):
+            raise ValueError(
+                "distill.lora.targets: an adapter on the embeddings or the output head is not "
+                "supported; name other modules"
+            )
+    return adapted
 
 
 def _prepare(

@@ -53,6 +53,7 @@ rule head:
         "../envs/transformers.yaml"
     threads: RESOURCES.models.threads
     resources:
+        gpu=RESOURCES.models.gpu,
         mem_mb=RESOURCES.models.memory_mb,
         store=CONFIG.store,
     params:

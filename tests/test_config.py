@@ -558,3 +558,23 @@ def test_problem_sources_take_the_common_path():
     config = parse_config(changed(problems__benchmarks__0__path=DELETE))
     assert json.loads(stage_settings(config, "benchmark", benchmark="one"))["path"] == "all.jsonl"
     assert json.loads(stage_settings(config, "problems"))["train"]["path"] == "all.jsonl"
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"distill__temperature": 2.0}, "the tail of a sparse cache has no temperature but 1"),
+        (
+            {"logits__cache": "hidden", "distill__tail": "truncated"},
+            "with logits.cache: hidden there is no tail",
+        ),
+        (
+            {"distill__divergence": "cross_entropy", "distill__tail": "truncated"},
+            "cross_entropy has neither temperature nor tail",
+        ),
+    ],
+    ids=str,
+)
+def test_an_objective_that_the_cache_cannot_give_is_refused(changes, sentence):
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        parse_config(changed(**changes))

@@ -255,6 +255,13 @@ def test_a_sparse_cache_has_no_temperature(run):
         run(temperature=2.0)
 
 
+@pytest.mark.parametrize("changes", [{"temperature": 2.0}, {"tail": "truncated"}], ids=str)
+def test_cross_entropy_has_neither_temperature_nor_tail(run, hidden, changes):
+    path, output = hidden
+    with pytest.raises(ValueError, match="cross_entropy has neither temperature nor tail"):
+        run("--head", str(output), logits=[path], divergence="cross_entropy", **changes)
+
+
 def test_a_hidden_cache_has_no_tail_and_needs_its_head(run, hidden, write_model, tmp_path):
     path, output = hidden
     with pytest.raises(ValueError, match="give the teacher's output head by --head"):

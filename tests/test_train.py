@@ -320,7 +320,7 @@ def test_micro_batches_do_not_change_the_update(make_job, whole, student):
     before = load_file(student.parent / "model.safetensors")
     moved = max((values - before[name]).abs().max() for name, values in weights_of(whole).items())
     assert moved > 1e-3
-    for size in (1, 2):
+    for size in (1, 2, 4):
         job = make_job(f"micro-{size}", micro_batch_size=size)
         train(job)
         assert_close(weights_of(job), weights_of(whole), 1e-5)
@@ -458,6 +458,26 @@ def test_adapters_are_merged_into_the_weights(make_job, student):
             shutil.copy(path, Path(job.folder) / path.name)
     train(again)
     assert metrics_of(again)[0]["loss"] == pytest.approx(losses[-1], rel=0.1)
+
+
+def test_an_adapter_on_the_head_is_refused(make_job):
+    lora = {"rank": 4, "alpha": 8.0, "dropout": 0.0, "targets": ["q_proj", "lm_head"]}
+    with pytest.raises(ValueError, match="an adapter on the embeddings or the output head"):
+        train(make_job("head", lora=lora))
+
+
+def test_a_killed_training_goes_on_with_the_same_dropout(make_job, tmp_path):
+    lora = {"rank": 4, "alpha": 8.0, "dropout": 0.2, "targets": "all-linear"}
+    settings = {"epochs": 2.0, "batch_size": 4, "lora": lora}
+    whole = replace(make_job("undisturbed", **settings), checkpoint_steps=1)
+    train(whole)
+    killed = replace(make_job("killed", **settings), checkpoint_steps=1)
+    description = tmp_path / "job.json"
+    description.write_text(json.dumps(asdict(killed)))
+    command = [sys.executable, "-c", KILLED_AFTER_TWO_SAVES, str(description)]
+    assert subprocess.run(command, check=False).returncode == -9
+    train(killed)
+    assert_close(weights_of(killed), weights_of(whole), 0)
 
 
 def test_a_training_may_go_on_with_smaller_micro_batches(make_job, tmp_path):

@@ -178,6 +178,7 @@ BENCHMARKS = WORLD["problems"]["benchmarks"]
         ({"compress": {"temperature": 0.9}}, jobs_from("compress", 1)),
         ({"filter": {"max_ratio": 8.0}}, jobs_from("filter", 1)),
         ({"logits": {"top_k": 8}}, jobs_from("logits", 1)),
+        ({"logits": {"cache": "hidden"}}, {"head"} | jobs_from("logits", 1)),
         ({"distill": {"learning_rate": 2e-5}}, jobs_from("distill", 1)),
         ({"distill": {"round_decay": 0.25}}, jobs_from("distill", 2)),
         ({"evaluate": {"temperature": 0.5}}, EVALUATIONS | {"report", "all"}),
