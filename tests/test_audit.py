@@ -1,5 +1,6 @@
 """audit: what a finished cache is found to be worth, and the limits."""
 
+import argparse
 import json
 import re
 
@@ -84,6 +85,25 @@ def test_a_stored_divergence_that_is_off_is_found(cached, run_audit, tmp_path):
         ValueError, match=r"stored_divergence_error is (0\.99|1\.0)\d+, above 0\.01"
     ):
         run_audit(path, "--min-cosine", "0", "--max-loss-error", "1")
+
+
+def test_a_student_that_is_the_teacher_has_no_gradient_to_judge():
+    limits = argparse.Namespace(
+        min_cosine=0.9,
+        max_loss_error=0.1,
+        max_stored_divergence_error=0.1,
+        max_noise_divergence=0.1,
+    )
+    good = {"stored_divergence_error": 0.0, "noise_divergence": 0.0}
+    noise = {**good, "exact_loss": 1e-7, "loss_ratio": 3.0, "gradient_cosine": 0.02}
+    assert audit.exceeded(noise, limits) == []
+    assert audit.exceeded({**noise, "exact_loss": 1e-2}, limits) == [
+        "gradient_cosine is 0.020000, below 0.9",
+        "loss_error is 2, above 0.1",
+    ]
+    assert audit.exceeded({**noise, "noise_divergence": 0.2}, limits) == [
+        "noise_divergence is 0.2, above 0.1"
+    ]
 
 
 def test_a_cache_of_another_student_is_refused(cached, teacher, run_audit):
