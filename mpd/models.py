@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from mpd import command
-from mpd.config import model_files
 from mpd.entries import PROVENANCE
 from mpd.model_folder import chat_template, file_digest, write_manifest
 from mpd.schema import MODELS_VERSION
+from mpd.settings import model_files
 
 log = logging.getLogger("mpd")
 

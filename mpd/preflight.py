@@ -7,15 +7,8 @@ import json
 import re
 from pathlib import Path
 
-from mpd.config import (
-    Config,
-    FolderModel,
-    Section,
-    TinyModel,
-    model_files,
-    problem_files,
-    problem_sources,
-)
+from mpd.config import Config, FolderModel, Section, TinyModel
+from mpd.settings import model_files, problem_files, problem_sources
 from mpd.tiny.tokenizer import unknown_piece
 
 

@@ -7,16 +7,15 @@
 from snakemake.exceptions import WorkflowError
 
 from mpd import schema
-from mpd.config import (
-    METHODS,
+from mpd.config import METHODS, parse_config
+from mpd.preflight import check
+from mpd.settings import (
     benchmark_source,
     model_files,
-    parse_config,
     problem_files,
     stage_settings,
     train_source,
 )
-from mpd.preflight import check
 
 try:
     CONFIG = parse_config(config)

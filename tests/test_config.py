@@ -6,15 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mpd.config import (
-    METHODS,
-    Config,
-    Method,
-    model_files,
-    parse_config,
-    problem_files,
-    stage_settings,
-)
+from mpd.config import METHODS, Config, Method, parse_config
+from mpd.settings import model_files, problem_files, stage_settings
 
 REPOSITORY = Path(__file__).parents[1]
 HASH = "0123456789abcdef0123456789abcdef01234567"

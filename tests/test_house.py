@@ -57,7 +57,7 @@ def test_nothing_imports_a_stage(path: Path) -> None:
 def test_the_snakefile_imports_config_and_schema_and_what_checks_them() -> None:
     text = "".join(path.read_text() for path in (REPOSITORY / "rules").glob("*.smk"))
     found = re.findall(r"^\s*(?:from|import) +(mpd\S*)(?: import (.*))?$", text, re.MULTILINE)
-    assert {module for module, _ in found} == {"mpd", "mpd.config", "mpd.preflight"}
+    assert {module for module, _ in found} == {"mpd", "mpd.config", "mpd.preflight", "mpd.settings"}
     assert [names for module, names in found if module == "mpd"] == ["schema"]
 
 
@@ -103,8 +103,8 @@ def leaves(model: type[BaseModel], section: str = "") -> Iterator[tuple[str, str
 READERS = {
     "models.student": ["models"],
     "models.teacher": ["models"],
-    "problems.train": ["problems", "config"],
-    "problems.benchmarks": ["problems", "config", "evaluate", "generate"],
+    "problems.train": ["problems", "settings"],
+    "problems.benchmarks": ["problems", "settings", "evaluate", "generate"],
     "sample": ["sample", "generate"],
     "compress": ["compress", "generate"],
     "evaluate": ["evaluate", "generate"],
@@ -130,7 +130,7 @@ def is_read(section: str, key: str) -> bool:
     elif section == "problems.benchmarks":
         section = "benchmark"  # each of them is one
     else:
-        sources += [PACKAGE / "config.py"]
+        sources += [PACKAGE / "settings.py"]
         section = f"config.{section}".rstrip(".")
     text = "".join(path.read_text() for path in sources)
     by_name = re.search(rf"\b{re.escape(section)}\.{key}\b", text, re.IGNORECASE)

@@ -1,0 +1,186 @@
+"""What each stage is told: of the validated configuration, what gives its result its meaning.
+
+`resources` are left out, since they cannot change a result: they stand in the rules.
+"""
+
+import importlib.util
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mpd.config import METHODS, Config, Decoding, Section, Source
+
+
+def model_files(source: Mapping[str, Any]) -> list[Path]:
+    """The local files that a model comes from; none for the hub and the embedded world.
+
+    Raises ValueError where they are missing.
+    """
+    if source["source"] == "folder":
+        folder = Path(source["path"])
+        kinds = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")
+        files = sorted(path for kind in kinds for path in folder.glob(kind))
+        if not files:
+            raise ValueError(f"{folder}: no model folder; give one with safetensors weights")
+        return [path for path in files if path.name != "manifest.json"]
+    if source["source"] == "gguf":
+        path = Path(source["path"])
+        if source["path"].startswith("package:"):
+            package, _, name = source["path"].removeprefix("package:").partition("/")
+            found = importlib.util.find_spec(package)
+            if found is None or not found.submodule_search_locations:
+                raise ValueError(f"{source['path']}: no such package; pip install {package}")
+            path = Path(found.submodule_search_locations[0]) / name
+        if not path.is_file():
+            raise ValueError(f"{path}: no such GGUF file; mend models.*.path")
+        return [path]
+    return []
+
+
+def problem_files(source: Mapping[str, Any]) -> list[Path]:
+    """The local file that problems come from; none for the hub and the embedded world.
+
+    Raises ValueError where it is missing or empty.
+    """
+    if source["source"] != "file":
+        return []
+    path = Path(source["path"])
+    if not path.is_file() or not path.stat().st_size:
+        state = "an empty file" if path.is_file() else "no such file"
+        raise ValueError(f"{path}: {state}; mend the path of this problem source in the config")
+    return [path]
+
+
+def stage_settings(config: Config, stage: str, **of: Any) -> str:
+    """The settings of one stage as JSON: everything that gives its result its meaning.
+
+    `of` narrows them down where the stage needs it: `role` and `seed` for models, `benchmark`
+    for a benchmark's problems, `method` for what the method grid decides, `round` for distill.
+    """
+    settings = _SETTINGS[stage](config, **of)
+    return json.dumps(settings, sort_keys=True)
+
+
+def _dump(section: Section, *without: str) -> dict[str, Any]:
+    return section.model_dump(mode="json", exclude=set(without))
+
+
+def _models(config: Config, role: str) -> dict[str, Any]:
+    settings = _dump(config.models.teacher if role == "teacher" else config.models.student)
+    if settings["source"] == "tiny":
+        settings["role"] = role.split("_")[0]
+        # The embedded world trains its base student, so that has a seed.
+        settings["seed"] = 0 if role == "teacher" else int(role.removeprefix("student_seed_"))
+    return settings
+
+
+def problem_sources(config: Config) -> list[dict[str, Any]]:
+    """The source of the training problems and those of the benchmarks, paths filled in."""
+    problems = config.problems
+    return [_source(config, source) for source in (problems.train, *problems.benchmarks)]
+
+
+def _source(config: Config, source: Source) -> dict[str, Any]:
+    settings = {name: getattr(source, name) for name in Source.model_fields}
+    if source.source != "tiny":
+        settings["path"] = source.path or config.problems.path
+    return settings
+
+
+def train_source(config: Config) -> dict[str, Any]:
+    """The source of the training problems, its path filled in."""
+    return _source(config, config.problems.train)
+
+
+def benchmark_source(config: Config, name: str) -> dict[str, Any]:
+    """The source of a benchmark, its path filled in."""
+    found = next(entry for entry in config.problems.benchmarks if entry.name == name)
+    return _source(config, found)
+
+
+def _benchmark(config: Config, benchmark: str) -> dict[str, Any]:
+    return {**benchmark_source(config, benchmark), "seed": config.problems.seed}
+
+
+def _problems(config: Config) -> dict[str, Any]:
+    rest = _dump(config.problems, "train", "benchmarks", "path")
+    return {**rest, "train": train_source(config)}
+
+
+def _chat(config: Config, *keys: str) -> dict[str, Any]:
+    """The keys of `chat` that a stage needs; see mpd.chat.ChatFormat."""
+    return {key: getattr(config.chat, key) for key in keys}
+
+
+def _sample(config: Config, round: int, seed: int) -> dict[str, Any]:
+    own = config.sample.trajectories
+    if own and round == 1:  # the user's trajectories are not those of a later student
+        return {"trajectories": own, "chat": _dump(config.chat)}
+    decoding = {**_dump(config.sample), "trajectories": None}
+    chat = _chat(config, "prompt", "thinking")
+    return {**decoding, "chat": chat, "dtype": config.models.dtype, "seed": seed}
+
+
+def _compress(config: Config, method: str, seed: int) -> dict[str, Any]:
+    return {
+        **_dump(config.compress),
+        "rewriter": METHODS[method].rewriter,
+        "chat": _chat(config, "think", "open", "close"),
+        "dtype": config.models.dtype,
+        "seed": seed,
+    }
+
+
+def _filter(config: Config, method: str) -> dict[str, Any]:
+    own = _dump(config.filter)
+    kept = own["kept"] or METHODS[method].kept
+    return {**own, "kept": kept, "chat": _chat(config, "think", "close")}
+
+
+def _logits(config: Config) -> dict[str, Any]:
+    settings = {**_dump(config.logits), "dtype": config.models.dtype}
+    if config.logits.context == "rewriting":
+        chat = _chat(config, "think", "close", "thinking")
+        return {**settings, "chat": chat, "rewriting_prompt": config.compress.prompt}
+    return {**settings, "chat": _chat(config, "think", "close")}
+
+
+def _distill(config: Config, method: str, round: int, seed: int) -> dict[str, Any]:
+    own = _dump(config.distill, "round_decay")
+    own["learning_rate"] *= config.distill.round_decay ** (round - 1)
+    return {**own, "divergence": own["divergence"] or METHODS[method].divergence, "seed": seed}
+
+
+def _evaluate(config: Config, seed: int) -> dict[str, Any]:
+    common = _dump(config.evaluate)
+    benchmarks = {"dev": common}
+    for benchmark in config.problems.benchmarks:
+        changed = {key: getattr(benchmark, key) for key in Decoding.model_fields}
+        own = {key: value for key, value in changed.items() if value is not None}
+        benchmarks[benchmark.name] = {**common, **own}
+    chat = _chat(config, "prompt", "thinking", "think", "close")
+    return {"benchmarks": benchmarks, "chat": chat, "dtype": config.models.dtype, "seed": seed}
+
+
+def _report(config: Config) -> dict[str, Any]:
+    return _dump(config.report)
+
+
+def _head(config: Config) -> dict[str, Any]:
+    return {"dtype": config.models.dtype}
+
+
+_SETTINGS: dict[str, Any] = {
+    "head": _head,
+    "models": _models,
+    "benchmark": _benchmark,
+    "problems": _problems,
+    "sample": _sample,
+    "compress": _compress,
+    "filter": _filter,
+    "logits": _logits,
+    "distill": _distill,
+    "evaluate": _evaluate,
+    "report": _report,
+}
