@@ -1,4 +1,4 @@
-# Mixed-Policy Distillation, stage by stage. Every setting is in config.yaml.
+# Mixed-Policy Distillation, stage by stage. Settings are in config.yaml.
 #
 #     snakemake --cores 2              all of it
 #     snakemake --cores 2 --dry-run    what would be visited

@@ -121,7 +121,7 @@ class ChatFormat:
                 raise
             raise ValueError(
                 f"question {question[:80]!r}: this model's vocabulary has no token for {word!r}; "
-                "mend or remove this problem"
+                "mend or remove this problem, or take a student that knows it"
             ) from None
 
     def require_sayable(self, template: str, key: str) -> None:

@@ -75,25 +75,36 @@ def place_of(path: Path) -> dict[str, Any]:
 def shipped(summary: pl.DataFrame, max_accuracy_drop: float) -> pl.DataFrame:
     """Per method and seed the round to ship, chosen on the development split alone.
 
-    Of the rounds whose accuracy is at most `max_accuracy_drop` below the base student's, the one
-    with the fewest tokens; round 0, the base student itself, where there is none.
+    Of the rounds that are shorter than the base student and at most `max_accuracy_drop` less
+    accurate, the shortest; where others are as short within its standard error, the most accurate
+    of them. Round 0, the base student itself, where there is none.
     Columns: method, seed, round.
     """
     dev = summary.filter(pl.col("benchmark") == "dev")
     base = dev.filter(pl.col("method") == "base").select(
-        "seed", pl.col("accuracy").alias("base_accuracy")
+        "seed", base_accuracy="accuracy", base_tokens="mean_tokens"
     )
     trained = dev.filter(pl.col("method") != "base").join(base, on="seed", validate="m:1")
     # Room for rounding: 0.4 - 0.1 is more than 0.3 in floating point.
     drop = pl.col("base_accuracy") - pl.col("accuracy")
-    good = trained.filter(drop <= max_accuracy_drop + 1e-9)
-    best = good.sort("mean_tokens", "round").group_by("method", "seed").agg(pl.first("round"))
+    shorter = pl.col("mean_tokens") < pl.col("base_tokens")
+    good = trained.filter(shorter & (drop <= max_accuracy_drop + 1e-9))
+    branch = ["method", "seed"]
+    least = good.sort("mean_tokens", "round").group_by(branch).first()
+    within = least.select(*branch, limit=pl.col("mean_tokens") + pl.col("mean_tokens_se"))
+    best = (
+        good.join(within, on=branch)
+        .filter(pl.col("mean_tokens") <= pl.col("limit"))
+        .sort("accuracy", "mean_tokens", "round", descending=[True, False, False])
+        .group_by(branch, maintain_order=True)
+        .agg(pl.first("round"))
+    )
     return (
-        trained.select("method", "seed")
+        trained.select(branch)
         .unique()
-        .join(best, on=["method", "seed"], how="left")
+        .join(best, on=branch, how="left")
         .with_columns(pl.col("round").fill_null(0))
-        .sort("method", "seed")
+        .sort(branch)
     )
 
 
@@ -199,8 +210,9 @@ Further left is shorter, further up is more often right.</p>
 <div class=chart>{chart(summary)}</div>
 <table><tr>{header}</tr>{rows}</table>
 <h2>Which round to ship</h2>
-<p>Chosen on the development split: the fewest tokens at no loss of accuracy beyond the
-configured drop.</p><ul>{shipping}</ul>
+<p>Chosen on the development split: the shortest of the students that are shorter than the base
+student and no less accurate, but for the configured drop; among equally short ones, within the
+standard error, the most accurate.</p><ul>{shipping}</ul>
 <h2>What the student is trained on</h2>
 <p>Round 1: the student's own trajectory, and the teacher's rewrite of it that was kept; those
 with the most typical ratio of lengths.</p>

@@ -341,7 +341,7 @@ SUMMARY = Artifact(
 # What is no table of ours (weights, a student, the report) has a version too.
 MODELS_VERSION = 2
 HEAD_VERSION = 1
-REPORT_VERSION = 2
+REPORT_VERSION = 3
 STUDENT_VERSION = 2
 
 ARTIFACTS = (PROBLEMS, DROPPED, SAMPLE, COMPRESS, FILTER, LOGITS, METRICS, EVALUATE, SUMMARY)
