@@ -132,7 +132,11 @@ def test_a_word_outside_the_vocabulary_is_named(tiny_format):
 @pytest.mark.parametrize(
     ("template", "message"),
     [
-        ("{problem}", f"question '1 Zebra': {LACKS}; mend or remove this problem"),
+        (
+            "{problem}",
+            f"question '1 Zebra': {LACKS}; mend or remove this problem, or take a student that "
+            "knows it",
+        ),
         ("Zebra {problem}", f"chat.prompt: {LACKS}; use other words there"),
     ],
 )
