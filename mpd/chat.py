@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from tokenizers import Tokenizer
 
 from mpd.answers import extract
+from mpd.model_folder import vocabulary_size
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -91,7 +92,7 @@ class ChatFormat:
     @property
     def vocabulary_size(self) -> int:
         """Ids from here on are padding of the model's output rows, not tokens."""
-        return max(self.tokenizer.get_vocab().values()) + 1
+        return vocabulary_size(self.tokenizer)
 
     def prompt_ids(self, content: str, thinking: bool) -> list[int]:
         """Render one user message and encode it.

@@ -21,6 +21,8 @@ from pydantic import (
     model_validator,
 )
 
+from mpd.exact import require_exact
+
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -363,19 +365,8 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _exact(self) -> "Config":
-        if self.distill.divergence == "cross_entropy" and (
-            self.distill.temperature != 1 or self.distill.tail != "bucket"
-        ):
-            raise ValueError(
-                "distill.divergence: cross_entropy has neither temperature nor tail; leave them out"
-            )
-        if self.logits.cache == "hidden" and self.distill.tail != "bucket":
-            raise ValueError("distill.tail: with logits.cache: hidden there is no tail; set bucket")
-        if self.logits.cache == "sparse" and self.distill.temperature != 1:
-            raise ValueError(
-                "distill.temperature: the tail of a sparse cache has no temperature but 1; "
-                "set it to 1, or logits.cache: hidden"
-            )
+        own = self.distill
+        require_exact(own.divergence, own.temperature, own.tail, self.logits.cache)
         return self
 
     @field_validator("experiment")

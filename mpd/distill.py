@@ -23,6 +23,7 @@ import polars as pl
 
 from mpd import command, schema, table
 from mpd.chat import ids_digest
+from mpd.exact import require_exact
 from mpd.model_folder import MANIFEST, read_manifest, write_manifest
 
 log = logging.getLogger("mpd")
@@ -80,18 +81,7 @@ def require_objective(settings: Mapping[str, Any], caches: set[str]) -> None:
     if len(caches) != 1:
         raise ValueError("some cache shards are sparse and others hidden; run logits again")
     (cache,) = caches
-    plain = settings["temperature"] == 1 and settings["tail"] == "bucket"
-    if settings["divergence"] == "cross_entropy" and not plain:
-        raise ValueError(
-            "distill.divergence: cross_entropy has neither temperature nor tail; leave them out"
-        )
-    if cache == "sparse" and settings["temperature"] != 1:
-        raise ValueError(
-            f"distill.temperature is {settings['temperature']}, but the tail of a sparse cache has "
-            "none but 1; set it to 1, or logits.cache: hidden"
-        )
-    if cache == "hidden" and settings["tail"] != "bucket":
-        raise ValueError("distill.tail: a cache of hidden states has no tail; set it to bucket")
+    require_exact(settings["divergence"], settings["temperature"], settings["tail"], cache)
 
 
 def require_head(paths: list[Path], teachers: set[str], cache: str) -> None:

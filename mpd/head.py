@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from mpd import command, schema
-from mpd.model_folder import load_model, load_tokenizer, read_manifest
+from mpd.model_folder import load_model, load_tokenizer, read_manifest, vocabulary_size
 
 # Of a chunk: logits [n, V] and the slice of positions to the loss and the sums of its measures.
 Evaluate = Callable[[torch.Tensor, slice], tuple[torch.Tensor, torch.Tensor]]
@@ -179,7 +179,7 @@ def main(argv: list[str] | None = None) -> None:
         folder = arguments.teacher.parent
         model = load_model(folder, arguments.settings["dtype"])
         require_known_head(model)
-        size = max(load_tokenizer(folder).get_vocab().values()) + 1
+        size = vocabulary_size(load_tokenizer(folder))
         save_head(head_of(model, size), path, teacher["digest"])
 
     command.store_of(arguments).publish_file(

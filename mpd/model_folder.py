@@ -106,6 +106,11 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerFast":
     return tokenizer
 
 
+def vocabulary_size(tokenizer: "PreTrainedTokenizerFast") -> int:
+    """Ids from here on are padding of the model's output rows, not tokens."""
+    return max(tokenizer.get_vocab().values()) + 1
+
+
 def load_model(folder: Path, dtype: str) -> Any:
     """The model in evaluation mode, on the GPU where there is one. `dtype` as torch names it."""
     import torch

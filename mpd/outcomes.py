@@ -16,10 +16,15 @@ from mpd.divergence import FLOOR
 NO_MASS = -1e30  # as a logit; finite, since 0 · -inf is no number
 
 
+def bucket_width(size: int, num_buckets: int) -> int:
+    """Ids of a bucket, of a vocabulary of `size`; the last buckets may have fewer."""
+    return math.ceil(size / num_buckets)
+
+
 def bucket_sums(values: torch.Tensor, num_buckets: int) -> torch.Tensor:
     """Sums of values [N, V] over the buckets: [N, B]."""
     size = values.shape[-1]
-    width = math.ceil(size / num_buckets)
+    width = bucket_width(size, num_buckets)
     whole = size // width
     sums = [values[:, : whole * width].unflatten(1, (whole, width)).sum(-1)]
     if whole * width < size:
@@ -31,7 +36,7 @@ def bucket_sums(values: torch.Tensor, num_buckets: int) -> torch.Tensor:
 def times_of_bucket(values: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
     """Values [N, V], each times the factor [N, B] of its bucket."""
     size = values.shape[-1]
-    width = math.ceil(size / factors.shape[1])
+    width = bucket_width(size, factors.shape[1])
     whole = size // width
     product = torch.empty_like(values)
     torch.mul(

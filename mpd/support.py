@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from mpd.divergence import FLOOR
-from mpd.outcomes import bucket_sums
+from mpd.outcomes import bucket_sums, bucket_width
 
 # A probable entry stays whatever it contributes now: the student may move away from it.
 ALWAYS_KEPT = 0.01
@@ -50,7 +50,7 @@ def score(
     distinct[:, 1:] = fixed[:, 1:] != fixed[:, :1]
     candidates, free, overlap = _candidates(student, teacher, fixed, settings)
     ids, distinct = torch.cat([fixed, candidates], 1), torch.cat([distinct, free], 1)
-    buckets = ids // -(-p.shape[1] // settings["tail_buckets"])
+    buckets = ids // bucket_width(p.shape[1], settings["tail_buckets"])
     log_p, log_q = student.gather(1, ids), teacher.gather(1, ids)
     # Masses that no candidate has. Tails are sums of these and of what is dropped: 1 - Σ would
     # be noise where a tail is small.

@@ -25,7 +25,7 @@ from mpd import schema, table
 from mpd.batches import CachedRows, Trajectories, collate, plan_steps
 from mpd.forward import require_separate_sequences
 from mpd.head import load_head, require_known_head
-from mpd.model_folder import load_model, load_tokenizer, stop_ids
+from mpd.model_folder import load_model, load_tokenizer, stop_ids, vocabulary_size
 from mpd.objective import MEANS, NUM_SUMS, SUMS, Objective
 from mpd.progress import Progress
 
@@ -193,9 +193,8 @@ def _prepare(
     )
     accelerator.register_for_checkpointing(scheduler)
     plain = model.get_base_model() if settings["lora"] else model
-    vocabulary_size = max(tokenizer.get_vocab().values()) + 1
     stops = stop_ids(folder, tokenizer)
-    objective = Objective(plain, vocabulary_size, stops, settings, job.chunk_size)
+    objective = Objective(plain, vocabulary_size(tokenizer), stops, settings, job.chunk_size)
     if job.head:
         objective.teacher_head = load_head(Path(job.head), accelerator.device)
     return *accelerator.prepare(objective, optimizer), scheduler

@@ -266,7 +266,9 @@ def test_a_hidden_cache_has_no_tail_and_needs_its_head(run, hidden, write_model,
     path, output = hidden
     with pytest.raises(ValueError, match="give the teacher's output head by --head"):
         run(logits=[path])
-    with pytest.raises(ValueError, match="a cache of hidden states has no tail"):
+    with pytest.raises(
+        ValueError, match=r"with logits\.cache: hidden there is no tail; set bucket"
+    ):
         run("--head", str(output), logits=[path], tail="truncated")
     folder = run("--head", str(output), logits=[path], temperature=2.0)
     assert (folder / "model.safetensors").is_file()

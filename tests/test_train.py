@@ -98,6 +98,14 @@ def hidden_job(make_job, tmp_path, run_logits, shard, student, teacher, logits_s
     return make
 
 
+def kill_after_two_saves(job, folder):
+    """Run a training in a process of its own, which is killed."""
+    description = folder / "job.json"
+    description.write_text(json.dumps(asdict(job)))
+    command = [sys.executable, "-c", KILLED_AFTER_TWO_SAVES, str(description)]
+    assert subprocess.run(command, check=False).returncode == -9
+
+
 def weights_of(job):
     return load_file(Path(job.folder) / "model.safetensors")
 
@@ -472,10 +480,7 @@ def test_a_killed_training_goes_on_with_the_same_dropout(make_job, tmp_path):
     whole = replace(make_job("undisturbed", **settings), checkpoint_steps=1)
     train(whole)
     killed = replace(make_job("killed", **settings), checkpoint_steps=1)
-    description = tmp_path / "job.json"
-    description.write_text(json.dumps(asdict(killed)))
-    command = [sys.executable, "-c", KILLED_AFTER_TWO_SAVES, str(description)]
-    assert subprocess.run(command, check=False).returncode == -9
+    kill_after_two_saves(killed, tmp_path)
     train(killed)
     assert_close(weights_of(killed), weights_of(whole), 0)
 
@@ -485,10 +490,7 @@ def test_a_training_may_go_on_with_smaller_micro_batches(make_job, tmp_path):
     whole = replace(make_job("undisturbed", **settings), checkpoint_steps=1)
     train(whole)
     killed = replace(make_job("killed", **settings), checkpoint_steps=1)
-    description = tmp_path / "job.json"
-    description.write_text(json.dumps(asdict(killed)))
-    command = [sys.executable, "-c", KILLED_AFTER_TWO_SAVES, str(description)]
-    assert subprocess.run(command, check=False).returncode == -9
+    kill_after_two_saves(killed, tmp_path)
     train(replace(killed, micro_batch_size=1))
     assert len(metrics_of(killed)) == 4
     assert_close(weights_of(killed), weights_of(whole), 1e-5)
@@ -500,10 +502,7 @@ def test_a_killed_training_goes_on_to_the_same_bytes(make_job, tmp_path, caplog)
     train(whole)
     assert len(metrics_of(whole)) == 8
     killed = replace(make_job("killed", **settings), checkpoint_steps=2)
-    description = tmp_path / "job.json"
-    description.write_text(json.dumps(asdict(killed)))
-    command = [sys.executable, "-c", KILLED_AFTER_TWO_SAVES, str(description)]
-    assert subprocess.run(command, check=False).returncode == -9
+    kill_after_two_saves(killed, tmp_path)
     scratch = Path(killed.scratch)
     assert [path.name for path in scratch.iterdir()] == ["state_00000004"]
     assert not list(Path(killed.folder).iterdir())
