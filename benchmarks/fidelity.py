@@ -27,8 +27,9 @@ from rich.table import Table
 
 from mpd import audit, cache, schema, support, table
 from mpd.config import Logits
+from mpd.engines.transformers import TransformersEngine
 from mpd.forward import completion_states, pack
-from mpd.generate import Request, TransformersEngine, seed_of
+from mpd.generate import Request, seed_of
 from mpd.head import OutputHead, head_of
 from mpd.model_folder import load_model
 from mpd.models import resolve

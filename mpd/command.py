@@ -37,6 +37,7 @@ def parser(module_doc: str | None, prog: str) -> argparse.ArgumentParser:
         help="refresh: compute again what the store has, and compare",
     )
     made.add_argument("--threads", type=int, default=1, help="processor threads")
+    made.set_defaults(stage=prog)
     return made
 
 
@@ -44,6 +45,16 @@ def generation_arguments(made: argparse.ArgumentParser) -> None:
     """The arguments of a stage that runs a model over rows."""
     made.add_argument("--batch-size", type=int, default=64, help="sequences side by side")
     made.add_argument("--rows-per-part", type=int, default=256, help="rows that a kill can lose")
+
+
+def engine_arguments(made: argparse.ArgumentParser) -> None:
+    """The arguments of a stage that generates: how vLLM runs, or where a server is."""
+    made.add_argument("--tensor-parallel-size", type=int, default=1, help="GPUs of one replica")
+    made.add_argument("--data-parallel-size", type=int, default=1, help="replicas of the model")
+    made.add_argument("--gpu-memory-utilization", type=float, default=0.9, help="vLLM's share")
+    made.add_argument("--max-model-len", type=int, help="longest sequence; default: the context")
+    made.add_argument("--prefix-caching", type=int, choices=[0, 1], default=1, help="of prompts")
+    made.add_argument("--server", help="base URL of an OpenAI-compatible server")
 
 
 def store_of(arguments: argparse.Namespace) -> Store:

@@ -9,36 +9,39 @@ cut, or does not fit, is a row with that status and no rewrite.
         --teacher .../manifest.json --output .../compress/shard_0.parquet
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import polars as pl
 
 from mpd import command, schema, table
 from mpd.chat import ChatFormat, fill
+from mpd.generate import (
+    Completion,
+    Engine,
+    Request,
+    Task,
+    complete,
+    open_engine,
+    require_room,
+    seed_of,
+)
 from mpd.lineage import sampled_by
 from mpd.model_folder import load_tokenizer, read_manifest, require_same_tokens, stop_ids
 from mpd.store import Parts
-
-if TYPE_CHECKING:
-    from mpd.generate import TransformersEngine
 
 # What a finish reason of the sample, and of the rewrite, means for the row.
 SKIPPED = {"length": "sample_truncated", "too_long": "sample_too_long"}
 UNFINISHED = {"length": "rewrite_truncated", "too_long": "rewriting_prompt_too_long"}
 
 
-def require_prompts(
-    engine: "TransformersEngine", settings: Mapping[str, Any], rows: pl.DataFrame
-) -> None:
+def require_prompts(engine: Engine, settings: Mapping[str, Any], rows: pl.DataFrame) -> None:
     """Raise ValueError where no rewriting prompt can be said, or none leaves room for a rewrite.
 
     A word of the template that the teacher cannot say is the user's to mend; a word of a
     trajectory that it cannot say is a row's verdict.
     """
-    from mpd.generate import require_room
-
     template = fill(settings["prompt"], problem="", trajectory="")
     engine.chat.require_sayable(template, "compress.prompt")
     made = (_prompt(engine.chat, settings, row) for row in rows.iter_rows(named=True))
@@ -48,61 +51,73 @@ def require_prompts(
 
 
 def rewriter(
-    engine: "TransformersEngine",
+    engine: Engine,
     student_chat: ChatFormat,
     settings: Mapping[str, Any],
     total: int,
     student_context: int,
-) -> Callable[[pl.DataFrame], pl.DataFrame]:
-    """The work of a part: rewrite the trajectory of each row, num_samples candidates each.
+) -> Task:
+    """The task of a shard: rewrite the trajectory of each row, num_samples candidates each.
 
     A rewrite has to fit the student's context behind its prompt, and the teacher's behind the
     rewriting prompt, since both score it there.
     """
-    from mpd.generate import Request, seed_of
     from mpd.progress import Progress
 
     progress = Progress("rewritten", total * settings["num_samples"])
 
-    def work(rows: pl.DataFrame) -> pl.DataFrame:
+    def ask(row: Mapping[str, Any]) -> list[Request]:
+        prompt = _prompt(engine.chat, settings, row)
+        if isinstance(prompt, str):
+            progress.advance(settings["num_samples"], 0)
+            return []
+        return [
+            Request(prompt, seed_of("compress", settings["seed"], row["sample_id"], candidate))
+            for candidate in range(settings["num_samples"])
+        ]
+
+    def rewritten(rows: pl.DataFrame, completions: list[list[Completion]]) -> pl.DataFrame:
         made: list[dict[str, Any]] = []
-        asked, requests = [], []
-        for row in rows.iter_rows(named=True):
+        for row, candidates in zip(rows.iter_rows(named=True), completions, strict=True):
             prompt = _prompt(engine.chat, settings, row)
             if isinstance(prompt, str):
                 made.append(_skipped(row, prompt))
                 continue
-            for candidate in range(settings["num_samples"]):
-                seed = seed_of("compress", settings["seed"], row["sample_id"], candidate)
-                room = min(
-                    student_context - len(row["prompt_ids"]), engine.context_length - len(prompt)
-                )
-                asked.append((row, candidate, room))
-                requests.append(Request(prompt, seed))
-        progress.advance((len(rows) * settings["num_samples"]) - len(requests), 0)
-        completions = engine.generate(requests, settings, progress.advance)
-        for (row, candidate, room), done in zip(asked, completions, strict=True):
-            rewrite = engine.chat.text(done.token_ids)
-            ids = student_chat.build(rewrite, row["prompt_ids"])
-            status = UNFINISHED.get(done.finish_reason) or _verdict(ids, room)
-            ids = ids if status == "ok" else None
-            made.append(
-                {
-                    "sample_id": row["sample_id"],
-                    "candidate": candidate,
-                    "status": status,
-                    "rewrite": rewrite,
-                    "rewrite_tokens": len(done.token_ids),
-                    "text": student_chat.text(ids) if ids else None,
-                    "completion_ids": ids,
-                    "num_tokens": len(ids) if ids else None,
-                }
+            room = min(
+                student_context - len(row["prompt_ids"]), engine.context_length - len(prompt)
             )
-        order = {sample_id: number for number, sample_id in enumerate(rows["sample_id"])}
-        made.sort(key=lambda row: (order[row["sample_id"]], row["candidate"]))
+            made += (
+                _candidate(row, number, done, room, engine.chat, student_chat)
+                for number, done in enumerate(candidates)
+            )
         return table.frame_of(made, schema.COMPRESS)
 
-    return work
+    return Task(engine, settings, ask, rewritten, progress)
+
+
+def _candidate(
+    row: Mapping[str, Any],
+    number: int,
+    done: Completion,
+    room: int,
+    teacher_chat: ChatFormat,
+    student_chat: ChatFormat,
+) -> dict[str, Any]:
+    """One rewrite of a row, in the student's format where it can be put into it."""
+    rewrite = teacher_chat.text(done.token_ids)
+    ids = student_chat.build(rewrite, row["prompt_ids"])
+    status = UNFINISHED.get(done.finish_reason) or _verdict(ids, room)
+    ids = ids if status == "ok" else None
+    return {
+        "sample_id": row["sample_id"],
+        "candidate": number,
+        "status": status,
+        "rewrite": rewrite,
+        "rewrite_tokens": len(done.token_ids),
+        "text": student_chat.text(ids) if ids else None,
+        "completion_ids": ids,
+        "num_tokens": len(ids) if ids else None,
+    }
 
 
 def _verdict(ids: list[int] | None, room: int) -> str:
@@ -142,6 +157,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--student", type=Path, required=True, help="manifest of the student")
     parser.add_argument("--teacher", type=Path, required=True, help="manifest of the teacher")
     command.generation_arguments(parser)
+    command.engine_arguments(parser)
     arguments = parser.parse_args(argv)
     settings = arguments.settings
     assert settings["rewriter"] == "teacher"
@@ -160,23 +176,15 @@ def main(argv: list[str] | None = None) -> None:
                 "the shards do not belong together"
             )
 
-        def prepare() -> Callable[[pl.DataFrame], pl.DataFrame]:
-            from mpd.generate import TransformersEngine
-
+        def prepare() -> Task:
             folder = arguments.student.parent
             tokenizer = load_tokenizer(folder)
             format = ChatFormat(tokenizer, settings["chat"], stop_ids(folder, tokenizer))
-            engine = TransformersEngine(
-                arguments.teacher,
-                settings["chat"],
-                settings["dtype"],
-                arguments.batch_size,
-                arguments.threads,
-            )
+            engine = open_engine(arguments.teacher, settings, arguments)
             require_prompts(engine, settings, rows)
             return rewriter(engine, format, settings, parts.remaining, student["context_length"])
 
-        parts.map(rows, arguments.rows_per_part, prepare)
+        complete(parts, rows, arguments.rows_per_part, settings["engine"], prepare)
 
     command.store_of(arguments).publish_table(
         schema.COMPRESS,

@@ -146,6 +146,21 @@ class Decoding(Section):
     max_new_tokens: Count = Field(1024, description="a completion that reaches it is truncated")
 
 
+class Generation(Decoding):
+    engine: Literal["transformers", "vllm", "server"] = Field(
+        "transformers", description="what generates; server: resources.<stage>.server"
+    )
+    engine_arguments: dict[str, Any] = Field(
+        {}, description="further arguments of a vLLM engine, such as quantization"
+    )
+
+    @model_validator(mode="after")
+    def _arguments_of_vllm(self) -> "Generation":
+        if self.engine_arguments and self.engine != "vllm":
+            raise ValueError("engine_arguments are those of vLLM; set engine: vllm, or remove them")
+        return self
+
+
 class Benchmark(Source):
     """A held-out set. Decoding keys given here take the place of those of `evaluate`."""
 
@@ -182,7 +197,7 @@ class Problems(Section):
         return self
 
 
-class Sample(Decoding):
+class Sample(Generation):
     trajectories: str | None = Field(
         None,
         pattern=r"\.(jsonl|parquet)$",
@@ -190,7 +205,7 @@ class Sample(Decoding):
     )
 
 
-class Compress(Decoding):
+class Compress(Generation):
     num_samples: Count = Field(1, description="candidates: rewrites per trajectory")
     prompt: str = Field(description="user message; {problem} and {trajectory} are filled in")
     thinking: bool = Field(False, description="render the rewriting prompt with thinking enabled")
@@ -290,7 +305,7 @@ class Distill(Section):
     min_kept: Count = Field(1, description="fewer kept trajectories stop the run before training")
 
 
-class Evaluate(Decoding):
+class Evaluate(Generation):
     temperature: float = Field(0.6, ge=0, description="0 is greedy")
     top_p: float = Field(0.95, gt=0, le=1)
     top_k: int = Field(20, ge=0, description="0: off")
@@ -312,8 +327,20 @@ class ModelResources(Resources):
 
 
 class GenerationResources(ModelResources):
-    batch_size: Count = Field(64, description="sequences generated side by side")
+    batch_size: Count = Field(
+        64, description="sequences generated side by side; vLLM: max_num_seqs; server: requests"
+    )
     rows_per_part: Count = Field(256, description="rows a kill can lose; no batch spans two parts")
+    tensor_parallel_size: Count = Field(1, description="vLLM: GPUs that share one replica")
+    data_parallel_size: Count = Field(1, description="vLLM: replicas of the model")
+    gpu_memory_utilization: float = Field(
+        0.9, gt=0, le=1, description="vLLM: its share of the GPU's memory; without one, of all"
+    )
+    max_model_len: Count | None = Field(
+        None, description="vLLM: longest prompt with its new tokens; null: the model's context"
+    )
+    prefix_caching: bool = Field(True, description="vLLM: a prompt's samples share its cache")
+    server: str | None = Field(None, description="base URL, such as http://node:8000/v1")
 
 
 class ScoringResources(ModelResources):
@@ -367,6 +394,22 @@ class Config(Section):
     def _exact(self) -> "Config":
         own = self.distill
         require_exact(own.divergence, own.temperature, own.tail, self.logits.cache)
+        return self
+
+    @model_validator(mode="after")
+    def _engines_run(self) -> "Config":
+        for stage in ("sample", "compress", "evaluate"):
+            engine, own = getattr(self, stage).engine, getattr(self.resources, stage)
+            if engine == "server" and not own.server:
+                raise ValueError(
+                    f"{stage}.engine is server: set resources.{stage}.server to its base URL"
+                )
+            replicas = own.tensor_parallel_size * own.data_parallel_size
+            if engine == "vllm" and own.gpu not in (0, replicas):
+                raise ValueError(
+                    f"resources.{stage}.gpu is {own.gpu}, but tensor_parallel_size times "
+                    f"data_parallel_size is {replicas}; make them equal"
+                )
         return self
 
     @field_validator("experiment")

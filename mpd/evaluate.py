@@ -11,23 +11,30 @@ import logging
 from collections.abc import Callable, Mapping
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import polars as pl
 
 from mpd import answers, command, schema, table
 from mpd.chat import ChatFormat, answer_delimiter
+from mpd.generate import (
+    Completion,
+    Engine,
+    Request,
+    Task,
+    complete,
+    open_engine,
+    require_room,
+    seed_of,
+)
 from mpd.model_folder import read_manifest
 from mpd.store import Parts
-
-if TYPE_CHECKING:
-    from mpd.generate import Completion, TransformersEngine
 
 log = logging.getLogger("mpd")
 
 
 def answer(
-    engine: "Callable[[], TransformersEngine]",
+    engine: Callable[[], Engine],
     name: str,
     path: Path,
     settings: Mapping[str, Any],
@@ -42,42 +49,30 @@ def answer(
     indices = pl.Series(range(settings["num_samples"]), dtype=pl.Int32)
     rows = problems.join(pl.DataFrame({"sample_index": indices}), how="cross")
 
-    def prepare() -> Callable[[pl.DataFrame], pl.DataFrame]:
-        from mpd.generate import require_room
-
+    def prepare() -> Task:
         prompts = [engine().chat.problem_ids(question) for question in problems["question"]]
         key = f"evaluate.max_new_tokens (benchmark {name})"
         require_room(engine(), prompts, settings, key)
         return evaluator(engine(), name, settings, parts.remaining)
 
-    parts.map(rows, rows_per_part, prepare)
+    complete(parts, rows, rows_per_part, settings["engine"], prepare)
 
 
-def evaluator(
-    engine: "TransformersEngine", name: str, settings: Mapping[str, Any], total: int
-) -> Callable[[pl.DataFrame], pl.DataFrame]:
-    """The work of a part: answer and grade each row."""
-    from mpd.generate import Request, seed_of
+def evaluator(engine: Engine, name: str, settings: Mapping[str, Any], total: int) -> Task:
+    """The task of a benchmark: answer and grade each row."""
     from mpd.progress import Progress
 
-    progress = Progress(f"answered {name}", total)
+    def ask(row: Mapping[str, Any]) -> list[Request]:
+        seed = seed_of("evaluate", settings["seed"], row["problem_id"], row["sample_index"])
+        return [Request(engine.chat.problem_ids(row["question"]), seed)]
 
-    def work(rows: pl.DataFrame) -> pl.DataFrame:
-        requests = [
-            Request(
-                engine.chat.problem_ids(question),
-                seed_of("evaluate", settings["seed"], problem_id, index),
-            )
-            for question, problem_id, index in rows.select(
-                "question", "problem_id", "sample_index"
-            ).iter_rows()
-        ]
-        return graded(rows, engine.generate(requests, settings, progress.advance), engine.chat)
+    def answered(rows: pl.DataFrame, completions: list[list[Completion]]) -> pl.DataFrame:
+        return graded(rows, [made for (made,) in completions], engine.chat)
 
-    return work
+    return Task(engine, settings, ask, answered, Progress(f"answered {name}", total))
 
 
-def graded(rows: pl.DataFrame, completions: "list[Completion]", format: ChatFormat) -> pl.DataFrame:
+def graded(rows: pl.DataFrame, completions: list[Completion], format: ChatFormat) -> pl.DataFrame:
     """Evaluation rows of completions, in order."""
     texts = [format.text(completion.token_ids) for completion in completions]
     found = [answers.extract(text, answer_delimiter(format.chat)) for text in texts]
@@ -110,21 +105,14 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--student", type=Path, required=True, help="manifest of the student")
     parser.add_argument("--benchmarks", nargs="+", required=True, help="name=problems.parquet")
     command.generation_arguments(parser)
+    command.engine_arguments(parser)
     arguments = parser.parse_args(argv)
     student = read_manifest(arguments.student)
-    common = {key: arguments.settings[key] for key in ("chat", "dtype", "seed")}
+    common = {key: value for key, value in arguments.settings.items() if key != "benchmarks"}
 
     @cache
-    def engine() -> "TransformersEngine":
-        from mpd.generate import TransformersEngine
-
-        return TransformersEngine(
-            arguments.student,
-            common["chat"],
-            common["dtype"],
-            arguments.batch_size,
-            arguments.threads,
-        )
+    def engine() -> Engine:
+        return open_engine(arguments.student, common, arguments)
 
     for benchmark in arguments.benchmarks:
         name, _, path = benchmark.partition("=")

@@ -1,4 +1,4 @@
-"""The generation engine: token ids in, token ids out. B sequences, T tokens, V vocabulary.
+"""Generation: token ids in, token ids out. What the engines share, and how stages use them.
 
 Every request carries its own seed, so a completion does not depend on its neighbours, order
 or shard. (Rounding may still flip a rare token between batch sizes or thread counts: a decode
@@ -6,17 +6,21 @@ with a key-value cache differs in the last bits.)
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from abc import ABC, abstractmethod
+from argparse import Namespace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import torch
+from typing import TYPE_CHECKING, Any
 
 from mpd.chat import ChatFormat
-from mpd.model_folder import load_model, load_tokenizer, read_manifest, stop_ids
+from mpd.model_folder import load_tokenizer, read_manifest, stop_ids
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from mpd.progress import Progress
+    from mpd.store import Parts
 
 
 @dataclass(frozen=True)
@@ -49,127 +53,163 @@ def seed_of(*identity: object) -> int:
     return int.from_bytes(digest[:8], "little") >> 1
 
 
-class TransformersEngine:
-    """Batched generation by a plain transformers model.
+class Engine(ABC):
+    """A model that completes requests.
 
-    The weights are loaded when the first completion is asked for: prompts are checked before.
+    What is costly (weights, processes) starts when the first completion is asked for: prompts are
+    checked before.
     """
 
-    def __init__(
-        self, manifest: Path, chat: Mapping[str, Any], dtype: str, batch_size: int, threads: int
-    ) -> None:
-        torch.set_num_threads(threads)
-        self.folder, self.dtype, self.batch_size = manifest.parent, dtype, batch_size
+    def __init__(self, manifest: Path, chat: Mapping[str, Any]) -> None:
+        self.folder = manifest.parent
         tokenizer = load_tokenizer(self.folder)
         self.chat = ChatFormat(tokenizer, chat, stop_ids(self.folder, tokenizer))
-        self.context_length = read_manifest(manifest)["context_length"]
-
-    @cached_property
-    def model(self) -> Any:
-        return load_model(self.folder, self.dtype)
+        self.context_length: int = read_manifest(manifest)["context_length"]
 
     def fits(self, prompt_ids: list[int], decoding: Mapping[str, Any]) -> bool:
         """Whether a prompt leaves room for max_new_tokens in the context."""
         return len(prompt_ids) + decoding["max_new_tokens"] <= self.context_length
 
-    @torch.inference_mode()
+    def stream(
+        self,
+        requests: Sequence[Request],
+        decoding: Mapping[str, Any],
+        advance: Callable[[int, int], None] = lambda sequences, tokens: None,
+    ) -> Iterator[tuple[int, Completion]]:
+        """Complete every request: its number and its completion, as they finish.
+
+        `decoding` has temperature (0: greedy), top_p, top_k (0: off) and max_new_tokens. A prompt
+        that leaves no room for max_new_tokens in the context comes back as too_long.
+        `advance(sequences, tokens)` is called with those that finished and those that were made.
+        """
+        fitting = []
+        for number, request in enumerate(requests):
+            if self.fits(request.prompt_ids, decoding):
+                fitting.append((number, request))
+            else:
+                advance(1, 0)
+                yield number, TOO_LONG
+        # Neighbours of similar length waste the least padding, and the shortest fill the gaps at
+        # the end. Samples of one prompt stay neighbours, so that they share what is cached of it.
+        fitting.sort(key=lambda pair: -len(pair[1].prompt_ids))
+        if fitting:
+            yield from self._complete(fitting, decoding, advance)
+
     def generate(
         self,
         requests: Sequence[Request],
         decoding: Mapping[str, Any],
         advance: Callable[[int, int], None] = lambda sequences, tokens: None,
     ) -> list[Completion]:
-        """Complete every request, in order.
-
-        `decoding` has temperature (0: greedy), top_p, top_k (0: off) and max_new_tokens. A prompt
-        that leaves no room for max_new_tokens in the context comes back as too_long.
-        `advance(sequences, tokens)` is called with those that finished and those that were made.
-        """
-        done = {
-            number: TOO_LONG
-            for number, request in enumerate(requests)
-            if not self.fits(request.prompt_ids, decoding)
-        }
-        if done:
-            advance(len(done), 0)
-        # Neighbours of similar length waste the least padding.
-        order = sorted(
-            (number for number in range(len(requests)) if number not in done),
-            key=lambda number: -len(requests[number].prompt_ids),
-        )
-        for start in range(0, len(order), self.batch_size):
-            numbers = order[start : start + self.batch_size]
-            batch = [requests[number] for number in numbers]
-            for number, completion in zip(
-                numbers, self._batch(batch, decoding, advance), strict=True
-            ):
-                done[number] = completion
+        """Complete every request, in order; see `stream`."""
+        done = dict(self.stream(requests, decoding, advance))
         return [done[number] for number in range(len(requests))]
 
-    def _batch(
+    @abstractmethod
+    def _complete(
         self,
-        requests: list[Request],
+        requests: Sequence[tuple[int, Request]],
         decoding: Mapping[str, Any],
         advance: Callable[[int, int], None],
-    ) -> list[Completion]:
-        from transformers import DynamicCache
+    ) -> Iterator[tuple[int, Completion]]:
+        """Complete requests that fit, each under its number."""
 
-        device = self.model.device
-        limit = decoding["max_new_tokens"]
-        input_ids, mask = _pad_left([request.prompt_ids for request in requests], device)
-        positions = (mask.cumsum(1) - 1).clamp(min=0)  # [B, T]
-        uniforms = torch.tensor(
-            np.stack(
-                [np.random.Generator(np.random.Philox(r.seed)).random(limit) for r in requests]
-            ),
-            dtype=torch.float32,
-            device=device,
-        )  # [B, limit]
-        stops = torch.tensor(self.chat.stop_ids, device=device)
-        rows = list(range(len(requests)))  # the requests that the batch still holds
-        ids: list[list[int]] = [[] for _ in requests]
-        logprobs: list[list[float]] = [[] for _ in requests]
-        reasons = ["length"] * len(requests)
-        cache = DynamicCache(config=self.model.config)
-        for step in range(limit):
-            logits = self.model(
-                input_ids=input_ids,
-                attention_mask=mask,
-                position_ids=positions,
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=1,
-            ).logits[:, -1]  # [B, V]
-            # Output rows beyond the tokenizer's tokens are padding: they get no mass.
-            logits = logits[:, : self.chat.vocabulary_size].float()
-            token = choose(logits, decoding, uniforms[:, step])
-            logprob = torch.log_softmax(logits, -1).gather(1, token[:, None])[:, 0]
-            for row, value, score in zip(rows, token.tolist(), logprob.tolist(), strict=True):
-                ids[row].append(value)
-                logprobs[row].append(score)
-            stopped = torch.isin(token, stops)
-            advance(int(stopped.sum()), len(rows))
-            if stopped.any():
-                going = (~stopped).nonzero()[:, 0]
-                finished = [row for row, flag in zip(rows, stopped.tolist(), strict=True) if flag]
-                for row in finished:
-                    reasons[row] = "stop"
-                rows = [rows[index] for index in going.tolist()]
-                if not rows:
-                    break
-                cache.batch_select_indices(going)
-                token, mask, uniforms = token[going], mask[going], uniforms[going]
-                positions = positions[going]
-            input_ids = token[:, None]
-            positions = positions[:, -1:] + 1
-            mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
-        if rows:
-            advance(len(rows), 0)
-        return [Completion(*parts) for parts in zip(ids, logprobs, reasons, strict=True)]
+
+def open_engine(manifest: Path, settings: Mapping[str, Any], arguments: Namespace) -> Engine:
+    """The engine of a stage: `settings` say which and what it means, `arguments` how it runs."""
+    if settings["engine"] == "vllm":
+        from mpd.engines.vllm import VllmEngine
+
+        return VllmEngine(manifest, settings, arguments)
+    if settings["engine"] == "server":
+        from mpd.engines.server import ServerEngine
+
+        return ServerEngine(manifest, settings, arguments)
+    from mpd.engines.transformers import TransformersEngine
+
+    return TransformersEngine(
+        manifest, settings["chat"], settings["dtype"], arguments.batch_size, arguments.threads
+    )
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a stage wants of an engine: the requests of a row, and the rows that come of them.
+
+    `answer(rows, completions)` is given any rows that have finished, each with its completions.
+    """
+
+    engine: Engine
+    decoding: Mapping[str, Any]
+    ask: Callable[[dict[str, Any]], list[Request]]
+    answer: Callable[["pl.DataFrame", list[list[Completion]]], "pl.DataFrame"]
+    progress: "Progress"
+
+    def __call__(self, rows: "pl.DataFrame") -> "pl.DataFrame":
+        """Complete all rows, in order."""
+        return self._answered(rows, list(self._finished(rows)))
+
+    def stream(self, rows: "pl.DataFrame", rows_per_part: int) -> Iterator["pl.DataFrame"]:
+        """Complete all rows, in parts of whatever has finished."""
+        ready: list[tuple[int, list[Completion]]] = []
+        for row in self._finished(rows):
+            ready.append(row)
+            if len(ready) == rows_per_part:
+                yield self._answered(rows, ready)
+                ready = []
+        if ready:
+            yield self._answered(rows, ready)
+
+    def _answered(
+        self, rows: "pl.DataFrame", ready: list[tuple[int, list[Completion]]]
+    ) -> "pl.DataFrame":
+        ready = sorted(ready, key=lambda row: row[0])
+        return self.answer(rows[[number for number, _ in ready]], [made for _, made in ready])
+
+    def _finished(self, rows: "pl.DataFrame") -> Iterator[tuple[int, list[Completion]]]:
+        """The numbers of rows with all their completions, as they finish."""
+        requests: list[Request] = []
+        place: list[tuple[int, int]] = []  # of each request: its row, and which of the row's it is
+        made: dict[int, dict[int, Completion]] = {}
+        asked: dict[int, int] = {}
+        for number, row in enumerate(rows.iter_rows(named=True)):
+            of_row = self.ask(row)
+            requests += of_row
+            place += [(number, index) for index in range(len(of_row))]
+            if of_row:
+                made[number], asked[number] = {}, len(of_row)
+            else:
+                yield number, []
+        for at, completion in self.engine.stream(requests, self.decoding, self.progress.advance):
+            number, index = place[at]
+            made[number][index] = completion
+            if len(made[number]) == asked[number]:
+                whole = made.pop(number)
+                yield number, [whole[index] for index in range(asked[number])]
+        assert not made, f"{len(made)} rows were not completed"
+
+
+def complete(
+    parts: "Parts",
+    rows: "pl.DataFrame",
+    rows_per_part: int,
+    engine: str,
+    prepare: Callable[[], Task],
+) -> None:
+    """Complete the rows of an artifact in parts.
+
+    The transformers engine works in batches, and none spans two parts: a resumed run gives the
+    bytes of an undisturbed one. The other engines are kept full to the last row: a part is
+    whatever rows have finished.
+    """
+    if engine == "transformers":
+        parts.map(rows, rows_per_part, prepare)
+    else:
+        parts.gather(rows, lambda missing: prepare().stream(missing, rows_per_part))
 
 
 def require_room(
-    engine: TransformersEngine,
+    engine: Engine,
     prompts: Iterable[list[int]],
     decoding: Mapping[str, Any],
     key: str,
@@ -189,43 +229,3 @@ def require_room(
             f"no prompt leaves room for {key} = {decoding['max_new_tokens']} in the model's "
             f"context of {engine.context_length} tokens; {advice}"
         )
-
-
-def choose(
-    logits: torch.Tensor, decoding: Mapping[str, Any], uniforms: torch.Tensor
-) -> torch.Tensor:
-    """One id per row of `logits` [B, V], by inverting the distribution function at `uniforms` [B].
-
-    Temperature, then top-k, then top-p, as transformers and vLLM order them.
-    """
-    if decoding["temperature"] == 0:
-        return logits.argmax(-1)
-    probabilities = torch.softmax(logits / decoding["temperature"], -1)
-    if 0 < decoding["top_k"] < logits.shape[-1]:
-        least = probabilities.topk(decoding["top_k"]).values[:, -1:]
-        probabilities = probabilities.where(probabilities >= least, 0)
-    if decoding["top_p"] < 1:
-        ordered, index = probabilities.sort(-1, descending=True)
-        ordered = ordered / ordered.sum(-1, keepdim=True)
-        before = ordered.cumsum(-1) - ordered
-        dropped = torch.zeros_like(before, dtype=torch.bool).scatter(
-            1, index, before >= decoding["top_p"]
-        )
-        probabilities = probabilities.masked_fill(dropped, 0)
-    cumulative = probabilities.cumsum(-1)
-    total = cumulative[:, -1:]
-    # Rounding must not push the point to the total, which no entry exceeds.
-    point = torch.minimum(
-        uniforms[:, None] * total, torch.nextafter(total, torch.zeros_like(total))
-    )
-    return torch.searchsorted(cumulative, point, right=True)[:, 0]
-
-
-def _pad_left(
-    sequences: list[list[int]], device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ids and attention mask [B, T], padded on the left with id 0, which the mask hides."""
-    width = max(len(sequence) for sequence in sequences)
-    ids = [[0] * (width - len(sequence)) + sequence for sequence in sequences]
-    mask = [[0] * (width - len(sequence)) + [1] * len(sequence) for sequence in sequences]
-    return torch.tensor(ids, device=device), torch.tensor(mask, device=device)

@@ -11,18 +11,25 @@ from argparse import Namespace
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import polars as pl
 
 from mpd import command, schema, table
 from mpd.chat import ChatFormat
+from mpd.generate import (
+    Completion,
+    Engine,
+    Request,
+    Task,
+    complete,
+    open_engine,
+    require_room,
+    seed_of,
+)
 from mpd.given import given_rows
 from mpd.model_folder import file_digest, load_tokenizer, read_manifest, stop_ids
 from mpd.store import Parts
-
-if TYPE_CHECKING:
-    from mpd.generate import Completion, TransformersEngine
 
 
 def with_samples(problems: pl.DataFrame, num_samples: int) -> pl.DataFrame:
@@ -33,30 +40,22 @@ def with_samples(problems: pl.DataFrame, num_samples: int) -> pl.DataFrame:
     )
 
 
-def sampler(
-    engine: "TransformersEngine", settings: Mapping[str, Any], total: int
-) -> Callable[[pl.DataFrame], pl.DataFrame]:
-    """The work of a part: sample the trajectory of each row."""
-    from mpd.generate import Request, seed_of
+def sampler(engine: Engine, settings: Mapping[str, Any], total: int) -> Task:
+    """The task of a shard: sample the trajectory of each row."""
     from mpd.progress import Progress
 
-    progress = Progress("sampled", total)
+    def ask(row: Mapping[str, Any]) -> list[Request]:
+        seed = seed_of("sample", settings["seed"], row["sample_id"])
+        return [Request(engine.chat.problem_ids(row["question"]), seed)]
 
-    def work(rows: pl.DataFrame) -> pl.DataFrame:
-        prompts = [engine.chat.problem_ids(question) for question in rows["question"]]
-        requests = [
-            Request(prompt, seed_of("sample", settings["seed"], sample_id))
-            for prompt, sample_id in zip(prompts, rows["sample_id"], strict=True)
-        ]
-        completions = engine.generate(requests, settings, progress.advance)
-        return _frame(rows, prompts, completions, engine.chat)
+    def sampled(rows: pl.DataFrame, completions: list[list[Completion]]) -> pl.DataFrame:
+        return _frame(rows, [made for (made,) in completions], engine.chat)
 
-    return work
+    return Task(engine, settings, ask, sampled, Progress("sampled", total))
 
 
 def encoder(format: ChatFormat) -> Callable[[pl.DataFrame], pl.DataFrame]:
     """The work of a part of given trajectories: text becomes ids, ids stay as they are."""
-    from mpd.generate import Completion
 
     def work(rows: pl.DataFrame) -> pl.DataFrame:
         ids = (
@@ -68,33 +67,27 @@ def encoder(format: ChatFormat) -> Callable[[pl.DataFrame], pl.DataFrame]:
             Completion(list(sequence), [], reason)
             for sequence, reason in zip(ids, rows["finish_reason"], strict=True)
         ]
-        prompts = [format.problem_ids(question) for question in rows["question"]]
-        return _frame(rows, prompts, completions, format)
+        return _frame(rows, completions, format)
 
     return work
 
 
-def _frame(
-    rows: pl.DataFrame,
-    prompts: list[list[int]],
-    completions: "list[Completion]",
-    format: ChatFormat,
-) -> pl.DataFrame:
-    columns = zip(rows.iter_rows(named=True), prompts, completions, strict=True)
+def _frame(rows: pl.DataFrame, completions: list[Completion], format: ChatFormat) -> pl.DataFrame:
+    columns = zip(rows.iter_rows(named=True), completions, strict=True)
     return table.frame_of(
         (
             {
                 "sample_id": row["sample_id"],
                 "problem_id": row["problem_id"],
                 "sample_index": row["sample_index"],
-                "prompt_ids": prompt,
+                "prompt_ids": format.problem_ids(row["question"]),
                 "completion_ids": completion.token_ids,
                 "logprobs": completion.logprobs or None,
                 "text": format.text(completion.token_ids),
                 "finish_reason": completion.finish_reason,
                 "num_tokens": len(completion.token_ids),
             }
-            for row, prompt, completion in columns
+            for row, completion in columns
         ),
         schema.SAMPLE,
     )
@@ -108,21 +101,13 @@ def draw(arguments: Namespace, parts: Parts) -> None:
     problems, settings = table.read(arguments.problems, schema.PROBLEMS), arguments.settings
     rows = with_samples(problems, settings["num_samples"])
 
-    def prepare() -> Callable[[pl.DataFrame], pl.DataFrame]:
-        from mpd.generate import TransformersEngine, require_room
-
-        engine = TransformersEngine(
-            arguments.student,
-            settings["chat"],
-            settings["dtype"],
-            arguments.batch_size,
-            arguments.threads,
-        )
+    def prepare() -> Task:
+        engine = open_engine(arguments.student, settings, arguments)
         prompts = [engine.chat.problem_ids(question) for question in problems["question"]]
         require_room(engine, prompts, settings, "sample.max_new_tokens")
         return sampler(engine, settings, parts.remaining)
 
-    parts.map(rows, arguments.rows_per_part, prepare)
+    complete(parts, rows, arguments.rows_per_part, settings["engine"], prepare)
 
 
 def take_given(arguments: Namespace, parts: Parts) -> None:
@@ -149,6 +134,7 @@ def main(argv: list[str] | None = None) -> None:
         help="problems of all shards: given trajectories must be of some of them",
     )
     command.generation_arguments(parser)
+    command.engine_arguments(parser)
     arguments = parser.parse_args(argv)
     settings = arguments.settings
     student = read_manifest(arguments.student)

@@ -153,14 +153,16 @@ def _distill(config: Config, method: str, round: int, seed: int) -> dict[str, An
 
 
 def _evaluate(config: Config, seed: int) -> dict[str, Any]:
-    common = _dump(config.evaluate)
+    engine = _dump(config.evaluate, *Decoding.model_fields)
+    common = _dump(config.evaluate, *engine)
     benchmarks = {"dev": common}
     for benchmark in config.problems.benchmarks:
         changed = {key: getattr(benchmark, key) for key in Decoding.model_fields}
         own = {key: value for key, value in changed.items() if value is not None}
         benchmarks[benchmark.name] = {**common, **own}
     chat = _chat(config, "prompt", "thinking", "think", "close")
-    return {"benchmarks": benchmarks, "chat": chat, "dtype": config.models.dtype, "seed": seed}
+    rest = {"chat": chat, "dtype": config.models.dtype, "seed": seed, **engine}
+    return {"benchmarks": benchmarks, **rest}
 
 
 def _report(config: Config) -> dict[str, Any]:

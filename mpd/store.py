@@ -17,6 +17,7 @@ import logging
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,6 +87,41 @@ class Parts:
                 frame = work(rows[start:stop])
                 table.write(path, frame, self.artifact, self.identity)
         self.finished += paths
+
+    def gather(
+        self,
+        rows: "pl.DataFrame",
+        work: Callable[["pl.DataFrame"], Iterator["pl.DataFrame"]],
+    ) -> None:
+        """Write one part for each frame that the work gives, in whatever order rows finish.
+
+        The work is given the rows that no part has yet, and is not called when there are none.
+        All that comes of a row has to be in one frame. In the end the rows stand in their order.
+        """
+        import polars as pl
+
+        from mpd import table
+
+        key = [name for name in self.artifact.key if name in rows.columns]
+        whole = [
+            path for path in sorted(self.folder.glob("some_*.parquet")) if self._is_there(path)
+        ]
+        nothing = table.frame_of([], self.artifact)
+        frames = [nothing, *(table.read(path, self.artifact, self.identity) for path in whole)]
+        missing = rows.join(pl.concat(frames), on=key, how="anti", maintain_order="left")
+        self.remaining = len(missing)
+        if whole:
+            log.info("resumed: %d of %d rows were there", len(rows) - len(missing), len(rows))
+        names = (f"some_{number:09d}.parquet" for number in count())
+        free = (path for name in names if (path := self.folder / name) not in whole)
+        if len(missing):
+            for frame in work(missing):
+                table.write(next(free), frame, self.artifact, self.identity)
+                frames.append(frame)
+        ordered = rows.select(key).join(pl.concat(frames), on=key, maintain_order="left_right")
+        path = self.folder / "ordered.parquet"
+        table.write(path, ordered.select(self.artifact.names), self.artifact, self.identity)
+        self.finished.append(path)
 
     def _is_there(self, path: Path) -> bool:
         from mpd import table

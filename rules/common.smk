@@ -47,6 +47,20 @@ def settings_of(stage, *wildcard_names):
     return settings
 
 
+def engine_of(stage):
+    """How the engine of a generating stage runs, as arguments; it cannot change a result."""
+    own = getattr(RESOURCES, stage)
+    longest = f" --max-model-len {own.max_model_len}" if own.max_model_len else ""
+    server = f" --server {own.server}" if own.server else ""
+    return (
+        f"--batch-size {own.batch_size} --rows-per-part {own.rows_per_part}"
+        f" --tensor-parallel-size {own.tensor_parallel_size}"
+        f" --data-parallel-size {own.data_parallel_size}"
+        f" --gpu-memory-utilization {own.gpu_memory_utilization}"
+        f" --prefix-caching {int(own.prefix_caching)}{longest}{server}"
+    )
+
+
 def round_folder(experiment, method, seed, round):
     """The folder of one round of a branch."""
     return f"results/{experiment}/{method}/seed_{seed}/round_{round}"

@@ -20,8 +20,7 @@ rule compress:
     resources:
         gpu=RESOURCES.compress.gpu,
         mem_mb=RESOURCES.compress.memory_mb,
-        batch_size=RESOURCES.compress.batch_size,
-        rows_per_part=RESOURCES.compress.rows_per_part,
+        engine=engine_of("compress"),
         store=CONFIG.store,
     params:
         version=schema.COMPRESS.version,
@@ -30,5 +29,5 @@ rule compress:
         "python -m mpd.compress --settings {params.settings:q} --problems {input.problems:q}"
         " --sample {input.sample:q} --student {input.student:q} --teacher {input.teacher:q}"
         " --output {output:q}"
-        " --batch-size {resources.batch_size} --rows-per-part {resources.rows_per_part}"
+        " {resources.engine}"
         " --mode {resources.store} --threads {threads} 2>&1 | tee {log:q}"

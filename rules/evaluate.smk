@@ -23,8 +23,7 @@ rule evaluate:
     resources:
         gpu=RESOURCES.evaluate.gpu,
         mem_mb=RESOURCES.evaluate.memory_mb,
-        batch_size=RESOURCES.evaluate.batch_size,
-        rows_per_part=RESOURCES.evaluate.rows_per_part,
+        engine=engine_of("evaluate"),
         store=CONFIG.store,
     params:
         version=schema.EVALUATE.version,
@@ -34,5 +33,5 @@ rule evaluate:
         "python -m mpd.evaluate --settings {params.settings:q} --student {input.student:q}"
         " --benchmarks {params.benchmarks:q}"
         ' --output "$(dirname {output.dev:q})"'
-        " --batch-size {resources.batch_size} --rows-per-part {resources.rows_per_part}"
+        " {resources.engine}"
         " --mode {resources.store} --threads {threads} 2>&1 | tee {log:q}"

@@ -20,8 +20,7 @@ rule sample:
     resources:
         gpu=RESOURCES.sample.gpu,
         mem_mb=RESOURCES.sample.memory_mb,
-        batch_size=RESOURCES.sample.batch_size,
-        rows_per_part=RESOURCES.sample.rows_per_part,
+        engine=engine_of("sample"),
         store=CONFIG.store,
     params:
         version=schema.SAMPLE.version,
@@ -29,5 +28,5 @@ rule sample:
     shell:
         "python -m mpd.sample --settings {params.settings:q} --problems {input.problems:q}"
         " --student {input.student:q} --training {input.training:q} --output {output:q}"
-        " --batch-size {resources.batch_size} --rows-per-part {resources.rows_per_part}"
+        " {resources.engine}"
         " --mode {resources.store} --threads {threads} 2>&1 | tee {log:q}"

@@ -6,12 +6,14 @@ import shutil
 import polars as pl
 import pytest
 
-from mpd import compress, generate, schema, table
+from mpd import compress, schema, table
 from mpd.compress import require_prompts, rewriter
+from mpd.engines import transformers
 from mpd.generate import Completion, seed_of
 from mpd.model_folder import read_manifest, write_manifest
 
 PROMPT = "{problem}\n{trajectory}\nrewrite"
+ENGINE = {"engine": "transformers", "engine_arguments": {}, "dtype": "float32"}
 DECODING = {"num_samples": 1, "temperature": 0.6, "top_p": 1.0, "top_k": 0, "max_new_tokens": 8}
 GOOD = "1+3=4. 4-2=2.\n\\boxed{2}"
 
@@ -28,11 +30,11 @@ class Teacher:
     def fits(self, prompt_ids, decoding):
         return len(prompt_ids) + decoding["max_new_tokens"] <= self.context_length
 
-    def generate(self, requests, decoding, advance):
+    def stream(self, requests, decoding, advance):
         self.requests += requests
-        for done in self.answers[: len(requests)]:
+        for number, done in enumerate(self.answers[: len(requests)]):
             advance(1, len(done.token_ids))
-        return list(self.answers[: len(requests)])
+            yield number, done
 
 
 @pytest.fixture
@@ -56,8 +58,8 @@ def settings(chat):
         "thinking": False,
         "rewriter": "teacher",
         "chat": own,
-        "dtype": "float32",
         "seed": 3,
+        **ENGINE,
     }
 
 
@@ -239,7 +241,7 @@ def test_prompts_are_refused_before_a_model_is_loaded(run, monkeypatch):
     def refuse(*_):
         raise AssertionError("loaded")
 
-    monkeypatch.setattr(generate, "load_model", refuse)
+    monkeypatch.setattr(transformers, "load_model", refuse)
     message = r"no prompt leaves room for compress\.max_new_tokens .* or sample\.max_new_tokens"
     with pytest.raises(ValueError, match=message):
         run(max_new_tokens=256)
@@ -259,7 +261,7 @@ def test_different_token_maps_are_refused_before_a_model_is_loaded(
     (other / "manifest.json").unlink()
     write_manifest(other)
     loaded = []
-    monkeypatch.setattr(generate, "TransformersEngine", lambda *_: loaded.append(1))
+    monkeypatch.setattr(transformers, "TransformersEngine", lambda *_: loaded.append(1))
     with pytest.raises(ValueError, match="student and teacher have different token maps"):
         run(rewriter=other / "manifest.json")
     assert not loaded

@@ -5,10 +5,13 @@ import logging
 
 import pytest
 
-from mpd import evaluate, generate, schema, table
+from mpd import evaluate, schema, table
+from mpd.engines import transformers
+from mpd.engines.transformers import TransformersEngine
 from mpd.evaluate import graded
-from mpd.generate import Completion, Request, TransformersEngine, seed_of
+from mpd.generate import Completion, Request, seed_of
 
+ENGINE = {"engine": "transformers", "engine_arguments": {}, "dtype": "float32"}
 DECODING = {"num_samples": 2, "temperature": 0.7, "top_p": 1.0, "top_k": 0, "max_new_tokens": 8}
 
 
@@ -31,8 +34,8 @@ def run(tmp_path, student, chat, benchmarks):
         settings = {
             "benchmarks": {"dev": DECODING, "hard": {**DECODING, "num_samples": 1}},
             "chat": {key: value for key, value in chat.items() if key != "open"},
-            "dtype": "float32",
             "seed": 4,
+            **ENGINE,
             **changes,
         }
         output = tmp_path / "evaluate"
@@ -55,7 +58,7 @@ def engines(monkeypatch):
             made.append(self)
             super().__init__(*arguments)
 
-    monkeypatch.setattr(generate, "TransformersEngine", Counted)
+    monkeypatch.setattr(transformers, "TransformersEngine", Counted)
     return made
 
 
@@ -151,7 +154,7 @@ def test_a_benchmark_in_which_nothing_fits_is_refused_before_a_model_is_loaded(r
     def refuse(*_):
         raise AssertionError("loaded")
 
-    monkeypatch.setattr(generate, "load_model", refuse)
+    monkeypatch.setattr(transformers, "load_model", refuse)
     limits = {"dev": {**DECODING, "max_new_tokens": 250}}
     message = r"no prompt leaves room for evaluate\.max_new_tokens \(benchmark dev\) = 250 in"
     with pytest.raises(ValueError, match=message):

@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from mpd import generate
+from mpd.engines import transformers
+from mpd.engines.transformers import TransformersEngine, choose
 from mpd.generate import (
     Completion,
     Request,
-    TransformersEngine,
-    choose,
     require_room,
     seed_of,
 )
@@ -224,8 +223,8 @@ def test_no_requests_give_no_completions(engine):
 
 def test_weights_are_loaded_when_a_completion_is_asked_for(student, chat, requests, monkeypatch):
     loaded = []
-    load = generate.load_model
-    monkeypatch.setattr(generate, "load_model", lambda *of: loaded.append(1) or load(*of))
+    load = transformers.load_model
+    monkeypatch.setattr(transformers, "load_model", lambda *of: loaded.append(1) or load(*of))
     fresh = TransformersEngine(student, chat, "float32", batch_size=4, threads=1)
     assert fresh.fits(fresh.chat.problem_ids("1+2"), GREEDY)
     assert fresh.generate([], GREEDY) == []

@@ -46,14 +46,12 @@ class FakeEngine:
     def __init__(self, format, texts):
         self.chat, self.texts = format, texts
 
-    def generate(self, requests, decoding, advance=lambda sequences, tokens: None):
+    def stream(self, requests, decoding, advance):
         from mpd.generate import Completion
 
-        made = []
-        for request in requests:
+        for number, request in enumerate(requests):
             ids = self.chat.encode(self.texts[request.seed % len(self.texts)])
-            made.append(Completion(ids, [-0.5] * len(ids), "stop"))
-        return made
+            yield number, Completion(ids, [-0.5] * len(ids), "stop")
 
 
 TEXTS = [
@@ -137,7 +135,8 @@ def frames(tmp_path_factory, tiny_format, shard, chat, cached, student):
 
 def completions(student, chat) -> pl.DataFrame:
     """What the engine draws from a random model: `FakeEngine` hides choice, seeds and batches."""
-    from mpd.generate import Request, TransformersEngine, seed_of
+    from mpd.engines.transformers import TransformersEngine
+    from mpd.generate import Request, seed_of
 
     engine = TransformersEngine(student, chat, "float32", batch_size=3, threads=1)
     plain = {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "max_new_tokens": 12}

@@ -99,15 +99,22 @@ def leaves(model: type[BaseModel], section: str = "") -> Iterator[tuple[str, str
             yield section, key
 
 
+# Of the resources of a stage that generates, what the function engine_of hands on.
+COMMON = (REPOSITORY / "rules/common.smk").read_text()
+ENGINE_KEYS = set(
+    re.findall(r"own\.(\w+)", re.search(r"def engine_of\(.*?\n\n\n", COMMON, re.S)[0])
+)
+
 # The modules that read a section's settings, where these are not the stage of its name alone.
+ENGINES = ["generate", "engines/transformers", "engines/vllm"]
 READERS = {
     "models.student": ["models"],
     "models.teacher": ["models"],
     "problems.train": ["problems", "settings"],
-    "problems.benchmarks": ["problems", "settings", "evaluate", "generate"],
-    "sample": ["sample", "generate"],
-    "compress": ["compress", "generate"],
-    "evaluate": ["evaluate", "generate"],
+    "problems.benchmarks": ["problems", "settings", "evaluate", *ENGINES],
+    "sample": ["sample", *ENGINES],
+    "compress": ["compress", *ENGINES],
+    "evaluate": ["evaluate", *ENGINES],
     "logits": ["logits", "scoring", "support"],
     "distill": ["distill", "train", "batches", "objective", "divergence"],
     "distill.lora": ["train"],
@@ -127,6 +134,8 @@ def is_read(section: str, key: str) -> bool:
     sources = [*(REPOSITORY / "rules").glob("*.smk"), REPOSITORY / "Snakefile"]
     if first == "resources":
         sources, section = [REPOSITORY / "rules" / f"{stage}.smk"], f"RESOURCES.{stage}"
+        if f'engine=engine_of("{stage}")' in sources[0].read_text() and key in ENGINE_KEYS:
+            return True
     elif section == "problems.benchmarks":
         section = "benchmark"  # each of them is one
     else:

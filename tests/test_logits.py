@@ -12,8 +12,9 @@ from mpd import schema, table
 from mpd.cache import ENTRY_BITS, POSITION_BITS, TAIL_BITS, Rows
 from mpd.chat import ids_digest
 from mpd.divergence import reverse_kl
+from mpd.engines.transformers import TransformersEngine
 from mpd.forward import completion_states, pack
-from mpd.generate import Request, TransformersEngine
+from mpd.generate import Request
 from mpd.head import head_of
 from mpd.logits import kept_rows
 from mpd.model_folder import load_model, read_manifest

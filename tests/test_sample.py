@@ -5,12 +5,15 @@ import json
 import polars as pl
 import pytest
 
-from mpd import generate, sample, schema, table
-from mpd.generate import Request, TransformersEngine, seed_of
+from mpd import sample, schema, table
+from mpd.engines import transformers
+from mpd.engines.transformers import TransformersEngine
+from mpd.generate import Request, seed_of
 from mpd.model_folder import read_manifest
 from mpd.questions import problem_id
 from mpd.sample import with_samples
 
+ENGINE = {"engine": "transformers", "engine_arguments": {}, "dtype": "float32"}
 DECODING = {"num_samples": 2, "temperature": 1.0, "top_p": 1.0, "top_k": 0, "max_new_tokens": 8}
 ONE, OTHER = "1+3-2", "2+2+2"  # two of the shard's questions
 
@@ -21,7 +24,7 @@ def run(tmp_path, student, problems, chat):
 
     def run(*more, of=student, questions=problems, name="sample", **changes):
         asking = {key: chat[key] for key in ("prompt", "thinking")}
-        settings = {**DECODING, "trajectories": None, "chat": asking, "dtype": "float32", "seed": 7}
+        settings = {**DECODING, "trajectories": None, "chat": asking, "seed": 7, **ENGINE}
         if "trajectories" in changes:
             settings = {"chat": chat}
         arguments = ["--settings", json.dumps({**settings, **changes}), "--student", str(of)]
@@ -130,7 +133,7 @@ def no_model(monkeypatch):
     def refuse(*_):
         raise AssertionError("loaded")
 
-    monkeypatch.setattr(generate, "load_model", refuse)
+    monkeypatch.setattr(transformers, "load_model", refuse)
 
 
 def test_a_run_in_which_nothing_fits_is_refused_before_a_model_is_loaded(run, no_model):

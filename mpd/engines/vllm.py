@@ -1,0 +1,279 @@
+"""The production engine: vLLM, with continuous batching.
+
+It is imported here and nowhere else, inside functions, so that only jobs that use it need it.
+"""
+
+import asyncio
+import difflib
+import os
+from argparse import Namespace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from mpd.generate import Completion, Engine, Request
+
+# Engine arguments that have a place of their own in the config.
+PLACES = {
+    "model": "models",
+    "tokenizer": "models",
+    "dtype": "models.dtype",
+    "max_num_seqs": "resources.{stage}.batch_size",
+    "tensor_parallel_size": "resources.{stage}.tensor_parallel_size",
+    "data_parallel_size": "resources.{stage}.data_parallel_size",
+    "gpu_memory_utilization": "resources.{stage}.gpu_memory_utilization",
+    "max_model_len": "resources.{stage}.max_model_len",
+    "enable_prefix_caching": "resources.{stage}.prefix_caching",
+}
+
+# What completions rest on: ids go in and out, and log-probabilities are the model's own.
+FIXED = {
+    "skip_tokenizer_init": True,
+    "generation_config": "vllm",  # no sampling defaults of the model's
+    "logprobs_mode": "raw_logprobs",
+    "worker_extension_cls": "mpd.engines.vllm.Worker",
+    "disable_log_stats": True,
+}
+
+
+class VllmEngine(Engine):
+    """Completions by vLLM, in this process or in workers of its own.
+
+    It is kept full: twice as many requests as run side by side are with it until none is left.
+    Raises ValueError where vLLM is missing, refuses an argument, or has too little memory.
+    """
+
+    def __init__(self, manifest: Path, settings: Mapping[str, Any], arguments: Namespace) -> None:
+        super().__init__(manifest, settings["chat"])
+        self.settings, self.arguments = settings, arguments
+        own = arguments.max_model_len or self.context_length
+        self.max_model_len = min(own, self.context_length)
+        require_known(settings["engine_arguments"], arguments.stage)
+
+    @cached_property
+    def backend(self) -> "_Process | _Replicas":
+        return start(
+            self.folder,
+            self.settings,
+            self.arguments,
+            self.max_model_len,
+            self.chat.vocabulary_size,
+        )
+
+    def _complete(
+        self,
+        requests: Sequence[tuple[int, Request]],
+        decoding: Mapping[str, Any],
+        advance: Callable[[int, int], None],
+    ) -> Iterator[tuple[int, Completion]]:
+        longest = len(requests[0][1].prompt_ids) + decoding["max_new_tokens"]
+        if longest > self.max_model_len:
+            raise ValueError(
+                f"a prompt and its new tokens take up to {longest} tokens, but "
+                f"resources.{self.arguments.stage}.max_model_len is {self.max_model_len}; raise it"
+            )
+        room = 2 * self.arguments.batch_size * self.arguments.data_parallel_size
+        waiting, running = iter(requests), 0
+        while True:
+            for number, request in waiting:
+                self.backend.add(number, request.prompt_ids, self._parameters(request, decoding))
+                running += 1
+                if running == room:
+                    break
+            if not running:
+                return
+            with memory_named(self.arguments.stage):
+                finished = self.backend.step()
+            for number, output in finished:
+                running -= 1
+                completion = _completion(output)
+                advance(1, len(completion.token_ids))
+                yield number, completion
+
+    def _parameters(self, request: Request, decoding: Mapping[str, Any]) -> Any:
+        from vllm.sampling_params import RequestOutputKind, SamplingParams
+
+        return SamplingParams(
+            seed=request.seed,
+            temperature=decoding["temperature"],
+            top_p=decoding["top_p"],
+            top_k=decoding["top_k"],
+            max_tokens=decoding["max_new_tokens"],
+            stop_token_ids=self.chat.stop_ids,
+            ignore_eos=True,  # it is among the stop ids
+            logprobs=0,
+            flat_logprobs=True,
+            detokenize=False,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+
+
+def _completion(output: Any) -> Completion:
+    made = output.outputs[0]
+    if made.finish_reason not in ("stop", "length"):
+        raise ValueError(f"vLLM ended a completion with {made.finish_reason!r}; run again")
+    ids, logprobs = list(made.token_ids), list(made.logprobs.logprobs)
+    assert len(ids) == len(logprobs)
+    return Completion(ids, logprobs, made.finish_reason)
+
+
+def start(
+    folder: Path,
+    settings: Mapping[str, Any],
+    arguments: Namespace,
+    max_model_len: int,
+    vocabulary_size: int,
+) -> "_Process | _Replicas":
+    """A running engine that gives no mass to ids from `vocabulary_size` on.
+
+    `settings` has dtype and engine_arguments; `arguments` what resources hold. Raises ValueError
+    where vLLM is missing, refuses an argument, or does not find the memory.
+    """
+    on_gpu = _set_environment(arguments.threads)
+    own = {
+        **FIXED,
+        "model": str(folder),
+        "dtype": settings["dtype"],
+        "max_num_seqs": arguments.batch_size,
+        "tensor_parallel_size": arguments.tensor_parallel_size,
+        "data_parallel_size": arguments.data_parallel_size,
+        "gpu_memory_utilization": arguments.gpu_memory_utilization,
+        "max_model_len": max_model_len,
+        "enable_prefix_caching": bool(arguments.prefix_caching),
+        "enforce_eager": not on_gpu,
+        **settings["engine_arguments"],
+    }
+    backend = _Replicas if arguments.data_parallel_size > 1 else _Process
+    with memory_named(arguments.stage):
+        return backend(own, vocabulary_size)
+
+
+def require_known(given: Mapping[str, Any], stage: str) -> None:
+    """Raise ValueError where vLLM is missing, or an engine argument is not one of its own."""
+    try:
+        from vllm.engine.arg_utils import AsyncEngineArgs
+    except ImportError as error:
+        raise ValueError(
+            f"{stage}.engine is vllm, but it cannot be imported ({error}); install it as the "
+            "README says, or set engine: transformers"
+        ) from None
+    known = AsyncEngineArgs.__dataclass_fields__
+    for name in given:
+        key = f"{stage}.engine_arguments.{name}"
+        if name in PLACES:
+            raise ValueError(f"{key}: set {PLACES[name].format(stage=stage)} instead")
+        if name in FIXED:
+            raise ValueError(f"{key}: this one is not free, completions rest on it; remove it")
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise ValueError(f"{key}: vLLM has no such engine argument{hint}")
+
+
+@contextmanager
+def memory_named(stage: str) -> Iterator[None]:
+    """Turn what vLLM raises into a sentence that names the settings; finished parts are kept."""
+    import torch
+    from vllm.v1.engine.exceptions import EngineDeadError
+
+    own = f"resources.{stage}"
+    try:
+        yield
+    except (ValueError, RuntimeError, EngineDeadError) as error:
+        # The memory errors of torch are RuntimeErrors; those of other processes have no cause here.
+        text = " ".join(str(error).split())
+        elsewhere = isinstance(error, EngineDeadError) or "See root cause above" in text
+        memory = isinstance(error, torch.OutOfMemoryError) or "memory" in text or "KV cache" in text
+        if not elsewhere and not memory:
+            raise ValueError(f"vLLM: {text}") from error
+        cause = "vLLM's own words are above; if memory ran out" if elsewhere else text
+        raise ValueError(
+            f"vLLM: {cause}. To need less, lower {own}.max_model_len or {own}.batch_size; to have "
+            f"more, set {own}.gpu_memory_utilization (its share) or {own}.tensor_parallel_size"
+        ) from error
+
+
+def _set_environment(threads: int) -> bool:
+    """Settings that vLLM takes from the environment, the user's first; whether there is a GPU."""
+    import torch
+
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    if torch.cuda.is_available():
+        return True
+    torch.set_num_threads(threads)
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    # Jobs side by side must not be bound to the same cores; a process of its own starts slowly.
+    os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+    os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+    return False
+
+
+class _Process:
+    """One engine, stepped by this process."""
+
+    def __init__(self, arguments: Mapping[str, Any], vocabulary_size: int) -> None:
+        from vllm.engine.arg_utils import EngineArgs
+        from vllm.v1.engine.llm_engine import LLMEngine
+
+        self.engine = LLMEngine.from_engine_args(EngineArgs(**arguments))
+        self.engine.collective_rpc("trim_vocabulary", args=(vocabulary_size,))
+
+    def add(self, number: int, prompt_ids: list[int], parameters: Any) -> None:
+        from vllm.inputs import tokens_input
+
+        self.engine.add_request(str(number), tokens_input(prompt_ids), parameters)
+
+    def step(self) -> list[tuple[int, Any]]:
+        return [(int(out.request_id), out) for out in self.engine.step() if out.finished]
+
+
+class _Replicas:
+    """Data-parallel engines in processes of their own; vLLM balances their load."""
+
+    def __init__(self, arguments: Mapping[str, Any], vocabulary_size: int) -> None:
+        from vllm.engine.arg_utils import AsyncEngineArgs
+        from vllm.v1.engine.async_llm import AsyncLLM
+
+        self.runner = asyncio.Runner()
+        self.tasks: set[asyncio.Task[tuple[int, Any]]] = set()
+
+        async def made() -> AsyncLLM:
+            engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
+            await engine.collective_rpc("trim_vocabulary", args=(vocabulary_size,))
+            return engine
+
+        self.engine = self.runner.run(made())
+
+    def add(self, number: int, prompt_ids: list[int], parameters: Any) -> None:
+        self.tasks.add(
+            self.runner.get_loop().create_task(self._one(number, prompt_ids, parameters))
+        )
+
+    async def _one(self, number: int, prompt_ids: list[int], parameters: Any) -> tuple[int, Any]:
+        from vllm.inputs import tokens_input
+
+        stream = self.engine.generate(tokens_input(prompt_ids), parameters, str(number))
+        (output,) = [made async for made in stream]  # the final one alone is given
+        return number, output
+
+    def step(self) -> list[tuple[int, Any]]:
+        done, self.tasks = self.runner.run(
+            asyncio.wait(self.tasks, return_when=asyncio.FIRST_COMPLETED)
+        )
+        return [task.result() for task in done]
+
+
+class Worker:
+    """What the workers of vLLM can do beyond their own: see worker_extension_cls."""
+
+    def trim_vocabulary(self, size: int) -> None:
+        """Cut the logits to the tokenizer's tokens: output rows beyond them are padding."""
+        model: Any = self.get_model()  # type: ignore[attr-defined]
+        found = [module for module in model.modules() if type(module).__name__ == "LogitsProcessor"]
+        if not found:
+            raise ValueError(f"no logits processor in {type(model).__name__}; use transformers")
+        for module in found:
+            module.org_vocab_size = min(module.org_vocab_size, size)
