@@ -65,9 +65,10 @@ def rewriter(
     from mpd.progress import Progress
 
     progress = Progress("rewritten", total * settings["num_samples"])
+    prompts: dict[str, list[int] | str] = {}  # of the rows that were asked and are not answered
 
     def ask(row: Mapping[str, Any]) -> list[Request]:
-        prompt = _prompt(engine.chat, settings, row)
+        prompt = prompts[row["sample_id"]] = _prompt(engine.chat, settings, row)
         if isinstance(prompt, str):
             progress.advance(settings["num_samples"], 0)
             return []
@@ -79,7 +80,7 @@ def rewriter(
     def rewritten(rows: pl.DataFrame, completions: list[list[Completion]]) -> pl.DataFrame:
         made: list[dict[str, Any]] = []
         for row, candidates in zip(rows.iter_rows(named=True), completions, strict=True):
-            prompt = _prompt(engine.chat, settings, row)
+            prompt = prompts.pop(row["sample_id"])
             if isinstance(prompt, str):
                 made.append(_skipped(row, prompt))
                 continue

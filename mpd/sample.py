@@ -9,7 +9,7 @@ depend on the order or the shard. The user's own trajectories enter here in plac
 
 from argparse import Namespace
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -44,12 +44,15 @@ def sampler(engine: Engine, settings: Mapping[str, Any], total: int) -> Task:
     """The task of a shard: sample the trajectory of each row."""
     from mpd.progress import Progress
 
+    prompt_of = cache(engine.chat.problem_ids)
+
     def ask(row: Mapping[str, Any]) -> list[Request]:
         seed = seed_of("sample", settings["seed"], row["sample_id"])
-        return [Request(engine.chat.problem_ids(row["question"]), seed)]
+        return [Request(prompt_of(row["question"]), seed)]
 
     def sampled(rows: pl.DataFrame, completions: list[list[Completion]]) -> pl.DataFrame:
-        return _frame(rows, [made for (made,) in completions], engine.chat)
+        prompts = [prompt_of(question) for question in rows["question"]]
+        return _frame(rows, prompts, [made for (made,) in completions], engine.chat)
 
     return Task(engine, settings, ask, sampled, Progress("sampled", total))
 
@@ -67,27 +70,33 @@ def encoder(format: ChatFormat) -> Callable[[pl.DataFrame], pl.DataFrame]:
             Completion(list(sequence), [], reason)
             for sequence, reason in zip(ids, rows["finish_reason"], strict=True)
         ]
-        return _frame(rows, completions, format)
+        prompts = [format.problem_ids(question) for question in rows["question"]]
+        return _frame(rows, prompts, completions, format)
 
     return work
 
 
-def _frame(rows: pl.DataFrame, completions: list[Completion], format: ChatFormat) -> pl.DataFrame:
-    columns = zip(rows.iter_rows(named=True), completions, strict=True)
+def _frame(
+    rows: pl.DataFrame,
+    prompts: list[list[int]],
+    completions: list[Completion],
+    format: ChatFormat,
+) -> pl.DataFrame:
+    columns = zip(rows.iter_rows(named=True), prompts, completions, strict=True)
     return table.frame_of(
         (
             {
                 "sample_id": row["sample_id"],
                 "problem_id": row["problem_id"],
                 "sample_index": row["sample_index"],
-                "prompt_ids": format.problem_ids(row["question"]),
+                "prompt_ids": prompt,
                 "completion_ids": completion.token_ids,
                 "logprobs": completion.logprobs or None,
                 "text": format.text(completion.token_ids),
                 "finish_reason": completion.finish_reason,
                 "num_tokens": len(completion.token_ids),
             }
-            for row, completion in columns
+            for row, prompt, completion in columns
         ),
         schema.SAMPLE,
     )

@@ -3,7 +3,7 @@
 It is imported here and nowhere else, inside functions, so that only jobs that use it need it.
 """
 
-import asyncio
+import atexit
 import difflib
 import os
 from argparse import Namespace
@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from mpd.engines.flow import Tasks, keep_full
 from mpd.generate import Completion, Engine, Request
 
 # Engine arguments that have a place of their own in the config.
@@ -75,22 +76,19 @@ class VllmEngine(Engine):
                 f"resources.{self.arguments.stage}.max_model_len is {self.max_model_len}; raise it"
             )
         room = 2 * self.arguments.batch_size * self.arguments.data_parallel_size
-        waiting, running = iter(requests), 0
-        while True:
-            for number, request in waiting:
-                self.backend.add(number, request.prompt_ids, self._parameters(request, decoding))
-                running += 1
-                if running == room:
-                    break
-            if not running:
-                return
+
+        def add(request: tuple[int, Request]) -> None:
+            number, asked = request
+            self.backend.add(number, asked.prompt_ids, self._parameters(asked, decoding))
+
+        def step() -> list[tuple[int, Any]]:
             with memory_named(self.arguments.stage):
-                finished = self.backend.step()
-            for number, output in finished:
-                running -= 1
-                completion = _completion(output)
-                advance(1, len(completion.token_ids))
-                yield number, completion
+                return self.backend.step()
+
+        for number, output in keep_full(requests, room, add, step):
+            completion = _completion(output)
+            advance(1, len(completion.token_ids))
+            yield number, completion
 
     def _parameters(self, request: Request, decoding: Mapping[str, Any]) -> Any:
         from vllm.sampling_params import RequestOutputKind, SamplingParams
@@ -143,6 +141,7 @@ def start(
         "max_model_len": max_model_len,
         "enable_prefix_caching": bool(arguments.prefix_caching),
         "enforce_eager": not on_gpu,
+        "use_tqdm_on_load": False,
         **settings["engine_arguments"],
     }
     backend = _Replicas if arguments.data_parallel_size > 1 else _Process
@@ -199,7 +198,7 @@ def _set_environment(threads: int) -> bool:
     """Settings that vLLM takes from the environment, the user's first; whether there is a GPU."""
     import torch
 
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     if torch.cuda.is_available():
         return True
@@ -219,6 +218,7 @@ class _Process:
         from vllm.v1.engine.llm_engine import LLMEngine
 
         self.engine = LLMEngine.from_engine_args(EngineArgs(**arguments))
+        atexit.register(self.engine.engine_core.shutdown)
         self.engine.collective_rpc("trim_vocabulary", args=(vocabulary_size,))
 
     def add(self, number: int, prompt_ids: list[int], parameters: Any) -> None:
@@ -237,20 +237,20 @@ class _Replicas:
         from vllm.engine.arg_utils import AsyncEngineArgs
         from vllm.v1.engine.async_llm import AsyncLLM
 
-        self.runner = asyncio.Runner()
-        self.tasks: set[asyncio.Task[tuple[int, Any]]] = set()
-
-        async def made() -> AsyncLLM:
+        async def started() -> AsyncLLM:
             engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
+            atexit.register(engine.shutdown)
             await engine.collective_rpc("trim_vocabulary", args=(vocabulary_size,))
             return engine
 
-        self.engine = self.runner.run(made())
+        self.tasks: Tasks[tuple[int, Any]] = Tasks()
+        self.engine = self.tasks.run(started())
 
     def add(self, number: int, prompt_ids: list[int], parameters: Any) -> None:
-        self.tasks.add(
-            self.runner.get_loop().create_task(self._one(number, prompt_ids, parameters))
-        )
+        self.tasks.add(self._one(number, prompt_ids, parameters))
+
+    def step(self) -> list[tuple[int, Any]]:
+        return self.tasks.step()
 
     async def _one(self, number: int, prompt_ids: list[int], parameters: Any) -> tuple[int, Any]:
         from vllm.inputs import tokens_input
@@ -258,12 +258,6 @@ class _Replicas:
         stream = self.engine.generate(tokens_input(prompt_ids), parameters, str(number))
         (output,) = [made async for made in stream]  # the final one alone is given
         return number, output
-
-    def step(self) -> list[tuple[int, Any]]:
-        done, self.tasks = self.runner.run(
-            asyncio.wait(self.tasks, return_when=asyncio.FIRST_COMPLETED)
-        )
-        return [task.result() for task in done]
 
 
 class Worker:

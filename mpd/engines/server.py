@@ -1,0 +1,169 @@
+"""Completions by an OpenAI-compatible server that takes and returns token ids, as vLLM's does.
+
+The server has to serve the very model that a stage wants, under the digest of its manifest as
+its name. This prints the command that serves one so:
+
+    python -m mpd.engines.server --model results/tiny/models/teacher/manifest.json
+"""
+
+import argparse
+import json
+import os
+import shlex
+from argparse import Namespace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from mpd.engines.flow import Tasks, keep_full
+from mpd.generate import Completion, Engine, Request
+from mpd.model_folder import read_manifest
+
+MAX_RETRIES = 8  # after 0.5 s, 1 s, 2 s, 4 s, then every 8 s: half a minute without an answer
+TIMEOUT = 3600.0  # seconds for one completion
+
+
+def served_name(manifest: Path) -> str:
+    """The name under which a server has to serve a model: the first 12 digits of its digest."""
+    return read_manifest(manifest)["digest"][:12]
+
+
+class ServerEngine(Engine):
+    """Completions by a server that many jobs may share; batch_size requests at a time.
+
+    Raises ValueError where the server does not answer, serves another model or tokenizer, or
+    returns no token ids.
+    """
+
+    def __init__(self, manifest: Path, settings: Mapping[str, Any], arguments: Namespace) -> None:
+        super().__init__(manifest, settings["chat"])
+        self.name, self.url = served_name(manifest), arguments.server
+        self.manifest, self.concurrency = manifest, arguments.batch_size
+        self.tasks: Tasks[tuple[int, Completion]] = Tasks()
+
+    @cached_property
+    def client(self) -> Any:
+        try:
+            from openai import AsyncOpenAI
+        except ImportError:
+            raise ValueError("engine: server needs openai; pip install 'mpd[server]'") from None
+        key = os.environ.get("OPENAI_API_KEY", "none")
+        return AsyncOpenAI(base_url=self.url, api_key=key, max_retries=MAX_RETRIES, timeout=TIMEOUT)
+
+    @cached_property
+    def padding_bias(self) -> dict[str, float]:
+        """Keeps output rows beyond the tokenizer's tokens from being sampled."""
+        config = json.loads((self.folder / "config.json").read_text())
+        rows = config.get("text_config", config)["vocab_size"]
+        return {str(row): -100.0 for row in range(self.chat.vocabulary_size, rows)}
+
+    def _complete(
+        self,
+        requests: Sequence[tuple[int, Request]],
+        decoding: Mapping[str, Any],
+        advance: Callable[[int, int], None],
+    ) -> Iterator[tuple[int, Completion]]:
+        longest = requests[0][1].prompt_ids
+        self.tasks.run(self._require_model(longest, decoding["max_new_tokens"]))
+
+        def add(request: tuple[int, Request]) -> None:
+            self.tasks.add(self._one(*request, decoding))
+
+        for number, completion in keep_full(requests, self.concurrency, add, self.tasks.step):
+            advance(1, len(completion.token_ids))
+            yield number, completion
+
+    async def _require_model(self, prompt_ids: list[int], max_new_tokens: int) -> None:
+        """Raise ValueError unless the server has this model, its tokenizer and the room."""
+        with self._answers():
+            cards = {card.id: card async for card in self.client.models.list()}
+        if self.name not in cards:
+            raise ValueError(
+                f"{self.url} serves {', '.join(sorted(cards))}, not {self.name}, the digest of "
+                f"{self.manifest}; start it with: {command(self.manifest)}"
+            )
+        limit = getattr(cards[self.name], "max_model_len", None)
+        needed = len(prompt_ids) + max_new_tokens
+        if limit is not None and limit < needed:
+            raise ValueError(
+                f"{self.url} takes {limit} tokens, but a prompt and its new tokens take up to "
+                f"{needed}; start it with a larger --max-model-len"
+            )
+        tokenizer = self.chat.tokenizer
+        text = tokenizer.decode(prompt_ids)
+        with self._answers():
+            answer = await self.client.completions.create(
+                model=self.name,
+                prompt=text,
+                max_tokens=1,
+                extra_body={"return_token_ids": True, "add_special_tokens": False},
+            )
+        found = getattr(answer.choices[0], "prompt_token_ids", None)
+        if found is None:
+            raise ValueError(f"{self.url} returns no token ids (return_token_ids); vLLM's does")
+        if found != tokenizer.encode(text, add_special_tokens=False):
+            raise ValueError(
+                f"{self.url} cuts text into other tokens than the tokenizer beside {self.manifest}"
+            )
+
+    async def _one(
+        self, number: int, request: Request, decoding: Mapping[str, Any]
+    ) -> tuple[int, Completion]:
+        with self._answers():
+            answer = await self.client.completions.create(
+                model=self.name,
+                prompt=request.prompt_ids,
+                seed=request.seed,
+                temperature=decoding["temperature"],
+                top_p=decoding["top_p"],
+                max_tokens=decoding["max_new_tokens"],
+                logprobs=0,
+                logit_bias=self.padding_bias or None,
+                extra_body={
+                    "top_k": decoding["top_k"],
+                    "stop_token_ids": self.chat.stop_ids,
+                    "ignore_eos": True,  # it is among the stop ids
+                    "return_token_ids": True,
+                },
+            )
+        choice = answer.choices[0]
+        ids, reason = choice.token_ids, choice.finish_reason
+        stopped = bool(ids) and ids[-1] in self.chat.stop_ids
+        if reason not in ("stop", "length") or stopped != (reason == "stop"):
+            raise ValueError(f"{self.url} ended a completion with {reason} after {ids[-1:]}")
+        return number, Completion(ids, choice.logprobs.token_logprobs, reason)
+
+    @contextmanager
+    def _answers(self) -> Iterator[None]:
+        """Turn what a server refuses, or a server that is gone, into a sentence."""
+        from openai import APIConnectionError, APIError
+
+        try:
+            yield
+        except APIConnectionError as error:
+            raise ValueError(
+                f"{self.url}: no answer in {MAX_RETRIES + 1} tries ({error}); is the server up? "
+                "Finished parts are kept"
+            ) from error
+        except APIError as error:
+            raise ValueError(f"{self.url}: {error.message}") from error
+
+
+def command(manifest: Path) -> str:
+    """The command line that serves a model under the name that its digest gives it."""
+    words = ["python", "-m", "vllm.entrypoints.openai.api_server", "--model", str(manifest.parent)]
+    words += ["--served-model-name", served_name(manifest), "--generation-config", "vllm"]
+    return shlex.join(words)
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m mpd.engines.server", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--model", type=Path, required=True, help="manifest of the model to serve")
+    print(command(parser.parse_args(argv).model))
+
+
+if __name__ == "__main__":
+    main()
