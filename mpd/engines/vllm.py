@@ -55,13 +55,11 @@ class VllmEngine(Engine):
 
     @cached_property
     def backend(self) -> "_Process | _Replicas":
-        return start(
-            self.folder,
-            self.settings,
-            self.arguments,
-            self.max_model_len,
-            self.chat.vocabulary_size,
-        )
+        return start(self.vllm_arguments(), self.arguments, self.chat.vocabulary_size)
+
+    def vllm_arguments(self) -> dict[str, Any]:
+        """Every argument that the engine is started with."""
+        return vllm_arguments(self.folder, self.settings, self.arguments, self.max_model_len)
 
     def _complete(
         self,
@@ -117,20 +115,13 @@ def _completion(output: Any) -> Completion:
     return Completion(ids, logprobs, made.finish_reason)
 
 
-def start(
-    folder: Path,
-    settings: Mapping[str, Any],
-    arguments: Namespace,
-    max_model_len: int,
-    vocabulary_size: int,
-) -> "_Process | _Replicas":
-    """A running engine that gives no mass to ids from `vocabulary_size` on.
+def vllm_arguments(
+    folder: Path, settings: Mapping[str, Any], arguments: Namespace, max_model_len: int
+) -> dict[str, Any]:
+    """What vLLM is told: `settings` has dtype and engine_arguments, `arguments` the resources."""
+    import torch
 
-    `settings` has dtype and engine_arguments; `arguments` what resources hold. Raises ValueError
-    where vLLM is missing, refuses an argument, or does not find the memory.
-    """
-    on_gpu = _set_environment(arguments.threads)
-    own = {
+    return {
         **FIXED,
         "model": str(folder),
         "dtype": settings["dtype"],
@@ -140,13 +131,23 @@ def start(
         "gpu_memory_utilization": arguments.gpu_memory_utilization,
         "max_model_len": max_model_len,
         "enable_prefix_caching": bool(arguments.prefix_caching),
-        "enforce_eager": not on_gpu,
+        "enforce_eager": not torch.cuda.is_available(),
         "use_tqdm_on_load": False,
         **settings["engine_arguments"],
     }
+
+
+def start(
+    told: Mapping[str, Any], arguments: Namespace, vocabulary_size: int
+) -> "_Process | _Replicas":
+    """A running engine that gives no mass to ids from `vocabulary_size` on.
+
+    Raises ValueError where vLLM refuses an argument, or does not find the memory.
+    """
+    _set_environment(arguments.threads)
     backend = _Replicas if arguments.data_parallel_size > 1 else _Process
     with memory_named(arguments.stage):
-        return backend(own, vocabulary_size)
+        return backend(told, vocabulary_size)
 
 
 def require_known(given: Mapping[str, Any], stage: str) -> None:
@@ -194,20 +195,19 @@ def memory_named(stage: str) -> Iterator[None]:
         ) from error
 
 
-def _set_environment(threads: int) -> bool:
-    """Settings that vLLM takes from the environment, the user's first; whether there is a GPU."""
+def _set_environment(threads: int) -> None:
+    """Settings that vLLM takes from the environment; the user's come first."""
     import torch
 
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     if torch.cuda.is_available():
-        return True
+        return
     torch.set_num_threads(threads)
     os.environ["OMP_NUM_THREADS"] = str(threads)
     # Jobs side by side must not be bound to the same cores; a process of its own starts slowly.
     os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
     os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
-    return False
 
 
 class _Process:
