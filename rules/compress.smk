@@ -15,7 +15,7 @@ rule compress:
     benchmark:
         "results/{experiment}/benchmarks/{method}/seed_{seed}/round_{round}/compress/shard_{shard}.jsonl"
     conda:
-        "../envs/transformers.yaml"
+        f"../envs/{CONFIG.compress.engine}.yaml"
     threads: RESOURCES.compress.threads
     resources:
         gpu=RESOURCES.compress.gpu,

@@ -18,7 +18,7 @@ rule evaluate:
     benchmark:
         "results/{experiment}/benchmarks/{method}/seed_{seed}/round_{round}/evaluate.jsonl"
     conda:
-        "../envs/transformers.yaml"
+        f"../envs/{CONFIG.evaluate.engine}.yaml"
     threads: RESOURCES.evaluate.threads
     resources:
         gpu=RESOURCES.evaluate.gpu,

@@ -15,7 +15,7 @@ rule sample:
     benchmark:
         "results/{experiment}/benchmarks/{method}/seed_{seed}/round_{round}/sample/shard_{shard}.jsonl"
     conda:
-        "../envs/transformers.yaml"
+        f"../envs/{CONFIG.sample.engine}.yaml"
     threads: RESOURCES.sample.threads
     resources:
         gpu=RESOURCES.sample.gpu,

