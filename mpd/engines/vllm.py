@@ -121,6 +121,12 @@ def vllm_arguments(
     """What vLLM is told: `settings` has dtype and engine_arguments, `arguments` the resources."""
     import torch
 
+    on_cpu = {
+        "enforce_eager": True,
+        # Requests with seeds fail there where a prompt is computed in two steps.
+        "enable_chunked_prefill": False,
+        "max_num_batched_tokens": max(max_model_len, 2048),
+    }
     return {
         **FIXED,
         "model": str(folder),
@@ -131,7 +137,7 @@ def vllm_arguments(
         "gpu_memory_utilization": arguments.gpu_memory_utilization,
         "max_model_len": max_model_len,
         "enable_prefix_caching": bool(arguments.prefix_caching),
-        "enforce_eager": not torch.cuda.is_available(),
+        **({} if torch.cuda.is_available() else on_cpu),
         "use_tqdm_on_load": False,
         **settings["engine_arguments"],
     }
