@@ -54,11 +54,15 @@ def lists(name: str, values: np.ndarray, lengths: Sequence[int] | np.ndarray) ->
 
 
 def encode(scores: Mapping[str, torch.Tensor], lengths: Sequence[int]) -> list[pl.Series]:
-    """The columns of mpd.support.score for trajectories of the given lengths, in order."""
+    """The columns of mpd.support.score for trajectories of the given lengths, in order.
+
+    What a scorer did not find has no column.
+    """
     found = {name: values.numpy() for name, values in scores.items()}
     columns = [
         lists(name, rounded(found[name], POSITION_BITS), lengths)
         for name in ("realised_logprob", "student_logprob", "divergence", "teacher_entropy")
+        if name in found
     ]
     control = found["control_logprobs"]
     widths = [length * control.shape[1] for length in lengths]
@@ -81,6 +85,7 @@ def encode(scores: Mapping[str, torch.Tensor], lengths: Sequence[int]) -> list[p
         *(
             pl.Series(name, np.add.reduceat(found[name].astype(np.float64), starts) / lengths)
             for name in ("overlap", "teacher_mass", "student_mass")
+            if name in found
         ),
     ]
 

@@ -146,19 +146,23 @@ class Decoding(Section):
     max_new_tokens: Count = Field(1024, description="a completion that reaches it is truncated")
 
 
-class Generation(Decoding):
-    engine: Literal["transformers", "vllm", "server"] = Field(
-        "transformers", description="what generates; server: resources.<stage>.server"
-    )
+class Engine(Section):
+    engine: Literal["transformers", "vllm"] = Field("transformers", description="what runs models")
     engine_arguments: dict[str, Any] = Field(
         {}, description="further arguments of a vLLM engine, such as quantization"
     )
 
     @model_validator(mode="after")
-    def _arguments_of_vllm(self) -> "Generation":
+    def _arguments_of_vllm(self) -> "Engine":
         if self.engine_arguments and self.engine != "vllm":
             raise ValueError("engine_arguments are those of vLLM; set engine: vllm, or remove them")
         return self
+
+
+class Generation(Decoding, Engine):
+    engine: Literal["transformers", "vllm", "server"] = Field(  # type: ignore[assignment]
+        "transformers", description="what generates; server: that of resources.<stage>.server"
+    )
 
 
 class Benchmark(Source):
@@ -243,7 +247,7 @@ class Filter(Section):
         return self
 
 
-class Logits(Section):
+class Logits(Engine):
     context: Literal["problem", "rewriting"] = Field(
         "problem", description="what the teacher sees: the plain prompt, or the rewriting prompt"
     )
@@ -264,6 +268,17 @@ class Logits(Section):
         "probable ones",
     )
     tail_buckets: Count = Field(16, description="outcomes of the tail: equal ranges of ids")
+
+    @model_validator(mode="after")
+    def _what_vllm_gives(self) -> "Logits":
+        wanted = {"support": "teacher", "cache": "sparse", "tail_buckets": 1}
+        for key, value in wanted.items():
+            if self.engine == "vllm" and getattr(self, key) != value:
+                raise ValueError(
+                    f"engine: vllm gives the teacher's most probable ids and no others; set "
+                    f"{key}: {value}"
+                )
+        return self
 
 
 class Lora(Section):
@@ -326,9 +341,9 @@ class ModelResources(Resources):
     gpu: int = Field(0, ge=0)
 
 
-class GenerationResources(ModelResources):
+class EngineResources(ModelResources):
     batch_size: Count = Field(
-        64, description="sequences generated side by side; vLLM: max_num_seqs; server: requests"
+        64, description="sequences side by side; vLLM: max_num_seqs; server: requests"
     )
     rows_per_part: Count = Field(256, description="rows a kill can lose; no batch spans two parts")
     tensor_parallel_size: Count = Field(1, description="vLLM: GPUs that share one replica")
@@ -336,6 +351,9 @@ class GenerationResources(ModelResources):
     gpu_memory_utilization: float = Field(
         0.9, gt=0, le=1, description="vLLM: its share of the GPU's memory; without one, of all"
     )
+
+
+class GenerationResources(EngineResources):
     max_model_len: Count | None = Field(
         None, description="vLLM: longest prompt with its new tokens; null: the model's context"
     )
@@ -343,9 +361,8 @@ class GenerationResources(ModelResources):
     server: str | None = Field(None, description="base URL, such as http://node:8000/v1")
 
 
-class ScoringResources(ModelResources):
-    batch_size: Count = Field(32, description="trajectories per forward pass")
-    rows_per_part: Count = Field(256, description="rows a kill can lose; no batch spans two parts")
+class ScoringResources(EngineResources):
+    batch_size: Count = Field(32, description="trajectories per forward pass; vLLM: max_num_seqs")
     chunk_size: Count = Field(1024, description="positions whose full logits exist at a time")
 
 
@@ -398,7 +415,12 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _engines_run(self) -> "Config":
-        for stage in ("sample", "compress", "evaluate"):
+        if self.logits.engine == "vllm" and self.distill.merge_stop_ids:
+            raise ValueError(
+                "distill.merge_stop_ids needs every stop id in the cache, which logits.engine: "
+                "vllm does not give; set one of the two back"
+            )
+        for stage in ("sample", "compress", "logits", "evaluate"):
             engine, own = getattr(self, stage).engine, getattr(self.resources, stage)
             if engine == "server" and not own.server:
                 raise ValueError(

@@ -59,6 +59,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--teacher", type=Path, required=True, help="manifest of the teacher")
     parser.add_argument("--chunk-size", type=int, default=1024, help="positions with full logits")
     command.generation_arguments(parser)
+    command.engine_arguments(parser)
     arguments = parser.parse_args(argv)
     student, teacher = read_manifest(arguments.student), read_manifest(arguments.teacher)
     require_same_tokens(student, teacher)
@@ -83,10 +84,14 @@ def main(argv: list[str] | None = None) -> None:
             return
 
         def prepare() -> Callable[[pl.DataFrame], pl.DataFrame]:
-            from mpd.scoring import Scorer
+            from mpd.scoring import Scorer, VllmScorer
 
+            folder = arguments.student.parent
+            if arguments.settings["engine"] == "vllm":
+                own = arguments.settings, arguments, parts.remaining
+                return VllmScorer(folder, arguments.teacher, *own)
             return Scorer(
-                arguments.student.parent,
+                folder,
                 arguments.teacher.parent,
                 arguments.settings,
                 arguments.batch_size,

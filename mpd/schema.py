@@ -173,7 +173,7 @@ FILTER = Artifact(
 
 LOGITS = Artifact(
     "logits",
-    2,
+    3,
     "teacher log-probabilities on the kept trajectories; lists run over completion positions. "
     "The support of a position is its support_ids, its realised id and the control ids; what is "
     "outside stands in tail buckets, equal ranges of ids. Rounded to 5 to 8 significant bits",
@@ -199,7 +199,12 @@ LOGITS = Artifact(
             nullable=True,
         ),
         Column("ids_digest", "string", "", "digest of prompt_ids and completion_ids"),
-        Column("control_ids", "list<int32>", "token id", "end of thinking, stop ids"),
+        Column(
+            "control_ids",
+            "list<int32>",
+            "token id",
+            "end of thinking, stop ids; none where vLLM scored",
+        ),
         Column(
             "support_size",
             "list<int32>",
@@ -238,14 +243,21 @@ LOGITS = Artifact(
             "nat",
             "teacher, of each control id: positions × control ids, flat",
         ),
-        Column("student_logprob", "list<float32>", "nat", "current student, of the completion id"),
+        Column(
+            "student_logprob",
+            "list<float32>",
+            "nat",
+            "current student, of the completion id; null where vLLM scored, as the next two",
+            nullable=True,
+        ),
         Column(
             "divergence",
             "list<float32>",
             "nat",
             "exact dense reverse KL of the current student to the teacher",
+            nullable=True,
         ),
-        Column("teacher_entropy", "list<float32>", "nat", "entropy of the teacher"),
+        Column("teacher_entropy", "list<float32>", "nat", "entropy of the teacher", nullable=True),
         Column(
             "overlap",
             "float64",

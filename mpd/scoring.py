@@ -3,6 +3,8 @@
 N completion positions of all trajectories of a batch together, H hidden.
 """
 
+from abc import ABC, abstractmethod
+from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -20,31 +22,21 @@ from mpd.model_folder import load_model, load_tokenizer, stop_ids
 from mpd.progress import Progress
 from mpd.support import score
 
+# Of a tail, 1 minus a sum of float32 probabilities tells no more than this.
+LEAST_TAIL = 2.0**-20
 
-class Scorer:
-    """Teacher and student side by side, scoring one part of rows at a time."""
+
+class RowScorer(ABC):
+    """Scores one part of rows at a time; a subclass knows what its models say."""
+
+    control_ids: list[int]  # of these it always knows the log-probability
 
     def __init__(
-        self,
-        student: Path,
-        teacher: Path,
-        settings: Mapping[str, Any],
-        batch_size: int,
-        chunk_size: int,
-        threads: int,
-        total: int,
+        self, student: Path, settings: Mapping[str, Any], batch_size: int, total: int
     ) -> None:
-        torch.set_num_threads(threads)
         tokenizer = load_tokenizer(student)
         self.chat = ChatFormat(tokenizer, settings["chat"], stop_ids(student, tokenizer))
-        self.models = load_model(student, settings["dtype"]), load_model(teacher, settings["dtype"])
-        for model in self.models:
-            require_known_head(model)
-            require_separate_sequences(model)
-        with torch.no_grad():
-            self.heads = [head_of(model, self.chat.vocabulary_size) for model in self.models]
-        self.settings = settings
-        self.batch_size, self.chunk_size = batch_size, chunk_size
+        self.settings, self.batch_size = settings, batch_size
         self.progress = Progress("scored", total)
 
     def __call__(self, rows: pl.DataFrame) -> pl.DataFrame:
@@ -69,45 +61,17 @@ class Scorer:
             ]
         ).pipe(self._with_summaries)
 
-    def states(
-        self,
-        prompts: Sequence[list[int]],
-        contexts: Sequence[list[int]],
-        completions: Sequence[list[int]],
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Inputs [N, H] of the output heads of student and teacher at all completion positions.
-
-        The student sees `prompts`, the teacher `contexts`; sequence stands after sequence.
-        """
-        with torch.no_grad():
-            of_student, of_teacher = (
-                completion_states(model, *pack(before, completions))
-                for model, before in zip(self.models, (prompts, contexts), strict=True)
-            )
-        return of_student, of_teacher
-
+    @abstractmethod
     def scores(
         self,
         prompts: Sequence[list[int]],
         contexts: Sequence[list[int]],
         completions: Sequence[list[int]],
     ) -> dict[str, torch.Tensor]:
-        """What mpd.support.score finds at all completion positions, chunk by chunk."""
-        student, teacher = self.states(prompts, contexts, completions)
-        realised = torch.tensor(list(chain(*completions)), device=student.device)
-        control = torch.tensor(self.chat.control_ids, device=student.device)
-        chunks = []
-        for start in range(0, len(realised), self.chunk_size):
-            part = slice(start, start + self.chunk_size)
-            with torch.no_grad():
-                of_student = self.heads[0].logits(student[part])
-                of_teacher = self.heads[1].logits(teacher[part])
-                found = score(of_student, of_teacher, realised[part], control, self.settings)
-            chunks.append(found)
-        merged = {name: torch.cat([chunk[name] for chunk in chunks]).cpu() for name in chunks[0]}
-        if self.settings["cache"] == "hidden":
-            merged["teacher_hidden"] = teacher.float().cpu()
-        return merged
+        """What mpd.cache.encode stores of all completion positions.
+
+        The student sees `prompts`, the teacher `contexts`; sequence stands after sequence.
+        """
 
     def _teacher_prompt(self, row: Mapping[str, Any]) -> list[int]:
         """The plain prompt, or the rewriting prompt, rendered as the student's prompts are."""
@@ -144,7 +108,7 @@ class Scorer:
                 "think_end", [None if end is None else end - width for end in ends], pl.Int32
             ),
             pl.Series("ids_digest", digests),
-            pl.Series("control_ids", [self.chat.control_ids] * len(rows), integers),
+            pl.Series("control_ids", [self.control_ids] * len(rows), integers),
         ]
 
     def _with_summaries(self, rows: pl.DataFrame) -> pl.DataFrame:
@@ -165,3 +129,114 @@ class Scorer:
             if name not in made.columns
         }
         return made.with_columns(**missing).select("number", *schema.LOGITS.names)
+
+
+class Scorer(RowScorer):
+    """Teacher and student side by side, by transformers."""
+
+    def __init__(
+        self,
+        student: Path,
+        teacher: Path,
+        settings: Mapping[str, Any],
+        batch_size: int,
+        chunk_size: int,
+        threads: int,
+        total: int,
+    ) -> None:
+        torch.set_num_threads(threads)
+        super().__init__(student, settings, batch_size, total)
+        self.control_ids = self.chat.control_ids
+        self.models = load_model(student, settings["dtype"]), load_model(teacher, settings["dtype"])
+        for model in self.models:
+            require_known_head(model)
+            require_separate_sequences(model)
+        with torch.no_grad():
+            self.heads = [head_of(model, self.chat.vocabulary_size) for model in self.models]
+        self.chunk_size = chunk_size
+
+    def states(
+        self,
+        prompts: Sequence[list[int]],
+        contexts: Sequence[list[int]],
+        completions: Sequence[list[int]],
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Inputs [N, H] of the output heads of student and teacher at all completion positions.
+
+        The student sees `prompts`, the teacher `contexts`; sequence stands after sequence.
+        """
+        with torch.no_grad():
+            of_student, of_teacher = (
+                completion_states(model, *pack(before, completions))
+                for model, before in zip(self.models, (prompts, contexts), strict=True)
+            )
+        return of_student, of_teacher
+
+    def scores(
+        self,
+        prompts: Sequence[list[int]],
+        contexts: Sequence[list[int]],
+        completions: Sequence[list[int]],
+    ) -> dict[str, torch.Tensor]:
+        """What mpd.support.score finds at all completion positions, chunk by chunk."""
+        student, teacher = self.states(prompts, contexts, completions)
+        realised = torch.tensor(list(chain(*completions)), device=student.device)
+        control = torch.tensor(self.control_ids, device=student.device)
+        chunks = []
+        for start in range(0, len(realised), self.chunk_size):
+            part = slice(start, start + self.chunk_size)
+            with torch.no_grad():
+                of_student = self.heads[0].logits(student[part])
+                of_teacher = self.heads[1].logits(teacher[part])
+                found = score(of_student, of_teacher, realised[part], control, self.settings)
+            chunks.append(found)
+        merged = {name: torch.cat([chunk[name] for chunk in chunks]).cpu() for name in chunks[0]}
+        if self.settings["cache"] == "hidden":
+            merged["teacher_hidden"] = teacher.float().cpu()
+        return merged
+
+
+class VllmScorer(RowScorer):
+    """The teacher alone, by vLLM: its most probable ids and the realised one.
+
+    There is no student beside it, and vLLM has no log-probabilities of chosen ids on every
+    platform: no union of supports, no control ids, one tail bucket, and no dense measures.
+    """
+
+    def __init__(
+        self,
+        student: Path,
+        manifest: Path,
+        settings: Mapping[str, Any],
+        arguments: Namespace,
+        total: int,
+    ) -> None:
+        from mpd.engines.vllm import PromptScores
+
+        super().__init__(student, settings, arguments.batch_size, total)
+        self.control_ids = []
+        self.engine = PromptScores(manifest, settings, arguments, self.chat.vocabulary_size)
+
+    def scores(
+        self,
+        prompts: Sequence[list[int]],
+        contexts: Sequence[list[int]],
+        completions: Sequence[list[int]],
+    ) -> dict[str, torch.Tensor]:
+        ids, logprobs = self.engine.score(contexts, completions)  # [N, 1 + K], the realised first
+        candidates, realised = ids[:, 1:], ids[:, :1]
+        free = candidates != realised
+        kept = free & (logprobs[:, 1:].exp() > self.settings["min_contribution"])
+        masses = logprobs.double().exp()
+        named = masses[:, :1] + (masses[:, 1:] * free).sum(1, keepdim=True)
+        dropped = (masses[:, 1:] * (free & ~kept)).sum(1, keepdim=True)
+        tail = (1 - named).clamp(min=LEAST_TAIL) + dropped
+        return {
+            "realised_logprob": logprobs[:, 0],
+            "control_logprobs": logprobs[:, :0],
+            "candidates": candidates,
+            "logprobs": logprobs[:, 1:],
+            "kept": kept,
+            "tail_logprobs": tail.log().float(),
+            "teacher_mass": (1 - tail[:, 0]).float(),
+        }

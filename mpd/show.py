@@ -95,13 +95,13 @@ def print_sample(console: Console, folder: Path, sample_id: str, shards: list[st
     for rewrite in own(schema.COMPRESS).iter_rows(named=True):
         print_rewrite(console, rewrite, verdicts.get(rewrite["candidate"]))
     for cached in own(schema.LOGITS).iter_rows(named=True):
-        divergence = sum(cached["divergence"]) / len(cached["divergence"])
+        known = cached["divergence"]  # not where vLLM scored
+        divergence = f"{sum(known) / len(known):.3f} nat per token" if known else "not computed"
         closing = cached["think_close_logprob"]
         end = "" if closing is None else f", end of thinking {closing:.3f}"
         console.print(
             f"teacher log-probability per token {cached['mean_teacher_logprob']:.3f}{end}, "
-            f"stop {cached['stop_logprob']:.3f}; divergence of the student to it "
-            f"{divergence:.3f} nat per token",
+            f"stop {cached['stop_logprob']:.3f}; divergence of the student to it {divergence}",
             highlight=False,
         )
     if missing:

@@ -48,16 +48,23 @@ def settings_of(stage, *wildcard_names):
 
 
 def engine_of(stage):
-    """How the engine of a generating stage runs, as arguments; it cannot change a result."""
+    """How the engine of a stage runs, as arguments; it cannot change a result."""
     own = getattr(RESOURCES, stage)
-    longest = f" --max-model-len {own.max_model_len}" if own.max_model_len else ""
-    server = f" --server {own.server}" if own.server else ""
-    return (
-        f"--batch-size {own.batch_size} --rows-per-part {own.rows_per_part}"
-        f" --tensor-parallel-size {own.tensor_parallel_size}"
-        f" --data-parallel-size {own.data_parallel_size}"
-        f" --gpu-memory-utilization {own.gpu_memory_utilization}"
-        f" --prefix-caching {int(own.prefix_caching)}{longest}{server}"
+    names = (
+        *("batch_size", "rows_per_part", "chunk_size", "tensor_parallel_size"),
+        *("data_parallel_size", "gpu_memory_utilization", "max_model_len"),
+        *("prefix_caching", "server"),
+    )
+    given = {name: getattr(own, name, None) for name in names}
+    given |= {
+        name: int(value)
+        for name, value in given.items()
+        if value is True or value is False
+    }
+    return " ".join(
+        f"--{name.replace('_', '-')} {value}"
+        for name, value in given.items()
+        if value is not None
     )
 
 

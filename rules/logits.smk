@@ -17,14 +17,12 @@ rule logits:
     benchmark:
         "results/{experiment}/benchmarks/{method}/seed_{seed}/round_{round}/logits/shard_{shard}.jsonl"
     conda:
-        "../envs/transformers.yaml"
+        f"../envs/{CONFIG.logits.engine}.yaml"
     threads: RESOURCES.logits.threads
     resources:
         gpu=RESOURCES.logits.gpu,
         mem_mb=RESOURCES.logits.memory_mb,
-        batch_size=RESOURCES.logits.batch_size,
-        rows_per_part=RESOURCES.logits.rows_per_part,
-        chunk_size=RESOURCES.logits.chunk_size,
+        engine=engine_of("logits"),
         store=CONFIG.store,
     params:
         version=schema.LOGITS.version,
@@ -33,8 +31,7 @@ rule logits:
         "python -m mpd.logits --settings {params.settings:q} --problems {input.problems:q}"
         " --sample {input.sample:q} --compress {input.compress:q} --filter {input.filter:q}"
         " --student {input.student:q} --teacher {input.teacher:q} --output {output:q}"
-        " --batch-size {resources.batch_size} --rows-per-part {resources.rows_per_part}"
-        " --chunk-size {resources.chunk_size}"
+        " {resources.engine}"
         " --mode {resources.store} --threads {threads} 2>&1 | tee {log:q}"
 
 

@@ -238,6 +238,8 @@ def logits_settings(chat):
         "tail_buckets": 4,
         "chat": chat,
         "dtype": "float32",
+        "engine": "transformers",
+        "engine_arguments": {},
     }
 
 

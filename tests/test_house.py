@@ -101,9 +101,7 @@ def leaves(model: type[BaseModel], section: str = "") -> Iterator[tuple[str, str
 
 # Of the resources of a stage that generates, what the function engine_of hands on.
 COMMON = (REPOSITORY / "rules/common.smk").read_text()
-ENGINE_KEYS = set(
-    re.findall(r"own\.(\w+)", re.search(r"def engine_of\(.*?\n\n\n", COMMON, re.S)[0])
-)
+ENGINE_KEYS = set(re.findall(r'"(\w+)"', re.search(r"def engine_of\(.*?\n\n\n", COMMON, re.S)[0]))
 
 # The modules that read a section's settings, where these are not the stage of its name alone.
 ENGINES = ["generate", "engines/transformers", "engines/vllm"]
@@ -115,7 +113,7 @@ READERS = {
     "sample": ["sample", *ENGINES],
     "compress": ["compress", *ENGINES],
     "evaluate": ["evaluate", *ENGINES],
-    "logits": ["logits", "scoring", "support"],
+    "logits": ["logits", "scoring", "support", "engines/vllm"],
     "distill": ["distill", "train", "batches", "objective", "divergence"],
     "distill.lora": ["train"],
 }
@@ -157,7 +155,7 @@ def test_every_config_key_has_a_reader() -> None:
     [
         ("resources.filter", "gpu"),
         ("filter", "top_k"),
-        ("logits", "temperature"),
+        ("logits", "epochs"),
         ("problems.train", "temperature"),
         ("", "benchmarks"),
     ],
@@ -184,7 +182,7 @@ def test_the_readme_has_the_artifact_reference() -> None:
 def test_recipes_validate_and_name_their_own_experiment(path: Path) -> None:
     base = yaml.safe_load((REPOSITORY / "config.yaml").read_text())
     recipe = yaml.safe_load(path.read_text())
-    recipe["problems"].setdefault("path", "given/on/the/command/line.jsonl")
+    recipe.setdefault("problems", {}).setdefault("path", "given/on/the/command/line.jsonl")
     assert parse_config(merged(base, recipe)).experiment == path.stem
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from mpd.engines.flow import Tasks, keep_full
 from mpd.generate import Completion, Engine, Request
+from mpd.model_folder import read_manifest
 
 # Engine arguments that have a place of their own in the config.
 PLACES = {
@@ -115,6 +116,73 @@ def _completion(output: Any) -> Completion:
     return Completion(ids, logprobs, made.finish_reason)
 
 
+class PromptScores:
+    """The teacher's log-probabilities of given sequences: most probable ids, and the realised."""
+
+    def __init__(
+        self,
+        manifest: Path,
+        settings: Mapping[str, Any],
+        arguments: Namespace,
+        vocabulary_size: int,
+    ) -> None:
+        require_known(settings["engine_arguments"], arguments.stage)
+        self.arguments = arguments
+        self.top_k = min(settings["top_k"], vocabulary_size)
+        # The one new token that vLLM insists on may stand behind a sequence as long as the context.
+        os.environ.setdefault("VLLM_ALLOW_LONG_MAX_MODEL_LEN", "1")
+        longest = read_manifest(manifest)["context_length"] + 1
+        told = vllm_arguments(manifest.parent, settings, arguments, longest)
+        told |= {
+            "enable_prefix_caching": False,  # it has given log-probabilities of other prompts
+            "max_logprobs": self.top_k,
+            # No more positions have their full logits at a time.
+            "enable_chunked_prefill": True,
+            "max_num_batched_tokens": max(arguments.chunk_size, arguments.batch_size),
+            **settings["engine_arguments"],
+        }
+        self.backend = start(told, arguments, vocabulary_size)
+
+    def score(
+        self, prompts: Sequence[list[int]], completions: Sequence[list[int]]
+    ) -> tuple[Any, Any]:
+        """Ids int64 and float32 log-probabilities [N, 1 + K] of all N completion positions.
+
+        The first column is the completion's own id; the others are the K most probable ones, in
+        nats. Sequence stands after sequence.
+        """
+        import torch
+        from vllm.sampling_params import RequestOutputKind, SamplingParams
+
+        parameters = SamplingParams(
+            max_tokens=1,
+            temperature=0,
+            prompt_logprobs=self.top_k,
+            flat_logprobs=True,
+            detokenize=False,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+
+        def add(number: int) -> None:
+            self.backend.add(number, [*prompts[number], *completions[number]], parameters)
+
+        def step() -> list[tuple[int, Any]]:
+            with memory_named(self.arguments.stage):
+                return self.backend.step()
+
+        room = 2 * self.arguments.batch_size * self.arguments.data_parallel_size
+        found = dict(keep_full(range(len(prompts)), room, add, step))
+        ids: list[int] = []
+        logprobs: list[float] = []
+        for number, prompt in enumerate(prompts):
+            flat = found[number].prompt_logprobs
+            part = slice(flat.start_indices[len(prompt)], None)  # the rest is the completion's
+            ids += flat.token_ids[part]
+            logprobs += flat.logprobs[part]
+        width = 1 + self.top_k
+        return torch.tensor(ids).view(-1, width), torch.tensor(logprobs).view(-1, width)
+
+
 def vllm_arguments(
     folder: Path, settings: Mapping[str, Any], arguments: Namespace, max_model_len: int
 ) -> dict[str, Any]:
@@ -194,10 +262,12 @@ def memory_named(stage: str) -> Iterator[None]:
         memory = isinstance(error, torch.OutOfMemoryError) or "memory" in text or "KV cache" in text
         if not elsewhere and not memory:
             raise ValueError(f"vLLM: {text}") from error
-        cause = "vLLM's own words are above; if memory ran out" if elsewhere else text
+        cause = "it died, and said why above; if memory ran out" if elsewhere else text.rstrip(".")
+        length = "chunk_size" if stage == "logits" else "max_model_len"
         raise ValueError(
-            f"vLLM: {cause}. To need less, lower {own}.max_model_len or {own}.batch_size; to have "
-            f"more, set {own}.gpu_memory_utilization (its share) or {own}.tensor_parallel_size"
+            f"vLLM: {cause}. To need less memory, lower {own}.{length} or {own}.batch_size; to "
+            f"have more, raise {own}.gpu_memory_utilization (its share) or "
+            f"{own}.tensor_parallel_size. Finished parts are kept"
         ) from error
 
 
