@@ -63,7 +63,13 @@ def write_model(tokenizer):
     from mpd.model_folder import write_manifest
 
     def write(
-        folder: Path, seed: int, *, padding: int = 0, tied: bool = False, context: int = 256
+        folder: Path,
+        seed: int,
+        *,
+        padding: int = 0,
+        tied: bool = False,
+        context: int = 256,
+        head_dim: int = 16,
     ) -> Path:
         config = Qwen3Config(
             vocab_size=len(tokenizer) + padding,
@@ -72,7 +78,7 @@ def write_model(tokenizer):
             num_hidden_layers=2,
             num_attention_heads=2,
             num_key_value_heads=1,
-            head_dim=16,
+            head_dim=head_dim,
             max_position_embeddings=context,
             initializer_range=0.3,  # peaked enough that models disagree
             tie_word_embeddings=tied,

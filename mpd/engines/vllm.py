@@ -250,25 +250,38 @@ def require_known(given: Mapping[str, Any], stage: str) -> None:
 def memory_named(stage: str) -> Iterator[None]:
     """Turn what vLLM raises into a sentence that names the settings; finished parts are kept."""
     import torch
+    from pydantic import ValidationError
     from vllm.v1.engine.exceptions import EngineDeadError
 
     own = f"resources.{stage}"
     try:
         yield
-    except (ValueError, RuntimeError, EngineDeadError) as error:
+    except ValidationError as error:
+        reasons = "; ".join(_refusal(mistake) for mistake in error.errors())
+        raise ValueError(
+            f"vLLM refuses an engine argument: {reasons}; mend {stage}.engine_arguments or {own}"
+        ) from error
+    except Exception as error:
         # The memory errors of torch are RuntimeErrors; those of other processes have no cause here.
-        text = " ".join(str(error).split())
-        elsewhere = isinstance(error, EngineDeadError) or "See root cause above" in text
-        memory = isinstance(error, torch.OutOfMemoryError) or "memory" in text or "KV cache" in text
-        if not elsewhere and not memory:
+        text = " ".join(str(error).split()).rstrip(".")
+        elsewhere = isinstance(error, EngineDeadError) or "root cause" in text
+        memory = "memory" in text or "KV cache" in text
+        if not (elsewhere or isinstance(error, (ValueError, RuntimeError, MemoryError))):
+            raise
+        if not (elsewhere or memory or isinstance(error, (torch.OutOfMemoryError, MemoryError))):
             raise ValueError(f"vLLM: {text}") from error
-        cause = "it died, and said why above; if memory ran out" if elsewhere else text.rstrip(".")
+        cause = "vLLM's own words are above; if memory ran out" if elsewhere else text
         length = "chunk_size" if stage == "logits" else "max_model_len"
         raise ValueError(
-            f"vLLM: {cause}. To need less memory, lower {own}.{length} or {own}.batch_size; to "
-            f"have more, raise {own}.gpu_memory_utilization (its share) or "
-            f"{own}.tensor_parallel_size. Finished parts are kept"
+            f"vLLM: {cause}. To need less, lower {own}.{length} or {own}.batch_size; to have "
+            f"more, set {own}.gpu_memory_utilization (its share) or {own}.tensor_parallel_size"
         ) from error
+
+
+def _refusal(mistake: Any) -> str:
+    place = ".".join(str(step) for step in mistake["loc"])
+    reason = mistake["msg"].removeprefix("Value error, ")
+    return f"{place}: {reason}" if place else reason
 
 
 def _set_environment(threads: int) -> None:
