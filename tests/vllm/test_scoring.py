@@ -89,7 +89,7 @@ def test_a_teacher_with_padded_rows_gives_them_no_mass(
     tmp_path, run_logits, shard, student, write_model, logits_settings, tiny_format
 ):
     """The store's shard was rewritten by this teacher as far as its footer says."""
-    padded = write_model(tmp_path / "padded", 1, padding=40)
+    padded = write_model(tmp_path / "padded", 1, padding=40, head_dim=32)
     identity = table.check(shard["compress"], schema.COMPRESS)["identity"]
     paths = dict(shard)
     paths["compress"] = tmp_path / "compress.parquet"
