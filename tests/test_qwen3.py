@@ -159,6 +159,18 @@ def printing(successors: dict[int, list[int]]) -> Callable[[Any], None]:
     return edit
 
 
+def write_problems(folder: Path) -> None:
+    """Stand-ins for the problem files of the recipe, with the columns that they have."""
+    for name, rows in INPUTS.items():
+        path = folder / "inputs" / name
+        path.parent.mkdir(parents=True)
+        frame = pl.DataFrame(rows)
+        if path.suffix == ".jsonl":
+            frame.write_ndjson(path)
+        else:
+            frame.write_parquet(path)
+
+
 @pytest.fixture(scope="module")
 def folder(
     tmp_path_factory: pytest.TempPathFactory, vocabulary: Any, write_model: Callable[..., Path]
@@ -180,14 +192,7 @@ def folder(
     ):
         path = made / "inputs" / name
         write_model(path, seed, tied=tied, edit=printing(successors), **common)
-    for name, rows in INPUTS.items():
-        path = made / "inputs" / name
-        path.parent.mkdir(parents=True)
-        frame = pl.DataFrame(rows)
-        if path.suffix == ".jsonl":
-            frame.write_ndjson(path)
-        else:
-            frame.write_parquet(path)
+    write_problems(made)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(made)
         yield made
@@ -574,7 +579,7 @@ def exactly_trained(thinking: Run, folder: Path) -> Path:
     return trained
 
 
-def test_the_recipe_is_what_it_says(folder: Path) -> None:
+def test_the_recipe_is_what_it_says() -> None:
     config = parse_config(recipe())
     assert [benchmark.name for benchmark in config.problems.benchmarks] == BENCHMARKS
     assert (config.chat.open, config.chat.close) == ("<think>\n", "\n</think>\n\n")
@@ -591,15 +596,20 @@ def test_the_recipe_is_what_it_says(folder: Path) -> None:
     assert [f"inputs/{place}/{name}" for name, place in files] == named
 
 
-def test_the_graph_of_the_recipe(folder: Path) -> None:
+def test_the_graph_of_the_recipe(tmp_path: Path) -> None:
     for name in ("rules", "profiles", "envs"):
-        shutil.copytree(REPOSITORY / name, folder / name)
+        shutil.copytree(REPOSITORY / name, tmp_path / name)
     for path in (REPOSITORY / "Snakefile", REPOSITORY / "config.yaml", RECIPE):
-        shutil.copy(path, folder)
+        shutil.copy(path, tmp_path)
+    write_problems(tmp_path)
+    for name in ("Qwen3-1.7B", "Qwen3-8B"):
+        path = tmp_path / "inputs" / name
+        path.mkdir()
+        (path / "config.json").write_text("{}")
     command = [sys.executable, "-m", "snakemake", "--cores", "2", "--dry-run", "--quiet", "rules"]
     done = subprocess.run(
         [*command, "--configfile", RECIPE.name],
-        cwd=folder,
+        cwd=tmp_path,
         capture_output=True,
         text=True,
         check=False,
