@@ -31,9 +31,10 @@ check: $(INSTALLED)
 
 install: $(INSTALLED)
 
-$(INSTALLED): pyproject.toml
+$(INSTALLED): pyproject.toml tests/files.txt
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --requirement tests/files.txt
 	touch $(INSTALLED)
 
 vllm: $(VLLM)/installed
@@ -46,7 +47,7 @@ $(VLLM)/installed: pyproject.toml
 	$(VLLM)/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	touch $(VLLM)/installed
 
-# The same torch and transformers; TRL stays out of the environment that the project runs in.
+# The same torch and transformers; what TRL needs stays out of the environment of the project.
 bench-env:
 	test -d .venv-bench || $(PYTHON) -m venv .venv-bench
 	.venv-bench/bin/pip install --quiet --disable-pip-version-check --requirement benchmarks/trl.txt

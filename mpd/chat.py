@@ -89,7 +89,7 @@ class ChatFormat:
         texts = [*added, *([self.open_tag, self.close_tag] if self.tags else [])]
         return [text for text in texts if text.strip()]
 
-    @property
+    @cached_property  # a tokenizer of 151,669 tokens takes 0.1 s to list them
     def vocabulary_size(self) -> int:
         """Ids from here on are padding of the model's output rows, not tokens."""
         return vocabulary_size(self.tokenizer)

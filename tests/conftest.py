@@ -5,6 +5,7 @@ tokenizer of the embedded world. Torch is imported only by the fixtures that nee
 """
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported
@@ -56,11 +57,19 @@ def tiny_format(tokenizer, chat):
 
 @pytest.fixture(scope="session")
 def write_model(tokenizer):
-    """A function that writes a random model with a manifest; it returns the manifest's path."""
+    """A function that writes a random model with a manifest; it returns the manifest's path.
+
+    `vocabulary` is another tokenizer than the embedded world's; `edit` changes the weights.
+    """
     import torch
+    from transformers import PreTrainedTokenizerFast
     from transformers.models.qwen3 import Qwen3Config, Qwen3ForCausalLM
 
     from mpd.model_folder import write_manifest
+
+    def stop_often(model: Qwen3ForCausalLM) -> None:
+        """So that some completions stop and others reach their limit."""
+        model.get_output_embeddings().weight[tokenizer.eos_token_id] *= 3
 
     def write(
         folder: Path,
@@ -70,9 +79,11 @@ def write_model(tokenizer):
         tied: bool = False,
         context: int = 256,
         head_dim: int = 16,
+        vocabulary: PreTrainedTokenizerFast = tokenizer,
+        edit: Callable[[Qwen3ForCausalLM], None] = stop_often,
     ) -> Path:
         config = Qwen3Config(
-            vocab_size=len(tokenizer) + padding,
+            vocab_size=len(vocabulary) + padding,
             hidden_size=32,
             intermediate_size=32,
             num_hidden_layers=2,
@@ -83,16 +94,15 @@ def write_model(tokenizer):
             initializer_range=0.3,  # peaked enough that models disagree
             tie_word_embeddings=tied,
             bos_token_id=None,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
+            eos_token_id=vocabulary.eos_token_id,
+            pad_token_id=vocabulary.pad_token_id,
         )
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(), torch.no_grad():
             torch.manual_seed(seed)
             model = Qwen3ForCausalLM(config)
-        with torch.no_grad():  # so that some completions stop and others reach their limit
-            model.get_output_embeddings().weight[tokenizer.eos_token_id] *= 3
+            edit(model)
         model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
+        vocabulary.save_pretrained(folder)
         write_manifest(folder)
         return folder / "manifest.json"
 

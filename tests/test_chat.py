@@ -188,6 +188,15 @@ def test_vocabulary_size_counts_added_tokens(qwen, qwen_tokenizer, tiny_format, 
     assert tiny_format.vocabulary_size == len(tokenizer)
 
 
+def test_the_vocabulary_is_listed_once(qwen_tokenizer, monkeypatch):
+    """Every step of a decode asks for its size."""
+    listed = []
+    monkeypatch.setattr("mpd.chat.vocabulary_size", lambda of: listed.append(of) or 7)
+    format = ChatFormat(qwen_tokenizer, QWEN, [qwen_tokenizer.eos_token_id])
+    assert [format.vocabulary_size, format.vocabulary_size] == [7, 7]
+    assert len(listed) == 1
+
+
 @pytest.mark.parametrize(
     ("rewrite", "parts"),
     [

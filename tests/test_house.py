@@ -183,7 +183,7 @@ def test_recipes_validate_and_name_their_own_experiment(path: Path) -> None:
     base = yaml.safe_load((REPOSITORY / "config.yaml").read_text())
     recipe = yaml.safe_load(path.read_text())
     recipe.setdefault("problems", {}).setdefault("path", "given/on/the/command/line.jsonl")
-    assert parse_config(merged(base, recipe)).experiment == path.stem
+    assert parse_config(merged(base, recipe)).experiment == path.stem.replace(".", "_")
 
 
 def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
