@@ -20,7 +20,7 @@ run: $(INSTALLED)
 
 test: check $(VLLM)/installed
 	pytest -q -n 2 --dist loadfile
-	PATH="$(CURDIR)/$(VLLM)/bin:$$PATH" pytest -q tests/vllm
+	PATH="$(CURDIR)/$(VLLM)/bin:$$PATH" pytest -q tests/with_vllm
 
 check: $(INSTALLED)
 	ruff check .

@@ -67,10 +67,10 @@ BENCHMARKS = ["aime24", "aime25", "math500", "amc23", "gsm8k"]
 SMALL: dict[str, Any] = {
     "models": {"dtype": "float32"},
     "problems": {"num_train": 4, "num_dev": 1},
-    "sample": {"num_samples": 1, "max_new_tokens": 128},
-    "compress": {"num_samples": 1, "max_new_tokens": 128},
+    "sample": {"engine": "transformers", "num_samples": 1, "max_new_tokens": 128},
+    "compress": {"engine": "transformers", "num_samples": 1, "max_new_tokens": 128},
     "distill": {"mixed_precision": "no", "min_kept": 1},
-    "evaluate": {"num_samples": 1, "max_new_tokens": 128},
+    "evaluate": {"engine": "transformers", "num_samples": 1, "max_new_tokens": 128},
 }
 # Without tags, since the completion then has none; in the dtypes of the recipe.
 OFF: dict[str, Any] = {
