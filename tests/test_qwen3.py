@@ -11,7 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -130,6 +130,11 @@ def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     return whole
 
 
+def tokens_of(vocabulary: Any, pieces: Sequence[str]) -> list[int]:
+    """The ids of pieces that are one token each."""
+    return [token for (token,) in (vocabulary(piece).input_ids for piece in pieces)]
+
+
 def printing(successors: dict[int, list[int]]) -> Callable[[Any], None]:
     """An edit of a model's weights: after each token comes one of its successors."""
     import torch
@@ -141,7 +146,7 @@ def printing(successors: dict[int, list[int]]) -> Callable[[Any], None]:
         model.generation_config.eos_token_id = [STOP, END]
         tokens = sorted({*successors, *(token for after in successors.values() for token in after)})
         directions = torch.linalg.qr(torch.randn(WIDTH, WIDTH)).Q * WIDTH**0.5
-        of = dict(zip(tokens, directions, strict=False))
+        of = dict(zip(tokens, directions[: len(tokens)], strict=True))
         embeddings, outputs = model.get_input_embeddings(), model.get_output_embeddings()
         for matrix in (embeddings.weight, outputs.weight):
             for token, direction in of.items():
@@ -177,13 +182,11 @@ def folder(
 ) -> Iterator[Path]:
     """A project folder with stand-ins for all that the recipe names, as working directory."""
     made = tmp_path_factory.mktemp("qwen3")
-    ids = [vocabulary.convert_tokens_to_ids(vocabulary.tokenize(piece)) for piece in STUDENT]
-    student = [token for (token,) in ids]
+    student = tokens_of(vocabulary, STUDENT)
     after = {token: [following] for token, following in pairwise(student)}
     after[198] = [OPEN]  # the end of a prompt
     after[student[7]] += [student[3]]  # think again, or let me think again
-    ids = [vocabulary.convert_tokens_to_ids(vocabulary.tokenize(piece)) for piece in TEACHER]
-    teacher = [271, *(token for (token,) in ids)]
+    teacher = [271, *tokens_of(vocabulary, TEACHER)]
     rewrite = {token: [following] for token, following in pairwise(teacher)}
     common = {"padding": ROWS - SIZE, "context": 40_960, "vocabulary": vocabulary}
     for name, seed, tied, successors in (
@@ -381,12 +384,8 @@ def test_sampled_prompts_are_the_templates(run: Run, vocabulary: Any) -> None:
 
 def test_sampled_ids_are_what_the_engine_chose(run: Run, vocabulary: Any) -> None:
     """W and ait are no ids that Wait is encoded to: whoever encodes the text anew loses them."""
-    one = {piece: vocabulary.convert_tokens_to_ids(vocabulary.tokenize(piece)) for piece in STUDENT}
-    begin, loop, end = (
-        [token for piece in STUDENT[part] for token in one[piece]]
-        for part in (slice(0, 3), slice(3, 8), slice(8, 11))
-    )
-    answer = [token for piece in STUDENT[11:] for token in one[piece]]
+    said = tokens_of(vocabulary, STUDENT)
+    begin, loop, end, answer = said[:3], said[3:8], said[8:11], said[11:]
     for row in run.rows("sample"):
         ids, on = row["completion_ids"], run.config.chat.thinking
         times = ids.count(loop[-1])
