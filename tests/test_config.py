@@ -68,7 +68,7 @@ def test_recipes_validate_on_top_of_it(path):
     update_config(raw, yaml.safe_load(path.read_text()))
     update_config(raw, {"problems": {"path": "given.jsonl"}})
     config = parse_config(raw)
-    assert config.experiment == path.stem
+    assert config.experiment == path.stem.replace(".", "_")
     assert config.problems.path == "given.jsonl"
 
 
