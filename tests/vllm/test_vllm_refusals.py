@@ -61,7 +61,7 @@ def test_a_value_that_vllm_refuses_is_one_sentence(
 
 def test_an_unknown_load_format_is_one_sentence(make_engine, student, requests):
     engine = make_engine(student, {**CACHE, "load_format": "nothing"})
-    with pytest.raises(ValueError, match="^vLLM: Load format `nothing` is not supported$"):
+    with pytest.raises(ValueError, match=r"^vLLM: Load format `nothing` is not supported$"):
         engine.generate(requests, GREEDY)
 
 
