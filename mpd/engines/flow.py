@@ -47,3 +47,7 @@ class Tasks(Generic[Given]):
             asyncio.wait(self.running, return_when=asyncio.FIRST_COMPLETED)
         )
         return [task.result() for task in done]
+
+    def close(self) -> None:
+        """Give up those that still run."""
+        self.runner.close()
