@@ -280,9 +280,12 @@ class _Replicas:
 
     async def _one(self, number: int, prompt_ids: list[int], parameters: Any) -> tuple[int, Any]:
         from vllm.inputs import tokens_input
+        from vllm.v1.engine.exceptions import EngineDeadError
 
         stream = self.engine.generate(tokens_input(prompt_ids), parameters, str(number))
         (output,) = [made async for made in stream]  # the final one alone is given
+        if output.outputs[0].finish_reason == "abort":  # so it ends what a dead replica had
+            raise EngineDeadError
         return number, output
 
 
