@@ -197,7 +197,7 @@ SERVED = {
         ({"resources": {"sample": {"batch_size": 2, "threads": 2}}}, set()),
         ({"resources": {"logits": {"chunk_size": 16}, "distill": {"chunk_size": 16}}}, set()),
         (
-            {"resources": {stage: SERVED for stage in ("sample", "compress", "evaluate")}},
+            {"resources": dict.fromkeys(("sample", "compress", "evaluate"), SERVED)},
             set(),
         ),
         ({"store": "refresh"}, set()),

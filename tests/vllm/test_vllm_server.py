@@ -24,9 +24,12 @@ import pytest
 
 pytest.importorskip("vllm", minversion="0.32.0", reason="needs vLLM: make vllm")
 
+import torch
+
 from mpd import sample, schema, table
 from mpd.engines import server
 from mpd.engines.server import ServerEngine, command, served_name
+from mpd.engines.transformers import TransformersEngine
 from mpd.generate import Request
 from mpd.model_folder import read_manifest, write_manifest
 
@@ -36,10 +39,22 @@ LIMIT = 160  # tokens that the server takes; the model's context is longer
 
 
 @pytest.fixture(scope="module")
-def twin(student, tmp_path_factory):
-    """The manifest of the student with a tokenizer that has two words exchanged."""
+def served(write_model, tmp_path_factory):
+    """The manifest of the model that is served, with padded output rows."""
+    return write_model(tmp_path_factory.mktemp("served"), seed=15, padding=19, head_dim=32)
+
+
+@pytest.fixture(scope="module")
+def inside(make_engine, served):
+    """vLLM in this process, with the same model."""
+    return make_engine(served)
+
+
+@pytest.fixture(scope="module")
+def twin(served, tmp_path_factory):
+    """The manifest of the served with a tokenizer that has two words exchanged."""
     folder = tmp_path_factory.mktemp("twin") / "model"
-    shutil.copytree(student.parent, folder, ignore=lambda *_: ["manifest.json"])
+    shutil.copytree(served.parent, folder, ignore=lambda *_: ["manifest.json"])
     path = folder / "tokenizer.json"
     of = json.loads(path.read_text())
     vocabulary = of["model"]["vocab"]
@@ -50,12 +65,12 @@ def twin(student, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def real(student, twin, tmp_path_factory):
-    """The address of a server of the student, which claims to serve the twin too."""
+def real(served, twin, tmp_path_factory):
+    """The address of a server of the served, which claims to serve the twin too."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    words = shlex.split(command(student))
+    words = shlex.split(command(served))
     words.insert(words.index("--served-model-name") + 2, served_name(twin))
     words += ["--host", "127.0.0.1", "--port", str(port), "--dtype", "float32", "--enforce-eager"]
     words += ["--kv-cache-memory-bytes", str(2**26), "--max-model-len", str(LIMIT)]
@@ -177,42 +192,59 @@ def client(chat):
         engine.tasks.close()
 
 
-def require_equal(mine, theirs):
+def require_same(mine, theirs):
     assert [done.token_ids for done in mine] == [done.token_ids for done in theirs]
     assert [done.finish_reason for done in mine] == [done.finish_reason for done in theirs]
-    for one, other in zip(mine, theirs, strict=True):
-        assert one.logprobs == pytest.approx(other.logprobs, rel=0, abs=1e-5)
 
 
 @pytest.mark.parametrize("decoding", [GREEDY, SAMPLED])
-def test_completions_are_those_of_the_vllm_engine(
-    client, student, real, engine, requests, decoding
+def test_completions_are_those_of_vllm_in_the_process(
+    client, served, real, inside, requests, decoding
 ):
-    mine = client(student, f"{real}/v1").generate(requests, decoding)
-    require_equal(mine, engine.generate(requests, decoding))
+    mine = client(served, f"{real}/v1").generate(requests, decoding)
+    require_same(mine, inside.generate(requests, decoding))
     assert {done.finish_reason for done in mine} == {"stop", "length"}
 
 
-def test_the_largest_seed_goes_through(client, student, real, engine, requests):
+@torch.inference_mode()
+def test_padded_rows_are_never_sampled_but_have_a_share_of_the_mass(
+    client, chat, served, real, requests
+):
+    """A server cannot be told to leave them out of its log-probabilities."""
+    plain = TransformersEngine(served, chat, "float32", batch_size=4, threads=1)
+    size = plain.chat.vocabulary_size
+    assert plain.model.config.vocab_size == size + 19
+    for request, done in zip(
+        requests, client(served, f"{real}/v1").generate(requests, SAMPLED), strict=True
+    ):
+        assert max(done.token_ids) < size
+        whole = torch.tensor([request.prompt_ids + done.token_ids])
+        logits = plain.model(whole).logits[0, len(request.prompt_ids) - 1 : -1].double()
+        full = torch.log_softmax(logits, -1)
+        expected = full.gather(1, torch.tensor(done.token_ids)[:, None])[:, 0]
+        assert done.logprobs == pytest.approx(expected.tolist(), rel=0, abs=2e-5)
+
+
+def test_the_largest_seed_goes_through(client, served, real, inside, requests):
     asked = [Request(requests[0].prompt_ids, seed) for seed in (2**63 - 1, 2**63 - 2)]
-    mine = client(student, f"{real}/v1").generate(asked, SAMPLED)
-    require_equal(mine, engine.generate(asked, SAMPLED))
+    mine = client(served, f"{real}/v1").generate(asked, SAMPLED)
+    require_same(mine, inside.generate(asked, SAMPLED))
     assert mine[0].token_ids != mine[1].token_ids
 
 
-def test_the_command_names_the_digest(student, capsys):
-    server.main(["--model", str(student)])
-    digest = read_manifest(student)["digest"][:12]
+def test_the_command_names_the_digest(served, capsys):
+    server.main(["--model", str(served)])
+    digest = read_manifest(served)["digest"][:12]
     assert capsys.readouterr().out == (
-        f"python -m vllm.entrypoints.openai.api_server --model {student.parent} "
+        f"python -m vllm.entrypoints.openai.api_server --model {served.parent} "
         f"--served-model-name {digest} --generation-config vllm\n"
     )
 
 
-def test_another_model_is_refused(client, teacher, student, twin, real, requests):
+def test_another_model_is_refused(client, teacher, served, twin, real, requests):
     with pytest.raises(ValueError) as caught:
         client(teacher, f"{real}/v1").generate(requests, GREEDY)
-    served = ", ".join(sorted([served_name(student), served_name(twin)]))
+    served = ", ".join(sorted([served_name(served), served_name(twin)]))
     assert str(caught.value) == (
         f"{real}/v1 serves {served}, not {served_name(teacher)}, the digest of {teacher}; "
         f"start it with: {command(teacher)}"
@@ -227,9 +259,9 @@ def test_another_tokenizer_is_refused(client, twin, real, requests):
     )
 
 
-def test_a_server_that_takes_less_than_a_prompt_needs_is_refused(client, student, relay, requests):
+def test_a_server_that_takes_less_than_a_prompt_needs_is_refused(client, served, relay, requests):
     longest = max(len(request.prompt_ids) for request in requests)
-    engine = client(student, relay.url)
+    engine = client(served, relay.url)
     with pytest.raises(ValueError) as caught:
         engine.generate(requests, {**GREEDY, "max_new_tokens": LIMIT + 1 - longest})
     assert str(caught.value) == (
@@ -237,11 +269,11 @@ def test_a_server_that_takes_less_than_a_prompt_needs_is_refused(client, student
         f"{LIMIT + 1}; start it with a larger --max-model-len"
     )
     assert relay.asked == 0
-    (done,) = engine.generate(requests[:1], {**GREEDY, "max_new_tokens": LIMIT - longest})
-    assert done.finish_reason == "length"
+    made = engine.generate(requests, {**GREEDY, "max_new_tokens": LIMIT - longest})
+    assert len(made) == len(requests)
 
 
-def test_a_server_without_token_ids_is_refused(client, student, relay, requests):
+def test_a_server_without_token_ids_is_refused(client, served, relay, requests):
     def without(answer):
         for choice in answer["choices"]:
             choice.pop("token_ids", None)
@@ -250,7 +282,7 @@ def test_a_server_without_token_ids_is_refused(client, student, relay, requests)
 
     relay.change = without
     with pytest.raises(ValueError) as caught:
-        client(student, relay.url).generate(requests, GREEDY)
+        client(served, relay.url).generate(requests, GREEDY)
     assert str(caught.value) == (
         f"{relay.url} returns no token ids (return_token_ids); vLLM's does"
     )
@@ -259,49 +291,49 @@ def test_a_server_without_token_ids_is_refused(client, student, relay, requests)
 
 @pytest.mark.parametrize(("batch_size", "together"), [(1, 1), (3, 3), (24, 24), (50, 24)])
 def test_batch_size_requests_and_no_more_run_side_by_side(
-    client, student, relay, requests, batch_size, together
+    client, served, relay, requests, batch_size, together
 ):
     relay.hold = threading.Barrier(together)  # none goes on until so many are there
-    client(student, relay.url, batch_size).generate(requests, GREEDY)
+    client(served, relay.url, batch_size).generate(requests, GREEDY)
     assert relay.asked == 1 + len(requests)  # the first is the check of the tokenizer
     assert relay.most == together
 
 
-def test_a_busy_server_is_asked_again(client, student, relay, engine, requests):
+def test_a_busy_server_is_asked_again(client, served, relay, inside, requests):
     relay.intervene = lambda number: {1: 503, 4: 503, 5: 429, 9: 500, 12: 0}.get(number)
-    mine = client(student, relay.url).generate(requests, SAMPLED)
-    require_equal(mine, engine.generate(requests, SAMPLED))
+    mine = client(served, relay.url).generate(requests, SAMPLED)
+    require_same(mine, inside.generate(requests, SAMPLED))
     assert relay.asked == 1 + len(requests) + 5
 
 
-def test_a_server_that_is_gone_is_one_sentence(client, student, relay, requests, monkeypatch):
+def test_a_server_that_is_gone_is_one_sentence(client, served, relay, requests, monkeypatch):
     monkeypatch.setattr(server, "MAX_RETRIES", 1)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
     with pytest.raises(ValueError) as caught:
-        client(student, url).generate(requests, GREEDY)
+        client(served, url).generate(requests, GREEDY)
     assert str(caught.value) == (
         f"{url}: no answer in 2 tries (Connection error.); is the server up? "
         "Finished parts are kept"
     )
 
 
-def test_what_a_server_refuses_is_its_own_words(client, student, relay, requests):
+def test_what_a_server_refuses_is_its_own_words(client, served, relay, requests):
     relay.intervene = lambda number: 400 if number == 3 else None
     with pytest.raises(ValueError, match=r"^http://127\.0\.0\.1:\d+/v1: .*busy"):
-        client(student, relay.url).generate(requests, GREEDY)
+        client(served, relay.url).generate(requests, GREEDY)
 
 
 def test_a_stage_that_lost_its_server_is_resumed(
-    student, problems, chat, relay, tmp_path, monkeypatch, caplog
+    served, problems, chat, relay, tmp_path, monkeypatch, caplog
 ):
     monkeypatch.setattr(server, "MAX_RETRIES", 0)
     settings = {**GREEDY, "num_samples": 4, "trajectories": None, "chat": chat, "seed": 7}
     settings |= {"engine": "server", "engine_arguments": {}, "dtype": "float32"}
     output, store = tmp_path / "sample.parquet", tmp_path / "store"
     of = ["--settings", json.dumps(settings), "--problems", str(problems), "--batch-size", "4"]
-    of += ["--student", str(student), "--output", str(output), "--store", str(store)]
+    of += ["--student", str(served), "--output", str(output), "--store", str(store)]
     of += ["--rows-per-part", "8", "--server", relay.url]
     relay.intervene = lambda number: 0 if number > 21 else None  # after 20 completions
     with warnings.catch_warnings(), pytest.raises(ValueError) as caught:
