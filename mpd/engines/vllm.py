@@ -272,11 +272,11 @@ def memory_named(stage: str) -> Iterator[None]:
             raise
         if not (elsewhere or memory or isinstance(error, (torch.OutOfMemoryError, MemoryError))):
             raise ValueError(f"vLLM: {text}") from error
-        cause = "vLLM's own words are above; if memory ran out" if elsewhere else text
+        cause = "it died; its own words, if any, are above" if elsewhere else text
         length = "chunk_size" if stage == "logits" else "max_model_len"
         raise ValueError(
-            f"vLLM: {cause}. To need less, lower {own}.{length} or {own}.batch_size; to have "
-            f"more, set {own}.gpu_memory_utilization (its share) or {own}.tensor_parallel_size"
+            f"vLLM: {cause}. To need less memory, lower {own}.{length} or {own}.batch_size; to "
+            f"have more, set {own}.gpu_memory_utilization (its share) or {own}.tensor_parallel_size"
         ) from error
 
 
