@@ -340,18 +340,25 @@ class _Replicas:
 
         async def started() -> AsyncLLM:
             engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
-            atexit.register(engine.shutdown)
             await engine.collective_rpc("trim_vocabulary", args=(vocabulary_size,))
             return engine
 
         self.tasks: Tasks[tuple[int, Any]] = Tasks()
         self.engine = self.tasks.run(started())
+        atexit.register(self.stop)
 
     def add(self, number: int, prompt_ids: list[int], parameters: Any) -> None:
         self.tasks.add(self._one(number, prompt_ids, parameters))
 
     def step(self) -> list[tuple[int, Any]]:
         return self.tasks.step()
+
+    def stop(self) -> None:
+        """End them, at the latest before modules go: vLLM complains then."""
+        atexit.unregister(self.stop)
+        self.engine.shutdown()
+        self.tasks.close()
+        del self.engine
 
     async def _one(self, number: int, prompt_ids: list[int], parameters: Any) -> tuple[int, Any]:
         from vllm.inputs import tokens_input
