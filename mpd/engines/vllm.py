@@ -227,13 +227,13 @@ def start(
 def require_known(given: Mapping[str, Any], stage: str) -> None:
     """Raise ValueError where vLLM is missing, or an engine argument is not one of its own."""
     try:
-        from vllm.engine.arg_utils import AsyncEngineArgs
+        from vllm.engine.arg_utils import EngineArgs
     except ImportError as error:
         raise ValueError(
             f"{stage}.engine is vllm, but it cannot be imported ({error}); install it as the "
             "README says, or set engine: transformers"
         ) from None
-    known = AsyncEngineArgs.__dataclass_fields__
+    known = EngineArgs.__dataclass_fields__  # what one replica and several take
     for name in given:
         key = f"{stage}.engine_arguments.{name}"
         if name in PLACES:
@@ -241,7 +241,7 @@ def require_known(given: Mapping[str, Any], stage: str) -> None:
         if name in FIXED:
             raise ValueError(f"{key}: this one is not free, completions rest on it; remove it")
         if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
+            near = difflib.get_close_matches(name, known, 1, 0.8)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise ValueError(f"{key}: vLLM has no such engine argument{hint}")
 

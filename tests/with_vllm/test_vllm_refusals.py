@@ -19,6 +19,7 @@ TO_HAVE_MORE = (
     [
         ("quantisation", "vLLM has no such engine argument; did you mean quantization?"),
         ("xyz", "vLLM has no such engine argument"),
+        ("enable_log_requests", "vLLM has no such engine argument"),
         ("model", "set models instead"),
         ("tokenizer", "set models instead"),
         ("dtype", "set models.dtype instead"),
