@@ -1,6 +1,8 @@
 """Choosing an id from logits, and the generation engine against transformers' own."""
 
 import math
+import sys
+from argparse import Namespace
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from mpd.engines.transformers import TransformersEngine, choose
 from mpd.generate import (
     Completion,
     Request,
+    open_engine,
     require_room,
     seed_of,
 )
@@ -279,3 +282,10 @@ def test_padded_rows_are_never_sampled(teacher, chat):
     assert ids(after) == ids(before)
     assert [done.logprobs for done in after] == [done.logprobs for done in before]
     assert max(max(sequence) for sequence in ids(engine.generate(requests, GREEDY))) < size
+
+
+def test_a_server_needs_its_client_and_says_so(student, chat, monkeypatch):
+    monkeypatch.setitem(sys.modules, "openai", None)
+    arguments = Namespace(server="http://localhost/v1", batch_size=1)
+    with pytest.raises(ValueError, match=r"^engine: server needs openai; pip install"):
+        open_engine(student, {"engine": "server", "chat": chat}, arguments)

@@ -7,6 +7,7 @@ its name. This prints the command that serves one so:
 """
 
 import argparse
+import importlib.util
 import json
 import os
 import shlex
@@ -39,16 +40,16 @@ class ServerEngine(Engine):
 
     def __init__(self, manifest: Path, settings: Mapping[str, Any], arguments: Namespace) -> None:
         super().__init__(manifest, settings["chat"])
+        if importlib.util.find_spec("openai") is None:
+            raise ValueError("engine: server needs openai; pip install -e '.[server]'")
         self.name, self.url = served_name(manifest), arguments.server
         self.manifest, self.concurrency = manifest, arguments.batch_size
         self.tasks: Tasks[tuple[int, Completion]] = Tasks()
 
     @cached_property
     def client(self) -> Any:
-        try:
-            from openai import AsyncOpenAI
-        except ImportError:
-            raise ValueError("engine: server needs openai; pip install 'mpd[server]'") from None
+        from openai import AsyncOpenAI
+
         key = os.environ.get("OPENAI_API_KEY", "none")
         return AsyncOpenAI(base_url=self.url, api_key=key, max_retries=MAX_RETRIES, timeout=TIMEOUT)
 
