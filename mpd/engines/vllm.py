@@ -36,6 +36,7 @@ FIXED = {
     "generation_config": "vllm",  # no sampling defaults of the model's
     "logprobs_mode": "raw_logprobs",
     "worker_extension_cls": "mpd.engines.vllm.Worker",
+    "enable_batch_sharded_sampling": False,  # it passes by where Worker cuts the logits
     "disable_log_stats": True,
 }
 

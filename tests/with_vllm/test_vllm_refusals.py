@@ -32,6 +32,10 @@ TO_HAVE_MORE = (
         ("logprobs_mode", "this one is not free, completions rest on it; remove it"),
         ("skip_tokenizer_init", "this one is not free, completions rest on it; remove it"),
         ("worker_extension_cls", "this one is not free, completions rest on it; remove it"),
+        (
+            "enable_batch_sharded_sampling",
+            "this one is not free, completions rest on it; remove it",
+        ),
     ],
 )
 def test_an_argument_that_is_not_free_is_refused_by_name(make_engine, student, name, sentence):
