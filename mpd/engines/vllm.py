@@ -305,9 +305,11 @@ class _Process:
 
     def __init__(self, arguments: Mapping[str, Any], vocabulary_size: int) -> None:
         from vllm.engine.arg_utils import EngineArgs
+        from vllm.usage.usage_lib import UsageContext
         from vllm.v1.engine.llm_engine import LLMEngine
 
-        self.engine = LLMEngine.from_engine_args(EngineArgs(**arguments))
+        told, offline = EngineArgs(**arguments), UsageContext.LLM_CLASS  # LLM.generate's defaults
+        self.engine = LLMEngine.from_engine_args(told, offline)
         atexit.register(self.engine.engine_core.shutdown)
         self.engine.collective_rpc("trim_vocabulary", args=(vocabulary_size,))
 
@@ -325,10 +327,12 @@ class _Replicas:
 
     def __init__(self, arguments: Mapping[str, Any], vocabulary_size: int) -> None:
         from vllm.engine.arg_utils import AsyncEngineArgs
+        from vllm.usage.usage_lib import UsageContext
         from vllm.v1.engine.async_llm import AsyncLLM
 
         async def started() -> AsyncLLM:
-            engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
+            told, offline = AsyncEngineArgs(**arguments), UsageContext.LLM_CLASS
+            engine = AsyncLLM.from_engine_args(told, usage_context=offline)
             atexit.register(engine.shutdown)
             await engine.collective_rpc("trim_vocabulary", args=(vocabulary_size,))
             return engine
