@@ -6,6 +6,10 @@ It is imported here and nowhere else, inside functions, so that only jobs that u
 import atexit
 import difflib
 import os
+import signal
+import sys
+import threading
+import time
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -220,6 +224,8 @@ def start(
     Raises ValueError where vLLM refuses an argument, or does not find the memory.
     """
     _set_environment(arguments.threads)
+    # A termination that Python does not see would leave the processes of vLLM, and their memory.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     backend = _Replicas if arguments.data_parallel_size > 1 else _Process
     with memory_named(arguments.stage):
         return backend(told, vocabulary_size)
@@ -312,6 +318,7 @@ class _Process:
         self.engine = LLMEngine.from_engine_args(told, offline)
         atexit.register(self.engine.engine_core.shutdown)
         self.engine.collective_rpc("trim_vocabulary", args=(vocabulary_size,))
+        self.engine.collective_rpc("end_with", args=(os.getpid(),))
 
     def add(self, number: int, prompt_ids: list[int], parameters: Any) -> None:
         from vllm.inputs import tokens_input
@@ -335,6 +342,7 @@ class _Replicas:
             engine = AsyncLLM.from_engine_args(told, usage_context=offline)
             atexit.register(engine.shutdown)
             await engine.collective_rpc("trim_vocabulary", args=(vocabulary_size,))
+            await engine.collective_rpc("end_with", args=(os.getpid(),))
             return engine
 
         self.tasks: Tasks[tuple[int, Any]] = Tasks()
@@ -365,3 +373,19 @@ class Worker:
             raise ValueError(f"no logits processor in {type(model).__name__}; use transformers")
         for module in found:
             module.org_vocab_size = min(module.org_vocab_size, size)
+
+    def end_with(self, job: int) -> None:
+        """End this worker, and with it the engine, when its job is gone; killed, it tells none."""
+        import psutil
+
+        above = {process.pid: process for process in psutil.Process().parents()}
+        if job in above:  # else it is the job itself that works, or the worker is on another node
+            threading.Thread(target=_end_with, args=(above[job],), daemon=True).start()
+
+
+def _end_with(process: Any) -> None:
+    try:
+        while process.is_running() and process.status() != "zombie":
+            time.sleep(2)
+    finally:  # it may go between the two questions
+        os._exit(1)
