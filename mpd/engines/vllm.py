@@ -223,6 +223,13 @@ def start(
 
     Raises ValueError where vLLM refuses an argument, or does not find the memory.
     """
+    import torch
+
+    if told.get("speculative_config") and not torch.cuda.is_available():
+        raise ValueError(
+            f"{arguments.stage}.engine_arguments.speculative_config: without a GPU, vLLM samples "
+            "improbable ids with it; remove it"
+        )
     _set_environment(arguments.threads)
     # A termination that Python does not see would leave the processes of vLLM, and their memory.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))

@@ -127,3 +127,10 @@ def test_a_cache_without_room_for_all_of_them_completes_the_same(
     decoding = {**GREEDY, "max_new_tokens": 128}
     mine, theirs = small.generate(requests, decoding), engine.generate(requests, decoding)
     assert [done.token_ids for done in mine] == [done.token_ids for done in theirs]
+
+
+def test_speculation_is_refused_where_it_samples_wrong_ids(make_engine, student, requests):
+    guess = {"method": "ngram", "num_speculative_tokens": 2, "prompt_lookup_max": 2}
+    engine = make_engine(student, {**CACHE, "speculative_config": guess})
+    with pytest.raises(ValueError, match=r"^sample\.engine_arguments\.speculative_config: without"):
+        engine.generate(requests, GREEDY)
