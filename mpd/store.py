@@ -119,6 +119,8 @@ class Parts:
                 table.write(next(free), frame, self.artifact, self.identity)
                 frames.append(frame)
         ordered = rows.select(key).join(pl.concat(frames), on=key, maintain_order="left_right")
+        lost = len(rows) - ordered.select(key).n_unique()
+        assert not lost, f"{lost} rows were lost"
         path = self.folder / "ordered.parquet"
         table.write(path, ordered.select(self.artifact.names), self.artifact, self.identity)
         self.finished.append(path)
