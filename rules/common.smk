@@ -4,6 +4,8 @@
 # Round 0 is the base student. Nothing here iterates over rounds: every round asks for the
 # one before it.
 
+import shlex
+
 from snakemake.exceptions import WorkflowError
 
 from mpd import schema
@@ -62,7 +64,7 @@ def engine_of(stage):
         if value is True or value is False
     }
     return " ".join(
-        f"--{name.replace('_', '-')} {value}"
+        f"--{name.replace('_', '-')} {shlex.quote(str(value))}"
         for name, value in given.items()
         if value is not None
     )
