@@ -352,7 +352,7 @@ def test_how_an_engine_runs_stands_in_the_command(tmp_path: Path) -> None:
     sizes = " --batch-size 4 --rows-per-part 8"
     assert (
         f"{sizes} --tensor-parallel-size 2 --data-parallel-size 3 --gpu-memory-utilization 0.5"
-        " --prefix-caching 0 --max-model-len 300 --server http://node:8000/v1 --mode reuse"
+        " --max-model-len 300 --prefix-caching 0 --server http://node:8000/v1 --mode reuse"
     ) in command_of("compress")
     assert '"engine": "server"' in command_of("compress")
     assert (
