@@ -28,7 +28,9 @@ def check(config: Config) -> None:
         raise ValueError(f"{own}: no such file; mend sample.trajectories in the config")
     _check_token_maps(models.student, models.teacher)
     _check_words("chat.prompt", config.chat.prompt, models.student)
+    _check_words("chat.concise", config.chat.concise, models.student)
     _check_words("compress.prompt", config.compress.prompt, models.teacher)
+    _check_words("compress.refine", config.compress.refine, models.teacher)
 
 
 def _check_token_maps(student: Section, teacher: Section) -> None:

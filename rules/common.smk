@@ -4,10 +4,12 @@
 # Round 0 is the base student. Nothing here iterates over rounds: every round asks for the
 # one before it.
 
+import re
+
 from snakemake.exceptions import WorkflowError
 
 from mpd import schema
-from mpd.config import METHODS, parse_config
+from mpd.config import parse_config
 from mpd.preflight import check
 from mpd.settings import (
     benchmark_source,
@@ -29,7 +31,7 @@ RESOURCES = CONFIG.resources
 wildcard_constraints:
     experiment=CONFIG.experiment,
     role="teacher|student_seed_[0-9]+",
-    method="|".join(["base", *METHODS]),
+    method="|".join(["base", *map(re.escape, CONFIG.methods)]),
     seed="[0-9]+",
     round="[0-9]+",
     shard="[0-9]+",
@@ -92,6 +94,22 @@ def previous(wildcards):
     return manifest_of(
         wildcards.experiment, wildcards.method, wildcards.seed, int(wildcards.round) - 1
     )
+
+
+def teacher_of(wildcards):
+    return f"results/{wildcards.experiment}/models/teacher/manifest.json"
+
+
+def sampler(wildcards):
+    """The model that samples: as the method says, the teacher or the student."""
+    of_teacher = CONFIG.method(wildcards.method).sampler == "teacher"
+    return teacher_of(wildcards) if of_teacher else previous(wildcards)
+
+
+def scorer(wildcards):
+    """The model that scores: as the method says, the teacher or the student of the round before."""
+    of_student = CONFIG.method(wildcards.method).scorer == "student"
+    return previous(wildcards) if of_student else teacher_of(wildcards)
 
 
 def given_trajectories(wildcards):
@@ -166,11 +184,15 @@ def benchmark_arguments(wildcards):
 
 def evaluations(wildcards):
     """The evaluations of every student: the base student of each seed, and every round."""
-    students = [("base", seed, 0) for seed in CONFIG.seeds] + [
-        (method, seed, round)
+    rounds = {
+        method: range(1, CONFIG.rounds + 1) if CONFIG.method(method).trained else [0]
         for method in CONFIG.methods
+    }
+    students = [
+        (method, seed, round)
+        for method, own in {"base": [0], **rounds}.items()
         for seed in CONFIG.seeds
-        for round in range(1, CONFIG.rounds + 1)
+        for round in own
     ]
     return [
         f"{round_folder(wildcards.experiment, *student)}/evaluate/{benchmark}.parquet"
@@ -183,7 +205,8 @@ def first_shard(stage):
     """An input function: the first shard of a stage in the first round of the first branch."""
 
     def shard(wildcards):
-        branch = CONFIG.methods[0], CONFIG.seeds[0]
+        trained = [name for name in CONFIG.methods if CONFIG.method(name).trained]
+        branch = trained[0], CONFIG.seeds[0]
         return (
             f"{round_folder(wildcards.experiment, *branch, 1)}/{stage}/shard_0.parquet"
         )
