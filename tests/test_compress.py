@@ -57,6 +57,7 @@ def settings(chat):
         "prompt": PROMPT,
         "thinking": False,
         "rewriter": "teacher",
+        "sampler": "student",
         "chat": own,
         "seed": 3,
         **ENGINE,

@@ -177,7 +177,7 @@ def test_the_model_card_says_where_a_student_comes_from(student):
     card = model_card(SETTINGS, manifest, 8)
     assert card.startswith("---\nlibrary_name: transformers\n")
     assert f"Trained from weights {manifest['weights'][:16]}, token map " in card
-    assert "by reverse_kl\n" in card
+    assert "by reverse_kl on\n" in card
     assert "on 8 concise rewrites" in card
 
 

@@ -11,6 +11,7 @@ from mpd.filter import choose_shortest, joined, overlap, repeats_more_than, verd
 CHAT = {"think": "tags", "open": "<think>\n", "close": "\n</think>\n\n"}
 SETTINGS = {
     "kept": "correct",
+    "rewriter": "teacher",
     "min_ratio": 0.2,
     "max_ratio": 1.0,
     "max_overlap": 0.9,

@@ -244,7 +244,7 @@ class Run:
     def evaluate(self, student: Path, folder: Path) -> list[Path]:
         names = ["dev", *BENCHMARKS]
         named = zip(names, [self.train / "dev.parquet", *self.benchmarks], strict=True)
-        settings = stage_settings(self.config, "evaluate", seed=0)
+        settings = stage_settings(self.config, "evaluate", method="mpd", seed=0)
         arguments = {"student": student, "benchmarks": [f"{name}={path}" for name, path in named]}
         self.call(evaluate.main, settings, folder / "evaluate", **arguments)
         return [folder / "evaluate" / f"{name}.parquet" for name in names]
@@ -256,10 +256,10 @@ class Run:
         student, teacher = {"student": self.student}, {"teacher": self.teacher}
         both = {**student, **teacher}
         for stage, main, keys, inputs in (
-            ("sample", sample.main, {"round": 1, "seed": 0}, student),
+            ("sample", sample.main, {"method": "mpd", "round": 1, "seed": 0}, student),
             ("compress", compress.main, {"method": "mpd", "seed": 0}, both),
             ("filter", filter.main, {"method": "mpd"}, {}),
-            ("logits", logits.main, {}, both),
+            ("logits", logits.main, {"method": "mpd"}, both),
         ):
             settings = stage_settings(self.config, stage, **keys)
             self.call(main, settings, self.path(stage), **of, **inputs)
@@ -445,7 +445,7 @@ def test_given_ids_stay_as_they_are(thinking: Run, vocabulary: Any, tmp_path: Pa
     config = parse_config(recipe(sample={"trajectories": str(given)}))
     output, settings = (
         tmp_path / "sample.parquet",
-        stage_settings(config, "sample", round=1, seed=0),
+        stage_settings(config, "sample", method="mpd", round=1, seed=0),
     )
     thinking.call(
         sample.main,
@@ -567,7 +567,7 @@ def exactly_trained(thinking: Run, folder: Path) -> Path:
     given = {name: thinking.path(name) for name in ("sample", "compress", "filter")}
     settings = stage_settings(config, "head")
     thinking.call(head.main, settings, output, teacher=thinking.teacher, **store)
-    cache, settings = folder / "logits.parquet", stage_settings(config, "logits")
+    cache, settings = folder / "logits.parquet", stage_settings(config, "logits", method="mpd")
     of = {"problems": thinking.shard, **given, **both}
     thinking.call(logits.main, settings, cache, **of, **store)
     trained = folder / "student" / "manifest.json"
