@@ -118,7 +118,10 @@ class Parts:
             for frame in work(missing):
                 table.write(next(free), frame, self.artifact, self.identity)
                 frames.append(frame)
-        ordered = rows.select(key).join(pl.concat(frames), on=key, maintain_order="left_right")
+        made = pl.concat(frames)
+        lost = len(rows.join(made, on=key, how="anti"))
+        assert not lost, f"{lost} rows were not computed"
+        ordered = rows.select(key).join(made, on=key, maintain_order="left_right")
         path = self.folder / "ordered.parquet"
         table.write(path, ordered.select(self.artifact.names), self.artifact, self.identity)
         self.finished.append(path)

@@ -69,7 +69,7 @@ def test_recipes_validate_on_top_of_it(path):
     update_config(raw, yaml.safe_load(path.read_text()))
     update_config(raw, {"problems": {"path": "given.jsonl"}})
     config = parse_config(raw)
-    assert config.experiment == path.stem
+    assert config.experiment == path.stem.replace(".", "_")
     assert config.problems.path == "given.jsonl"
 
 
@@ -109,6 +109,9 @@ def test_a_dumped_config_validates_to_the_same():
         ("resources__problems__gpu", "config: resources.problems.gpu: unknown key"),
         ("resources__filter__gpu", "config: resources.filter.gpu: unknown key"),
         ("resources__report__gpu", "config: resources.report.gpu: unknown key"),
+        ("sample__engine_argument", "config: sample.engine_argument: unknown key; did you mean "
+         "engine_arguments?"),
+        ("resources__logits__server", "config: resources.logits.server: unknown key"),
         ("resources__samples", "config: resources.samples: unknown key; did you mean sample?"),
     ],
 )  # fmt: skip
@@ -270,10 +273,45 @@ def test_every_mistake_has_its_line():
         ({"compress__prompt": "{problem}"},
          "config: compress: prompt must contain {trajectory}"),
         ({"compress__prompt": "{trajectory}"}, "config: compress: prompt must contain {problem}"),
+        *(
+            ({f"{stage}__engine_arguments": {"seed": 1}, f"{stage}__engine": engine},
+             f"config: {stage}: engine_arguments are those of vLLM; set engine: vllm, or remove "
+             "them")
+            for stage, engine in [("sample", "transformers"), ("evaluate", "server")]
+        ),
+        ({"compress__engine": "server"},
+         "config: compress.engine is server: set resources.compress.server to its base URL"),
+        ({"compress__engine": "server", "resources__sample__server": "http://node:8000/v1"},
+         "config: compress.engine is server: set resources.compress.server to its base URL"),
+        ({"sample__engine": "vllm", "resources__sample": {"gpu": 1, "tensor_parallel_size": 2}},
+         "config: resources.sample.gpu is 1, but tensor_parallel_size times data_parallel_size is "
+         "2; make them equal"),
+        ({"evaluate__engine": "vllm", "resources__evaluate": {
+            "gpu": 4, "tensor_parallel_size": 2, "data_parallel_size": 4}},
+         "config: resources.evaluate.gpu is 4, but tensor_parallel_size times data_parallel_size "
+         "is 8; make them equal"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_together_is_refused(changes, message):
     assert message_of(**changes) == message
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"sample__engine": "vllm", "sample__engine_arguments": {"quantization": "fp8"}},
+        {"sample__engine": "vllm", "resources__sample": {
+            "gpu": 8, "tensor_parallel_size": 2, "data_parallel_size": 4}},
+        # Without a GPU the processor does the work of all of them.
+        {"sample__engine": "vllm", "resources__sample": {"gpu": 0, "data_parallel_size": 2}},
+        # The sizes are of vLLM alone.
+        {"sample__engine": "transformers", "resources__sample": {
+            "gpu": 1, "tensor_parallel_size": 2}},
+        {"compress__engine": "server", "resources__compress__server": "http://node:8000/v1"},
+    ],
+)  # fmt: skip
+def test_engines_that_can_run(changes):
+    parse_config(changed(**changes))
 
 
 def test_unknown_model_source_is_refused():
@@ -413,6 +451,8 @@ def settings_of(raw):
         ({"problems__benchmarks__0__num_samples": 4}, {"evaluate"}),
         ({"sample__temperature": 0.9}, SAMPLING),
         ({"sample__num_samples": 3}, SAMPLING),
+        ({"sample__engine": "vllm"}, SAMPLING),
+        ({"evaluate__engine": "vllm", "evaluate__engine_arguments": {"seed": 1}}, {"evaluate"}),
         ({"sample__trajectories": "own.parquet"}, {"sample 1"}),
         ({"compress__prompt": "{problem} {trajectory} shorter"}, {"compress"}),
         ({"compress__thinking": True}, {"compress"}),
@@ -434,6 +474,8 @@ def settings_of(raw):
                 ("problems", "memory_mb"),
                 ("sample", "batch_size"),
                 ("compress", "rows_per_part"),
+                ("compress", "tensor_parallel_size"),
+                ("compress", "max_model_len"),
                 ("filter", "threads"),
                 ("logits", "chunk_size"),
                 ("distill", "micro_batch_size"),

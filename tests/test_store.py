@@ -109,6 +109,34 @@ def job_beside_another(root, folder, own, other):
     publish(Path(root), folder / f"{own}.parquet", compute)
 
 
+class Gathered(Squares):
+    """The same work, given its rows at once; they finish last first, in parts of `rows_per_part`.
+
+    Notes the rows that it is given, and the first of every part that it computes.
+    """
+
+    def __call__(self, parts):
+        self.parts = parts
+        parts.gather(ROWS, self.work)
+
+    def work(self, rows):
+        self.prepared += 1
+        self.given, self.remaining = rows["number"].to_list(), self.parts.remaining
+        for part in rows[::-1].iter_slices(self.rows_per_part):
+            if len(self.computed) == self.stop_after:
+                self.stop()
+            self.computed.append(part["number"][0])
+            yield part.with_columns(square=pl.col("number") ** 2 + self.add)
+
+
+class GatheredAndKilled(Gathered):
+    stop = Killed.stop
+
+
+def gathering_that_dies(root, output, parts):
+    publish(Path(root), Path(output), GatheredAndKilled(stop_after=int(parts)))
+
+
 @pytest.fixture
 def root(tmp_path):
     return tmp_path / "store"
@@ -333,6 +361,139 @@ def test_no_rows_are_one_empty_part(tmp_path, root):
     publish(root, output, lambda parts: parts.map(ROWS.clear(), 3, lambda: work))
     assert sizes == [0]
     assert table.read(output, SQUARES).equals(RESULT.clear())
+
+
+def parts_of(root):
+    parts = entry_of(root).with_suffix(".parts")
+    return {
+        path.name: table.read(path, SQUARES)["number"].to_list() for path in parts.glob("*.parquet")
+    }
+
+
+def test_gathered_rows_stand_in_their_order(tmp_path, root, messages):
+    output, compute = tmp_path / "out.parquet", Gathered()
+    publish(root, output, compute)
+    assert compute.given == list(range(10))
+    assert (compute.remaining, compute.computed) == (10, [9, 6, 3, 0])
+    assert table.read(output, SQUARES).equals(RESULT)
+    assert messages() == [f"computed squares {entry_of(root).stem[:12]}"]
+    mapped = tmp_path / "mapped.parquet"
+    publish(tmp_path / "another store", mapped, Squares(rows_per_part=10))
+    assert output.read_bytes() == mapped.read_bytes()
+
+
+def test_a_killed_job_that_gathers_keeps_its_parts(tmp_path, root, messages):
+    output = tmp_path / "out.parquet"
+    assert child("gathering_that_dies", root, output, 2).wait(60) == -signal.SIGKILL
+    assert parts_of(root) == {
+        "some_000000000.parquet": [9, 8, 7],
+        "some_000000001.parquet": [6, 5, 4],
+    }
+    assert not output.exists()
+    # Parts of another size now: rows count, not parts.
+    compute = Gathered(rows_per_part=2, stop_after=1)
+    with pytest.raises(InterruptedError):
+        publish(root, output, compute)
+    assert (compute.given, compute.remaining) == ([0, 1, 2, 3], 4)
+    assert parts_of(root)["some_000000002.parquet"] == [3, 2]
+    compute = Gathered()
+    publish(root, output, compute)
+    assert (compute.given, compute.remaining) == ([0, 1], 2)
+    assert messages()[:2] == [f"resumed: {number} of 10 rows were there" for number in (6, 8)]
+    assert not entry_of(root).with_suffix(".parts").exists()
+    undisturbed = tmp_path / "undisturbed.parquet"
+    publish(tmp_path / "another store", undisturbed, Gathered())
+    assert output.read_bytes() == undisturbed.read_bytes()
+
+
+def test_gathering_that_stopped_after_its_last_part_computes_nothing_again(tmp_path, root):
+    def compute_and_stop(parts):
+        Gathered()(parts)
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        publish(root, tmp_path / "out.parquet", compute_and_stop)
+    compute = Gathered()
+    publish(root, tmp_path / "out.parquet", compute)
+    assert compute.prepared == 0
+    assert table.read(tmp_path / "out.parquet", SQUARES).equals(RESULT)
+
+
+@pytest.mark.parametrize("damage", [cut, foreign, lambda path: path.write_bytes(b"")])
+def test_a_damaged_part_that_was_gathered_is_computed_again(tmp_path, root, messages, damage):
+    output = tmp_path / "out.parquet"
+    with pytest.raises(InterruptedError):
+        publish(root, output, Gathered(stop_after=3))
+    part = entry_of(root).with_suffix(".parts") / "some_000000001.parquet"
+    damage(part)
+    compute = Gathered()
+    publish(root, output, compute)
+    assert compute.given == [0, 4, 5, 6]
+    assert table.read(output, SQUARES).equals(RESULT)
+    assert messages()[0].startswith(f"a part is computed again: {part}: ")
+    assert messages()[1] == "resumed: 6 of 10 rows were there"
+
+
+def test_a_gathered_part_of_another_identity_is_computed_again(tmp_path, root):
+    output, store, compute = tmp_path / "out.parquet", Store(root), Gathered()
+    with pytest.raises(InterruptedError):
+        store.publish_table(SQUARES, output, {}, {}, Gathered(stop_after=3), {"tokens": "1"})
+    store.publish_table(SQUARES, output, {}, {}, compute, {"tokens": "2"})
+    assert compute.given == list(range(10))
+
+
+ROOTS = Artifact(
+    "roots",
+    1,
+    "numbers and the roots of each",
+    ("number", "root"),
+    (Column("number", "int64", "", ""), Column("root", "int64", "", "")),
+)
+
+
+def test_a_row_may_come_to_several_that_stay_together_in_their_order(tmp_path, root):
+    rows = pl.DataFrame({"number": [4, 9, 0, 1], "other": ["a", "b", "c", "d"]})
+    of = {4: [2, -2], 9: [3, -3], 0: [0], 1: [1, -1]}
+    given = []
+
+    def work(stop):
+        def work(missing):
+            given.append(missing["number"].to_list())
+            for number in missing["number"].to_list()[::-1]:
+                if number == stop:
+                    raise InterruptedError
+                made = {"number": [number] * len(of[number]), "root": of[number]}
+                yield pl.DataFrame(made)
+
+        return work
+
+    def publish_roots(stop):
+        Store(root).publish_table(
+            ROOTS, tmp_path / "out.parquet", {}, {}, lambda parts: parts.gather(rows, work(stop))
+        )
+
+    with pytest.raises(InterruptedError):
+        publish_roots(9)
+    publish_roots(None)
+    assert given == [[4, 9, 0, 1], [4, 9]]
+    assert table.read(tmp_path / "out.parquet", ROOTS).rows() == [
+        (4, 2), (4, -2), (9, 3), (9, -3), (0, 0), (1, 1), (1, -1),
+    ]  # fmt: skip
+
+
+def test_no_rows_gather_to_an_empty_table(tmp_path, root):
+    output = tmp_path / "out.parquet"
+    publish(root, output, lambda parts: parts.gather(ROWS.clear(), never))
+    assert table.read(output, SQUARES).equals(RESULT.clear())
+
+
+def test_a_row_that_nothing_came_of_is_no_table(tmp_path, root):
+    def work(rows):
+        yield rows[1:].with_columns(square=pl.col("number") ** 2)
+
+    with pytest.raises(AssertionError, match="1 rows were not computed"):
+        publish(root, tmp_path / "out.parquet", lambda parts: parts.gather(ROWS, work))
+    assert not (tmp_path / "out.parquet").exists()
 
 
 def test_refresh_with_the_same_result(tmp_path, root, messages):

@@ -156,6 +156,14 @@ def test_a_finished_run_does_nothing(project: Project) -> None:
 
 
 BENCHMARKS = WORLD["problems"]["benchmarks"]
+SERVED = {
+    "tensor_parallel_size": 2,
+    "data_parallel_size": 3,
+    "gpu_memory_utilization": 0.5,
+    "max_model_len": 300,
+    "prefix_caching": False,
+    "server": "http://node:8000/v1",
+}
 
 
 @pytest.mark.parametrize(
@@ -175,6 +183,7 @@ BENCHMARKS = WORLD["problems"]["benchmarks"]
             EVALUATIONS | {"report", "all"},
         ),
         ({"sample": {"temperature": 0.9}}, ALL_ROUNDS),
+        ({"sample": {"engine": "vllm"}}, ALL_ROUNDS),
         ({"compress": {"temperature": 0.9}}, jobs_from("compress", 1)),
         ({"filter": {"max_ratio": 8.0}}, jobs_from("filter", 1)),
         ({"logits": {"top_k": 8}}, jobs_from("logits", 1)),
@@ -187,6 +196,10 @@ BENCHMARKS = WORLD["problems"]["benchmarks"]
         ({"rounds": 1}, {"report", "all"}),
         ({"resources": {"sample": {"batch_size": 2, "threads": 2}}}, set()),
         ({"resources": {"logits": {"chunk_size": 16}, "distill": {"chunk_size": 16}}}, set()),
+        (
+            {"resources": dict.fromkeys(("sample", "compress", "evaluate"), SERVED)},
+            set(),
+        ),
         ({"store": "refresh"}, set()),
     ],
     # Sets print in another order in every process, and test workers must agree on the names.
@@ -324,6 +337,29 @@ def test_a_stage_runs_without_snakemake(project: Project, tmp_path: Path) -> Non
     assert done.returncode == 0, done.stdout
     assert computed(done.stdout) == ["filter"]
     project.run("--touch")
+
+
+def test_how_an_engine_runs_stands_in_the_command(tmp_path: Path) -> None:
+    fresh = Project(tmp_path)
+    arguments = ["--dry-run", "--printshellcmds"]
+    served = {"resources": {"compress": SERVED}, "compress": {"engine": "server"}}
+    printed = fresh.run(*arguments, rounds=1, **served)
+
+    def command_of(stage: str) -> str:
+        (found,) = re.findall(rf"\bpython -m mpd\.{stage} .*round_1.*$", printed, re.MULTILINE)
+        return found
+
+    sizes = " --batch-size 4 --rows-per-part 8"
+    assert (
+        f"{sizes} --tensor-parallel-size 2 --data-parallel-size 3 --gpu-memory-utilization 0.5"
+        " --prefix-caching 0 --max-model-len 300 --server http://node:8000/v1 --mode reuse"
+    ) in command_of("compress")
+    assert '"engine": "server"' in command_of("compress")
+    assert (
+        f"{sizes} --tensor-parallel-size 1 --data-parallel-size 1 --gpu-memory-utilization 0.9"
+        " --prefix-caching 1 --mode reuse"
+    ) in command_of("sample")
+    assert '"engine": "transformers"' in command_of("sample")
 
 
 @pytest.mark.parametrize(

@@ -42,8 +42,16 @@ class Tasks(Generic[Given]):
         self.running.add(self.runner.get_loop().create_task(work))
 
     def step(self) -> list[Given]:
-        """The results of those that have finished, at least one. Raises what they raised."""
+        """The results of those that have finished, at least one. Raises what one of them raised."""
         done, self.running = self.run(
             asyncio.wait(self.running, return_when=asyncio.FIRST_COMPLETED)
         )
+        # All are looked at: asyncio complains of exceptions that nobody saw.
+        errors = [error for task in done if (error := task.exception())]
+        if errors:
+            raise errors[0]
         return [task.result() for task in done]
+
+    def close(self) -> None:
+        """Give up those that still run."""
+        self.runner.close()

@@ -33,6 +33,9 @@ def served_name(manifest: Path) -> str:
 class ServerEngine(Engine):
     """Completions by a server that many jobs may share; batch_size requests at a time.
 
+    Output rows beyond the tokenizer's tokens are never sampled, but a server's log-probabilities
+    are normalised over them too.
+
     Raises ValueError where the server does not answer, serves another model or tokenizer, or
     returns no token ids.
     """

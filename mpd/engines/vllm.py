@@ -10,7 +10,9 @@ from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
+from multiprocessing import connection
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from mpd.engines.flow import Tasks, keep_full
@@ -270,11 +272,11 @@ def memory_named(stage: str) -> Iterator[None]:
             raise
         if not (elsewhere or memory or isinstance(error, (torch.OutOfMemoryError, MemoryError))):
             raise ValueError(f"vLLM: {text}") from error
-        cause = "vLLM's own words are above; if memory ran out" if elsewhere else text
+        cause = "it died; its own words, if any, are above" if elsewhere else text
         length = "chunk_size" if stage == "logits" else "max_model_len"
         raise ValueError(
-            f"vLLM: {cause}. To need less, lower {own}.{length} or {own}.batch_size; to have "
-            f"more, set {own}.gpu_memory_utilization (its share) or {own}.tensor_parallel_size"
+            f"vLLM: {cause}. To need less memory, lower {own}.{length} or {own}.batch_size; to "
+            f"have more, set {own}.gpu_memory_utilization (its share) or {own}.tensor_parallel_size"
         ) from error
 
 
@@ -308,6 +310,8 @@ class _Process:
 
         self.engine = LLMEngine.from_engine_args(EngineArgs(**arguments))
         atexit.register(self.engine.engine_core.shutdown)
+        if hasattr(self.engine.engine_core, "outputs_queue"):
+            Thread(target=_watch, args=(self.engine.engine_core,), daemon=True).start()
         self.engine.collective_rpc("trim_vocabulary", args=(vocabulary_size,))
 
     def add(self, number: int, prompt_ids: list[int], parameters: Any) -> None:
@@ -317,6 +321,14 @@ class _Process:
 
     def step(self) -> list[tuple[int, Any]]:
         return [(int(out.request_id), out) for out in self.engine.step() if out.finished]
+
+
+def _watch(core: Any) -> None:
+    """Wake who waits for an engine in a process of its own that was killed: vLLM does not."""
+    from vllm.v1.engine.exceptions import EngineDeadError
+
+    connection.wait([process.sentinel for process in core.resources.engine_manager.processes])
+    core.outputs_queue.put(EngineDeadError())
 
 
 class _Replicas:
@@ -343,9 +355,12 @@ class _Replicas:
 
     async def _one(self, number: int, prompt_ids: list[int], parameters: Any) -> tuple[int, Any]:
         from vllm.inputs import tokens_input
+        from vllm.v1.engine.exceptions import EngineDeadError
 
         stream = self.engine.generate(tokens_input(prompt_ids), parameters, str(number))
         (output,) = [made async for made in stream]  # the final one alone is given
+        if output.outputs[0].finish_reason == "abort":  # so it ends what a dead replica had
+            raise EngineDeadError
         return number, output
 
 

@@ -8,8 +8,8 @@ MEGABYTE = 2**20
 CACHE = {"kv_cache_memory_bytes": 64 * MEGABYTE}
 GREEDY = {"temperature": 0, "top_p": 1.0, "top_k": 0, "max_new_tokens": 8}
 TO_HAVE_MORE = (
-    "To need less, lower resources.sample.max_model_len or resources.sample.batch_size; to have "
-    "more, set resources.sample.gpu_memory_utilization (its share) or "
+    "To need less memory, lower resources.sample.max_model_len or resources.sample.batch_size; to "
+    "have more, set resources.sample.gpu_memory_utilization (its share) or "
     "resources.sample.tensor_parallel_size"
 )
 
