@@ -316,9 +316,3 @@ def test_of_the_student_the_context_and_the_tokenizer_count(
     assert events(teacher) == ["reused"]
     assert events(variant("config.json", max_position_embeddings=128)) == ["computed"]
     assert events(variant("generation_config.json", eos_token_id=[1, 2])) == ["computed"]
-
-
-def test_another_rewriter_is_not_run_as_the_teacher(run, settings):
-    settings["rewriter"] = "student"
-    with pytest.raises(AssertionError):
-        run()
