@@ -26,7 +26,10 @@ class _Lines:
 
 
 class Progress:
-    """Counts sequences, and shows tokens per second since it was made."""
+    """Counts sequences, and shows tokens per second since the first were made.
+
+    Before it stands the start of an engine, or the loading of weights.
+    """
 
     def __init__(self, description: str, total: int) -> None:
         terminal = sys.stderr.isatty()
@@ -42,9 +45,11 @@ class Progress:
             bar_format="{desc}: {n_fmt}/{total_fmt} sequences{postfix} [{elapsed}<{remaining}]",
         )
         self.tokens = 0
-        self.start = time.monotonic()
+        self.start: float | None = None
 
     def advance(self, sequences: int, tokens: int) -> None:
+        if self.start is None:
+            self.start = time.monotonic()
         self.tokens += tokens
         rate = self.tokens / max(time.monotonic() - self.start, 1e-9)
         self.bar.set_postfix_str(f"{self.tokens:,} tokens, {rate:,.0f} tokens/s", refresh=False)

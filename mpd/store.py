@@ -106,9 +106,9 @@ class Parts:
         whole = [
             path for path in sorted(self.folder.glob("some_*.parquet")) if self._is_there(path)
         ]
-        nothing = table.frame_of([], self.artifact)
-        frames = [nothing, *(table.read(path, self.artifact, self.identity) for path in whole)]
-        missing = rows.join(pl.concat(frames), on=key, how="anti", maintain_order="left")
+        none = table.frame_of([], self.artifact).select(key)
+        done = pl.concat([none, *(table.read_columns(path, key) for path in whole)])
+        missing = rows.join(done, on=key, how="anti", maintain_order="left")
         self.remaining = len(missing)
         if whole:
             log.info("resumed: %d of %d rows were there", len(rows) - len(missing), len(rows))
@@ -116,9 +116,10 @@ class Parts:
         free = (path for name in names if (path := self.folder / name) not in whole)
         if len(missing):
             for frame in work(missing):
-                table.write(next(free), frame, self.artifact, self.identity)
-                frames.append(frame)
-        made = pl.concat(frames)
+                whole.append(next(free))
+                table.write(whole[-1], frame, self.artifact, self.identity)
+        parts = (table.read(part, self.artifact, self.identity) for part in whole)
+        made = pl.concat([table.frame_of([], self.artifact), *parts])
         lost = len(rows.join(made, on=key, how="anti"))
         assert not lost, f"{lost} rows were not computed"
         ordered = rows.select(key).join(made, on=key, maintain_order="left_right")

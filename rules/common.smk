@@ -5,6 +5,7 @@
 # one before it.
 
 import re
+import shlex
 
 from snakemake.exceptions import WorkflowError
 
@@ -64,7 +65,7 @@ def engine_of(stage):
         if value is True or value is False
     }
     return " ".join(
-        f"--{name.replace('_', '-')} {value}"
+        f"--{name.replace('_', '-')} {shlex.quote(str(value))}"
         for name, value in given.items()
         if value is not None
     )

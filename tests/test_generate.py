@@ -1,6 +1,7 @@
 """Choosing an id from logits, and the generation engine against transformers' own."""
 
 import math
+import sys
 from argparse import Namespace
 from importlib.util import find_spec
 
@@ -429,3 +430,10 @@ def test_without_vllm_its_engine_is_refused_in_one_sentence(student, chat):
     assert found.startswith("sample.engine is vllm, but it cannot be imported (No module named")
     assert found.endswith("; install it as the README says, or set engine: transformers")
     assert "\n" not in found
+
+
+def test_a_server_needs_its_client_and_says_so(student, chat, monkeypatch):
+    monkeypatch.setitem(sys.modules, "openai", None)
+    arguments = Namespace(server="http://localhost/v1", batch_size=1)
+    with pytest.raises(ValueError, match=r"^engine: server needs openai; pip install"):
+        open_engine(student, {"engine": "server", "chat": chat}, arguments)

@@ -7,6 +7,7 @@ its name. This prints the command that serves one so:
 """
 
 import argparse
+import importlib.util
 import json
 import os
 import shlex
@@ -23,6 +24,7 @@ from mpd.model_folder import read_manifest
 
 MAX_RETRIES = 8  # after 0.5 s, 1 s, 2 s, 4 s, then every 8 s: half a minute without an answer
 TIMEOUT = 3600.0  # seconds for one completion
+MAX_BIASES = 1024  # entries that vLLM takes in a logit_bias
 
 
 def served_name(manifest: Path) -> str:
@@ -42,16 +44,16 @@ class ServerEngine(Engine):
 
     def __init__(self, manifest: Path, settings: Mapping[str, Any], arguments: Namespace) -> None:
         super().__init__(manifest, settings["chat"])
+        if importlib.util.find_spec("openai") is None:
+            raise ValueError("engine: server needs openai; pip install -e '.[server]'")
         self.name, self.url = served_name(manifest), arguments.server
         self.manifest, self.concurrency = manifest, arguments.batch_size
         self.tasks: Tasks[tuple[int, Completion]] = Tasks()
 
     @cached_property
     def client(self) -> Any:
-        try:
-            from openai import AsyncOpenAI
-        except ImportError:
-            raise ValueError("engine: server needs openai; pip install 'mpd[server]'") from None
+        from openai import AsyncOpenAI
+
         key = os.environ.get("OPENAI_API_KEY", "none")
         return AsyncOpenAI(base_url=self.url, api_key=key, max_retries=MAX_RETRIES, timeout=TIMEOUT)
 
@@ -60,7 +62,13 @@ class ServerEngine(Engine):
         """Keeps output rows beyond the tokenizer's tokens from being sampled."""
         config = json.loads((self.folder / "config.json").read_text())
         rows = config.get("text_config", config)["vocab_size"]
-        return {str(row): -100.0 for row in range(self.chat.vocabulary_size, rows)}
+        padding = range(self.chat.vocabulary_size, rows)
+        if len(padding) > MAX_BIASES:
+            raise ValueError(
+                f"{self.manifest}: {len(padding)} output rows are no tokens, and a server can keep "
+                f"{MAX_BIASES} ids at most from being sampled; set engine: vllm"
+            )
+        return {str(row): -100.0 for row in padding}
 
     def _complete(
         self,

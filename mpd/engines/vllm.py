@@ -6,6 +6,10 @@ It is imported here and nowhere else, inside functions, so that only jobs that u
 import atexit
 import difflib
 import os
+import signal
+import sys
+import time
+import warnings
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -38,6 +42,7 @@ FIXED = {
     "generation_config": "vllm",  # no sampling defaults of the model's
     "logprobs_mode": "raw_logprobs",
     "worker_extension_cls": "mpd.engines.vllm.Worker",
+    "enable_batch_sharded_sampling": False,  # it passes by where Worker cuts the logits
     "disable_log_stats": True,
 }
 
@@ -83,7 +88,7 @@ class VllmEngine(Engine):
             self.backend.add(number, asked.prompt_ids, self._parameters(asked, decoding))
 
         def step() -> list[tuple[int, Any]]:
-            with memory_named(self.arguments.stage):
+            with in_a_sentence(self.arguments.stage):
                 return self.backend.step()
 
         for number, output in keep_full(requests, room, add, step):
@@ -132,7 +137,6 @@ class PromptScores:
         self.arguments = arguments
         self.top_k = min(settings["top_k"], vocabulary_size)
         # The one new token that vLLM insists on may stand behind a sequence as long as the context.
-        os.environ.setdefault("VLLM_ALLOW_LONG_MAX_MODEL_LEN", "1")
         longest = read_manifest(manifest)["context_length"] + 1
         told = vllm_arguments(manifest.parent, settings, arguments, longest)
         told |= {
@@ -169,7 +173,7 @@ class PromptScores:
             self.backend.add(number, [*prompts[number], *completions[number]], parameters)
 
         def step() -> list[tuple[int, Any]]:
-            with memory_named(self.arguments.stage):
+            with in_a_sentence(self.arguments.stage):
                 return self.backend.step()
 
         room = 2 * self.arguments.batch_size * self.arguments.data_parallel_size
@@ -220,22 +224,43 @@ def start(
 
     Raises ValueError where vLLM refuses an argument, or does not find the memory.
     """
+    import torch
+
+    if told.get("speculative_config") and not torch.cuda.is_available():
+        raise ValueError(
+            f"{arguments.stage}.engine_arguments.speculative_config: without a GPU, vLLM samples "
+            "improbable ids with it; remove it"
+        )
     _set_environment(arguments.threads)
+    # A termination that Python does not see would leave the processes of vLLM, and their memory.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     backend = _Replicas if arguments.data_parallel_size > 1 else _Process
-    with memory_named(arguments.stage):
+    with in_a_sentence(arguments.stage):
         return backend(told, vocabulary_size)
+
+
+def _require_no_draft_model(told: Mapping[str, Any], padded: bool) -> None:
+    if padded and (told.get("speculative_config") or {}).get("model"):
+        raise ValueError(
+            "engine_arguments.speculative_config: a draft model may propose ids beyond the "
+            "tokenizer's tokens, where this model has padding; take a method without a model"
+        )
 
 
 def require_known(given: Mapping[str, Any], stage: str) -> None:
     """Raise ValueError where vLLM is missing, or an engine argument is not one of its own."""
+    # vLLM reads these once. The length is ours to keep; scoring needs one token more.
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    os.environ.setdefault("VLLM_ALLOW_LONG_MAX_MODEL_LEN", "1")
+    warnings.filterwarnings("ignore", ".*torch.distributed.reduce_op", FutureWarning)
     try:
-        from vllm.engine.arg_utils import AsyncEngineArgs
+        from vllm.engine.arg_utils import EngineArgs
     except ImportError as error:
         raise ValueError(
             f"{stage}.engine is vllm, but it cannot be imported ({error}); install it as the "
             "README says, or set engine: transformers"
         ) from None
-    known = AsyncEngineArgs.__dataclass_fields__
+    known = EngineArgs.__dataclass_fields__  # what one replica and several take
     for name in given:
         key = f"{stage}.engine_arguments.{name}"
         if name in PLACES:
@@ -243,13 +268,13 @@ def require_known(given: Mapping[str, Any], stage: str) -> None:
         if name in FIXED:
             raise ValueError(f"{key}: this one is not free, completions rest on it; remove it")
         if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
+            near = difflib.get_close_matches(name, known, 1, 0.8)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise ValueError(f"{key}: vLLM has no such engine argument{hint}")
 
 
 @contextmanager
-def memory_named(stage: str) -> Iterator[None]:
+def in_a_sentence(stage: str) -> Iterator[None]:
     """Turn what vLLM raises into a sentence that names the settings; finished parts are kept."""
     import torch
     from pydantic import ValidationError
@@ -273,9 +298,10 @@ def memory_named(stage: str) -> Iterator[None]:
         if not (elsewhere or memory or isinstance(error, (torch.OutOfMemoryError, MemoryError))):
             raise ValueError(f"vLLM: {text}") from error
         cause = "it died; its own words, if any, are above" if elsewhere else text
-        length = "chunk_size" if stage == "logits" else "max_model_len"
+        # What logits scores is as long as it is.
+        length = f"{own}.max_model_len or " if stage != "logits" else ""
         raise ValueError(
-            f"vLLM: {cause}. To need less memory, lower {own}.{length} or {own}.batch_size; to "
+            f"vLLM: {cause}. To need less memory, lower {length}{own}.batch_size; to "
             f"have more, set {own}.gpu_memory_utilization (its share) or {own}.tensor_parallel_size"
         ) from error
 
@@ -290,7 +316,6 @@ def _set_environment(threads: int) -> None:
     """Settings that vLLM takes from the environment; the user's come first."""
     import torch
 
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     if torch.cuda.is_available():
         return
@@ -306,13 +331,17 @@ class _Process:
 
     def __init__(self, arguments: Mapping[str, Any], vocabulary_size: int) -> None:
         from vllm.engine.arg_utils import EngineArgs
+        from vllm.usage.usage_lib import UsageContext
         from vllm.v1.engine.llm_engine import LLMEngine
 
-        self.engine = LLMEngine.from_engine_args(EngineArgs(**arguments))
+        told, offline = EngineArgs(**arguments), UsageContext.LLM_CLASS  # LLM.generate's defaults
+        self.engine = LLMEngine.from_engine_args(told, offline)
         atexit.register(self.engine.engine_core.shutdown)
         if hasattr(self.engine.engine_core, "outputs_queue"):
             Thread(target=_watch, args=(self.engine.engine_core,), daemon=True).start()
-        self.engine.collective_rpc("trim_vocabulary", args=(vocabulary_size,))
+        padded = self.engine.collective_rpc("trim_vocabulary", args=(vocabulary_size,))
+        _require_no_draft_model(arguments, any(padded))
+        self.engine.collective_rpc("end_with", args=(os.getpid(),))
 
     def add(self, number: int, prompt_ids: list[int], parameters: Any) -> None:
         from vllm.inputs import tokens_input
@@ -336,22 +365,33 @@ class _Replicas:
 
     def __init__(self, arguments: Mapping[str, Any], vocabulary_size: int) -> None:
         from vllm.engine.arg_utils import AsyncEngineArgs
+        from vllm.usage.usage_lib import UsageContext
         from vllm.v1.engine.async_llm import AsyncLLM
 
         async def started() -> AsyncLLM:
-            engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
-            atexit.register(engine.shutdown)
-            await engine.collective_rpc("trim_vocabulary", args=(vocabulary_size,))
+            told, offline = AsyncEngineArgs(**arguments), UsageContext.LLM_CLASS
+            engine = AsyncLLM.from_engine_args(told, usage_context=offline)
+            padded = await engine.collective_rpc("trim_vocabulary", args=(vocabulary_size,))
+            _require_no_draft_model(arguments, any(padded))
+            await engine.collective_rpc("end_with", args=(os.getpid(),))
             return engine
 
         self.tasks: Tasks[tuple[int, Any]] = Tasks()
         self.engine = self.tasks.run(started())
+        atexit.register(self.stop)
 
     def add(self, number: int, prompt_ids: list[int], parameters: Any) -> None:
         self.tasks.add(self._one(number, prompt_ids, parameters))
 
     def step(self) -> list[tuple[int, Any]]:
         return self.tasks.step()
+
+    def stop(self) -> None:
+        """End them, at the latest before modules go: vLLM complains then."""
+        atexit.unregister(self.stop)
+        self.engine.shutdown()
+        self.tasks.close()
+        del self.engine
 
     async def _one(self, number: int, prompt_ids: list[int], parameters: Any) -> tuple[int, Any]:
         from vllm.inputs import tokens_input
@@ -367,11 +407,29 @@ class _Replicas:
 class Worker:
     """What the workers of vLLM can do beyond their own: see worker_extension_cls."""
 
-    def trim_vocabulary(self, size: int) -> None:
-        """Cut the logits to the tokenizer's tokens: output rows beyond them are padding."""
+    def trim_vocabulary(self, size: int) -> bool:
+        """Cut the logits to the tokenizer's tokens; whether there was padding beyond them."""
         model: Any = self.get_model()  # type: ignore[attr-defined]
         found = [module for module in model.modules() if type(module).__name__ == "LogitsProcessor"]
         if not found:
             raise ValueError(f"no logits processor in {type(model).__name__}; use transformers")
+        padded = any(module.org_vocab_size > size for module in found)
         for module in found:
             module.org_vocab_size = min(module.org_vocab_size, size)
+        return padded
+
+    def end_with(self, job: int) -> None:
+        """End this worker, and with it the engine, when its job is gone; killed, it tells none."""
+        import psutil
+
+        above = {process.pid: process for process in psutil.Process().parents()}
+        if job in above:  # else it is the job itself that works, or the worker is on another node
+            Thread(target=_end_with, args=(above[job],), daemon=True).start()
+
+
+def _end_with(process: Any) -> None:
+    try:
+        while process.is_running() and process.status() != "zombie":
+            time.sleep(2)
+    finally:  # it may go between the two questions
+        os._exit(1)

@@ -232,4 +232,4 @@ def test_data_parallel_replicas_complete_the_same(make_engine, student, engine, 
         for decoding in (GREEDY, SAMPLED):
             require_equal(two.generate(requests, decoding), engine.generate(requests, decoding))
     finally:
-        two.backend.engine.shutdown()
+        two.backend.stop()

@@ -19,6 +19,7 @@ TO_HAVE_MORE = (
     [
         ("quantisation", "vLLM has no such engine argument; did you mean quantization?"),
         ("xyz", "vLLM has no such engine argument"),
+        ("enable_log_requests", "vLLM has no such engine argument"),
         ("model", "set models instead"),
         ("tokenizer", "set models instead"),
         ("dtype", "set models.dtype instead"),
@@ -31,6 +32,10 @@ TO_HAVE_MORE = (
         ("logprobs_mode", "this one is not free, completions rest on it; remove it"),
         ("skip_tokenizer_init", "this one is not free, completions rest on it; remove it"),
         ("worker_extension_cls", "this one is not free, completions rest on it; remove it"),
+        (
+            "enable_batch_sharded_sampling",
+            "this one is not free, completions rest on it; remove it",
+        ),
     ],
 )
 def test_an_argument_that_is_not_free_is_refused_by_name(make_engine, student, name, sentence):
@@ -122,3 +127,10 @@ def test_a_cache_without_room_for_all_of_them_completes_the_same(
     decoding = {**GREEDY, "max_new_tokens": 128}
     mine, theirs = small.generate(requests, decoding), engine.generate(requests, decoding)
     assert [done.token_ids for done in mine] == [done.token_ids for done in theirs]
+
+
+def test_speculation_is_refused_where_it_samples_wrong_ids(make_engine, student, requests):
+    guess = {"method": "ngram", "num_speculative_tokens": 2, "prompt_lookup_max": 2}
+    engine = make_engine(student, {**CACHE, "speculative_config": guess})
+    with pytest.raises(ValueError, match=r"^sample\.engine_arguments\.speculative_config: without"):
+        engine.generate(requests, GREEDY)
