@@ -17,7 +17,7 @@ ARTIFACTS = {
     "metrics": schema.METRICS,
 }
 COLUMNS = {
-    "sample": ["sample_id", "num_tokens"],
+    "sample": ["num_tokens"],
     "compress": ["rewrite_tokens"],
     "filter": ["keep"],
     "logits": ["num_tokens", "mean_teacher_logprob", "think_close_logprob", "stop_logprob"],

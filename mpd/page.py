@@ -18,10 +18,11 @@ HEADER = [
 STYLE = """
 :root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif }
 body { max-width: 68rem; margin: 2rem auto; padding: 0 1rem }
-p, ul { max-width: 46rem }
+p { max-width: 46rem }
 .wide { overflow-x: auto; margin: 1rem 0 }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums }
-td, th { padding: .2rem .6rem; text-align: right; white-space: nowrap; vertical-align: bottom }
+td, th { padding: .2rem .5rem; text-align: right; white-space: nowrap; vertical-align: bottom }
+th { white-space: normal }
 td.text, th.text { text-align: left }
 tr:nth-child(even) { background: #8881 }
 td.clear { font-weight: 600 }
@@ -44,7 +45,6 @@ def page(
     examples: pl.DataFrame,
 ) -> str:
     """The whole report. `means` are those of mpd.compare, `artifacts` the counts of mpd.costs."""
-    shipping = "".join(f"<li>{html.escape(line)}</li>" for line in shipping_lines(choice))
     num_seeds = summary["seed"].n_unique()
     return f"""<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>MPD: {html.escape(experiment)}</title>
@@ -67,7 +67,8 @@ excludes zero, and only there. {intervals_note(num_seeds)}
 <h2>Which round to ship</h2>
 <p>Chosen on the development split: the shortest of the students that are shorter than the base
 student and no less accurate, but for the configured drop; among equally short ones, within the
-standard error, the most accurate.</p><ul>{shipping}</ul>
+standard error, the most accurate. Where no round is good, stay with the base student.</p>
+{shipping_table(choice)}
 <h2>Costs</h2>
 <p>Sums over the seeds of a method. Every method is charged in full, also for what it shares with
 another. Evaluation is not among the tokens. Seconds are the wall time of the jobs as they last
@@ -136,13 +137,34 @@ def shipping_lines(choice: pl.DataFrame) -> list[str]:
     ]
 
 
+def shipping_table(choice: pl.DataFrame) -> str:
+    """The round to ship by method and seed."""
+    seeds = choice["seed"].unique().sort().to_list()
+    rounds = {(method, seed): number for method, seed, number in choice.iter_rows()}
+    rows = [
+        [
+            method,
+            *(
+                f"round {number}" if (number := rounds.get((method, seed))) else "base"
+                for seed in seeds
+            ),
+        ]
+        for method in choice["method"].unique(maintain_order=True)
+    ]
+    return html_table(["method", *(f"seed {seed}" for seed in seeds)], rows)
+
+
 def interval(row: Mapping[str, Any], measure: str, digits: int, sign: str = "") -> str:
     """Value and interval as text; a dash where there is none."""
     if row[f"{measure}_low"] is None:
         return "–"
     ends = (row[measure], row[f"{measure}_low"], row[f"{measure}_high"])
-    value, low, high = (f"{number:{sign},.{digits}f}".replace("-", "−") for number in ends)
+    value, low, high = (_minus(f"{number:{sign},.{digits}f}") for number in ends)
     return f"{value} [{low}, {high}]"
+
+
+def _minus(number: str) -> str:
+    return number.replace("-", "−")
 
 
 def intervals_note(num_seeds: int) -> str:
@@ -197,8 +219,8 @@ def difference(row: Mapping[str, Any], measure: str) -> tuple[str, str]:
     return (f"{shown} *", "clear") if is_significant(row, measure) else (shown, "unclear")
 
 
-def _number(value: float | None, digits: int = 0) -> str:
-    return "–" if value is None else f"{value:,.{digits}f}".replace("-", "−")
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:,.0f}"
 
 
 def costs_table(costs: pl.DataFrame) -> str:
@@ -212,7 +234,7 @@ def costs_table(costs: pl.DataFrame) -> str:
         "num_steps": "steps",
         "trained_tokens": "trained tokens",
         "wall_seconds": "seconds",
-        "evaluation_seconds": "evaluation, s",
+        "evaluation_seconds": "evaluation seconds",
     }
     rows = [
         [row["method"], str(row["round"]), *(_number(row[name]) for name in columns)]
@@ -229,7 +251,7 @@ def diagnostics_table(costs: pl.DataFrame) -> str:
     }
     rows = [
         [row["method"], str(row["round"]), f"{row['share_kept']:.1%}"]
-        + [_number(row[name], 3) for name in columns]
+        + ["–" if row[name] is None else _minus(f"{row[name]:.2g}") for name in columns]
         for row in costs.iter_rows(named=True)
     ]
     return html_table(["method", "round", "share kept", *columns.values()], rows)
@@ -289,10 +311,14 @@ def chart(summary: pl.DataFrame, means: pl.DataFrame) -> str:
     palette += ["#9d755d", "#ff9da6", "#d6a81d", "#3b3b98"]
     colours = ["black", *(palette[number % len(palette)] for number in range(len(methods)))]
     scale = alt.Scale(domain=["base", *methods], range=colours)
-    tokens = alt.X("tokens:Q").title("mean tokens per answer").scale(zero=True, nice=True)
+    # Logarithmic: half as many tokens is one step to the left, wherever it starts.
+    tokens = alt.X("tokens:Q").title("mean tokens per answer, logarithmic")
+    tokens = tokens.scale(type="log", base=2, nice=False, padding=20)
     accuracy = alt.Y("accuracy:Q").title("accuracy").scale(zero=False)
     encoded = alt.Chart().encode(
-        x=tokens, y=accuracy, color=alt.Color("method:N", scale=scale).title(None)
+        x=tokens,
+        y=accuracy,
+        color=alt.Color("method:N", scale=scale).title(None).legend(symbolOpacity=1),
     )
 
     def of(*kinds: str) -> alt.Chart:
@@ -313,12 +339,13 @@ def chart(summary: pl.DataFrame, means: pl.DataFrame) -> str:
         of("mean").mark_point(filled=True, size=60, opacity=1),
         of("base").mark_square(size=70, opacity=1),
         of("mean").mark_text(dx=9, dy=-8, fontSize=10).encode(text="round:O"),
-    ).properties(width=400, height=320)
+    ).properties(width=780, height=360)
     # Altair hashes the data into the chart; rows go in as plain values.
     figure = alt.FacetChart(
         data=alt.Data(values=rows),
         spec=layers,
         facet=alt.Facet("benchmark:N").title(None),
-        columns=2,
+        columns=1,
+        padding={"left": 5, "top": 5, "right": 40, "bottom": 5},  # room for long names
     )
     return vl_convert.vegalite_to_svg(figure.to_json())

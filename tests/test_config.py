@@ -405,7 +405,7 @@ def settings_of(raw):
         ({"problems__benchmarks__0__num_samples": 4}, {"evaluate"}),
         ({"sample__temperature": 0.9}, SAMPLING),
         ({"sample__num_samples": 3}, SAMPLING),
-        ({"sample__trajectories": "own.parquet"}, {"sample 1"}),
+        ({"sample__trajectories": "own.parquet"}, {"sample 1", "report"}),
         ({"compress__prompt": "{problem} {trajectory} shorter"}, {"compress"}),
         ({"compress__thinking": True}, {"compress"}),
         ({"filter__max_ratio": 0.9}, {"filter"}),
