@@ -52,15 +52,15 @@ def page(
 <style>{STYLE}</style>
 <h1>{html.escape(experiment)}</h1>
 <h2>Accuracy against tokens</h2>
-<p>A large point is a student, its training round beside it, mean over all seeds; the bars are 95 %
-intervals. A small faint point is one seed. The square is the base student. Further left is
-shorter, further up is more often right.</p>
+<p>A large point is a student, its training round beside it, mean over all seeds; the bars are
+95&nbsp;% intervals. A small faint point is one seed. The square is the base student. Further left
+is shorter, further up is more often right.</p>
 <div class=chart>{chart(summary, means)}</div>
 {means_table(means)}
 <details><summary>Every seed, ± standard error over problems</summary>
 {html_table(HEADER, printable(summary), text=(0, 3))}</details>
 <h2>Differences</h2>
-<p>Paired: the same problems, the same seed. <b>Bold with a star</b> where the 95 % interval
+<p>Paired: the same problems, the same seed. <b>Bold with a star</b> where the 95&nbsp;% interval
 excludes zero, and only there. {intervals_note(num_seeds)}
 “Tokens, both solve” compares correct answers on the problems that both students solve.</p>
 {difference_tables(comparison)}
@@ -314,7 +314,7 @@ def chart(summary: pl.DataFrame, means: pl.DataFrame) -> str:
     # Logarithmic: half as many tokens is one step to the left, wherever it starts.
     tokens = alt.X("tokens:Q").title("mean tokens per answer, logarithmic")
     tokens = tokens.scale(type="log", base=2, nice=False, padding=20)
-    accuracy = alt.Y("accuracy:Q").title("accuracy").scale(zero=False)
+    accuracy = alt.Y("accuracy:Q").title("accuracy").scale(zero=False).axis(titlePadding=14)
     encoded = alt.Chart().encode(
         x=tokens,
         y=accuracy,
