@@ -191,6 +191,32 @@ def print_table(summary: pl.DataFrame, choice: pl.DataFrame, path: Path) -> None
     console.print(f"report: {path}", highlight=False)
 
 
+def answer_digests(evaluations: Evaluations) -> dict[str, str]:
+    """Content digests of the evaluations by place."""
+    return {
+        " ".join(str(part) for part in place.values()): table.content_digest(path, schema.EVALUATE)
+        for path, place in evaluations.items()
+    }
+
+
+def round_digests(
+    trained: Trained, seconds: Mapping[Path, Mapping[str, float | None]]
+) -> dict[str, str]:
+    """Content digests of the trained rounds' files, and one of all wall times.
+
+    The times are those of the last run: after another one, costs and report are others.
+    """
+    named = {folder: BRANCH.format(**place_of(folder)) for folder in trained}
+    digests = {
+        f"{named[folder]} {kind} {number}": table.content_digest(path, costs.ARTIFACTS[kind])
+        for folder, files in trained.items()
+        for kind, paths in files.items()
+        for number, path in enumerate(paths)
+    }
+    times = repr([(named[folder], found) for folder, found in seconds.items()])
+    return {**digests, "seconds": hashlib.sha256(times.encode()).hexdigest()[:32]}
+
+
 def artifact_files(evaluations: Evaluations, trained: Trained) -> dict[str, list[Path]]:
     """The files behind the report by kind, in the order of the stages."""
     kinds = {
@@ -244,10 +270,7 @@ def main(argv: list[str] | None = None) -> None:
         for folder, place in places.items()
         for benchmark in arguments.benchmarks
     }
-    answered = {
-        " ".join(str(part) for part in place.values()): table.content_digest(path, schema.EVALUATE)
-        for path, place in evaluations.items()
-    }
+    answered = answer_digests(evaluations)
     summary = publish(schema.SUMMARY, {}, answered, lambda: summary_frame(evaluations))
     compared = partial(problem_frame, evaluations)
     comparison = publish(schema.COMPARISON, {}, answered, lambda: compare.differences(compared()))
@@ -261,34 +284,28 @@ def main(argv: list[str] | None = None) -> None:
         folder: costs.seconds_of(output.parent / "benchmarks" / BRANCH.format(**places[folder]))
         for folder in trained
     }
-    used = {
-        f"{BRANCH.format(**places[folder])} {kind} {number}": table.content_digest(
-            path, costs.ARTIFACTS[kind]
-        )
-        for folder, files in trained.items()
-        for kind, paths in files.items()
-        for number, path in enumerate(paths)
-    }
-    times = repr([(places[folder], found) for folder, found in seconds.items()])
-    # Wall times are those of the last run: after another one, the table is another.
-    used["seconds"] = hashlib.sha256(times.encode()).hexdigest()[:32]
     spent = publish(
         schema.COSTS,
         {name: settings[name] for name in ("samplers", "given")},
-        used,
+        round_digests(trained, seconds),
         lambda: cost_frame(trained, seconds, settings),
     )
 
     choice = shipped(summary, settings["max_accuracy_drop"])
     artifacts = costs.count_artifacts(artifact_files(evaluations, trained))
     examples = example_files(arguments.problems, trained)
+    tables = {
+        artifact.name: (output.with_name(f"{artifact.name}.parquet"), artifact)
+        for artifact in (schema.SUMMARY, schema.COMPARISON, schema.COSTS)
+    }
+    shown = {name: table.content_digest(*of) for name, of in {**tables, **examples}.items()}
     experiment = output.parent.name
 
     def write(path: Path) -> None:
         frames = [table.read(*of) for of in examples.values()]
         pairs = examples_of(*frames) if frames else pl.DataFrame()
-        tables = (summary, compare.means(compared()), comparison, spent)
-        text = page(experiment, *tables, artifacts, choice, pairs)
+        means = compare.means(compared())
+        text = page(experiment, summary, means, comparison, spent, artifacts, choice, pairs)
         path.write_text(text, encoding="utf-8")
 
     store.publish_file(
@@ -296,7 +313,7 @@ def main(argv: list[str] | None = None) -> None:
         schema.REPORT_VERSION,
         output,
         {**settings, "experiment": experiment, "artifacts": artifacts},
-        {**answered, **used, **{name: table.content_digest(*of) for name, of in examples.items()}},
+        {**answered, **shown},
         write,
     )
     print_table(summary, choice, output)
