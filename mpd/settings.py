@@ -186,7 +186,9 @@ def _evaluate(config: Config, method: str, seed: int) -> dict[str, Any]:
 
 
 def _report(config: Config) -> dict[str, Any]:
-    return _dump(config.report)
+    given = config.sample.trajectories is not None  # no one drew the first round's samples
+    samplers = {name: config.method(name).sampler for name in config.methods}
+    return {**_dump(config.report), "samplers": samplers, "given": given}
 
 
 def _head(config: Config) -> dict[str, Any]:

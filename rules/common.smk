@@ -183,36 +183,59 @@ def benchmark_arguments(wildcards):
     return [f"{name}={path}" for name, path in named]
 
 
+def untrained_students():
+    """Method, seed and round of the students that are evaluated as they are."""
+    untrained = [name for name in CONFIG.methods if not CONFIG.method(name).trained]
+    return [
+        (method, seed, 0) for method in ["base", *untrained] for seed in CONFIG.seeds
+    ]
+
+
+def trained_students():
+    """Method, seed and round of every student that is trained."""
+    return [
+        (method, seed, round)
+        for method in CONFIG.methods
+        if CONFIG.method(method).trained
+        for seed in CONFIG.seeds
+        for round in range(1, CONFIG.rounds + 1)
+    ]
+
+
+def all_rounds(wildcards):
+    """The folders of all students."""
+    students = untrained_students() + trained_students()
+    return [round_folder(wildcards.experiment, *student) for student in students]
+
+
 def evaluations(wildcards):
     """The evaluations of every student: the base student of each seed, and every round."""
-    rounds = {
-        method: range(1, CONFIG.rounds + 1) if CONFIG.method(method).trained else [0]
-        for method in CONFIG.methods
-    }
-    students = [
-        (method, seed, round)
-        for method, own in {"base": [0], **rounds}.items()
-        for seed in CONFIG.seeds
-        for round in own
-    ]
     return [
-        f"{round_folder(wildcards.experiment, *student)}/evaluate/{benchmark}.parquet"
-        for student in students
+        f"{folder}/evaluate/{benchmark}.parquet"
+        for folder in all_rounds(wildcards)
         for benchmark in EVALUATED
     ]
 
 
-def first_shard(stage):
-    """An input function: the first shard of a stage in the first round of the first branch."""
+def all_shards(stage):
+    """An input function: the shards of a stage in every round of every branch."""
 
-    def shard(wildcards):
-        trained = [name for name in CONFIG.methods if CONFIG.method(name).trained]
-        branch = trained[0], CONFIG.seeds[0]
-        return (
-            f"{round_folder(wildcards.experiment, *branch, 1)}/{stage}/shard_0.parquet"
-        )
+    def shards(wildcards):
+        return [
+            f"{round_folder(wildcards.experiment, *student)}/{stage}/shard_{shard}.parquet"
+            for student in trained_students()
+            for shard in range(CONFIG.problems.num_shards)
+        ]
 
-    return shard
+    return shards
+
+
+def all_metrics(wildcards):
+    """The training metrics of every round of every branch."""
+    return [
+        f"{round_folder(wildcards.experiment, *student)}/student/metrics.parquet"
+        for student in trained_students()
+    ]
 
 
 EVALUATED = ["dev", *(benchmark.name for benchmark in CONFIG.problems.benchmarks)]

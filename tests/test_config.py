@@ -453,7 +453,7 @@ def settings_of(raw):
         ({"sample__num_samples": 3}, SAMPLING),
         ({"sample__engine": "vllm"}, SAMPLING),
         ({"evaluate__engine": "vllm", "evaluate__engine_arguments": {"seed": 1}}, {"evaluate"}),
-        ({"sample__trajectories": "own.parquet"}, {"sample 1"}),
+        ({"sample__trajectories": "own.parquet"}, {"sample 1", "report"}),
         ({"compress__prompt": "{problem} {trajectory} shorter"}, {"compress"}),
         ({"compress__thinking": True}, {"compress"}),
         ({"custom": [{"name": "mine", "like": "mpd"}]}, set()),

@@ -241,17 +241,17 @@ class Run:
         settings = stage_settings(self.config, "problems")
         self.call(problems.main, settings, self.train, benchmarks=self.benchmarks)
 
-    def evaluate(self, student: Path, folder: Path) -> list[Path]:
+    def evaluate(self, student: Path, folder: Path) -> None:
         names = ["dev", *BENCHMARKS]
         named = zip(names, [self.train / "dev.parquet", *self.benchmarks], strict=True)
         settings = stage_settings(self.config, "evaluate", method="mpd", seed=0)
         arguments = {"student": student, "benchmarks": [f"{name}={path}" for name, path in named]}
         self.call(evaluate.main, settings, folder / "evaluate", **arguments)
-        return [folder / "evaluate" / f"{name}.parquet" for name in names]
 
     def whole(self) -> None:
         self.prepare()
-        base = self.evaluate(self.student, self.folder / "base/seed_0/round_0")
+        base = self.folder / "base/seed_0/round_0"
+        self.evaluate(self.student, base)
         of: dict[str, Any] = {"problems": self.shard}
         student, teacher = {"student": self.student}, {"teacher": self.teacher}
         both = {**student, **teacher}
@@ -270,10 +270,11 @@ class Run:
         more = {"gradient_checkpointing": checkpointing}
         self.call(distill.main, settings, self.trained, **student, **cache, **more)
         forget_accelerator()
-        evaluations = [*base, *self.evaluate(self.trained, self.round)]
+        self.evaluate(self.trained, self.round)
         settings = stage_settings(self.config, "report")
-        output = self.folder / "report.html"
-        self.call(report.main, settings, output, evaluations=evaluations, **of)
+        rounds = {"rounds": [base, self.round], "benchmarks": ["dev", *BENCHMARKS]}
+        more = {"num_shards": 1, "problems": self.shard}
+        self.call(report.main, settings, self.folder / "report.html", **rounds, **more)
 
 
 def forget_accelerator() -> None:
