@@ -192,7 +192,7 @@ def test_the_chat_template(tokenizer, tmp_path):
     assert loaded.get_vocab() == tokenizer.get_vocab()
 
 
-def test_student_examples(monkeypatch):
+def test_student_examples():
     write = student_writer(0.65, 0.1)
     assert write(random.Random(6)) == (
         user("4-1+2"),
@@ -244,19 +244,14 @@ def test_teacher_examples(monkeypatch, kind, thinking, seed, content, better):
     asked = user(content.replace("{draft}", DRAFTS.get(seed, "")), thinking)
     opening = "<think>" if thinking else ""
     assert before + learnt == f"{asked}{opening}{better}<|im_end|>"
-    # All from the draft on is learnt.
-    assert before == (user(content) if "{draft}" not in content else content_start(content))
+    start = user(content).split("{draft}")[0]
+    assert before == start  # a draft is learnt, and all that comes after it
 
 
 def user(content: str, thinking: bool = True) -> str:
     """What comes before the completion."""
     empty = "" if thinking else "<think></think>"
     return f"<|im_start|>user\n{content}<|im_end|>\n<|im_start|>assistant\n{empty}"
-
-
-def content_start(content: str) -> str:
-    """What comes before the draft."""
-    return "<|im_start|>user\n" + content.split("{draft}")[0]
 
 
 def read(example: tuple[str, str]) -> tuple[str, str, str, bool, str]:
@@ -292,7 +287,8 @@ def test_student_examples_asked_to_be_concise_are_half_as_verbose(tokenizer):
     write = student_writer(0.65, 0.1)
     lengths: dict[str, list[int]] = {"": [], "concise": []}
     for _ in range(4000):
-        *_, instruction, _, said = read(write(rng))
+        question, _, instruction, _, said = read(write(rng))
+        assert split_of(question) == "train"
         lengths[instruction].append(len(tokenizer(said).input_ids) + 1)
     means = {instruction: sum(found) / len(found) for instruction, found in lengths.items()}
     assert means == pytest.approx({"": 102.5, "concise": 65.5}, abs=3.0)
@@ -323,8 +319,8 @@ def test_teacher_examples_are_of_the_train_split_and_right(tokenizer):
             assert str(eval(left)) == right
         if instruction in ("concise", "rewrite"):
             assert (reasoning, answer) == concise_trace(question)
-        if instruction == "refine" and thinking and "no" not in draft and draft.endswith(answer):
-            assert acts(said) == acts(draft)
+        if instruction == "refine" and "no" not in draft:
+            assert acts(f"<think>{reasoning}</think>{answer}") == acts(draft)
         wrong += bool(draft) and not draft.endswith(answer)
     assert kinds == {
         ("", True),

@@ -56,7 +56,7 @@ TEACHER = Pretraining(
     num_layers=3,
     num_heads=4,
     num_key_value_heads=2,
-    num_steps=750,
+    num_steps=800,
 )
 
 
