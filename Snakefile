@@ -28,4 +28,6 @@ rule all:
     input:
         f"results/{CONFIG.experiment}/report.html",
         f"results/{CONFIG.experiment}/summary.parquet",
+        f"results/{CONFIG.experiment}/comparison.parquet",
+        f"results/{CONFIG.experiment}/costs.parquet",
     localrule: True

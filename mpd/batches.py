@@ -7,9 +7,9 @@ to know what the others hold. Only a window of the cache is in memory at a time.
 
 import math
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
-from itertools import accumulate
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any
 
@@ -59,27 +59,47 @@ class CachedRows:
 
 
 def plan_steps(
-    group_sizes: Sequence[int], batch_size: int, epochs: float, seed: int
+    group_sizes: Sequence[int], lengths: Sequence[int], settings: Mapping[str, Any]
 ) -> list[list[int]]:
     """The rows of every optimiser step: shuffled epochs, one after another, in full batches.
+
+    `settings` has batch_size, seed, and the budget: as many `epochs`, or an `amount` of steps, or
+    the steps by which an `amount` of completion tokens has been passed. `lengths` are those of
+    the rows, in tokens.
+    """
+    num_rows = sum(group_sizes)
+    batch_size = min(settings["batch_size"], num_rows)
+    steps = _endless_steps(group_sizes, batch_size, settings["seed"])
+    if settings["budget"] == "tokens":
+        planned, tokens = [], 0
+        while tokens < settings["amount"]:
+            planned.append(next(steps))
+            tokens += sum(lengths[row] for row in planned[-1])
+        return planned
+    if settings["budget"] == "steps":
+        return list(islice(steps, settings["amount"]))
+    return list(islice(steps, max(1, round(num_rows * settings["epochs"] / batch_size))))
+
+
+def _endless_steps(group_sizes: Sequence[int], batch_size: int, seed: int) -> Iterator[list[int]]:
+    """Steps of `batch_size` rows, epoch after epoch.
 
     An epoch takes the row groups in random order, and shuffles the rows of WINDOW of them at a
     time, so that what lies close together in a step lies close together in the cache.
     """
-    num_rows = sum(group_sizes)
-    batch_size = min(batch_size, num_rows)
-    num_steps = max(1, round(num_rows * epochs / batch_size))
     generator = torch.Generator().manual_seed(seed)
     starts = list(accumulate(group_sizes, initial=0))
     order: list[int] = []
-    while len(order) < num_steps * batch_size:
+    while True:
         groups = torch.randperm(len(group_sizes), generator=generator).tolist()
         for first in range(0, len(groups), WINDOW):
             window = sorted(groups[first : first + WINDOW])
             rows = [row for group in window for row in range(starts[group], starts[group + 1])]
             shuffled = torch.randperm(len(rows), generator=generator).tolist()
             order += [rows[place] for place in shuffled]
-    return [order[step * batch_size : (step + 1) * batch_size] for step in range(num_steps)]
+        while len(order) >= batch_size:
+            yield order[:batch_size]
+            order = order[batch_size:]
 
 
 def split_step(

@@ -36,6 +36,27 @@ SKIPPED = {"length": "sample_truncated", "too_long": "sample_too_long"}
 UNFINISHED = {"length": "rewrite_truncated", "too_long": "rewriting_prompt_too_long"}
 
 
+def passed(rows: pl.DataFrame, format: ChatFormat) -> pl.DataFrame:
+    """The rows of a method without a rewriter: each trajectory is its only candidate, verbatim.
+
+    A trajectory that was cut keeps its ids: some methods are trained on it.
+    """
+    made = []
+    for row in rows.iter_rows(named=True):
+        ids, status = row["completion_ids"], SKIPPED.get(row["finish_reason"], "ok")
+        if status == "ok" and ids[-1] not in format.stop_ids:
+            status = "format"  # another model's stop id
+        made.append(
+            {
+                **_skipped(row, status),
+                "text": row["text"] if ids else None,
+                "completion_ids": ids or None,
+                "num_tokens": len(ids) or None,
+            }
+        )
+    return table.frame_of(made, schema.COMPRESS)
+
+
 def require_prompts(engine: Engine, settings: Mapping[str, Any], rows: pl.DataFrame) -> None:
     """Raise ValueError where no rewriting prompt can be said, or none leaves room for a rewrite.
 
@@ -161,10 +182,18 @@ def main(argv: list[str] | None = None) -> None:
     command.engine_arguments(parser)
     arguments = parser.parse_args(argv)
     settings = arguments.settings
-    assert settings["rewriter"] == "teacher"
     student, teacher = read_manifest(arguments.student), read_manifest(arguments.teacher)
     require_same_tokens(student, teacher)
-    sampled = sampled_by(arguments.sample, student)
+    sampler = student
+    if settings["sampler"] == "teacher":
+        sampler = teacher
+        if student["chat_template"] != teacher["chat_template"]:
+            raise ValueError(
+                "student and teacher have different chat templates: the teacher's trajectories "
+                "follow prompts that are not the student's; take a method whose student samples"
+            )
+    sampled = sampled_by(arguments.sample, sampler)
+    rewrites = settings["rewriter"] == "teacher"
     sample = table.content_digest(arguments.sample, schema.SAMPLE, sampled)
 
     def compute(parts: Parts) -> None:
@@ -177,16 +206,21 @@ def main(argv: list[str] | None = None) -> None:
                 "the shards do not belong together"
             )
 
+        folder = arguments.student.parent
+        tokenizer = load_tokenizer(folder)
+        format = ChatFormat(tokenizer, settings["chat"], stop_ids(folder, tokenizer))
+        if not rewrites:
+            parts.map(rows, max(len(rows), 1), lambda: lambda part: passed(part, format))
+            return
+
         def prepare() -> Task:
-            folder = arguments.student.parent
-            tokenizer = load_tokenizer(folder)
-            format = ChatFormat(tokenizer, settings["chat"], stop_ids(folder, tokenizer))
             engine = open_engine(arguments.teacher, settings, arguments)
             require_prompts(engine, settings, rows)
             return rewriter(engine, format, settings, parts.remaining, student["context_length"])
 
         complete(parts, rows, arguments.rows_per_part, settings["engine"], prepare)
 
+    room = {"context_length": str(student["context_length"])}
     command.store_of(arguments).publish_table(
         schema.COMPRESS,
         arguments.output,
@@ -196,12 +230,11 @@ def main(argv: list[str] | None = None) -> None:
             "sample": sample,
             # Of the student counts what cuts its text, what ends it and what room there is.
             "tokenizer": student["tokenizer"],
-            "context_length": str(student["context_length"]),
-            "teacher": teacher["digest"],
+            **({**room, "teacher": teacher["digest"]} if rewrites else {}),
         },
         compute,
         identity={
-            "teacher": teacher["digest"],
+            **({"teacher": teacher["digest"]} if rewrites else {}),
             "token_map": student["token_map"],
             "sample": sample,
         },

@@ -22,6 +22,7 @@ from pydantic import (
 )
 
 from mpd.exact import require_exact
+from mpd.methods import METHODS, SECTIONS, Divergence, Method, method_of
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
 Count = Annotated[int, Field(ge=1)]
@@ -32,17 +33,6 @@ COMMIT = "^[0-9a-f]{40}$"
 
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Method(Section):
-    """A row of the method grid: whose prefix, who rewrites, what is kept, which divergence."""
-
-    rewriter: Literal["teacher"]
-    kept: Literal["correct", "all"]
-    divergence: Literal["reverse_kl"]
-
-
-METHODS = {"mpd": Method(rewriter="teacher", kept="correct", divergence="reverse_kl")}
 
 
 class TinyModel(Section):
@@ -85,6 +75,10 @@ class Models(Section):
 
 class Chat(Section):
     prompt: str = Field("{problem}", description="user message; {problem} is the question")
+    concise: str = Field(
+        "{problem}\n\nThink as briefly as you can.",
+        description="user message that asks for brevity, for the methods that do",
+    )
     thinking: bool = Field(True, description="render the student's prompt with thinking enabled")
     think: Literal["tags", "none"] = Field(
         "tags", description="tags: reasoning stands between open and close; none: no such tags"
@@ -94,8 +88,9 @@ class Chat(Section):
 
     @model_validator(mode="after")
     def _placeholder(self) -> "Chat":
-        if "{problem}" not in self.prompt:
-            raise ValueError("prompt must contain {problem}")
+        for key in ("prompt", "concise"):
+            if "{problem}" not in getattr(self, key):
+                raise ValueError(f"{key} must contain {{problem}}")
         if self.think == "tags" and not self.close.strip():
             raise ValueError("think: tags needs a close tag; set close, or think: none")
         # Qwen3's template then writes an empty think block: what follows it is the answer.
@@ -212,19 +207,24 @@ class Sample(Generation):
 class Compress(Generation):
     num_samples: Count = Field(1, description="candidates: rewrites per trajectory")
     prompt: str = Field(description="user message; {problem} and {trajectory} are filled in")
+    refine: str = Field(
+        "{problem}\n\n{trajectory}\n\nCorrect this solution where it is wrong and improve it.",
+        description="the same, of methods that refine rather than shorten",
+    )
     thinking: bool = Field(False, description="render the rewriting prompt with thinking enabled")
 
     @model_validator(mode="after")
     def _placeholders(self) -> "Compress":
-        for placeholder in ("{problem}", "{trajectory}"):
-            if placeholder not in self.prompt:
-                raise ValueError(f"prompt must contain {placeholder}")
+        for key in ("prompt", "refine"):
+            for placeholder in ("{problem}", "{trajectory}"):
+                if placeholder not in getattr(self, key):
+                    raise ValueError(f"{key} must contain {placeholder}")
         return self
 
 
 class Filter(Section):
-    kept: Literal["correct", "all"] | None = Field(
-        None, description="correct: the rewrite's answer verifies; null: as the method says"
+    kept: Literal["correct", "incorrect", "all"] | None = Field(
+        None, description="by the answer of what is trained on; null: as the method says"
     )
     min_ratio: float = Field(0.02, ge=0, description="tokens of the rewrite over the sample's")
     max_ratio: float = Field(1.0, gt=0, description="tokens of the rewrite over the sample's")
@@ -248,8 +248,10 @@ class Filter(Section):
 
 
 class Logits(Engine):
-    context: Literal["problem", "rewriting"] = Field(
-        "problem", description="what the teacher sees: the plain prompt, or the rewriting prompt"
+    context: Literal["problem", "concise", "rewriting"] | None = Field(
+        None,
+        description="what the scorer sees: the plain prompt, that with the request for brevity, or "
+        "the rewriting prompt; null: as the method says",
     )
     cache: Literal["sparse", "hidden"] = Field(
         "sparse", description="log-probabilities on a support, or inputs of the teacher's head"
@@ -295,11 +297,15 @@ class Distill(Section):
     round_decay: float = Field(1.0, gt=0, le=1, description="factor for each further round")
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     warmup: Share = Field(0.05, description="share of the steps")
-    epochs: float = Field(1.0, gt=0)
+    budget: Literal["epochs", "steps", "tokens"] = Field(
+        "epochs", description="what a round of training is measured in, the same for every method"
+    )
+    epochs: float = Field(1.0, gt=0, description="of budget: epochs")
+    amount: Count | None = Field(
+        None, description="of budget: steps, optimiser steps; tokens, trained completion tokens"
+    )
     batch_size: Count = Field(32, description="trajectories per optimiser step, all processes")
-    divergence: (
-        Literal["reverse_kl", "forward_kl", "jensen_shannon", "mix", "cross_entropy"] | None
-    ) = Field(None, description="null: as the method says")
+    divergence: Divergence | None = Field(None, description="null: as the method says")
     beta: float = Field(0.5, gt=0, lt=1, description="weight of the teacher in jensen_shannon")
     forward_share: Share = Field(0.5, description="of forward KL in mix; the rest is reverse KL")
     tail: Literal["bucket", "truncated", "renormalised"] = Field(
@@ -318,6 +324,15 @@ class Distill(Section):
         None, description="train adapters, merged into the weights at the end"
     )
     min_kept: Count = Field(1, description="fewer kept trajectories stop the run before training")
+
+    @model_validator(mode="after")
+    def _amount(self) -> "Distill":
+        if (self.budget == "epochs") != (self.amount is None):
+            raise ValueError(
+                f"budget: {self.budget} {'has no' if self.budget == 'epochs' else 'needs an'} "
+                "amount; epochs are set by epochs, steps and tokens by amount"
+            )
+        return self
 
 
 class Evaluate(Generation):
@@ -387,9 +402,38 @@ class AllResources(Section):
     report: Resources = Resources()
 
 
+class Custom(Section):
+    """A row of the grid under a name of its own: a method, with other axes or other settings."""
+
+    name: Name
+    like: str = Field(description="the method that it starts from")
+    axes: dict[str, Any] = Field({}, description="axes of mpd/methods.py that differ")
+    sample: dict[str, Any] = Field({}, description="keys of this section that differ; so the next")
+    compress: dict[str, Any] = {}
+    filter: dict[str, Any] = {}
+    logits: dict[str, Any] = {}
+    distill: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _known(self) -> "Custom":
+        if self.name == "base":
+            raise ValueError("name: base is the untrained student; take another")
+        if self.like not in METHODS:
+            raise ValueError(f"like: {self.like} is no method; there are {', '.join(METHODS)}")
+        unknown = sorted(set(self.axes) - set(Method.model_fields))
+        if unknown:
+            raise ValueError(
+                f"axes: {unknown[0]} is no axis; there are {', '.join(Method.model_fields)}"
+            )
+        return self
+
+
 class Config(Section):
     experiment: Name = Field(description="names the folder below results/")
-    methods: tuple[Literal["mpd"], ...] = Field(("mpd",), min_length=1)
+    methods: tuple[str, ...] = Field(
+        ("mpd",), min_length=1, description="rows of mpd/methods.py, or of custom"
+    )
+    custom: tuple[Custom, ...] = Field((), description="rows of your own; they may reuse a name")
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field((0,), min_length=1)
     rounds: Count = 2
     store: Literal["reuse", "refresh"] = Field(
@@ -408,10 +452,60 @@ class Config(Section):
     resources: AllResources = AllResources()
 
     @model_validator(mode="after")
-    def _exact(self) -> "Config":
-        own = self.distill
-        require_exact(own.divergence, own.temperature, own.tail, self.logits.cache)
+    def _methods(self) -> "Config":
+        known = [*METHODS, *(row.name for row in self.custom)]
+        for name in self.methods:
+            if name not in known:
+                raise ValueError(f"methods: {name} is no method; there are {', '.join(known)}")
+        if not any(self.method(name).trained for name in self.methods):
+            raise ValueError("methods: none of these trains a student; add mpd")
+        for row in self.custom:
+            try:
+                self.method(row.name)
+                self.of(row.name)
+            except ValidationError as error:
+                reasons = "; ".join(_sentence(mistake) for mistake in error.errors())
+                raise ValueError(f"custom row {row.name}: {reasons}") from None
+        for name in self.methods:
+            of, method = self.of(name), self.method(name)
+            divergence = of.distill.divergence or method.divergence
+            if of.logits.context == "rewriting" and method.rewriter == "none":
+                raise ValueError(
+                    f"logits.context: rewriting, but {name} has no rewriter; leave one of them out"
+                )
+            own = of.distill.temperature, of.distill.tail, of.logits.cache
+            require_exact(divergence, *own)
+            if method.scorer == "student" and of.logits.cache == "hidden":
+                raise ValueError(
+                    f"logits.cache: hidden holds the teacher's states, but of {name} the student "
+                    "is the scorer; set cache: sparse, or leave the method out"
+                )
+            if method.sampler == "teacher" and of.sample.trajectories:
+                raise ValueError(
+                    f"sample.trajectories are a student's, but of {name} the teacher samples; "
+                    "leave one of the two out"
+                )
         return self
+
+    def _row(self, name: str) -> Custom | None:
+        return next((row for row in self.custom if row.name == name), None)
+
+    def method(self, name: str) -> Method:
+        """The row of the grid that a branch of this name has."""
+        row = self._row(name)
+        return METHODS[name] if row is None else method_of(row.like, row.axes)
+
+    def of(self, name: str) -> "Config":
+        """The configuration of one branch: this one, with what its custom row changes."""
+        row = self._row(name)
+        changes = {part: getattr(row, part) for part in SECTIONS if row and getattr(row, part)}
+        if not changes:
+            return self
+        rows = [row.model_dump(include={"name", "like", "axes"}) for row in self.custom]
+        raw = {**self.model_dump(), "custom": rows, "methods": (name,)}
+        for part, values in changes.items():
+            raw[part] = {**raw[part], **values}
+        return Config.model_validate(raw)
 
     @model_validator(mode="after")
     def _engines_run(self) -> "Config":

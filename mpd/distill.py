@@ -118,9 +118,8 @@ def model_card(settings: Mapping[str, Any], student: Mapping[str, Any], num_rows
 library_name: transformers
 tags: [distillation, reasoning]
 ---
-A student of offline staged distillation: trained to think shorter by {settings["divergence"]}
-against cached log-probabilities of a teacher, on {num_rows} concise rewrites of its own
-trajectories.
+A student of offline staged distillation: trained to think shorter by {settings["divergence"]} on
+{num_rows} trajectories that its teacher has scored.
 
 Trained from weights {student["weights"][:16]}, token map {student["token_map"][:16]}.
 Settings: `{json.dumps(settings, sort_keys=True)}`.

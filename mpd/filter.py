@@ -94,6 +94,9 @@ def _checks(row: Mapping[str, Any], verdict: str, settings: Mapping[str, Any]) -
     shared = overlap(ids, sample_ids) if ids else None
     limit = settings["max_tokens"]
     text = (row["rewrite"] or "").casefold()
+    rewritten, kept = settings["rewriter"] != "none", settings["kept"]
+    # What was cut has no answer, but some methods are trained on all that was sampled.
+    usable = status == "ok" or (kept == "all" and status == "sample_truncated" and bool(ids))
     checks = {
         "truncated": status in ("sample_truncated", "rewrite_truncated"),
         "too_long": status in TOO_LONG or (limit is not None and len(ids) > limit),
@@ -104,16 +107,18 @@ def _checks(row: Mapping[str, Any], verdict: str, settings: Mapping[str, Any]) -
     }
     failures = {
         # A status says more than the column it falls under.
-        status: status != "ok",
+        status: not usable,
         "too_long": checks["too_long"],
         "wrong_answer" if verdict == "wrong" else f"answer_{verdict}": (
-            settings["kept"] == "correct" and verdict != "correct"
+            kept == "correct" and verdict != "correct"
         ),
-        "ratio_too_high": ratio is not None and ratio > settings["max_ratio"],
-        "ratio_too_low": ratio is not None and ratio < settings["min_ratio"],
-        "overlap": shared is not None and shared > settings["max_overlap"],
-        "leak": checks["leak"],
-        "copy": checks["copy"],
+        "right_answer": kept == "incorrect" and verdict == "correct",
+        # What follows compares a rewrite with its trajectory.
+        "ratio_too_high": rewritten and ratio is not None and ratio > settings["max_ratio"],
+        "ratio_too_low": rewritten and ratio is not None and ratio < settings["min_ratio"],
+        "overlap": rewritten and shared is not None and shared > settings["max_overlap"],
+        "leak": rewritten and checks["leak"],
+        "copy": rewritten and checks["copy"],
         "repetition": checks["repetition"],
     }
     reason = next((name for name, failed in failures.items() if failed), "kept")

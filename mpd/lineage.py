@@ -23,11 +23,23 @@ def require_made_from(path: Path, artifact: schema.Artifact, **contents: str) ->
             )
 
 
-def sampled_by(path: Path, student: Mapping[str, Any]) -> table.Identity:
-    """The identity to ask of a shard of trajectories: the student's tokens, and the student.
+def sampled_by(path: Path, *models: Mapping[str, Any]) -> table.Identity:
+    """The identity to ask of a shard of trajectories: the tokens, and the model that sampled.
 
-    Trajectories that the user gave name no student.
+    That is the first of the models, or the one of them that the shard names. Trajectories that
+    the user gave name none.
     """
     identity = table.check(path, schema.SAMPLE)["identity"]
-    own = {"student": student["digest"]} if "student" in identity else {}
-    return {"token_map": student["token_map"], **own}
+    digests = [model["digest"] for model in models]
+    named = identity.get("student")
+    own = {} if named is None else {"student": named if named in digests else digests[0]}
+    return {"token_map": models[0]["token_map"], **own}
+
+
+def rewritten_by(path: Path, scorer: Mapping[str, str]) -> table.Identity:
+    """The identity to ask of a shard of rewrites: the scorer's, since it must be the rewriter.
+
+    Another teacher would not like its rewrites. Trajectories that nobody rewrote name none.
+    """
+    identity = table.check(path, schema.COMPRESS)["identity"]
+    return dict(scorer) if "teacher" in identity else {"token_map": scorer["token_map"]}

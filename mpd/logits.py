@@ -19,7 +19,7 @@ from typing import Any
 import polars as pl
 
 from mpd import command, schema, table
-from mpd.lineage import require_made_from, sampled_by
+from mpd.lineage import require_made_from, rewritten_by, sampled_by
 from mpd.model_folder import read_manifest, require_same_tokens
 from mpd.store import Parts
 
@@ -63,12 +63,11 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     student, teacher = read_manifest(arguments.student), read_manifest(arguments.teacher)
     require_same_tokens(student, teacher)
-    # The scorer must be the rewriter: another teacher would not like its rewrites.
-    rewriter = {"token_map": student["token_map"], "teacher": teacher["digest"]}
+    scorer = {"token_map": student["token_map"], "teacher": teacher["digest"]}
     paths: dict[str, Any] = {
         "problems": (arguments.problems, schema.PROBLEMS),
-        "sample": (arguments.sample, schema.SAMPLE, sampled_by(arguments.sample, student)),
-        "compress": (arguments.compress, schema.COMPRESS, rewriter),
+        "sample": (arguments.sample, schema.SAMPLE, sampled_by(arguments.sample, student, teacher)),
+        "compress": (arguments.compress, schema.COMPRESS, rewritten_by(arguments.compress, scorer)),
         "filter": (arguments.filter, schema.FILTER),
     }
     contents = {name: table.content_digest(*of) for name, of in paths.items()}
@@ -113,7 +112,7 @@ def main(argv: list[str] | None = None) -> None:
         },
         compute,
         identity={
-            **rewriter,
+            **scorer,
             "student": student["digest"],
             "cache": arguments.settings["cache"],
         },

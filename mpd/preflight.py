@@ -29,6 +29,14 @@ def check(config: Config) -> None:
     _check_token_maps(models.student, models.teacher)
     _check_words("chat.prompt", config.chat.prompt, models.student)
     _check_words("compress.prompt", config.compress.prompt, models.teacher)
+    rows = [config.method(name) for name in config.methods]
+    for row in rows:
+        if row.context == "concise" or not row.trained:
+            # Its scorer sees it: the student or the teacher.
+            for model in (models.student, models.teacher):
+                _check_words("chat.concise", config.chat.concise, model)
+        if row.rewriter == "teacher" and row.instruction == "refine":
+            _check_words("compress.refine", config.compress.refine, models.teacher)
 
 
 def _check_token_maps(student: Section, teacher: Section) -> None:

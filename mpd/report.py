@@ -1,26 +1,32 @@
-"""report: the summary table, one page to read, and the round to ship.
+"""report: students compared, what they cost, one page to read, and the round to ship.
 
-    python -m mpd.report --settings JSON --evaluations .../evaluate/*.parquet \\
-        --problems ... --sample ... --compress ... --filter ... \\
-        --output results/tiny/report.html
+    python -m mpd.report --settings JSON --num-shards 1 --benchmarks dev sampled \\
+        --rounds results/tiny/base/seed_0/round_0 results/tiny/mpd/seed_0/round_1 \\
+        --problems .../shard_0.parquet --output results/tiny/report.html
 
-Writes summary.parquet beside report.html and prints the table.
+Writes summary.parquet, comparison.parquet and costs.parquet beside report.html and prints the
+summary. A round of 0 trained nothing: of its folder only the evaluations are read.
 """
 
-import html
+import hashlib
 import re
 import statistics
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from mpd import command, schema, table
-from mpd.store import Parts
+from mpd import command, compare, costs, schema, table
+from mpd.page import HEADER, page, printable, shipping_lines
+from mpd.store import Parts, Store
 
-PLACE = re.compile(r"/(?P<method>[^/]+)/seed_(?P<seed>\d+)/round_(?P<round>\d+)/evaluate/")
+PLACE = re.compile(r"(?P<method>[^/]+)/seed_(?P<seed>\d+)/round_(?P<round>\d+)$")
+BRANCH = "{method}/seed_{seed}/round_{round}"
 NUM_EXAMPLES = 3
+PLACE_TYPES = {"method": pl.String, "round": pl.Int32, "seed": pl.Int32, "benchmark": pl.String}
+ANSWER_COLUMNS = ["problem_id", "finish_reason", "num_tokens", "answer", "correct"]
 
 
 def summarise(place: Mapping[str, Any], answered: pl.DataFrame) -> dict[str, Any]:
@@ -31,11 +37,8 @@ def summarise(place: Mapping[str, Any], answered: pl.DataFrame) -> dict[str, Any
     prompt did not fit has no tokens and counts for accuracy alone: an answer that never was is
     not a short one. Raises ValueError where that is so of every sample.
     """
-    sampled = pl.col("finish_reason") != "too_long"
-    problems = answered.group_by("problem_id", maintain_order=True).agg(
-        pl.col("correct").mean(), pl.col("num_tokens").filter(sampled).mean()
-    )
-    if problems["num_tokens"].is_null().all():
+    problems = compare.per_problem(answered)
+    if problems["tokens"].is_null().all():
         raise ValueError(
             f"benchmark {place['benchmark']}: {place['method']}, seed {place['seed']}, round "
             f"{place['round']} answered nothing, since no prompt leaves room for max_new_tokens in "
@@ -50,25 +53,65 @@ def summarise(place: Mapping[str, Any], answered: pl.DataFrame) -> dict[str, Any
         **place,
         "num_problems": len(problems),
         "num_samples": len(answered) // len(problems),
-        "accuracy": problems["correct"].mean(),
-        "accuracy_se": error("correct"),
-        "mean_tokens": problems["num_tokens"].mean(),
-        "mean_tokens_se": error("num_tokens"),
+        "accuracy": problems["accuracy"].mean(),
+        "accuracy_se": error("accuracy"),
+        "mean_tokens": problems["tokens"].mean(),
+        "mean_tokens_se": error("tokens"),
         "truncation_rate": (answered["finish_reason"] == "length").mean(),
         "no_answer_rate": answered["answer"].is_null().mean(),
     }
 
 
-def place_of(path: Path) -> dict[str, Any]:
-    """Method, round, seed and benchmark that an evaluation's path names."""
-    match = PLACE.search(path.as_posix())
+Evaluations = Mapping[Path, Mapping[str, Any]]  # file to place: method, round, seed, benchmark
+Trained = Mapping[Path, Mapping[str, list[Path]]]  # folder of a round to its files by kind
+
+
+def summary_frame(evaluations: Evaluations) -> pl.DataFrame:
+    """Rows of `summary`, the base student first."""
+    rows = [
+        summarise(place, table.read_columns(path, ANSWER_COLUMNS))
+        for path, place in evaluations.items()
+    ]
+    is_base = pl.col("method") == "base"
+    frame = table.frame_of(rows, schema.SUMMARY)
+    return frame.sort(~is_base, "method", "seed", "benchmark", "round")
+
+
+def problem_frame(evaluations: Evaluations) -> pl.DataFrame:
+    """What mpd.compare asks for: one row per problem of each evaluation."""
+    return pl.concat(
+        compare.per_problem(table.read_columns(path, ANSWER_COLUMNS)).with_columns(
+            pl.lit(place[name], dtype).alias(name) for name, dtype in PLACE_TYPES.items()
+        )
+        for path, place in evaluations.items()
+    )
+
+
+def cost_frame(
+    trained: Trained,
+    seconds: Mapping[Path, Mapping[str, float | None]],
+    settings: Mapping[str, Any],
+) -> pl.DataFrame:
+    """Rows of `costs` from the files of each trained round and its wall times."""
+    rounds: dict[tuple[str, int], list[dict[str, pl.DataFrame]]] = {}
+    times: dict[tuple[str, int], list[Mapping[str, float | None]]] = {}
+    for folder, files in trained.items():
+        place = place_of(folder)
+        student = place["method"], place["round"]
+        rounds.setdefault(student, []).append(costs.read_round(files))
+        times.setdefault(student, []).append(seconds[folder])
+    return costs.costs(rounds, times, settings["samplers"], settings["given"])
+
+
+def place_of(folder: Path) -> dict[str, Any]:
+    """Method, round and seed that the folder of a round names."""
+    match = PLACE.search(folder.as_posix())
     if not match:
-        raise ValueError(f"{path}: not .../<method>/seed_<n>/round_<n>/evaluate/<benchmark>")
+        raise ValueError(f"{folder}: not .../<method>/seed_<n>/round_<n>")
     return {
         "method": match["method"],
         "round": int(match["round"]),
         "seed": int(match["seed"]),
-        "benchmark": path.stem,
     }
 
 
@@ -84,7 +127,7 @@ def shipped(summary: pl.DataFrame, max_accuracy_drop: float) -> pl.DataFrame:
     base = dev.filter(pl.col("method") == "base").select(
         "seed", base_accuracy="accuracy", base_tokens="mean_tokens"
     )
-    trained = dev.filter(pl.col("method") != "base").join(base, on="seed", validate="m:1")
+    trained = dev.filter(pl.col("round") > 0).join(base, on="seed", validate="m:1")
     # Room for rounding: 0.4 - 0.1 is more than 0.3 in floating point.
     drop = pl.col("base_accuracy") - pl.col("accuracy")
     shorter = pl.col("mean_tokens") < pl.col("base_tokens")
@@ -131,130 +174,6 @@ def examples_of(
     )
 
 
-def chart(summary: pl.DataFrame) -> str:
-    """Accuracy against mean tokens, a line through the rounds of each branch, as SVG text."""
-    import altair as alt
-    import vl_convert
-
-    held_out = summary.filter(pl.col("benchmark") != "dev")
-    trained = held_out.filter(pl.col("method") != "base")
-    base = held_out.filter(pl.col("method") == "base").drop("method")
-    lines = pl.concat(
-        [
-            trained,
-            *(base.with_columns(method=pl.lit(name)) for name in trained["method"].unique().sort()),
-        ],
-        how="diagonal",
-    ).with_columns(
-        branch=pl.format("{}, seed {}", "method", "seed"),
-        low=pl.col("accuracy") - pl.col("accuracy_se"),
-        high=pl.col("accuracy") + pl.col("accuracy_se"),
-    )
-    tokens = alt.X("mean_tokens:Q").title("mean tokens per answer").scale(zero=True)
-    encoded = alt.Chart().encode(x=tokens, color=alt.Color("branch:N").title(None))
-    accuracy = alt.Y("accuracy:Q").title("accuracy (± standard error)").scale(zero=False)
-    order = alt.Order("round:O")
-    layers = alt.layer(
-        encoded.mark_rule().encode(y=alt.Y("low:Q").title(""), y2="high:Q"),
-        encoded.mark_line(strokeDash=[4, 3]).encode(y=accuracy, order=order),
-        encoded.mark_point(filled=True, size=70).encode(y=accuracy),
-        encoded.mark_text(dy=-12).encode(y=accuracy, text="round:O"),
-    ).properties(width=340, height=260)
-    # Altair hashes the data into the chart; rows go in as plain values.
-    figure = alt.FacetChart(
-        data=alt.Data(values=lines.to_dicts()),
-        spec=layers,
-        facet=alt.Facet("benchmark:N").title(None),
-        columns=2,
-    )
-    return vl_convert.vegalite_to_svg(figure.to_json())
-
-
-def page(
-    experiment: str, summary: pl.DataFrame, choice: pl.DataFrame, examples: pl.DataFrame
-) -> str:
-    """The whole report as one HTML text. Model output goes in escaped."""
-    rows = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>"
-        for cells in printable(summary)
-    )
-    shipping = "".join(f"<li>{html.escape(line)}</li>" for line in shipping_lines(choice))
-    pairs = "".join(
-        f"<h3>{html.escape(row['question'])} <small>answer: {html.escape(row['gold'])}</small></h3>"
-        f"<div class=pair><div><b>student, {row['sample_tokens']} tokens</b>"
-        f"<pre>{html.escape(row['sample_text'])}</pre></div>"
-        f"<div><b>teacher's rewrite, {row['num_tokens']} tokens</b>"
-        f"<pre>{html.escape(row['text'])}</pre></div></div>"
-        for row in examples.iter_rows(named=True)
-    )
-    header = "".join(f"<th>{name}</th>" for name in HEADER)
-    return f"""<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>MPD: {html.escape(experiment)}</title>
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<style>
-:root {{ color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif }}
-body {{ max-width: 62rem; margin: 2rem auto; padding: 0 1rem }}
-table {{ border-collapse: collapse; font-size: .9rem }}
-td, th {{ padding: .2rem .6rem; text-align: right; white-space: nowrap }}
-td:nth-child(-n+4), th:nth-child(-n+4) {{ text-align: left }}
-tr:nth-child(even) {{ background: #8881 }}
-.chart svg {{ background: white; max-width: 100%; height: auto }}
-.pair {{ display: grid; grid-template-columns: 3fr 2fr; gap: 1rem }}
-pre {{ white-space: pre-wrap; overflow-wrap: anywhere; padding: .7rem; background: #8882 }}
-@media (max-width: 40rem) {{ .pair {{ grid-template-columns: 1fr }} }}
-</style>
-<h1>{html.escape(experiment)}</h1>
-<h2>Accuracy against tokens</h2>
-<p>Each point is a student; the number is its training round, 0 the base student.
-Further left is shorter, further up is more often right.</p>
-<div class=chart>{chart(summary)}</div>
-<table><tr>{header}</tr>{rows}</table>
-<h2>Which round to ship</h2>
-<p>Chosen on the development split: the shortest of the students that are shorter than the base
-student and no less accurate, but for the configured drop; among equally short ones, within the
-standard error, the most accurate.</p><ul>{shipping}</ul>
-<h2>What the student is trained on</h2>
-<p>Round 1: the student's own trajectory, and the teacher's rewrite of it that was kept; those
-with the most typical ratio of lengths.</p>
-{pairs or "<p>No rewrite was kept in this shard.</p>"}
-</html>
-"""
-
-
-HEADER = [
-    *("method", "round", "seed", "benchmark", "problems", "samples"),
-    *("accuracy", "tokens", "truncated", "no answer"),
-]
-
-
-def printable(summary: pl.DataFrame) -> list[list[str]]:
-    """The cells of the printed table."""
-    return [
-        [
-            row["method"],
-            str(row["round"]),
-            str(row["seed"]),
-            row["benchmark"],
-            str(row["num_problems"]),
-            str(row["num_samples"]),
-            f"{row['accuracy']:.3f} ± {row['accuracy_se']:.3f}",
-            f"{row['mean_tokens']:.1f} ± {row['mean_tokens_se']:.1f}",
-            f"{row['truncation_rate']:.1%}",
-            f"{row['no_answer_rate']:.1%}",
-        ]
-        for row in summary.iter_rows(named=True)
-    ]
-
-
-def shipping_lines(choice: pl.DataFrame) -> list[str]:
-    """One sentence for each branch."""
-    return [
-        f"{method}, seed {seed}: "
-        + (f"round {number}" if number else "none; stay with the base student")
-        for method, seed, number in choice.select("method", "seed", "round").iter_rows()
-    ]
-
-
 def print_table(summary: pl.DataFrame, choice: pl.DataFrame, path: Path) -> None:
     """Print the summary, the choice and the path of the report."""
     from rich.console import Console
@@ -272,53 +191,132 @@ def print_table(summary: pl.DataFrame, choice: pl.DataFrame, path: Path) -> None
     console.print(f"report: {path}", highlight=False)
 
 
-def main(argv: list[str] | None = None) -> None:
-    parser = command.parser(__doc__, "report")
-    parser.add_argument("--evaluations", type=Path, nargs="+", required=True)
-    for name in ("problems", "sample", "compress", "filter"):
-        parser.add_argument(f"--{name}", type=Path, required=True, help=f"{name}, for examples")
-    arguments = parser.parse_args(argv)
-    store = command.store_of(arguments)
-    places = {path: place_of(path) for path in arguments.evaluations}
-    contents = {
+def answer_digests(evaluations: Evaluations) -> dict[str, str]:
+    """Content digests of the evaluations by place."""
+    return {
         " ".join(str(part) for part in place.values()): table.content_digest(path, schema.EVALUATE)
-        for path, place in places.items()
+        for path, place in evaluations.items()
     }
+
+
+def round_digests(
+    trained: Trained, seconds: Mapping[Path, Mapping[str, float | None]]
+) -> dict[str, str]:
+    """Content digests of the trained rounds' files, and one of all wall times.
+
+    The times are those of the last run: after another one, costs and report are others.
+    """
+    named = {folder: BRANCH.format(**place_of(folder)) for folder in trained}
+    digests = {
+        f"{named[folder]} {kind} {number}": table.content_digest(path, costs.ARTIFACTS[kind])
+        for folder, files in trained.items()
+        for kind, paths in files.items()
+        for number, path in enumerate(paths)
+    }
+    times = repr([(named[folder], found) for folder, found in seconds.items()])
+    return {**digests, "seconds": hashlib.sha256(times.encode()).hexdigest()[:32]}
+
+
+def artifact_files(evaluations: Evaluations, trained: Trained) -> dict[str, list[Path]]:
+    """The files behind the report by kind, in the order of the stages."""
+    kinds = {
+        kind: [path for files in trained.values() for path in files[kind]]
+        for kind in costs.ARTIFACTS
+    }
+    return {**kinds, "evaluate": list(evaluations)}
+
+
+def example_files(problems: Path, trained: Trained) -> dict[str, tuple[Path, schema.Artifact]]:
+    """The files of `examples_of`: first shards of the first branch's first round, if any trains."""
+    first = next((files for folder, files in trained.items() if place_of(folder)["round"] == 1), {})
+    stages = [kind for kind in ("sample", "compress", "filter") if first]
+    own = {stage: (first[stage][0], costs.ARTIFACTS[stage]) for stage in stages}
+    return {"problems": (problems, schema.PROBLEMS), **own} if own else {}
+
+
+def published(
+    store: Store,
+    folder: Path,
+    artifact: schema.Artifact,
+    settings: Mapping[str, Any],
+    inputs: Mapping[str, str],
+    frame: Callable[[], pl.DataFrame],
+) -> pl.DataFrame:
+    """The rows of a table of the report; `frame` makes them if they are new."""
 
     def compute(parts: Parts) -> None:
-        rows = [
-            summarise(place, table.read(path, schema.EVALUATE)) for path, place in places.items()
-        ]
-        frame = table.frame_of(rows, schema.SUMMARY)
-        is_base = pl.col("method") == "base"
-        frame = frame.sort(~is_base, "method", "seed", "benchmark", "round")
-        parts.map(frame, len(frame), lambda: lambda part: part)
+        rows = frame()
+        parts.map(rows, max(len(rows), 1), lambda: lambda part: part)
 
-    summary_path = arguments.output.with_name("summary.parquet")
-    store.publish_table(schema.SUMMARY, summary_path, {}, contents, compute)
-    summary = table.read(summary_path, schema.SUMMARY)
-    choice = shipped(summary, arguments.settings["max_accuracy_drop"])
-    sources: dict[str, Any] = {
-        "problems": (arguments.problems, schema.PROBLEMS),
-        "sample": (arguments.sample, schema.SAMPLE),
-        "compress": (arguments.compress, schema.COMPRESS),
-        "filter": (arguments.filter, schema.FILTER),
+    path = folder / f"{artifact.name}.parquet"
+    store.publish_table(artifact, path, settings, inputs, compute)
+    return table.read(path, artifact)
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = command.parser(__doc__, "report")
+    parser.add_argument("--rounds", type=Path, nargs="+", required=True, help="their folders")
+    parser.add_argument("--benchmarks", nargs="+", required=True, help="names; dev is one")
+    parser.add_argument("--num-shards", type=int, required=True, help="shards of a round")
+    parser.add_argument("--problems", type=Path, required=True, help="first shard, for examples")
+    arguments = parser.parse_args(argv)
+    settings, output = arguments.settings, arguments.output
+    store = command.store_of(arguments)
+    publish = partial(published, store, output.parent)
+
+    places = {folder: place_of(folder) for folder in arguments.rounds}
+    evaluations = {
+        folder / "evaluate" / f"{benchmark}.parquet": {**place, "benchmark": benchmark}
+        for folder, place in places.items()
+        for benchmark in arguments.benchmarks
     }
-    experiment = arguments.output.parent.name
+    answered = answer_digests(evaluations)
+    summary = publish(schema.SUMMARY, {}, answered, lambda: summary_frame(evaluations))
+    compared = partial(problem_frame, evaluations)
+    comparison = publish(schema.COMPARISON, {}, answered, lambda: compare.differences(compared()))
+
+    trained = {
+        folder: costs.round_files(folder, arguments.num_shards)
+        for folder, place in places.items()
+        if place["round"] > 0
+    }
+    seconds = {
+        folder: costs.seconds_of(output.parent / "benchmarks" / BRANCH.format(**places[folder]))
+        for folder in trained
+    }
+    spent = publish(
+        schema.COSTS,
+        {name: settings[name] for name in ("samplers", "given")},
+        round_digests(trained, seconds),
+        lambda: cost_frame(trained, seconds, settings),
+    )
+
+    choice = shipped(summary, settings["max_accuracy_drop"])
+    artifacts = costs.count_artifacts(artifact_files(evaluations, trained))
+    examples = example_files(arguments.problems, trained)
+    tables = {
+        artifact.name: (output.with_name(f"{artifact.name}.parquet"), artifact)
+        for artifact in (schema.SUMMARY, schema.COMPARISON, schema.COSTS)
+    }
+    shown = {name: table.content_digest(*of) for name, of in {**tables, **examples}.items()}
+    experiment = output.parent.name
 
     def write(path: Path) -> None:
-        examples = examples_of(*(table.read(*of) for of in sources.values()))
-        path.write_text(page(experiment, summary, choice, examples), encoding="utf-8")
+        frames = [table.read(*of) for of in examples.values()]
+        pairs = examples_of(*frames) if frames else pl.DataFrame()
+        means = compare.means(compared())
+        text = page(experiment, summary, means, comparison, spent, artifacts, choice, pairs)
+        path.write_text(text, encoding="utf-8")
 
     store.publish_file(
         "report",
         schema.REPORT_VERSION,
-        arguments.output,
-        {**arguments.settings, "experiment": experiment},
-        {**contents, **{name: table.content_digest(*of) for name, of in sources.items()}},
+        output,
+        {**settings, "experiment": experiment, "artifacts": artifacts},
+        {**answered, **shown},
         write,
     )
-    print_table(summary, choice, arguments.output)
+    print_table(summary, choice, output)
 
 
 if __name__ == "__main__":

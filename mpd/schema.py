@@ -350,13 +350,118 @@ SUMMARY = Artifact(
     ),
 )
 
+
+def _with_interval(name: str, unit: str, description: str, nullable: bool = False) -> list[Column]:
+    ends = (("low", "lower"), ("high", "upper"))
+    return [
+        Column(name, "float64", unit, description, nullable),
+        *(
+            Column(f"{name}_{end}", "float64", unit, f"{which} end of its 95 % interval", nullable)
+            for end, which in ends
+        ),
+    ]
+
+
+METHOD = Column("method", "string", "", "method of the grid")
+ROUND = Column("round", "int32", "", "training rounds behind this student")
+
+COMPARISON = Artifact(
+    "comparison",
+    1,
+    "differences between students, paired by problem within a seed; intervals by bootstrap with "
+    "seeds as the outer level",
+    ("method", "round", "benchmark", "against"),
+    (
+        METHOD,
+        ROUND,
+        Column("benchmark", "string", "", "name of the benchmark; dev is the development split"),
+        Column(
+            "against",
+            "string",
+            "",
+            "what is subtracted: base, the untrained student, or mpd, of the same round",
+        ),
+        Column("num_seeds", "int32", "", "seeds that both have"),
+        Column("num_solved", "int32", "", "problems that both solve, summed over seeds"),
+        *_with_interval("accuracy", "", "difference of the share of correct samples"),
+        *_with_interval("tokens", "token", "difference of completion tokens", True),
+        *_with_interval(
+            "solved_tokens",
+            "token",
+            "difference of the tokens of correct samples on the problems that both solve; null "
+            "where there is none",
+            True,
+        ),
+    ),
+)
+
+COSTS = Artifact(
+    "costs",
+    1,
+    "what each round of each method cost and what its teacher thought of the trained completions; "
+    "sums over seeds, each method in full, also where it shares what another computed",
+    ("method", "round"),
+    (
+        METHOD,
+        ROUND,
+        Column("num_seeds", "int32", "", "seeds that are summed"),
+        Column("num_samples", "int64", "", "samples drawn"),
+        Column("student_tokens", "int64", "token", "tokens that the student generated"),
+        Column("teacher_tokens", "int64", "token", "tokens that the teacher generated"),
+        Column("kept_rows", "int64", "", "trajectories that passed the filter"),
+        Column("scored_tokens", "int64", "token", "completion tokens that the teacher scored"),
+        Column("num_steps", "int64", "", "optimiser steps"),
+        Column("trained_tokens", "int64", "token", "completion tokens trained on, each epoch anew"),
+        Column("share_kept", "float64", "", "kept_rows over num_samples"),
+        Column(
+            "wall_seconds",
+            "float64",
+            "s",
+            "wall time of the jobs as they last ran, evaluation apart; a job that linked what "
+            "the store had took about a second",
+            nullable=True,
+        ),
+        Column(
+            "evaluation_seconds",
+            "float64",
+            "s",
+            "wall time of the evaluation jobs as they last ran",
+            nullable=True,
+        ),
+        Column(
+            "mean_teacher_logprob",
+            "float64",
+            "nat",
+            "mean over trained completions of the teacher's mean log-probability of their ids",
+            nullable=True,
+        ),
+        Column(
+            "think_close_logprob",
+            "float64",
+            "nat",
+            "mean teacher log-probability of the end of thinking where thinking ends",
+            nullable=True,
+        ),
+        Column(
+            "stop_logprob",
+            "float64",
+            "nat",
+            "mean teacher log-probability of the last id",
+            nullable=True,
+        ),
+    ),
+)
+
 # What is no table of ours (weights, a student, the report) has a version too.
-MODELS_VERSION = 2
+MODELS_VERSION = 3
 HEAD_VERSION = 1
-REPORT_VERSION = 3
+REPORT_VERSION = 4
 STUDENT_VERSION = 2
 
-ARTIFACTS = (PROBLEMS, DROPPED, SAMPLE, COMPRESS, FILTER, LOGITS, METRICS, EVALUATE, SUMMARY)
+ARTIFACTS = (
+    *(PROBLEMS, DROPPED, SAMPLE, COMPRESS, FILTER, LOGITS, METRICS, EVALUATE),
+    *(SUMMARY, COMPARISON, COSTS),
+)
 
 
 def markdown() -> str:

@@ -74,11 +74,11 @@ class RowScorer(ABC):
         """
 
     def _teacher_prompt(self, row: Mapping[str, Any]) -> list[int]:
-        """The plain prompt, or the rewriting prompt, rendered as the student's prompts are."""
+        """The plain prompt, or another one, rendered as the student's prompts are."""
         if self.settings["context"] == "problem":
             return row["prompt_ids"]
         content = fill(
-            self.settings["rewriting_prompt"],
+            self.settings["prompt"],
             problem=row["question"],
             trajectory=row["sample_text"],
         )

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mpd.config import METHODS, Config, Decoding, Section, Source
+from mpd.config import Config, Decoding, Section, Source
 
 
 def model_files(source: Mapping[str, Any]) -> list[Path]:
@@ -58,7 +58,7 @@ def stage_settings(config: Config, stage: str, **of: Any) -> str:
     `of` narrows them down where the stage needs it: `role` and `seed` for models, `benchmark`
     for a benchmark's problems, `method` for what the method grid decides, `round` for distill.
     """
-    settings = _SETTINGS[stage](config, **of)
+    settings = _SETTINGS[stage](config.of(of["method"]) if "method" in of else config, **of)
     return json.dumps(settings, sort_keys=True)
 
 
@@ -113,46 +113,64 @@ def _chat(config: Config, *keys: str) -> dict[str, Any]:
     return {key: getattr(config.chat, key) for key in keys}
 
 
-def _sample(config: Config, round: int, seed: int) -> dict[str, Any]:
+def _sample(config: Config, method: str, round: int, seed: int) -> dict[str, Any]:
     own = config.sample.trajectories
     if own and round == 1:  # the user's trajectories are not those of a later student
-        return {"trajectories": own, "chat": _dump(config.chat)}
+        chat = _chat(config, "prompt", "thinking", "think", "open", "close")
+        return {"trajectories": own, "chat": chat}
     decoding = {**_dump(config.sample), "trajectories": None}
     chat = _chat(config, "prompt", "thinking")
-    return {**decoding, "chat": chat, "dtype": config.models.dtype, "seed": seed}
+    # A student is another one in each round; the teacher stays and is to say something else.
+    drawn = f"{seed}.{round}" if config.method(method).sampler == "teacher" else seed
+    return {**decoding, "chat": chat, "dtype": config.models.dtype, "seed": drawn}
 
 
 def _compress(config: Config, method: str, seed: int) -> dict[str, Any]:
+    row = config.method(method)
+    chat = _chat(config, "think", "open", "close")
+    if row.rewriter == "none":
+        return {"rewriter": "none", "sampler": row.sampler, "chat": chat}
+    own = _dump(config.compress, "refine")
     return {
-        **_dump(config.compress),
-        "rewriter": METHODS[method].rewriter,
-        "chat": _chat(config, "think", "open", "close"),
+        **own,
+        "prompt": _rewriting_prompt(config, method),
+        "rewriter": row.rewriter,
+        "sampler": row.sampler,
+        "chat": chat,
         "dtype": config.models.dtype,
         "seed": seed,
     }
 
 
+def _rewriting_prompt(config: Config, method: str) -> str:
+    refines = config.method(method).instruction == "refine"
+    return config.compress.refine if refines else config.compress.prompt
+
+
 def _filter(config: Config, method: str) -> dict[str, Any]:
-    own = _dump(config.filter)
-    kept = own["kept"] or METHODS[method].kept
-    return {**own, "kept": kept, "chat": _chat(config, "think", "close")}
+    row, own = config.method(method), _dump(config.filter)
+    chat = _chat(config, "think", "close")
+    return {**own, "kept": own["kept"] or row.kept, "rewriter": row.rewriter, "chat": chat}
 
 
-def _logits(config: Config) -> dict[str, Any]:
-    settings = {**_dump(config.logits), "dtype": config.models.dtype}
-    if config.logits.context == "rewriting":
-        chat = _chat(config, "think", "close", "thinking")
-        return {**settings, "chat": chat, "rewriting_prompt": config.compress.prompt}
-    return {**settings, "chat": _chat(config, "think", "close")}
+def _logits(config: Config, method: str) -> dict[str, Any]:
+    context = config.logits.context or config.method(method).context
+    settings = {**_dump(config.logits), "context": context, "dtype": config.models.dtype}
+    if context == "problem":
+        return {**settings, "chat": _chat(config, "think", "close")}
+    concise, rewriting = config.chat.concise, _rewriting_prompt(config, method)
+    chat = _chat(config, "think", "close", "thinking")
+    return {**settings, "chat": chat, "prompt": concise if context == "concise" else rewriting}
 
 
 def _distill(config: Config, method: str, round: int, seed: int) -> dict[str, Any]:
     own = _dump(config.distill, "round_decay")
     own["learning_rate"] *= config.distill.round_decay ** (round - 1)
-    return {**own, "divergence": own["divergence"] or METHODS[method].divergence, "seed": seed}
+    own["divergence"] = own["divergence"] or config.method(method).divergence
+    return {**own, "seed": seed}
 
 
-def _evaluate(config: Config, seed: int) -> dict[str, Any]:
+def _evaluate(config: Config, method: str, seed: int) -> dict[str, Any]:
     engine = _dump(config.evaluate, *Decoding.model_fields)
     common = _dump(config.evaluate, *engine)
     benchmarks = {"dev": common}
@@ -161,12 +179,16 @@ def _evaluate(config: Config, seed: int) -> dict[str, Any]:
         own = {key: value for key, value in changed.items() if value is not None}
         benchmarks[benchmark.name] = {**common, **own}
     chat = _chat(config, "prompt", "thinking", "think", "close")
+    if method != "base" and not config.method(method).trained:
+        chat["prompt"] = config.chat.concise
     rest = {"chat": chat, "dtype": config.models.dtype, "seed": seed, **engine}
     return {"benchmarks": benchmarks, **rest}
 
 
 def _report(config: Config) -> dict[str, Any]:
-    return _dump(config.report)
+    given = config.sample.trajectories is not None  # no one drew the first round's samples
+    samplers = {name: config.method(name).sampler for name in config.methods}
+    return {**_dump(config.report), "samplers": samplers, "given": given}
 
 
 def _head(config: Config) -> dict[str, Any]:

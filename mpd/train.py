@@ -85,8 +85,7 @@ def start(job: Job) -> Run:
     torch.set_num_threads(job.threads)
     set_seed(settings["seed"])
     cached = CachedRows([Path(path) for path in job.rows])
-    how = settings["batch_size"], settings["epochs"], settings["seed"]
-    steps = plan_steps(cached.group_sizes, *how)
+    steps = plan_steps(cached.group_sizes, cached.lengths, settings)
     data = Trajectories(cached, steps, settings)
     processes = int(os.environ.get("WORLD_SIZE", 1))
     plan = data.plan(job.micro_batch_size, processes)

@@ -4,12 +4,13 @@
 # Round 0 is the base student. Nothing here iterates over rounds: every round asks for the
 # one before it.
 
+import re
 import shlex
 
 from snakemake.exceptions import WorkflowError
 
 from mpd import schema
-from mpd.config import METHODS, parse_config
+from mpd.config import parse_config
 from mpd.preflight import check
 from mpd.settings import (
     benchmark_source,
@@ -31,7 +32,7 @@ RESOURCES = CONFIG.resources
 wildcard_constraints:
     experiment=CONFIG.experiment,
     role="teacher|student_seed_[0-9]+",
-    method="|".join(["base", *METHODS]),
+    method="|".join(["base", *map(re.escape, CONFIG.methods)]),
     seed="[0-9]+",
     round="[0-9]+",
     shard="[0-9]+",
@@ -94,6 +95,22 @@ def previous(wildcards):
     return manifest_of(
         wildcards.experiment, wildcards.method, wildcards.seed, int(wildcards.round) - 1
     )
+
+
+def teacher_of(wildcards):
+    return f"results/{wildcards.experiment}/models/teacher/manifest.json"
+
+
+def sampler(wildcards):
+    """The model that samples: as the method says, the teacher or the student."""
+    of_teacher = CONFIG.method(wildcards.method).sampler == "teacher"
+    return teacher_of(wildcards) if of_teacher else previous(wildcards)
+
+
+def scorer(wildcards):
+    """The model that scores: as the method says, the teacher or the student of the round before."""
+    of_student = CONFIG.method(wildcards.method).scorer == "student"
+    return previous(wildcards) if of_student else teacher_of(wildcards)
 
 
 def given_trajectories(wildcards):
@@ -166,31 +183,59 @@ def benchmark_arguments(wildcards):
     return [f"{name}={path}" for name, path in named]
 
 
-def evaluations(wildcards):
-    """The evaluations of every student: the base student of each seed, and every round."""
-    students = [("base", seed, 0) for seed in CONFIG.seeds] + [
+def untrained_students():
+    """Method, seed and round of the students that are evaluated as they are."""
+    untrained = [name for name in CONFIG.methods if not CONFIG.method(name).trained]
+    return [
+        (method, seed, 0) for method in ["base", *untrained] for seed in CONFIG.seeds
+    ]
+
+
+def trained_students():
+    """Method, seed and round of every student that is trained."""
+    return [
         (method, seed, round)
         for method in CONFIG.methods
+        if CONFIG.method(method).trained
         for seed in CONFIG.seeds
         for round in range(1, CONFIG.rounds + 1)
     ]
+
+
+def all_rounds(wildcards):
+    """The folders of all students."""
+    students = untrained_students() + trained_students()
+    return [round_folder(wildcards.experiment, *student) for student in students]
+
+
+def evaluations(wildcards):
+    """The evaluations of every student: the base student of each seed, and every round."""
     return [
-        f"{round_folder(wildcards.experiment, *student)}/evaluate/{benchmark}.parquet"
-        for student in students
+        f"{folder}/evaluate/{benchmark}.parquet"
+        for folder in all_rounds(wildcards)
         for benchmark in EVALUATED
     ]
 
 
-def first_shard(stage):
-    """An input function: the first shard of a stage in the first round of the first branch."""
+def all_shards(stage):
+    """An input function: the shards of a stage in every round of every branch."""
 
-    def shard(wildcards):
-        branch = CONFIG.methods[0], CONFIG.seeds[0]
-        return (
-            f"{round_folder(wildcards.experiment, *branch, 1)}/{stage}/shard_0.parquet"
-        )
+    def shards(wildcards):
+        return [
+            f"{round_folder(wildcards.experiment, *student)}/{stage}/shard_{shard}.parquet"
+            for student in trained_students()
+            for shard in range(CONFIG.problems.num_shards)
+        ]
 
-    return shard
+    return shards
+
+
+def all_metrics(wildcards):
+    """The training metrics of every round of every branch."""
+    return [
+        f"{round_folder(wildcards.experiment, *student)}/student/metrics.parquet"
+        for student in trained_students()
+    ]
 
 
 EVALUATED = ["dev", *(benchmark.name for benchmark in CONFIG.problems.benchmarks)]

@@ -27,7 +27,7 @@ rule evaluate:
         store=CONFIG.store,
     params:
         version=schema.EVALUATE.version,
-        settings=settings_of("evaluate", "seed"),
+        settings=settings_of("evaluate", "method", "seed"),
         benchmarks=benchmark_arguments,
     shell:
         "python -m mpd.evaluate --settings {params.settings:q} --student {input.student:q}"

@@ -9,7 +9,7 @@ rule logits:
         compress="results/{experiment}/{method}/seed_{seed}/round_{round}/compress/shard_{shard}.parquet",
         filter="results/{experiment}/{method}/seed_{seed}/round_{round}/filter/shard_{shard}.parquet",
         student=previous,
-        teacher="results/{experiment}/models/teacher/manifest.json",
+        teacher=scorer,
     output:
         "results/{experiment}/{method}/seed_{seed}/round_{round}/logits/shard_{shard}.parquet",
     log:
@@ -26,7 +26,7 @@ rule logits:
         store=CONFIG.store,
     params:
         version=schema.LOGITS.version,
-        settings=settings_of("logits"),
+        settings=settings_of("logits", "method"),
     shell:
         "python -m mpd.logits --settings {params.settings:q} --problems {input.problems:q}"
         " --sample {input.sample:q} --compress {input.compress:q} --filter {input.filter:q}"

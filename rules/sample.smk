@@ -1,11 +1,12 @@
-# Requires: a shard of problems and the student of the round before.
+# Requires: a shard of problems and the model that samples: the student of the round before, or
+# where the method says so the teacher.
 # Gives: its trajectories.
 
 
 rule sample:
     input:
         problems="results/{experiment}/problems/train/shard_{shard}.parquet",
-        student=previous,
+        student=sampler,
         trajectories=given_trajectories,
         training=problems_of_given,
     output:
@@ -24,7 +25,7 @@ rule sample:
         store=CONFIG.store,
     params:
         version=schema.SAMPLE.version,
-        settings=settings_of("sample", "round", "seed"),
+        settings=settings_of("sample", "method", "round", "seed"),
     shell:
         "python -m mpd.sample --settings {params.settings:q} --problems {input.problems:q}"
         " --student {input.student:q} --training {input.training:q} --output {output:q}"

@@ -15,6 +15,10 @@ from mpd.divergence import FLOOR
 SETTINGS = {"loss": "token_mean", "divergence": "reverse_kl"}
 
 
+def epochs_of(batch_size, epochs):
+    return {"budget": "epochs", "batch_size": batch_size, "epochs": epochs, "seed": 0}
+
+
 @pytest.fixture(scope="module")
 def frame(cached):
     return table.read(cached, schema.LOGITS)
@@ -80,7 +84,7 @@ def test_an_empty_shard_is_legal(write, place):
     cached = CachedRows(paths)
     assert sum(cached.group_sizes) == len(cached.lengths) == 5
     assert numbers_of(cached, 5) == list(range(5))
-    steps = plan_steps(cached.group_sizes, 2, 2, seed=0)
+    steps = plan_steps(cached.group_sizes, cached.lengths, epochs_of(2, 2))
     data = Trajectories(cached, steps, SETTINGS)
     items = [data[step, row] for step, rows in enumerate(steps) for row in rows]
     assert sorted(item["prompt"][0] for item in items) == sorted([*range(5)] * 2)
@@ -98,7 +102,7 @@ def test_only_two_windows_are_held(write):
 
 def test_an_epoch_decodes_each_row_group_once(write):
     cached = CachedRows([write("one", 0, 40, 2), write("two", 40, 40, 2)])
-    steps = plan_steps(cached.group_sizes, 8, 1, seed=0)
+    steps = plan_steps(cached.group_sizes, cached.lengths, epochs_of(8, 1))
     data = Trajectories(cached, steps, SETTINGS)
     seen = [
         data[key]["prompt"][0]

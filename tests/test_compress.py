@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from mpd import compress, schema, table
-from mpd.compress import require_prompts, rewriter
+from mpd.compress import passed, require_prompts, rewriter
 from mpd.engines import transformers
 from mpd.generate import Completion, seed_of
 from mpd.model_folder import read_manifest, write_manifest
@@ -57,6 +57,7 @@ def settings(chat):
         "prompt": PROMPT,
         "thinking": False,
         "rewriter": "teacher",
+        "sampler": "student",
         "chat": own,
         "seed": 3,
         **ENGINE,
@@ -79,7 +80,7 @@ def run(tmp_path, shard, student, teacher, settings):
     def run(
         *more,
         of=student,
-        rewriter=teacher,
+        by=teacher,
         problems=shard["problems"],
         sample=shard["sample"],
         **changes,
@@ -87,7 +88,7 @@ def run(tmp_path, shard, student, teacher, settings):
         output = tmp_path / "compress.parquet"
         arguments = ["--settings", json.dumps({**settings, **changes}), "--output", str(output)]
         arguments += ["--problems", str(problems), "--sample", str(sample)]
-        arguments += ["--student", str(of), "--teacher", str(rewriter)]
+        arguments += ["--student", str(of), "--teacher", str(by)]
         compress.main([*arguments, "--store", str(tmp_path / "store"), *more])
         return table.read(output, schema.COMPRESS)
 
@@ -263,7 +264,7 @@ def test_different_token_maps_are_refused_before_a_model_is_loaded(
     loaded = []
     monkeypatch.setattr(transformers, "TransformersEngine", lambda *_: loaded.append(1))
     with pytest.raises(ValueError, match="student and teacher have different token maps"):
-        run(rewriter=other / "manifest.json")
+        run(by=other / "manifest.json")
     assert not loaded
     assert not (tmp_path / "store").exists()
 
@@ -317,7 +318,49 @@ def test_of_the_student_the_context_and_the_tokenizer_count(
     assert events(variant("generation_config.json", eos_token_id=[1, 2])) == ["computed"]
 
 
-def test_another_rewriter_is_not_run_as_the_teacher(run, settings):
-    settings["rewriter"] = "student"
-    with pytest.raises(AssertionError):
-        run()
+def test_without_a_rewriter_trajectories_pass_verbatim(rows, tiny_format):
+    stop = tiny_format.stop_ids[0]
+    ids = [[5, 6, stop], [7, 8], [], [9, 10]]
+    rows = rows[:4].with_columns(
+        finish_reason=pl.Series(["stop", "length", "too_long", "stop"]),
+        completion_ids=pl.Series(ids, dtype=pl.List(pl.Int32)),
+        text=pl.Series(["one", "two", "", "four"]),
+    )
+    found = passed(rows, tiny_format)
+    assert found["sample_id"].to_list() == rows["sample_id"].to_list()
+    columns = ("candidate", "status", "rewrite", "rewrite_tokens", "text", "completion_ids")
+    assert found.select(*columns, "num_tokens").rows() == [
+        (0, "ok", None, 0, "one", [5, 6, stop], 3),
+        (0, "sample_truncated", None, 0, "two", [7, 8], 2),
+        (0, "sample_too_long", None, 0, None, None, None),
+        (0, "format", None, 0, "four", [9, 10], 2),  # it stopped at an id that does not stop here
+    ]
+
+
+def test_passing_asks_no_teacher(run, chat, tmp_path, monkeypatch):
+    def refuse(*_):
+        raise AssertionError("loaded")
+
+    monkeypatch.setattr(transformers, "load_model", refuse)
+    own = {key: chat[key] for key in ("think", "open", "close")}
+    settings = {"rewriter": "none", "sampler": "student", "chat": own}
+    found = run(**settings)
+    assert found["rewrite"].null_count() == len(found) > 0
+    identity = table.check(tmp_path / "compress.parquet", schema.COMPRESS)["identity"]
+    assert sorted(identity) == ["sample", "token_map"]
+
+
+def test_a_sample_of_the_student_is_not_taken_for_the_teachers(run):
+    with pytest.raises(ValueError, match=r"sample\.parquet: its student is .* is wanted"):
+        run(sampler="teacher")
+
+
+def test_the_teachers_trajectories_need_the_students_prompts(run, teacher, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(teacher.parent, other)
+    template = other / "chat_template.jinja"
+    template.write_text(template.read_text() + " ")
+    (other / "manifest.json").unlink()
+    write_manifest(other)
+    with pytest.raises(ValueError, match="student and teacher have different chat templates"):
+        run(by=other / "manifest.json", sampler="teacher")

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mpd.config import METHODS, Config, Method, parse_config
+from mpd.config import Config, parse_config
+from mpd.methods import METHODS
 from mpd.settings import model_files, problem_files, stage_settings
 
 REPOSITORY = Path(__file__).parents[1]
@@ -152,8 +153,16 @@ def test_unknown_key_is_refused(place, message):
         ("compress__num_samples", 0, "Input should be greater than or equal to 1, found 0"),
         ("filter__max_ratio", 0, "Input should be greater than 0, found 0"),
         ("filter__max_overlap", 1.1, "Input should be less than or equal to 1, found 1.1"),
-        ("filter__kept", "none", "Input should be 'correct' or 'all', found 'none'"),
-        ("logits__context", "none", "Input should be 'problem' or 'rewriting', found 'none'"),
+        (
+            "filter__kept",
+            "none",
+            "Input should be 'correct', 'incorrect' or 'all', found 'none'",
+        ),
+        (
+            "logits__context",
+            "none",
+            "Input should be 'problem', 'concise' or 'rewriting', found 'none'",
+        ),
         ("logits__top_k", 0, "Input should be greater than or equal to 1, found 0"),
         ("distill__learning_rate", 0, "Input should be greater than 0, found 0"),
         ("distill__learning_rate", "high", "Input should be a valid number, unable to parse string "
@@ -177,7 +186,6 @@ def test_value_out_of_range_is_refused(place, value, message):
             {"seeds": [0, -1]},
             "config: seeds.1: Input should be greater than or equal to 0, found -1",
         ),
-        ({"methods": ["mpd", "opd"]}, "config: methods.1: Input should be 'mpd', found 'opd'"),
         (
             {"distill__betas": [0.9, 1.0]},
             "config: distill.betas.1: Input should be less than 1, found 1.0",
@@ -395,14 +403,14 @@ STAGES = {
     "problems": ("problems", {}),
     "one": ("benchmark", {"benchmark": "one"}),
     "two": ("benchmark", {"benchmark": "two"}),
-    "sample 1": ("sample", {"round": 1, "seed": 0}),
-    "sample 2": ("sample", {"round": 2, "seed": 0}),
+    "sample 1": ("sample", {**BRANCH, "round": 1}),
+    "sample 2": ("sample", {**BRANCH, "round": 2}),
     "compress": ("compress", BRANCH),
     "filter": ("filter", {"method": "mpd"}),
-    "logits": ("logits", {}),
+    "logits": ("logits", {"method": "mpd"}),
     "distill 1": ("distill", {**BRANCH, "round": 1}),
     "distill 2": ("distill", {**BRANCH, "round": 2}),
-    "evaluate": ("evaluate", {"seed": 0}),
+    "evaluate": ("evaluate", BRANCH),
     "report": ("report", {}),
 }
 SAMPLING = {"sample 1", "sample 2"}
@@ -445,9 +453,10 @@ def settings_of(raw):
         ({"sample__num_samples": 3}, SAMPLING),
         ({"sample__engine": "vllm"}, SAMPLING),
         ({"evaluate__engine": "vllm", "evaluate__engine_arguments": {"seed": 1}}, {"evaluate"}),
-        ({"sample__trajectories": "own.parquet"}, {"sample 1"}),
+        ({"sample__trajectories": "own.parquet"}, {"sample 1", "report"}),
         ({"compress__prompt": "{problem} {trajectory} shorter"}, {"compress"}),
         ({"compress__thinking": True}, {"compress"}),
+        ({"custom": [{"name": "mine", "like": "mpd"}]}, set()),
         ({"filter__max_ratio": 0.9}, {"filter"}),
         ({"filter__kept": "all"}, {"filter"}),
         ({"logits__top_k": 5}, {"logits"}),
@@ -484,27 +493,164 @@ def test_an_edit_changes_the_settings_of_exactly_the_stages_it_means(changes, st
     assert {name for name in STAGES if before[name] != after[name]} == stages
 
 
-def test_first_samples_are_those_of_every_method(monkeypatch):
-    """A rule names the wildcards that its settings depend on; sample names no method."""
-    other = Method(rewriter="teacher", kept="all", divergence="reverse_kl")
-    monkeypatch.setitem(METHODS, "other", other)
+def of_stage(config, stage, method, round=1):
+    """The settings that the stage's rule gives a branch."""
+    rule = (REPOSITORY / "rules" / f"{stage}.smk").read_text()
+    (names,) = re.findall(rf'settings_of\("{stage}", (.*)\)', rule)
+    wildcards = {"method": method, "round": round, "seed": 0}
+    of = {name: wildcards[name] for name in re.findall(r"\w+", names)}
+    return json.loads(stage_settings(config, stage, **of))
+
+
+@pytest.mark.parametrize(
+    ("stage", "one", "other", "shared"),
+    [
+        # What is the same has the same settings, so that the store computes it once.
+        ("sample", "mpd", "opd", True),
+        ("sample", "mpd", "trd", True),
+        ("sample", "off_policy", "sft", True),
+        ("sample", "mpd", "sft", False),
+        ("compress", "mpd", "sft_rewrites", True),
+        ("compress", "mpd", "trd", False),
+        ("compress", "opd", "opsdc", True),
+        ("filter", "mpd", "sft_rewrites", True),
+        ("filter", "mpd", "opd", False),
+        ("logits", "mpd", "sft_rewrites", True),
+        ("logits", "mpd", "opd", True),  # the rows are others
+        ("logits", "opd", "opsdc", False),
+        ("distill", "mpd", "opd", True),
+        ("distill", "mpd", "sft_rewrites", False),
+        ("evaluate", "mpd", "opd", True),
+        ("evaluate", "base", "mpd", True),
+        ("evaluate", "base", "prompt_only", False),
+    ],
+)
+def test_what_methods_share_is_one_artifact(stage, one, other, shared):
     config = parse_config(RAW)
+    settings = [of_stage(config, stage, method) for method in (one, other)]
+    assert (settings[0] == settings[1]) == shared
 
-    def settings(stage, method):
-        rule = (REPOSITORY / "rules" / f"{stage}.smk").read_text()
-        (names,) = re.findall(rf'settings_of\("{stage}", (.*)\)', rule)
-        wildcards = {"method": method, "round": 1, "seed": 0}
-        of = {name: wildcards[name] for name in re.findall(r"\w+", names)}
-        return stage_settings(config, stage, **of)
 
-    assert settings("sample", "other") == settings("sample", "mpd")
-    assert settings("filter", "other") != settings("filter", "mpd")
+def test_the_grid():
+    """The table of methods.md, axis by axis."""
+    rows = {name: tuple(method.model_dump().values()) for name, method in METHODS.items()}
+    student, teacher = "student", "teacher"
+    assert rows == {
+        "mpd": (*(True, student, teacher, "rewrite", "correct", teacher, "problem", "reverse_kl"),),
+        "opd": (True, student, "none", "rewrite", "all", teacher, "problem", "reverse_kl"),
+        "off_policy": (
+            *(True, teacher, "none", "rewrite", "correct", teacher, "problem", "forward_kl"),
+        ),
+        "sft": (
+            *(True, teacher, "none", "rewrite", "correct", teacher, "problem", "cross_entropy"),
+        ),
+        "sft_rewrites": (
+            *(True, student, teacher, "rewrite", "correct", teacher, "problem", "cross_entropy"),
+        ),
+        "trd": (True, student, teacher, "refine", "all", teacher, "rewriting", "forward_kl"),
+        "opsdc": (True, student, "none", "rewrite", "all", student, "concise", "reverse_kl"),
+        "prompt_only": (
+            *(False, student, "none", "rewrite", "correct", teacher, "problem", "reverse_kl"),
+        ),
+    }
+
+
+def test_each_axis_reaches_its_stage():
+    raw = changed(methods=["trd", "opsdc", "prompt_only"], chat__concise="{problem} concise")
+    raw["compress"]["refine"] = "{problem} {trajectory} refine"
+    config = parse_config(raw)
+    assert of_stage(config, "compress", "trd")["prompt"] == "{problem} {trajectory} refine"
+    assert "refine" not in of_stage(config, "compress", "trd")
+    assert of_stage(config, "logits", "trd")["prompt"] == "{problem} {trajectory} refine"
+    assert of_stage(config, "logits", "opsdc")["prompt"] == "{problem} concise"
+    assert of_stage(config, "logits", "opsdc")["context"] == "concise"
+    assert "prompt" not in of_stage(config, "logits", "mpd")
+    assert of_stage(config, "filter", "opsdc")["kept"] == "all"
+    assert of_stage(config, "filter", "opsdc")["rewriter"] == "none"
+    assert of_stage(config, "distill", "trd")["divergence"] == "forward_kl"
+    assert of_stage(config, "evaluate", "prompt_only")["chat"]["prompt"] == "{problem} concise"
+    assert of_stage(config, "sample", "sft", 2)["seed"] == "0.2"
+    assert of_stage(config, "sample", "mpd", 2)["seed"] == 0
+
+
+CUSTOM = {
+    "name": "mine",
+    "like": "mpd",
+    "axes": {"kept": "all", "context": "rewriting"},
+    "logits": {"support": "teacher", "top_k": 8},
+    "distill": {"divergence": "forward_kl", "tail": "truncated"},
+}
+
+
+def test_a_custom_row_is_a_method_with_changes():
+    config = parse_config(changed(methods=["mpd", "mine"], custom=[CUSTOM]))
+    own = of_stage(config, "logits", "mine")
+    assert (own["support"], own["top_k"], own["context"]) == ("teacher", 8, "rewriting")
+    assert of_stage(config, "filter", "mine")["kept"] == "all"
+    assert of_stage(config, "distill", "mine")["divergence"] == "forward_kl"
+    assert of_stage(config, "distill", "mine")["tail"] == "truncated"
+    plain = parse_config(RAW)
+    for stage in ("sample", "compress", "filter", "logits", "distill", "evaluate"):
+        assert of_stage(config, stage, "mpd") == of_stage(plain, stage, "mpd")
+
+
+def test_a_custom_row_may_take_the_name_of_its_method():
+    row = {"name": "opd", "like": "opd", "distill": {"learning_rate": 0.5}}
+    config = parse_config(changed(methods=["mpd", "opd"], custom=[row]))
+    assert of_stage(config, "distill", "opd")["learning_rate"] == 0.5
+    assert of_stage(config, "distill", "mpd")["learning_rate"] == 0.001
+    assert config.method("opd") == METHODS["opd"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"methods": ["opq"]}, "methods: opq is no method; there are mpd, opd, off_policy"),
+        ({"methods": ["prompt_only"]}, "methods: none of these trains a student; add mpd"),
+        ({"methods": ["mpd", "mpd"]}, "mpd is given twice"),
+        ({"custom": [{**CUSTOM, "name": "base"}]}, "name: base is the untrained student"),
+        ({"custom": [{**CUSTOM, "like": "mp"}]}, "like: mp is no method; there are mpd"),
+        ({"custom": [{**CUSTOM, "axes": {"keep": "all"}}]}, "axes: keep is no axis"),
+        ({"custom": [{**CUSTOM, "axes": {"kept": "some"}}]}, "custom row mine: config: kept: "),
+        (
+            {"custom": [{**CUSTOM, "logits": {"top_kk": 1}}]},
+            "custom row mine: config: logits.top_kk: unknown key; did you mean top_k?",
+        ),
+        (
+            {"custom": [{**CUSTOM, "axes": {"rewriter": "none", "context": "rewriting"}}]},
+            "context: rewriting needs a rewriter",
+        ),
+        ({"custom": [{**CUSTOM, "axes": {"scorer": "student"}}]}, "who rewrote has to score"),
+        (
+            {"methods": ["opd"], "logits__context": "rewriting"},
+            "logits.context: rewriting, but opd has no rewriter",
+        ),
+        (
+            {"methods": ["opsdc"], "logits__cache": "hidden"},
+            "of opsdc the student is the scorer",
+        ),
+        (
+            {"methods": ["sft"], "sample__trajectories": "own.jsonl"},
+            "of sft the teacher samples",
+        ),
+        (
+            {"methods": ["sft"], "distill__tail": "truncated"},
+            "cross_entropy has neither temperature nor tail",
+        ),
+        ({"distill__budget": "steps"}, "budget: steps needs an amount"),
+        ({"distill__amount": 5}, "budget: epochs has no amount"),
+    ],
+    ids=str,
+)
+def test_rows_that_cannot_be_are_refused(changes, sentence):
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        parse_config(changed(**changes))
 
 
 def test_every_section_stands_in_that_table():
     table = test_an_edit_changes_the_settings_of_exactly_the_stages_it_means.pytestmark[0]
     edited = {place.split("__")[0] for changes, _ in table.args[1] for place in changes}
-    assert edited | {"methods"} == set(Config.model_fields)  # there is one method
+    assert edited | {"methods"} == set(Config.model_fields)  # tested above, row by row
 
 
 def stages_changed(base, **changes):
@@ -526,7 +672,7 @@ def test_of_given_trajectories_the_format_counts_and_no_decoding():
     assert stages_changed(given, models__dtype="bfloat16") & SAMPLING == {"sample 2"}
     assert stages_changed(given, chat__open="[think]") == {"sample 1", "compress"}
     config = parse_config(changed(**given))
-    seeds = {stage_settings(config, "sample", round=1, seed=seed) for seed in (0, 1)}
+    seeds = {stage_settings(config, "sample", method="mpd", round=1, seed=seed) for seed in (0, 1)}
     assert len(seeds) == 1
 
 
@@ -582,7 +728,7 @@ def test_decoding_of_each_benchmark():
         "top_k": 20,
         "max_new_tokens": 9,
     }
-    assert json.loads(stage_settings(config, "evaluate", seed=0))["benchmarks"] == {
+    assert json.loads(stage_settings(config, "evaluate", **BRANCH))["benchmarks"] == {
         "dev": common,
         "one": {**common, "num_samples": 4},
         "two": {**common, "temperature": 0.0},

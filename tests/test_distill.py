@@ -177,8 +177,8 @@ def test_the_model_card_says_where_a_student_comes_from(student):
     card = model_card(SETTINGS, manifest, 8)
     assert card.startswith("---\nlibrary_name: transformers\n")
     assert f"Trained from weights {manifest['weights'][:16]}, token map " in card
-    assert "by reverse_kl\n" in card
-    assert "on 8 concise rewrites" in card
+    assert "by reverse_kl on\n" in card
+    assert "\n8 trajectories that its teacher has scored" in card
 
 
 def test_the_folder_is_a_whole_model(run, student, tiny_format):

@@ -11,6 +11,7 @@ from mpd.filter import choose_shortest, joined, overlap, repeats_more_than, verd
 CHAT = {"think": "tags", "open": "<think>\n", "close": "\n</think>\n\n"}
 SETTINGS = {
     "kept": "correct",
+    "rewriter": "teacher",
     "min_ratio": 0.2,
     "max_ratio": 1.0,
     "max_overlap": 0.9,
@@ -600,3 +601,31 @@ def test_rewrites_of_another_rounds_samples_are_refused(tmp_path):
     with pytest.raises(ValueError, match="compress: it was made from another sample shard"):
         filter_stage.main(arguments)
     assert not (tmp_path / "out.parquet").exists()
+
+
+@pytest.mark.parametrize(
+    ("kept", "text", "status", "reason"),
+    [
+        ("correct", RIGHT, "ok", "kept"),
+        ("correct", WRONG, "ok", "wrong_answer"),
+        ("incorrect", RIGHT, "ok", "right_answer"),
+        ("incorrect", WRONG, "ok", "kept"),
+        ("all", WRONG, "ok", "kept"),
+        ("all", "<think>\nx", "sample_truncated", "kept"),
+        ("correct", "<think>\nx", "sample_truncated", "sample_truncated"),
+        ("incorrect", "<think>\nx", "sample_truncated", "sample_truncated"),
+        ("all", RIGHT, "format", "format"),
+    ],
+)
+def test_a_trajectory_that_nobody_rewrote(kept, text, status, reason):
+    """It is its own candidate: as long as itself, a copy, and all of it overlaps."""
+    own = {"completion_ids": SAMPLE_IDS, "text": text, "status": status, "rewrite": None}
+    found = judged(row_of(**own), kept=kept, rewriter="none", max_tokens=None, max_ratio=0.5)
+    assert found["reason"].to_list() == [reason]
+    assert found["keep"].to_list() == [reason == "kept"]
+    assert found["truncated"].to_list() == [status == "sample_truncated"]
+
+
+def test_a_cut_trajectory_without_ids_is_never_kept():
+    row = row_of(status="sample_truncated", **NO_REWRITE)
+    assert judged(row, kept="all")["reason"].to_list() == ["sample_truncated"]

@@ -16,7 +16,19 @@ from typing import Any
 import polars as pl
 import pytest
 
-from mpd import compress, distill, evaluate, filter, problems, report, sample, schema, table
+from mpd import (
+    compare,
+    compress,
+    costs,
+    distill,
+    evaluate,
+    filter,
+    problems,
+    report,
+    sample,
+    schema,
+    table,
+)
 from mpd.config import Distill
 
 GOLDEN = Path(__file__).with_name("golden.json")
@@ -102,6 +114,7 @@ def frames(tmp_path_factory, tiny_format, shard, chat, cached, student):
     made["compress"] = work(asked)
     limits = {
         "kept": "correct",
+        "rewriter": "teacher",
         "min_ratio": 0.02,
         "max_ratio": 1.0,
         "max_overlap": 1.0,
@@ -117,6 +130,7 @@ def frames(tmp_path_factory, tiny_format, shard, chat, cached, student):
     place = {"method": "mpd", "round": 1, "seed": 0, "benchmark": "dev"}
     summary = report.summarise(place, made["evaluate"])
     made["summary"] = table.frame_of([summary], schema.SUMMARY)
+    made["comparison"] = differences(made["evaluate"])
 
     training = {
         **Distill(learning_rate=1e-3, warmup=0, epochs=2, batch_size=4).model_dump(mode="json"),
@@ -130,7 +144,32 @@ def frames(tmp_path_factory, tiny_format, shard, chat, cached, student):
     made["models"] = world()
     made["engine"] = completions(student, chat)
     made["metrics"] = table.read(output.parent / "metrics.parquet", schema.METRICS)
+    seconds = {("mpd", 1): [{"wall_seconds": 1.5, "evaluation_seconds": None}]}
+    made["costs"] = costs.costs({("mpd", 1): [made]}, seconds, {"mpd": "student"}, given=False)
     return made
+
+
+def differences(answered) -> pl.DataFrame:
+    """Of a student that needs half the tokens to the base student, and of one that fails at all."""
+    own = compare.per_problem(answered)
+    half = pl.col("tokens", "solved_tokens") / 2
+    changed = {
+        "base": own,
+        "mpd": own.with_columns(half),
+        "opd": own.with_columns(accuracy=0.0, solved_tokens=pl.lit(None, pl.Float64)),
+    }
+    return compare.differences(
+        pl.concat(
+            frame.with_columns(
+                method=pl.lit(method),
+                round=pl.lit(int(method != "base"), pl.Int32),
+                seed=pl.lit(seed, pl.Int32),
+                benchmark=pl.lit("dev"),
+            )
+            for method, frame in changed.items()
+            for seed in range(2)
+        )
+    )
 
 
 def completions(student, chat) -> pl.DataFrame:

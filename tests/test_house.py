@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from mpd import schema
 from mpd.config import Config, parse_config
+from mpd.methods import SECTIONS
 
 REPOSITORY = Path(__file__).parents[1]
 PACKAGE = REPOSITORY / "mpd"
@@ -130,6 +131,9 @@ def is_read(section: str, key: str) -> bool:
     """Whether a rule reads CONFIG.section.key, or a module of the section reads settings[key]."""
     first, _, stage = section.partition(".")
     sources = [*(REPOSITORY / "rules").glob("*.smk"), REPOSITORY / "Snakefile"]
+    if first == "custom":  # the configuration itself puts a custom row together
+        text = (PACKAGE / "config.py").read_text()
+        return key in SECTIONS or re.search(rf"\brow\.{key}\b", text) is not None
     if first == "resources":
         sources, section = [REPOSITORY / "rules" / f"{stage}.smk"], f"RESOURCES.{stage}"
         if f'engine=engine_of("{stage}")' in sources[0].read_text() and key in ENGINE_KEYS:

@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 
 from mpd import schema, table
-from mpd.lineage import require_made_from, sampled_by
+from mpd.lineage import require_made_from, rewritten_by, sampled_by
 
 
 @pytest.fixture
@@ -43,3 +43,22 @@ def test_samples_are_asked_for_their_student_unless_they_were_given(tmp_path):
     assert sampled_by(path, manifest) == {"token_map": "t"}
     table.write(path, nothing, schema.SAMPLE, {"token_map": "t", "student": "another"})
     assert sampled_by(path, manifest) == {"token_map": "t", "student": "d"}
+
+
+def test_samples_of_the_teacher_are_asked_for_it(tmp_path):
+    path, nothing = tmp_path / "sample.parquet", table.frame_of([], schema.SAMPLE)
+    student, teacher = ({"token_map": "t", "digest": digest} for digest in ("d", "e"))
+    for named, asked in (("d", "d"), ("e", "e"), ("another", "d")):
+        table.write(path, nothing, schema.SAMPLE, {"token_map": "t", "student": named})
+        assert sampled_by(path, student, teacher) == {"token_map": "t", "student": asked}
+
+
+def test_who_rewrote_has_to_score(tmp_path):
+    path, nothing = tmp_path / "compress.parquet", table.frame_of([], schema.COMPRESS)
+    scorer = {"token_map": "t", "teacher": "e"}
+    table.write(path, nothing, schema.COMPRESS, {"token_map": "t", "teacher": "another"})
+    assert rewritten_by(path, scorer) == scorer
+    with pytest.raises(ValueError, match="its teacher is another"):
+        table.check(path, schema.COMPRESS, rewritten_by(path, scorer))
+    table.write(path, nothing, schema.COMPRESS, {"token_map": "t"})
+    assert rewritten_by(path, scorer) == {"token_map": "t"}

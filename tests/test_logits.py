@@ -296,7 +296,7 @@ def test_a_model_against_itself(
     settings = {
         **logits_settings,
         "context": "rewriting",
-        "rewriting_prompt": "{problem}\n{trajectory}\nrewrite",
+        "prompt": "{problem}\n{trajectory}\nrewrite",
     }
     output = run_logits(tmp_path / "rewriting", self_shard, student, student, settings)
     informed = table.read(output, schema.LOGITS)

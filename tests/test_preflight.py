@@ -58,6 +58,20 @@ def test_a_word_that_the_embedded_world_cannot_say_is_named(key, template):
     assert message_of(**{place: template}) == f"config: {key}: {LACKS}"
 
 
+@pytest.mark.parametrize(
+    ("method", "key", "template"),
+    [
+        ("opsdc", "chat.concise", "{problem} Zebra"),
+        ("prompt_only", "chat.concise", "{problem} Zebra"),
+        ("trd", "compress.refine", "{problem} {trajectory} Zebra"),
+    ],
+)
+def test_words_of_prompts_are_checked_where_a_method_has_them(method, key, template):
+    given = {key.replace(".", "__"): template}
+    assert message_of(**given, methods=["mpd", method]) == f"config: {key}: {LACKS}"
+    check(parse_config(changed(**TINY, **given)))
+
+
 def test_unknown_words_are_those_that_the_tokenizer_has_no_token_for(tokenizer):
     rng = random.Random(0)
     parts = [*"+-=}() \n.,:?<>123", "Wait ", "Yes", "no", "\\boxed{", "<think>", "<|im_end|>"]

@@ -241,25 +241,25 @@ class Run:
         settings = stage_settings(self.config, "problems")
         self.call(problems.main, settings, self.train, benchmarks=self.benchmarks)
 
-    def evaluate(self, student: Path, folder: Path) -> list[Path]:
+    def evaluate(self, student: Path, folder: Path) -> None:
         names = ["dev", *BENCHMARKS]
         named = zip(names, [self.train / "dev.parquet", *self.benchmarks], strict=True)
-        settings = stage_settings(self.config, "evaluate", seed=0)
+        settings = stage_settings(self.config, "evaluate", method="mpd", seed=0)
         arguments = {"student": student, "benchmarks": [f"{name}={path}" for name, path in named]}
         self.call(evaluate.main, settings, folder / "evaluate", **arguments)
-        return [folder / "evaluate" / f"{name}.parquet" for name in names]
 
     def whole(self) -> None:
         self.prepare()
-        base = self.evaluate(self.student, self.folder / "base/seed_0/round_0")
+        base = self.folder / "base/seed_0/round_0"
+        self.evaluate(self.student, base)
         of: dict[str, Any] = {"problems": self.shard}
         student, teacher = {"student": self.student}, {"teacher": self.teacher}
         both = {**student, **teacher}
         for stage, main, keys, inputs in (
-            ("sample", sample.main, {"round": 1, "seed": 0}, student),
+            ("sample", sample.main, {"method": "mpd", "round": 1, "seed": 0}, student),
             ("compress", compress.main, {"method": "mpd", "seed": 0}, both),
             ("filter", filter.main, {"method": "mpd"}, {}),
-            ("logits", logits.main, {}, both),
+            ("logits", logits.main, {"method": "mpd"}, both),
         ):
             settings = stage_settings(self.config, stage, **keys)
             self.call(main, settings, self.path(stage), **of, **inputs)
@@ -270,10 +270,11 @@ class Run:
         more = {"gradient_checkpointing": checkpointing}
         self.call(distill.main, settings, self.trained, **student, **cache, **more)
         forget_accelerator()
-        evaluations = [*base, *self.evaluate(self.trained, self.round)]
+        self.evaluate(self.trained, self.round)
         settings = stage_settings(self.config, "report")
-        output = self.folder / "report.html"
-        self.call(report.main, settings, output, evaluations=evaluations, **of)
+        rounds = {"rounds": [base, self.round], "benchmarks": ["dev", *BENCHMARKS]}
+        more = {"num_shards": 1, "problems": self.shard}
+        self.call(report.main, settings, self.folder / "report.html", **rounds, **more)
 
 
 def forget_accelerator() -> None:
@@ -445,7 +446,7 @@ def test_given_ids_stay_as_they_are(thinking: Run, vocabulary: Any, tmp_path: Pa
     config = parse_config(recipe(sample={"trajectories": str(given)}))
     output, settings = (
         tmp_path / "sample.parquet",
-        stage_settings(config, "sample", round=1, seed=0),
+        stage_settings(config, "sample", method="mpd", round=1, seed=0),
     )
     thinking.call(
         sample.main,
@@ -567,7 +568,7 @@ def exactly_trained(thinking: Run, folder: Path) -> Path:
     given = {name: thinking.path(name) for name in ("sample", "compress", "filter")}
     settings = stage_settings(config, "head")
     thinking.call(head.main, settings, output, teacher=thinking.teacher, **store)
-    cache, settings = folder / "logits.parquet", stage_settings(config, "logits")
+    cache, settings = folder / "logits.parquet", stage_settings(config, "logits", method="mpd")
     of = {"problems": thinking.shard, **given, **both}
     thinking.call(logits.main, settings, cache, **of, **store)
     trained = folder / "student" / "manifest.json"

@@ -1,21 +1,12 @@
-import html
+import dataclasses
 import json
-import re
 from pathlib import Path
 
-import polars as pl
 import pytest
 
 from mpd import report, schema, table
-from mpd.report import (
-    examples_of,
-    page,
-    place_of,
-    printable,
-    shipped,
-    shipping_lines,
-    summarise,
-)
+from mpd.page import shipping_lines
+from mpd.report import examples_of, place_of, shipped, summarise
 
 HOSTILE = "<script>alert(1)</script> & \"quoted\" 'text' ]]> </pre>"
 PLACE = {"method": "mpd", "round": 1, "seed": 0, "benchmark": "one"}
@@ -117,32 +108,27 @@ def test_summarise_one_problem_has_no_standard_error():
 @pytest.mark.parametrize(
     ("path", "place"),
     [
-        ("results/tiny/base/seed_0/round_0/evaluate/dev.parquet", ("base", 0, 0, "dev")),
-        (
-            "/x/results/a_b/mpd/seed_12/round_3/evaluate/math-500.parquet",
-            ("mpd", 3, 12, "math-500"),
-        ),
+        ("results/tiny/base/seed_0/round_0", ("base", 0, 0)),
+        ("/x/results/a_b/off_policy/seed_12/round_3", ("off_policy", 3, 12)),
     ],
 )
 def test_place_of(path, place):
     assert tuple(place_of(Path(path)).values()) == place
-    assert list(place_of(Path(path))) == ["method", "round", "seed", "benchmark"]
+    assert list(place_of(Path(path))) == ["method", "round", "seed"]
 
 
 @pytest.mark.parametrize(
     "path",
     [
-        "dev.parquet",
-        "x/mpd/seed_0/round_a/evaluate/dev.parquet",
-        "x/mpd/seed_0/round_1/dev.parquet",
+        "round_1",
+        "x/mpd/seed_0/round_a",
+        "x/mpd/seed_0/round_1/evaluate",
     ],
 )
 def test_place_of_another_path_is_refused(path):
     with pytest.raises(ValueError) as caught:
         place_of(Path(path))
-    assert str(caught.value) == (
-        f"{path}: not .../<method>/seed_<n>/round_<n>/evaluate/<benchmark>"
-    )
+    assert str(caught.value) == f"{path}: not .../<method>/seed_<n>/round_<n>"
 
 
 def summary_of(*rows):
@@ -207,6 +193,11 @@ def test_shipped_looks_at_the_development_split_alone():
         ("mpd", 2, 0, "one", 0.9, 10.0),
     )
     assert shipped(summary, 0.0)["round"].to_list() == [1]
+
+
+def test_shipped_says_nothing_of_what_was_not_trained():
+    prompted = ("prompt_only", 0, 0, "dev", 0.9, 50.0)
+    assert shipped(summary_of(BASE, prompted), 0.0).rows() == []
 
 
 def test_shipped_compares_each_seed_with_its_own_base_student():
@@ -327,93 +318,85 @@ def test_no_examples_where_nothing_was_kept():
     assert examples_of(*stage_frames([None, None])).is_empty()
 
 
-SUMMARY = summary_of(
-    BASE,
-    ("mpd", 1, 0, "dev", 0.8, 90.0),
-    ("base", 0, 0, "one", 0.8, 1234.56),
-    ("mpd", 1, 0, "one", 0.85, 60.0),
-)
+LOGITS_LISTS = {
+    **{name: [1] for name in ("prompt_ids", "completion_ids", "control_ids")},
+    **{name: [-0.5] for name in ("realised_logprob", "control_logprobs")},
+}
 
 
-def test_printable():
-    assert printable(SUMMARY.tail(2)) == [
-        ["base", "0", "0", "one", "200", "2", "0.800 ± 0.020", "1234.6 ± 1.2", "0.5%", "10.0%"],
-        ["mpd", "1", "0", "one", "200", "2", "0.850 ± 0.020", "60.0 ± 1.2", "0.5%", "10.0%"],
+def logits_frame(*rows):
+    """Scored completions given as tokens, and the teacher's mean, closing and last log-prob."""
+    return table.frame_of(
+        [
+            {
+                **dict.fromkeys(schema.LOGITS.names),
+                **LOGITS_LISTS,
+                "sample_id": f"p{number}-0",
+                "candidate": 1,
+                "ids_digest": "",
+                "num_tokens": tokens,
+                "mean_teacher_logprob": mean,
+                "think_close_logprob": close,
+                "stop_logprob": stop,
+            }
+            for number, (tokens, mean, close, stop) in enumerate(rows)
+        ],
+        schema.LOGITS,
+    )
+
+
+def metrics_frame(*tokens_seen):
+    """Training metrics of as many steps."""
+    zeros = {
+        column.name: 0 if column.dtype.startswith("int") else 0.0
+        for column in schema.METRICS.columns
+    }
+    rows = [
+        {**zeros, "step": step, "tokens_seen": tokens} for step, tokens in enumerate(tokens_seen, 1)
     ]
-    assert len(report.HEADER) == len(printable(SUMMARY)[0])
+    return table.frame_of(rows, schema.METRICS)
 
 
-@pytest.fixture(scope="module")
-def html_page():
-    examples = examples_of(*stage_frames([0.5, 0.4]))
-    return page("<b>name</b>", SUMMARY, shipped(SUMMARY, 0.0), examples)
+def write_round(folder, ratios, logits, metrics):
+    """The files of a trained round, in one shard."""
+    _, *frames = stage_frames(ratios)
+    artifacts = (schema.SAMPLE, schema.COMPRESS, schema.FILTER)
+    for artifact, frame in zip(artifacts, frames, strict=True):
+        table.write(folder / artifact.name / "shard_0.parquet", frame, artifact, {})
+    table.write(folder / "logits/shard_0.parquet", logits, schema.LOGITS, {})
+    table.write(folder / "student/metrics.parquet", metrics, schema.METRICS, {})
 
 
-def test_page_escapes_what_models_and_users_wrote(html_page):
-    assert "<script" not in html_page
-    assert "<b>name" not in html_page
-    assert "<title>MPD: &lt;b&gt;name&lt;/b&gt;</title>" in html_page
-    for text in ("p0? ", "long p0 ", "short p0.1 "):
-        assert html_page.count(html.escape(text + HOSTILE)) == 1
-    assert html_page.count("<pre>") == html_page.count("</pre>") == 4
+def write_evaluations(folder, *answers):
+    for benchmark in ("one", "dev"):
+        path = folder / "evaluate" / f"{benchmark}.parquet"
+        table.write(path, evaluated(*answers), schema.EVALUATE, {})
 
 
-def test_page_refers_to_nothing_outside(html_page):
-    addresses = re.findall(r"""\w+:?\w*=["']?https?://[^"'\s>]*|https?://[^"'\s<>]*""", html_page)
-    assert set(addresses) == {
-        'xmlns="http://www.w3.org/2000/svg',
-        'xmlns:xlink="http://www.w3.org/1999/xlink',
-    }
-    assert not re.search(r"<(link|img|iframe|object|script)\b|@import|url\(|\bsrc=", html_page)
+SETTINGS = {"max_accuracy_drop": 0.0, "samplers": {"mpd": "student"}, "given": False}
 
 
-def test_page_holds_chart_table_choice_and_examples(html_page):
-    assert html_page.count("<svg") == 1
-    chart = html_page[html_page.index("<svg") : html_page.index("</svg>")]
-    for text in ("mpd, seed 0", "mean tokens per answer", "accuracy (± standard error)", "one"):
-        assert f">{text}</text>" in chart
-    assert ">dev</text>" not in chart
-    cells = "<td>mpd</td><td>1</td><td>0</td><td>one</td><td>200</td><td>2</td>"
-    assert f"<tr>{cells}<td>0.850 ± 0.020</td><td>60.0 ± 1.2</td>" in html_page
-    assert html_page.count("<tr>") == 1 + len(SUMMARY)
-    assert "<li>mpd, seed 0: round 1</li>" in html_page
-    assert "<b>student, 100 tokens</b>" in html_page
-    assert "<b>teacher's rewrite, 40 tokens</b>" in html_page
-
-
-def test_page_without_examples_says_so():
-    examples = examples_of(*stage_frames([None]))
-    found = page("name", SUMMARY, shipped(SUMMARY, 0.0), examples)
-    assert "<p>No rewrite was kept in this shard.</p>" in found
-    assert "<pre>" not in found
-
-
-def test_page_without_benchmarks():
-    only_dev = SUMMARY.filter(pl.col("benchmark") == "dev")
-    found = page("name", only_dev, shipped(only_dev, 0.0), examples_of(*stage_frames([0.5])))
-    assert found.count("<tr>") == 3
-
-
-def test_main(tmp_path, capsys, caplog):
-    caplog.set_level("INFO", "mpd")
+@pytest.fixture
+def run(tmp_path):
+    """A finished run of mpd and of the base student, and the arguments of its report."""
     root = tmp_path / "results" / "my run"
-    arguments = ["--settings", '{"max_accuracy_drop": 0.0}', "--store", str(tmp_path / "store")]
-    arguments += ["--output", str(root / "report.html"), "--evaluations"]
-    for branch, tokens in (("mpd/seed_0/round_1", 6), ("base/seed_0/round_0", 8)):
-        for benchmark in ("one", "dev"):
-            path = root / branch / "evaluate" / f"{benchmark}.parquet"
-            answered = evaluated(("a", True, tokens), ("b", False, tokens + 2))
-            table.write(path, answered, schema.EVALUATE, {})
-            arguments.append(str(path))
-    stages = {
-        "problems": schema.PROBLEMS,
-        "sample": schema.SAMPLE,
-        "compress": schema.COMPRESS,
-        "filter": schema.FILTER,
-    }
-    for (name, artifact), frame in zip(stages.items(), stage_frames([0.5]), strict=True):
-        table.write(tmp_path / name, frame, artifact, {})
-        arguments += [f"--{name}", str(tmp_path / name)]
+    rounds = [root / "mpd/seed_0/round_1", root / "base/seed_0/round_0"]
+    for folder, tokens in zip(rounds, (6, 8), strict=True):
+        write_evaluations(folder, ("a", True, tokens), ("b", False, tokens + 2))
+    write_round(rounds[0], [0.5, None], logits_frame((7, -1.5, -0.5, -0.25)), metrics_frame(3, 7))
+    table.write(tmp_path / "problems", stage_frames([0.5, None])[0], schema.PROBLEMS, {})
+    job = root / "benchmarks/mpd/seed_0/round_1/distill.jsonl"
+    job.parent.mkdir(parents=True)
+    job.write_text('{"s": 2.5}\n')
+    arguments = ["--settings", json.dumps(SETTINGS), "--store", str(tmp_path / "store")]
+    arguments += ["--rounds", *(str(folder) for folder in rounds), "--benchmarks", "one", "dev"]
+    arguments += ["--num-shards", "1", "--problems", str(tmp_path / "problems")]
+    return root, [*arguments, "--output", str(root / "report.html")]
+
+
+def test_main(run, capsys, caplog):
+    caplog.set_level("INFO", "mpd")
+    root, arguments = run
     report.main(arguments)
 
     summary = table.read(root / "summary.parquet", schema.SUMMARY)
@@ -427,10 +410,11 @@ def test_main(tmp_path, capsys, caplog):
     text = (root / "report.html").read_text(encoding="utf-8")
     assert text.startswith('<!doctype html>\n<html lang="en"><meta charset="utf-8">')
     assert "<h1>my run</h1>" in text
-    assert json.loads((root / "report.json").read_text())["settings"] == {
-        "experiment": "my run",
-        "max_accuracy_drop": 0.0,
-    }
+    told = json.loads((root / "report.json").read_text())["settings"]
+    counts = {row["kind"]: (row["files"], row["linked"]) for row in told.pop("artifacts")}
+    assert told == {**SETTINGS, "experiment": "my run"}
+    stages = dict.fromkeys(("sample", "compress", "filter", "logits", "metrics"), (1, 0))
+    assert counts == {**stages, "evaluate": (4, 0)}
     printed = capsys.readouterr().out.splitlines()
     assert [line.split() for line in printed if " one " in line] == [
         [*("│", "base", "│", "0", "│", "0", "│", "one", "│", "2", "│", "1", "│"),
@@ -444,5 +428,79 @@ def test_main(tmp_path, capsys, caplog):
     report.main(arguments)
     assert [message.split()[:2] for message in caplog.messages] == [
         ["reused", "summary"],
+        ["reused", "comparison"],
+        ["reused", "costs"],
         ["reused", "report"],
     ]
+
+
+def test_main_writes_differences_and_costs(run):
+    root, arguments = run
+    report.main(arguments)
+    comparison = table.read(root / "comparison.parquet", schema.COMPARISON)
+    columns = ("method", "round", "benchmark", "against", "num_seeds", "accuracy", "tokens")
+    assert comparison.select(columns).rows() == [
+        ("mpd", 1, "dev", "base", 1, 0.0, -2.0),
+        ("mpd", 1, "one", "base", 1, 0.0, -2.0),
+    ]
+    assert table.read(root / "costs.parquet", schema.COSTS).to_dicts() == [
+        {
+            "method": "mpd",
+            "round": 1,
+            "num_seeds": 1,
+            "num_samples": 2,
+            "student_tokens": 200,
+            "teacher_tokens": 4,  # one for each candidate
+            "kept_rows": 1,
+            "scored_tokens": 7,
+            "num_steps": 2,
+            "trained_tokens": 7,
+            "share_kept": 0.5,
+            "wall_seconds": 2.5,
+            "evaluation_seconds": None,
+            "mean_teacher_logprob": -1.5,
+            "think_close_logprob": -0.5,
+            "stop_logprob": -0.25,
+        }
+    ]
+
+
+def test_main_tells_the_times_of_the_last_run(run, caplog):
+    caplog.set_level("INFO", "mpd")
+    root, arguments = run
+    report.main(arguments)
+    (root / "benchmarks/mpd/seed_0/round_1/evaluate.jsonl").write_text('{"s": 0.5}\n')
+    caplog.clear()
+    report.main(arguments)
+    assert [message.split()[:2] for message in caplog.messages] == [
+        ["reused", "summary"],
+        ["reused", "comparison"],
+        ["computed", "costs"],
+        ["computed", "report"],
+    ]
+    assert table.read(root / "costs.parquet", schema.COSTS)["evaluation_seconds"].to_list() == [0.5]
+
+
+def test_main_of_nothing_trained(run):
+    root, arguments = run
+    prompted = root / "prompt_only/seed_0/round_0"
+    write_evaluations(prompted, ("a", True, 5), ("b", True, 7))
+    mpd = str(root / "mpd/seed_0/round_1")
+    report.main([str(prompted) if argument == mpd else argument for argument in arguments])
+    assert table.read(root / "costs.parquet", schema.COSTS).is_empty()
+    comparison = table.read(root / "comparison.parquet", schema.COMPARISON)
+    assert comparison.select("method", "accuracy", "tokens").rows() == [
+        ("prompt_only", 0.5, -3.0),
+        ("prompt_only", 0.5, -3.0),
+    ]
+    text = (root / "report.html").read_text(encoding="utf-8")
+    assert "<p>No rewrite was kept in this shard.</p>" in text
+
+
+def test_main_refuses_the_files_of_another_version(run):
+    root, arguments = run
+    shard = root / "mpd/seed_0/round_1/logits/shard_0.parquet"
+    old = dataclasses.replace(schema.LOGITS, version=1)
+    table.write(shard, logits_frame(), old, {})
+    with pytest.raises(ValueError, match="expected logits version 3, found logits version 1"):
+        report.main(arguments)

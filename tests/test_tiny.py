@@ -1,12 +1,20 @@
 """The embedded world: task, tokenizer and pretraining."""
 
 import random
+import re
 from pathlib import Path
 
 import pytest
 
-from mpd.tiny import pretrain
-from mpd.tiny.examples import batches, student_writer, teacher_writer
+from mpd.tiny import examples, pretrain
+from mpd.tiny.examples import (
+    STUDENT_CONCISE,
+    TEACHER_KINDS,
+    TEACHER_THINKING,
+    batches,
+    student_writer,
+    teacher_writer,
+)
 from mpd.tiny.task import (
     MAX_NUMBER,
     MAX_VALUE,
@@ -94,6 +102,17 @@ def test_traces_without_slips_are_right():
             assert trace[1] == rf"\boxed{{{eval(question)}}}"
 
 
+def test_the_acts_of_a_trace_do_not_depend_on_its_slips():
+    rng = random.Random(0)
+    for seed in range(200):
+        question, verbosity = draw("train", rng), rng.random()
+        slipped, right = (
+            verbose_trace(question, random.Random(seed), verbosity, slip) for slip in (0.5, 0.0)
+        )
+        noticed = re.sub(r"\d+[+-]\d+=\d+\. Wait, no, ", "", slipped[0])
+        assert acts(noticed) == acts(right[0])
+
+
 @pytest.fixture(scope="module")
 def tokenizer():
     return build_tokenizer()
@@ -173,26 +192,147 @@ def test_the_chat_template(tokenizer, tmp_path):
     assert loaded.get_vocab() == tokenizer.get_vocab()
 
 
-def test_examples_are_what_the_template_renders(tokenizer):
+def test_student_examples():
+    write = student_writer(0.65, 0.1)
+    assert write(random.Random(6)) == (
+        user("4-1+2"),
+        "<think>Now take 1 from 4. 4-1=3. Wait, is 4-1=3? Yes. Now add 2 to 3. 3+2=5. "
+        r"Wait, is 3+2=5? Yes.</think>\boxed{5}<|im_end|>",
+    )
+    assert write(random.Random(46)) == (
+        user("4+5+1\nconcise"),
+        "<think>Start with 4. Now add 5 to 4. 4+5=7. Wait, no, 4+5=9. Now add 1 to 9. 9+1=10."
+        r"</think>\boxed{10}<|im_end|>",
+    )
+
+
+DRAFTS = {
+    284: r"<think>3-1=2. 2+4=8.</think>\boxed{8}",
+    397: r"<think>So the question is 1+6-5. 1+6=5. Wait, no, 1+6=7. 7-5=2.</think>\boxed{2}",
+    185: "<think>2+3=5. 5-4=0. Let me verify all: 2+3=5. 5-4=0."
+    r"</think>\boxed{0}",
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "thinking", "seed", "content", "better"),
+    [
+        ("solve", True, 3, "4+2-5", r"4+2=6. Wait, is 4+2=6? Yes. 6-5=1.</think>\boxed{1}"),
+        ("concise", True, 3, "4+2-5\nconcise", r"4+2=6. 6-5=1.</think>\boxed{1}"),
+        ("rewrite", False, 284, "3-1+4\n{draft}\nrewrite", "3-1=2. 2+4=6.\n\\boxed{6}"),
+        ("rewrite", True, 284, "3-1+4\n{draft}\nrewrite", r"3-1=2. 2+4=6.</think>\boxed{6}"),
+        (
+            "refine",
+            False,
+            397,
+            "1+6-5\n{draft}\nrefine",
+            "So the question is 1+6-5. 1+6=7. 7-5=2.\n\\boxed{2}",
+        ),
+        (
+            "refine",
+            True,
+            185,
+            "2+3-4\n{draft}\nrefine",
+            r"2+3=5. 5-4=1. Let me verify all: 2+3=5. 5-4=1.</think>\boxed{1}",
+        ),
+    ],
+)
+def test_teacher_examples(monkeypatch, kind, thinking, seed, content, better):
+    monkeypatch.setattr(examples, "TEACHER_KINDS", {kind: 1.0})
+    monkeypatch.setattr(examples, "TEACHER_THINKING", float(thinking))
+    before, learnt = teacher_writer(30.0)(random.Random(seed))
+    asked = user(content.replace("{draft}", DRAFTS.get(seed, "")), thinking)
+    opening = "<think>" if thinking else ""
+    assert before + learnt == f"{asked}{opening}{better}<|im_end|>"
+    start = user(content).split("{draft}")[0]
+    assert before == start  # a draft is learnt, and all that comes after it
+
+
+def user(content: str, thinking: bool = True) -> str:
+    """What comes before the completion."""
+    empty = "" if thinking else "<think></think>"
+    return f"<|im_start|>user\n{content}<|im_end|>\n<|im_start|>assistant\n{empty}"
+
+
+def read(example: tuple[str, str]) -> tuple[str, str, str, bool, str]:
+    """Question, draft, instruction, whether thinking is on, and completion of an example."""
+    text = "".join(example).removeprefix("<|im_start|>user\n")
+    content, _, answered = text.partition("<|im_end|>\n<|im_start|>assistant\n")
+    question, *draft, instruction = content.split("\n") if "\n" in content else (content, "")
+    thinking = not answered.startswith("<think></think>")
+    said = answered.removeprefix("<think></think>").removesuffix("<|im_end|>")
+    return question, "".join(draft), instruction, thinking, said
+
+
+def test_shares_of_the_kinds():
     rng = random.Random(0)
-    kinds = set()
-    for _ in range(50):
-        before, learnt = teacher_writer(30.0)(rng)
-        content = (before + learnt).split("user\n")[1].split("<|im_end|>")[0]
-        rewriting = content.endswith("\nrewrite")
-        kinds.add(rewriting)
+    writers = (student_writer(0.65, 0.1), teacher_writer(30.0))
+    student, teacher = ([read(write(rng)) for _ in range(4000)] for write in writers)
+    assert share(student, "concise", True) == pytest.approx(STUDENT_CONCISE, abs=0.02)
+    assert share(student, "", True) == pytest.approx(1 - STUDENT_CONCISE, abs=0.02)
+    assert sum(TEACHER_KINDS.values()) == pytest.approx(1.0)
+    for kind, expected in TEACHER_KINDS.items():
+        instruction = "" if kind == "solve" else kind
+        on = TEACHER_THINKING if kind in ("rewrite", "refine") else 1.0
+        assert share(teacher, instruction, True) == pytest.approx(expected * on, abs=0.02)
+        assert share(teacher, instruction, False) == pytest.approx(expected * (1 - on), abs=0.02)
+
+
+def share(found: list[tuple[str, str, str, bool, str]], instruction: str, thinking: bool) -> float:
+    return sum(row[2:4] == (instruction, thinking) for row in found) / len(found)
+
+
+def test_student_examples_asked_to_be_concise_are_half_as_verbose(tokenizer):
+    rng = random.Random(0)
+    write = student_writer(0.65, 0.1)
+    lengths: dict[str, list[int]] = {"": [], "concise": []}
+    for _ in range(4000):
+        question, _, instruction, _, said = read(write(rng))
+        assert split_of(question) == "train"
+        lengths[instruction].append(len(tokenizer(said).input_ids) + 1)
+    means = {instruction: sum(found) / len(found) for instruction, found in lengths.items()}
+    assert means == pytest.approx({"": 102.5, "concise": 65.5}, abs=3.0)
+
+
+def test_teacher_examples_are_of_the_train_split_and_right(tokenizer):
+    rng = random.Random(0)
+    write = teacher_writer(30.0)
+    kinds, wrong = set(), 0
+    for _ in range(600):
+        example = write(rng)
+        question, draft, instruction, thinking, said = read(example)
+        kinds.add((instruction, thinking))
+        content = "\n".join(part for part in (question, draft, instruction) if part)
         rendered = tokenizer.apply_chat_template(
             [{"role": "user", "content": content}],
             add_generation_prompt=True,
             tokenize=False,
-            enable_thinking=not rewriting,
+            enable_thinking=thinking,
         )
-        assert (before + learnt).startswith(rendered)
-        question = content.split("\n")[0]
-        assert learnt.endswith(rf"\boxed{{{eval(question)}}}<|im_end|>")
-        if rewriting:
-            assert learnt.endswith("\n".join(concise_trace(question)) + "<|im_end|>")
-    assert kinds == {True, False}
+        assert "".join(example).startswith(rendered)
+        assert split_of(question) == "train"
+        trace = said.removeprefix("<think>").replace("</think>" if thinking else "\n", "|")
+        reasoning, answer = trace.split("|")
+        assert answer == rf"\boxed{{{eval(question)}}}"
+        assert "no" not in reasoning
+        for left, right in re.findall(r"(\d+[+-]\d+)=(\d+)", reasoning):
+            assert str(eval(left)) == right
+        if instruction in ("concise", "rewrite"):
+            assert (reasoning, answer) == concise_trace(question)
+        if instruction == "refine" and "no" not in draft:
+            assert acts(f"<think>{reasoning}</think>{answer}") == acts(draft)
+        wrong += bool(draft) and not draft.endswith(answer)
+    assert kinds == {
+        ("", True),
+        ("concise", True),
+        *((kind, thinking) for kind in ("rewrite", "refine") for thinking in (True, False)),
+    }
+    assert 20 < wrong < 100
+
+
+def acts(trace: str) -> str:
+    """A trace without its values."""
+    return re.sub(r"\d+", "0", trace)
 
 
 def test_batches_are_a_function_of_seed_and_group(tokenizer):

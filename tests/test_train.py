@@ -120,30 +120,47 @@ def assert_close(one, other, atol):
         torch.testing.assert_close(values, other[name], rtol=0, atol=atol)
 
 
+def planned(sizes, lengths=(), seed=0, **budget):
+    return plan_steps(sizes, lengths, {"budget": "epochs", "seed": seed, **budget})
+
+
+def test_a_budget_of_steps_or_tokens_is_the_beginning_of_the_same_order():
+    lengths = list(range(1, 13))
+    whole = planned([12], batch_size=4, epochs=10)
+    steps = planned([12], batch_size=4, budget="steps", amount=7)
+    assert steps == whole[:7]
+    tokens = [sum(lengths[row] for row in step) for step in whole]
+    limit = sum(tokens[:5])
+    assert sum(tokens) == 10 * sum(lengths)
+    for amount, count in ((1, 1), (limit, 5), (limit + 1, 6), (limit - 1, 5)):
+        found = planned([12], lengths, batch_size=4, budget="tokens", amount=amount)
+        assert found == whole[:count]
+
+
 def test_every_row_stands_once_in_every_epoch():
-    steps = plan_steps([12], 4, 3, seed=0)
+    steps = planned([12], batch_size=4, epochs=3)
     assert [len(step) for step in steps] == [4] * 9
     order = [row for step in steps for row in step]
     epochs = [order[start : start + 12] for start in (0, 12, 24)]
     assert all(sorted(epoch) == list(range(12)) for epoch in epochs)
     assert epochs[0] != epochs[1] != list(range(12))
-    assert plan_steps([12], 4, 3, seed=0) == steps
-    assert plan_steps([12], 4, 3, seed=1) != steps
+    assert planned([12], batch_size=4, epochs=3) == steps
+    assert planned([12], batch_size=4, epochs=3, seed=1) != steps
 
 
 def test_batches_are_full_across_epochs():
-    steps = plan_steps([4, 6], 4, 2, seed=0)
+    steps = planned([4, 6], batch_size=4, epochs=2)
     assert [len(step) for step in steps] == [4] * 5
     order = [row for step in steps for row in step]
     assert sorted(order[:10]) == sorted(order[10:]) == list(range(10))
-    assert [sorted(step) for step in plan_steps([3], 32, 2, seed=0)] == [[0, 1, 2]] * 2
-    assert len(plan_steps([100], 10, 0.01, seed=0)) == 1
-    assert len(plan_steps([100], 10, 0.5, seed=0)) == 5
+    assert [sorted(step) for step in planned([3], batch_size=32, epochs=2)] == [[0, 1, 2]] * 2
+    assert len(planned([100], batch_size=10, epochs=0.01)) == 1
+    assert len(planned([100], batch_size=10, epochs=0.5)) == 5
 
 
 def test_a_step_draws_from_few_row_groups():
     sizes = [3] * 40
-    (order,) = plan_steps(sizes, 120, 1, seed=0)
+    (order,) = planned(sizes, batch_size=120, epochs=1)
     assert sorted(order) == list(range(120))
     for start in range(0, 120, 3 * WINDOW):
         assert len({row // 3 for row in order[start : start + 3 * WINDOW]}) == WINDOW

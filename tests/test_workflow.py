@@ -57,6 +57,7 @@ def jobs_from(stage: str, round: int) -> set[str]:
 
 
 ALL_ROUNDS = jobs_from("sample", 1)
+TABLES = ("comparison", "summary")  # of the report; they follow the evaluations
 
 
 class Project:
@@ -122,8 +123,12 @@ def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def computed(printed: str) -> list[str]:
-    """The artifacts that a run computed, in the order of their names."""
-    return sorted(re.findall(r"^\w+: computed (\w+) \w+$", printed, re.MULTILINE))
+    """The artifacts that a run computed, in the order of their names.
+
+    Without costs and report: they tell the wall times of the jobs, which are others in each run.
+    """
+    found = re.findall(r"^\w+: computed (\w+) \w+$", printed, re.MULTILINE)
+    return sorted(name for name in found if name not in ("costs", "report"))
 
 
 @pytest.fixture(scope="module")
@@ -143,6 +148,16 @@ def test_complete_run(project: Project) -> None:
     assert set(places) == {(*place, name) for place in expected for name in benchmarks}
     assert summary["num_problems"].to_list() == [6] * 9
     assert (project.folder / "results/small/report.html").read_text().startswith("<!doctype html>")
+    comparison = pl.read_parquet(project.folder / "results/small/comparison.parquet")
+    assert comparison.select("method", "round", "benchmark", "against").rows() == [
+        ("mpd", number, name, "base") for name in benchmarks for number in (1, 2)
+    ]
+    costs = pl.read_parquet(project.folder / "results/small/costs.parquet")
+    assert costs.select("method", "round", "num_seeds", "num_samples").rows() == [
+        ("mpd", 1, 1, 12),
+        ("mpd", 2, 1, 12),
+    ]
+    assert costs["wall_seconds"].null_count() == costs["evaluation_seconds"].null_count() == 0
     branch = project.folder / "results/small/mpd/seed_0/round_2"
     kept = pl.read_parquet(branch / "filter/shard_0.parquet").filter("keep")
     cached = pl.read_parquet(branch / "logits/shard_0.parquet")
@@ -216,7 +231,7 @@ def test_visited_stages_compute_only_what_is_new(project: Project) -> None:
     rewritten = ["compress", "filter", "logits", "student"]
     changed = {"compress": {"num_samples": 2}}
     once = computed(project.run(**changed))
-    assert once == sorted([*rewritten * 2, "sample", *["evaluate"] * 6, "report", "summary"])
+    assert once == sorted([*rewritten * 2, "sample", *["evaluate"] * 6, *TABLES])
     before = project.bytes_of("mpd/*/*/*/*.parquet")
     assert computed(project.run()) == []  # taken back
     assert project.visits() == set()
@@ -227,7 +242,7 @@ def test_visited_stages_compute_only_what_is_new(project: Project) -> None:
 
 def test_a_third_round_computes_that_round(project: Project) -> None:
     stages = ["sample", "compress", "filter", "logits", "student"]
-    expected = sorted([*stages, *["evaluate"] * 3, "report", "summary"])
+    expected = sorted([*stages, *["evaluate"] * 3, *TABLES])
     assert computed(project.run(rounds=3)) == expected
     assert computed(project.run()) == []
 
@@ -237,7 +252,7 @@ def test_a_benchmark_more_is_evaluated_alone(project: Project) -> None:
     before = project.bytes_of("problems/train/shard_0.parquet")
     printed = project.run(problems={"benchmarks": more})
     # Training problems are checked against the new benchmark; their shard stays as it is.
-    expected = ["evaluate"] * 3 + ["problems"] * 2 + ["report", "summary"]
+    expected = sorted([*["evaluate"] * 3, *["problems"] * 2, *TABLES])
     assert computed(printed) == expected
     assert project.bytes_of("problems/train/shard_0.parquet") == before
     assert computed(project.run()) == []
@@ -246,11 +261,11 @@ def test_a_benchmark_more_is_evaluated_alone(project: Project) -> None:
 def test_branches_share_what_is_the_same(project: Project) -> None:
     # A second experiment with other training: everything up to the cache is there already.
     printed = project.run(experiment="other", distill={"learning_rate": 2e-5}, rounds=1)
-    assert computed(printed) == sorted(["student", *["evaluate"] * 3, "report", "summary"])
+    assert computed(printed) == sorted(["student", *["evaluate"] * 3, *TABLES])
     # A second seed has its own student and samples; teacher and problems are shared.
     printed = project.run(seeds=[0, 1], rounds=1)
     stages = ["models", "sample", "compress", "filter", "logits", "student"]
-    assert computed(printed) == sorted([*stages, *["evaluate"] * 6, "report", "summary"])
+    assert computed(printed) == sorted([*stages, *["evaluate"] * 6, *TABLES])
     assert computed(project.run()) == []
 
 
@@ -265,7 +280,7 @@ def test_more_shards_give_the_same_rows(project: Project) -> None:
 def test_refresh_says_whether_the_bytes_agree(project: Project) -> None:
     printed = project.run("--forcerun", "filter", store="refresh")
     verdicts = re.findall(r"refreshed (\w+) \w+: (.*)", printed)
-    stages = {"filter", "logits", "student", "sample", "compress", "evaluate", "summary", "report"}
+    stages = {"filter", "logits", "student", "sample", "compress", "evaluate", *TABLES}
     assert {stage for stage, _ in verdicts} == stages
     assert {verdict for _, verdict in verdicts} == {"the bytes agree"}
     assert project.visits() == set()

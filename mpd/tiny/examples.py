@@ -16,7 +16,11 @@ Example = tuple[str, str]  # prompt, learnt text
 Writer = Callable[[random.Random], Example]
 
 STOP = "<|im_end|>"
-DRAFT_SLIP = 0.1
+STUDENT_CONCISE = 1 / 6  # share of the student's examples that are asked to be concise
+# Shares of the teacher's examples; of its tokens they are 0.16, 0.07, 0.40 and 0.37.
+TEACHER_KINDS = {"solve": 0.35, "concise": 0.15, "rewrite": 0.3, "refine": 0.2}
+TEACHER_THINKING = 1 / 3  # share of rewrites and refinements with thinking on
+DRAFT_SLIP = 0.15
 
 
 def prompt(content: str, thinking: bool = True) -> str:
@@ -31,35 +35,52 @@ def completion(reasoning: str, answer: str) -> str:
 
 
 def student_writer(verbosity: float, slip: float) -> Writer:
-    """Verbose solutions that slip now and then."""
+    """Verbose solutions that slip now and then, half as verbose where asked to be concise."""
 
     def write(rng: random.Random) -> Example:
         question = draw("train", rng)
-        trace = verbose_trace(question, rng, verbosity, slip)
-        return prompt(question), completion(*trace) + STOP
+        if rng.random() < STUDENT_CONCISE:
+            trace = verbose_trace(question, rng, verbosity / 2, slip)
+            return _solution(f"{question}\nconcise", trace)
+        return _solution(question, verbose_trace(question, rng, verbosity, slip))
 
     return write
 
 
 def teacher_writer(chattiness: float) -> Writer:
-    """Half solutions, half rewrites.
+    """Solutions and better versions of a draft, in the shares of TEACHER_KINDS.
 
-    Solutions never slip; their verbosity is drawn from Beta(1, `chattiness`). Drafts are of every
-    verbosity and sometimes wrong; they are learnt too, since much of a rewriting prompt is draft.
+    Solutions never slip; their verbosity is drawn from Beta(1, `chattiness`), and is 0 where they
+    are asked to be concise. Drafts are of every verbosity and sometimes wrong; they are learnt too,
+    since much of a prompt is draft. A rewrite is concise, a refinement the same draft without its
+    slips. Both are learnt as text with thinking off, and in the student's format with thinking on,
+    where the teacher scores them.
     """
+    kinds, shares = list(TEACHER_KINDS), list(TEACHER_KINDS.values())
 
     def write(rng: random.Random) -> Example:
         question = draw("train", rng)
-        if rng.random() < 0.5:
+        (kind,) = rng.choices(kinds, shares)
+        if kind == "solve":
             verbosity = rng.betavariate(1, chattiness)
-            trace = verbose_trace(question, rng, verbosity, slip=0.0)
-            return prompt(question), completion(*trace) + STOP
-        draft = completion(*verbose_trace(question, rng, rng.random(), DRAFT_SLIP))
-        start, end = prompt(f"{question}\n{draft}\nrewrite", thinking=False).split(draft)
-        reasoning, answer = concise_trace(question)
-        return start, f"{draft}{end}{reasoning}\n{answer}{STOP}"
+            return _solution(question, verbose_trace(question, rng, verbosity, slip=0.0))
+        if kind == "concise":
+            return _solution(f"{question}\nconcise", concise_trace(question))
+        verbosity, acts = rng.random(), rng.getrandbits(32)
+        draft = completion(*verbose_trace(question, random.Random(acts), verbosity, DRAFT_SLIP))
+        better = concise_trace(question)
+        if kind == "refine":
+            better = verbose_trace(question, random.Random(acts), verbosity, slip=0.0)
+        thinking = rng.random() < TEACHER_THINKING
+        start, end = prompt(f"{question}\n{draft}\n{kind}", thinking).split(draft)
+        said = completion(*better) if thinking else "\n".join(better)
+        return start, f"{draft}{end}{said}{STOP}"
 
     return write
+
+
+def _solution(content: str, trace: tuple[str, str]) -> Example:
+    return prompt(content), completion(*trace) + STOP
 
 
 def batches(

@@ -48,7 +48,7 @@ STUDENT = Pretraining(
     num_layers=2,
     num_heads=2,
     num_key_value_heads=2,
-    num_steps=900,
+    num_steps=1100,
 )
 TEACHER = Pretraining(
     hidden_size=128,
@@ -56,7 +56,7 @@ TEACHER = Pretraining(
     num_layers=3,
     num_heads=4,
     num_key_value_heads=2,
-    num_steps=600,
+    num_steps=800,
 )
 
 
@@ -66,7 +66,7 @@ def train_student(
     *,
     checkpoint: Path | None = None,
     verbosity: float = 0.65,
-    slip: float = 0.1,
+    slip: float = 0.2,
     **sizes: Any,
 ) -> None:
     """Write the verbose student of a seed into `folder`.

@@ -81,9 +81,11 @@ def verbose_trace(
     """Reasoning and answer: every redundant act with probability `verbosity`.
 
     Each step slips with probability `slip`; half of the slips are noticed and undone, after the
-    others the chain goes on from the wrong value.
+    others the chain goes on from the wrong value. With `rng` in the same state the acts are the
+    same whatever `slip` is.
     """
     first, operations = _parse(expression)
+    slips = random.Random(rng.getrandbits(32))
     said: list[str] = []
     steps: list[str] = []
     value = first
@@ -101,11 +103,11 @@ def verbose_trace(
             act, side = ("add", "to") if sign == "+" else ("take", "from")
             said.append(f"Now {act} {operand} {side} {value}.")
         right = result = _apply(value, operation)
-        if rng.random() < slip:
-            result = rng.choice(_wrong(right, operations[number + 1 :]))
+        if slips.random() < slip:
+            result = slips.choice(_wrong(right, operations[number + 1 :]))
         step = f"{value}{sign}{operand}={result}"
         said.append(f"{step}.")
-        if result != right and rng.random() < 0.5:
+        if result != right and slips.random() < 0.5:
             result = right
             step = f"{value}{sign}{operand}={result}"
             said.append(f"Wait, no, {step}.")

@@ -1,0 +1,144 @@
+"""What each round of each method cost, and what its teacher thought of what was trained on."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from mpd import schema, table
+
+ARTIFACTS = {
+    "sample": schema.SAMPLE,
+    "compress": schema.COMPRESS,
+    "filter": schema.FILTER,
+    "logits": schema.LOGITS,
+    "metrics": schema.METRICS,
+}
+COLUMNS = {
+    "sample": ["num_tokens"],
+    "compress": ["rewrite_tokens"],
+    "filter": ["keep"],
+    "logits": ["num_tokens", "mean_teacher_logprob", "think_close_logprob", "stop_logprob"],
+    "metrics": ["step", "tokens_seen"],
+}
+
+
+def round_files(folder: Path, num_shards: int) -> dict[str, list[Path]]:
+    """The files of a trained round by kind: the four stages' shards, and metrics."""
+    shards = [f"shard_{number}.parquet" for number in range(num_shards)]
+    stages = [kind for kind in ARTIFACTS if kind != "metrics"]
+    files = {stage: [folder / stage / shard for shard in shards] for stage in stages}
+    return {**files, "metrics": [folder / "student" / "metrics.parquet"]}
+
+
+def read_round(files: Mapping[str, Sequence[Path]]) -> dict[str, pl.DataFrame]:
+    """What `costs_of` needs of the files of a round."""
+    return {
+        kind: pl.concat(table.read_columns(path, COLUMNS[kind]) for path in paths)
+        for kind, paths in files.items()
+    }
+
+
+def seconds_of(folder: Path) -> dict[str, float | None]:
+    """Wall seconds of the jobs below a folder of Snakemake's benchmark files, as they last ran.
+
+    `evaluation_seconds` apart from all others; None where there is no such file.
+    """
+
+    def total(paths: list[Path]) -> float | None:
+        lines = [line for path in paths for line in path.read_text(encoding="utf-8").splitlines()]
+        return sum(float(json.loads(line)["s"]) for line in lines) if lines else None
+
+    evaluation = folder / "evaluate.jsonl"
+    others = [path for path in sorted(folder.rglob("*.jsonl")) if path != evaluation]
+    return {
+        "wall_seconds": total(others),
+        "evaluation_seconds": total([evaluation] if evaluation.is_file() else []),
+    }
+
+
+def costs_of(frames: Mapping[str, pl.DataFrame], sampler: str | None) -> dict[str, Any]:
+    """The costs of one round of one seed, as if nothing were shared, and sums for diagnostics.
+
+    `sampler`: student or teacher, whoever drew the samples; None where the user gave them.
+    """
+    sampled = int(frames["sample"]["num_tokens"].sum())
+    rewritten = int(frames["compress"]["rewrite_tokens"].sum())
+    logits, metrics = frames["logits"], frames["metrics"]
+    return {
+        "num_samples": len(frames["sample"]),
+        "student_tokens": sampled if sampler == "student" else 0,
+        "teacher_tokens": rewritten + (sampled if sampler == "teacher" else 0),
+        "kept_rows": frames["filter"]["keep"].sum(),
+        "scored_tokens": logits["num_tokens"].sum(),
+        "num_steps": len(metrics),
+        "trained_tokens": metrics["tokens_seen"].max() or 0,
+    }
+
+
+def diagnostics_of(logits: pl.DataFrame) -> dict[str, Any]:
+    """Means over trained completions of what the teacher's scores say of them; None without any."""
+    names = COLUMNS["logits"][1:]
+    return {name: logits[name].mean() for name in names}
+
+
+def costs(
+    rounds: Mapping[tuple[str, int], Sequence[dict[str, pl.DataFrame]]],
+    seconds: Mapping[tuple[str, int], Sequence[Mapping[str, float | None]]],
+    samplers: Mapping[str, str],
+    given: bool,
+) -> pl.DataFrame:
+    """Rows of `costs`, sums over the seeds of each (method, round).
+
+    `given`: the first round's samples are the user's own, so no one generated them.
+    """
+    rows = []
+    for (method, number), seeds in rounds.items():
+        sampler = None if given and number == 1 else samplers[method]
+        each = [costs_of(frames, sampler) for frames in seeds]
+        whole = {name: sum(row[name] for row in each) for name in each[0]}
+        times = {
+            name: _sum_known(of[name] for of in seconds[method, number])
+            for name in ("wall_seconds", "evaluation_seconds")
+        }
+        logits = pl.concat(frames["logits"] for frames in seeds)
+        rows.append(
+            {
+                "method": method,
+                "round": number,
+                "num_seeds": len(seeds),
+                **whole,
+                "share_kept": whole["kept_rows"] / max(whole["num_samples"], 1),
+                **times,
+                **diagnostics_of(logits),
+            }
+        )
+    return table.frame_of(rows, schema.COSTS).sort("method", "round")
+
+
+def _sum_known(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None
+
+
+def count_artifacts(files: Mapping[str, Iterable[Path]]) -> list[dict[str, Any]]:
+    """Per kind of artifact its files, how many of them are different, and how many are links.
+
+    The store hard-links what was computed before, so the same file has the same inode. Across
+    file systems it is a copy, which counts as computed.
+    """
+    rows = []
+    for kind, paths in files.items():
+        found = [(status.st_dev, status.st_ino) for path in paths for status in [path.stat()]]
+        computed = len(set(found))
+        rows.append(
+            {
+                "kind": kind,
+                "files": len(found),
+                "computed": computed,
+                "linked": len(found) - computed,
+            }
+        )
+    return rows

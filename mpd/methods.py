@@ -1,0 +1,73 @@
+"""The method grid: a method is a row of data, not code of its own.
+
+Who samples the prefix × who rewrites it × which rows are kept × who scores, seeing what × which
+divergence is minimised. Sources are arXiv ids.
+"""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Divergence = Literal["reverse_kl", "forward_kl", "jensen_shannon", "mix", "cross_entropy"]
+
+
+class Method(BaseModel):
+    """A row of the grid. x is the problem, y the sampled trajectory, c an instruction."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    trained: bool = Field(True, description="false: the base student, evaluated under (x, c)")
+    sampler: Literal["student", "teacher"] = Field("student", description="whose trajectories")
+    rewriter: Literal["teacher", "none"] = Field("none", description="none: y is trained on itself")
+    instruction: Literal["rewrite", "refine"] = Field(
+        "rewrite", description="what the rewriter is asked: compress.prompt or compress.refine"
+    )
+    kept: Literal["correct", "incorrect", "all"] = Field(
+        "correct", description="by the answer of what is trained on; all: those that were cut too"
+    )
+    scorer: Literal["teacher", "student"] = Field(
+        "teacher", description="whose log-probabilities; student: that of the round before"
+    )
+    context: Literal["problem", "concise", "rewriting"] = Field(
+        "problem", description="what the scorer sees: x, (x, c) or (x, y, c)"
+    )
+    divergence: Divergence = "reverse_kl"
+
+
+METHODS = {
+    # Mixed-Policy Distillation, 2605.08776
+    "mpd": Method(rewriter="teacher"),
+    # on-policy distillation in stages, 2306.13649 and 2604.13010
+    "opd": Method(kept="all"),
+    "off_policy": Method(sampler="teacher", divergence="forward_kl"),
+    # supervised on the teacher's solutions, and on the rewrites that mpd is trained on
+    "sft": Method(sampler="teacher", divergence="cross_entropy"),
+    "sft_rewrites": Method(rewriter="teacher", divergence="cross_entropy"),
+    # trajectory refinement, 2606.08432
+    "trd": Method(
+        rewriter="teacher",
+        instruction="refine",
+        kept="all",
+        context="rewriting",
+        divergence="forward_kl",
+    ),
+    # on-policy self-distillation for compression, 2603.05433
+    "opsdc": Method(kept="all", scorer="student", context="concise"),
+    # the untrained student, told to be concise
+    "prompt_only": Method(trained=False),
+}
+
+# The sections of the config that a row may change, beside the axes of the grid.
+SECTIONS = ("sample", "compress", "filter", "logits", "distill")
+
+
+def method_of(like: str, axes: dict[str, Any]) -> Method:
+    """A method with some axes of its own. Raises ValueError where they do not fit together."""
+    made = Method.model_validate({**METHODS[like].model_dump(), **axes})
+    if made.scorer == "student" and made.rewriter == "teacher":
+        raise ValueError(
+            "scorer: student with rewriter: teacher: who rewrote has to score; set one of the two"
+        )
+    if made.context == "rewriting" and made.rewriter == "none":
+        raise ValueError("context: rewriting needs a rewriter; set rewriter: teacher")
+    return made

@@ -1,0 +1,258 @@
+import itertools
+
+import numpy as np
+import polars as pl
+import pytest
+
+from mpd import compare, schema, table
+from mpd.compare import bootstrap, differences, is_significant, means, per_problem
+
+
+def slow_bootstrap(values, num_draws):
+    """One column, S × P without gaps, by loops and other random numbers."""
+    rng = np.random.default_rng(1234)
+    num_seeds, num_problems = values.shape
+    drawn = []
+    for _ in range(num_draws):
+        rows = [values[rng.integers(num_seeds)] for _ in range(num_seeds)]
+        drawn.append(np.mean([rng.choice(row, num_problems) for row in rows]))
+    return np.percentile(drawn, [2.5, 97.5])
+
+
+def test_constant_differences_have_no_width():
+    found = bootstrap(np.full((1, 1, 7), -3.0))
+    assert [end.tolist() for end in found] == [[-3.0], [-3.0], [-3.0]]
+
+
+def test_bootstrap_of_one_seed_draws_problems_alone():
+    # Of four problems that give 0, 0, 0 and 4, a draw has k fours with the binomial probability
+    # of (4, 1/4), and the mean k. P(k = 0) = 0.316 and P(k > 3) = 0.004: the ends are 0 and 3.
+    mean, low, high = bootstrap(np.array([[[0.0, 0.0, 0.0, 4.0]]]))
+    assert (mean.tolist(), low.tolist(), high.tolist()) == ([1.0], [0.0], [3.0])
+
+
+def test_seeds_that_disagree_widen_the_interval():
+    # Without any spread in a seed, a draw is the mean of three of -1, 0 and 4: the ends are those
+    # of the seeds themselves, each with probability 1/27 > 2.5 %.
+    seeds = np.repeat(np.array([[-1.0], [0.0], [4.0]]), 50, axis=1)
+    mean, low, high = bootstrap(seeds[None])
+    assert (mean.tolist(), low.tolist(), high.tolist()) == ([1.0], [-1.0], [4.0])
+    one = bootstrap(seeds.reshape(1, 1, -1))  # the same numbers as problems of one seed
+    assert one[2][0] - one[1][0] < 1.5
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.3])
+def test_bootstrap_agrees_with_a_slow_one(spread):
+    rng = np.random.default_rng(5)
+    values = rng.normal(size=(4, 30)) + spread * np.arange(4)[:, None]
+    _, low, high = bootstrap(values[None], num_draws=20_000)
+    expected = slow_bootstrap(values, 20_000)
+    # Monte-Carlo errors of such ends are about 0.004.
+    assert [low[0], high[0]] == pytest.approx(expected, abs=0.02)
+    mean = bootstrap(values[None])[0]
+    assert mean[0] == pytest.approx(values.mean(), rel=1e-12)
+
+
+def test_columns_are_independent_of_their_neighbours_and_of_calls():
+    rng = np.random.default_rng(6)
+    values = rng.normal(size=(3, 2, 40))
+    together = np.array(bootstrap(values))
+    alone = np.concatenate([np.array(bootstrap(column[None])) for column in values], axis=1)
+    assert together == pytest.approx(alone, rel=1e-12)
+    assert np.array_equal(together, np.array(bootstrap(values)))
+
+
+def test_what_does_not_count_is_left_out():
+    gap = np.nan
+    values = np.array([[[2.0, gap, 2.0, gap]], [[gap, gap, gap, gap]], [[gap, gap, 5.0, gap]]])
+    found = np.array(bootstrap(values))
+    assert found[:, 0].tolist() == [2.0, 2.0, 2.0]
+    assert np.isnan(found[:, 1]).all()
+    assert found[:, 2].tolist() == [5.0, 5.0, 5.0]  # of the draws that have it
+
+
+def test_every_pair_of_seed_and_problem_counts_the_same():
+    values = np.array([[[1.0, 1.0, 1.0], [5.0, np.nan, np.nan]]])
+    assert bootstrap(values)[0].tolist() == [2.0]
+
+
+def test_per_problem():
+    rows = [
+        *[("a", True, 10, "stop"), ("a", False, 30, "length")],
+        *[("b", False, 8, "stop"), ("b", False, 0, "too_long")],
+        *[("c", False, 0, "too_long"), ("c", False, 0, "too_long")],
+    ]
+    columns = ["problem_id", "correct", "num_tokens", "finish_reason"]
+    answered = pl.DataFrame(rows, schema=columns, orient="row")
+    assert per_problem(answered).rows() == [
+        ("a", 0.5, 20.0, 10.0),
+        ("b", 0.0, 8.0, None),
+        ("c", 0.0, None, None),
+    ]
+
+
+def problems_of(*students, benchmark="one"):
+    """Students given as method, round, seed and (accuracy, tokens, solved tokens) by problem."""
+    return pl.DataFrame(
+        [
+            (method, number, seed, benchmark, f"p{index}", *values)
+            for method, number, seed, problems in students
+            for index, values in enumerate(problems)
+        ],
+        schema={
+            "method": pl.String,
+            "round": pl.Int32,
+            "seed": pl.Int32,
+            "benchmark": pl.String,
+            "problem_id": pl.String,
+            "accuracy": pl.Float64,
+            "tokens": pl.Float64,
+            "solved_tokens": pl.Float64,
+        },
+        orient="row",
+    )
+
+
+BASE = ("base", 0, 0, [(1.0, 100.0, 100.0), (0.0, 200.0, None), (1.0, 60.0, 60.0)])
+MPD = ("mpd", 1, 0, [(1.0, 40.0, 40.0), (1.0, 140.0, 140.0), (0.0, 0.0, None)])
+OPD = ("opd", 1, 0, [(1.0, 41.0, 41.0), (1.0, 141.0, 139.0), (0.0, 1.0, None)])
+
+
+def test_differences_to_base_and_to_mpd():
+    found = differences(problems_of(BASE, OPD, MPD))
+    keys = found.select("method", "round", "benchmark", "against", "num_seeds", "num_solved")
+    assert keys.rows() == [
+        ("mpd", 1, "one", "base", 1, 1),
+        ("opd", 1, "one", "base", 1, 1),
+        ("opd", 1, "one", "mpd", 1, 2),
+    ]
+    # Against base, mpd differs by (0, 1, -1) in accuracy and by -60 in every problem's tokens.
+    # Both solve the first problem alone; an interval over what one problem says has no width.
+    mpd, _, opd = found.to_dicts()
+    assert [mpd[f"accuracy{end}"] for end in ("", "_low", "_high")] == [
+        pytest.approx(0.0, abs=1e-15),
+        pytest.approx(-1.0),
+        pytest.approx(1.0),
+    ]
+    assert [mpd[f"tokens{end}"] for end in ("", "_low", "_high")] == pytest.approx([-60.0] * 3)
+    assert [mpd[f"solved_tokens{end}"] for end in ("", "_low", "_high")] == [-60.0] * 3
+    assert [opd[f"accuracy{end}"] for end in ("", "_low", "_high")] == [0.0] * 3
+    assert [opd[f"tokens{end}"] for end in ("", "_low", "_high")] == pytest.approx([1.0] * 3)
+    assert [opd[f"solved_tokens{end}"] for end in ("", "_low", "_high")] == [0.0, -1.0, 1.0]
+    assert table.arrow_schema(schema.COMPARISON) == found.to_arrow().schema
+    marked = [
+        [name for name in compare.MEASURES if is_significant(row, name)] for row in found.to_dicts()
+    ]
+    assert marked[0] == ["tokens", "solved_tokens"]
+    assert marked[2] == ["tokens"]
+
+
+def test_differences_are_within_a_seed():
+    """Seeds far apart, each with the same difference: nothing is uncertain."""
+    students = [
+        student
+        for seed, offset in enumerate((0.0, 1000.0, 5000.0))
+        for student in (
+            ("base", 0, seed, [(0.0, 100.0 + offset, None), (0.0, 300.0 + offset, None)]),
+            ("mpd", 1, seed, [(0.0, 90.0 + offset, None), (0.0, 290.0 + offset, None)]),
+        )
+    ]
+    (row,) = differences(problems_of(*students)).to_dicts()
+    assert row["num_seeds"] == 3
+    assert [row[f"tokens{end}"] for end in ("", "_low", "_high")] == [-10.0] * 3
+    assert [row[f"solved_tokens{end}"] for end in ("", "_low", "_high")] == [None] * 3
+    assert not is_significant(row, "solved_tokens")
+
+
+def test_problems_are_paired_by_id_whatever_their_order():
+    frame = problems_of(BASE, MPD)
+    expected = differences(frame)
+    shuffled = frame.sample(fraction=1.0, shuffle=True, seed=3)
+    assert differences(shuffled).equals(expected)
+
+
+def test_seeds_of_one_student_alone_are_left_out():
+    more = [("mpd", 1, 1, MPD[3]), ("mpd", 2, 0, MPD[3]), ("opd", 2, 3, OPD[3])]
+    found = differences(problems_of(BASE, MPD, *more))
+    # opd has a round 2, but of another seed than the base student and mpd.
+    assert found.select("method", "round", "against", "num_seeds").rows() == [
+        ("mpd", 1, "base", 1),
+        ("mpd", 2, "base", 1),
+    ]
+
+
+def test_an_untrained_method_is_compared_with_base_alone():
+    prompted = ("prompt_only", 0, 0, MPD[3])
+    found = differences(problems_of(BASE, MPD, prompted))
+    assert found.select("method", "round", "against").rows() == [
+        ("mpd", 1, "base"),
+        ("prompt_only", 0, "base"),
+    ]
+
+
+def test_nothing_but_the_base_student_has_no_differences():
+    assert differences(problems_of(BASE)).rows() == []
+
+
+def test_other_problems_are_refused():
+    short = ("mpd", 1, 0, MPD[3][:2])
+    with pytest.raises(ValueError) as caught:
+        differences(problems_of(BASE, short))
+    assert str(caught.value) == (
+        "benchmark one: mpd, round 1, seed 0 answered other problems than the students before it; "
+        "run evaluate again"
+    )
+
+
+def test_benchmarks_may_have_other_problems():
+    frame = pl.concat([problems_of(BASE, MPD), problems_of(BASE, benchmark="two")])
+    assert differences(frame)["benchmark"].to_list() == ["one"]
+    assert means(frame).select("benchmark", "method", "round", "num_seeds").rows() == [
+        ("one", "base", 0, 1),
+        ("one", "mpd", 1, 1),
+        ("two", "base", 0, 1),
+    ]
+
+
+def test_means_come_with_intervals_over_seeds():
+    seeds = [(1.0, 10.0), (0.0, 40.0)]
+    students = [
+        ("mpd", 1, seed, [(accuracy, tokens, None)] * 3)
+        for seed, (accuracy, tokens) in enumerate(seeds)
+    ]
+    (row,) = means(problems_of(*students)).to_dicts()
+    assert (row["num_seeds"], row["num_solved"]) == (2, 0)
+    # Both draws fall on one seed a quarter of the time each.
+    assert [row[f"accuracy{end}"] for end in ("", "_low", "_high")] == [0.5, 0.0, 1.0]
+    assert [row[f"tokens{end}"] for end in ("", "_low", "_high")] == [25.0, 10.0, 40.0]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (-2.0, -1.0, True),
+        (1.0, 2.0, True),
+        (-1.0, 1.0, False),
+        (0.0, 1.0, False),
+        (-1.0, 0.0, False),
+    ],
+)
+def test_significant_is_what_excludes_zero(low, high, expected):
+    row = {"tokens": 1.0, "tokens_low": low, "tokens_high": high}
+    assert is_significant(row, "tokens") is expected
+
+
+def test_a_grid_fits_in_memory_and_keeps_its_rows():
+    """As many methods, rounds and seeds as a real grid has; exact where nothing varies."""
+    methods = ["base", "mpd", *(f"m{number}" for number in range(8))]
+    students = [
+        (method, int(method != "base"), seed, [(1.0, float(number), float(number))] * 20)
+        for number, method in enumerate(methods)
+        for seed in range(3)
+    ]
+    found = differences(problems_of(*students))
+    assert len(found) == 9 + 8
+    expected = {("base", method): float(number) for number, method in enumerate(methods)}
+    expected |= {("mpd", method): number - 1.0 for number, method in enumerate(methods)}
+    for row, end in itertools.product(found.to_dicts(), ("", "_low", "_high")):
+        assert row[f"tokens{end}"] == expected[row["against"], row["method"]]

@@ -1,0 +1,151 @@
+import json
+import os
+
+import polars as pl
+import pytest
+
+from mpd import costs, schema, table
+
+
+def frames(kept=(True, False), tokens=(10, 30), steps=(5, 9), logprobs=((-1.0, -0.5),)):
+    """What `costs_of` reads of a round: a candidate and a verdict for each sample."""
+    close = [close for _, close in logprobs]
+    return {
+        "sample": pl.DataFrame({"num_tokens": pl.Series(tokens, dtype=pl.Int32)}),
+        "compress": pl.DataFrame({"rewrite_tokens": pl.Series([3, 4], dtype=pl.Int32)}),
+        "filter": pl.DataFrame({"keep": list(kept)}),
+        "logits": pl.DataFrame(
+            {
+                "num_tokens": pl.Series([7] * len(logprobs), dtype=pl.Int32),
+                "mean_teacher_logprob": [mean for mean, _ in logprobs],
+                "think_close_logprob": pl.Series(close, dtype=pl.Float64),
+                "stop_logprob": [-0.25] * len(logprobs),
+            }
+        ),
+        "metrics": pl.DataFrame(
+            {
+                "step": range(1, len(steps) + 1),
+                "tokens_seen": pl.Series(steps, dtype=pl.Int64),
+            }
+        ),
+    }
+
+
+@pytest.mark.parametrize(
+    ("sampler", "student", "teacher"), [("student", 40, 7), ("teacher", 0, 47), (None, 0, 7)]
+)
+def test_who_generated_pays(sampler, student, teacher):
+    assert costs.costs_of(frames(), sampler) == {
+        "num_samples": 2,
+        "student_tokens": student,
+        "teacher_tokens": teacher,
+        "kept_rows": 1,
+        "scored_tokens": 7,
+        "num_steps": 2,
+        "trained_tokens": 9,
+    }
+
+
+def test_nothing_trained_costs_no_steps():
+    found = costs.costs_of(frames(steps=()), "student")
+    assert (found["num_steps"], found["trained_tokens"]) == (0, 0)
+
+
+NO_TIME = {"wall_seconds": None, "evaluation_seconds": None}
+
+
+def test_costs_are_sums_and_diagnostics_means_over_seeds():
+    rounds = {
+        ("sft", 1): [frames()],
+        ("mpd", 1): [
+            frames(logprobs=((-1.0, -0.5), (-2.0, None))),
+            frames(kept=(True, True), steps=(4, 8, 20), logprobs=((-6.0, -1.5),)),
+        ],
+    }
+    seconds = {
+        ("sft", 1): [NO_TIME],
+        ("mpd", 1): [
+            {"wall_seconds": 2.5, "evaluation_seconds": 1.0},
+            {"wall_seconds": 4.0, "evaluation_seconds": None},
+        ],
+    }
+    found = costs.costs(rounds, seconds, {"mpd": "student", "sft": "teacher"}, given=False)
+    assert table.arrow_schema(schema.COSTS) == found.to_arrow().schema
+    mpd, sft = found.to_dicts()
+    assert mpd == {
+        "method": "mpd",
+        "round": 1,
+        "num_seeds": 2,
+        "num_samples": 4,
+        "student_tokens": 80,
+        "teacher_tokens": 14,
+        "kept_rows": 3,
+        "scored_tokens": 21,
+        "num_steps": 5,
+        "trained_tokens": 29,
+        "share_kept": 0.75,
+        "wall_seconds": 6.5,
+        "evaluation_seconds": 1.0,
+        "mean_teacher_logprob": -3.0,  # of -1, -2 and -6: over completions, not over seeds
+        "think_close_logprob": -1.0,
+        "stop_logprob": -0.25,
+    }
+    assert (sft["method"], sft["student_tokens"], sft["teacher_tokens"]) == ("sft", 0, 47)
+    assert (sft["wall_seconds"], sft["evaluation_seconds"]) == (None, None)
+
+
+def test_given_samples_cost_no_one_anything_in_the_first_round():
+    rounds = {("mpd", 1): [frames()], ("mpd", 2): [frames()]}
+    seconds = {student: [NO_TIME] for student in rounds}
+    found = costs.costs(rounds, seconds, {"mpd": "student"}, given=True)
+    assert found["student_tokens"].to_list() == [0, 40]
+    assert found["teacher_tokens"].to_list() == [7, 7]
+
+
+def test_nothing_kept_has_no_diagnostics():
+    found = costs.costs(
+        {("mpd", 1): [frames(kept=(False, False), logprobs=())]},
+        {("mpd", 1): [NO_TIME]},
+        {"mpd": "student"},
+        given=False,
+    )
+    names = ("kept_rows", "share_kept", "mean_teacher_logprob", "think_close_logprob")
+    assert found.select(names).rows() == [(0, 0.0, None, None)]
+
+
+def test_files_of_a_round(tmp_path):
+    assert costs.round_files(tmp_path, 2) == {
+        **{
+            stage: [tmp_path / stage / "shard_0.parquet", tmp_path / stage / "shard_1.parquet"]
+            for stage in ("sample", "compress", "filter", "logits")
+        },
+        "metrics": [tmp_path / "student" / "metrics.parquet"],
+    }
+
+
+def test_seconds_are_those_of_the_benchmark_files(tmp_path):
+    assert costs.seconds_of(tmp_path / "nowhere") == NO_TIME
+    for name, seconds in [
+        ("sample/shard_0", 1.5),
+        ("sample/shard_1", 2.0),
+        ("distill", 4.0),
+        ("evaluate", 8.0),
+    ]:
+        path = tmp_path / f"{name}.jsonl"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps({"s": seconds, "h:m:s": "0:00:01"}) + "\n")
+    assert costs.seconds_of(tmp_path) == {"wall_seconds": 7.5, "evaluation_seconds": 8.0}
+
+
+def test_links_are_counted_by_inode(tmp_path):
+    one, two, three, copy = (tmp_path / name for name in ("one", "two", "three", "copy"))
+    one.write_text("rows")
+    copy.write_text("rows")
+    os.link(one, two)
+    os.link(one, three)
+    found = costs.count_artifacts({"sample": [one, two, three, copy], "filter": [copy], "none": []})
+    assert [tuple(row.values()) for row in found] == [
+        ("sample", 4, 2, 2),
+        ("filter", 1, 1, 0),
+        ("none", 0, 0, 0),
+    ]

@@ -1,0 +1,239 @@
+import html
+import re
+
+import polars as pl
+import pytest
+from test_report import BASE, HOSTILE, stage_frames, summary_of
+
+from mpd import page, schema, table
+from mpd.compare import MEASURES
+from mpd.report import examples_of, shipped
+
+SUMMARY = summary_of(
+    BASE,
+    ("mpd", 1, 0, "dev", 0.8, 90.0),
+    ("opd", 1, 0, "dev", 0.8, 95.0),
+    ("base", 0, 0, "one", 0.8, 1234.56),
+    ("mpd", 1, 0, "one", 0.85, 60.0),
+    ("opd", 1, 0, "one", 0.75, 70.0),
+)
+
+
+def compared(*rows):
+    """Rows given as method, round, benchmark, against and (mean, low, high) of each measure."""
+    return table.frame_of(
+        [
+            {
+                "method": method,
+                "round": number,
+                "benchmark": benchmark,
+                "against": against,
+                "num_seeds": 3,
+                "num_solved": 1500,
+                **{
+                    f"{measure}{end}": value
+                    for measure, triple in zip(MEASURES, triples, strict=True)
+                    for end, value in zip(("", "_low", "_high"), triple, strict=True)
+                },
+            }
+            for method, number, benchmark, against, *triples in rows
+        ],
+        schema.COMPARISON,
+    )
+
+
+NOTHING = (None, None, None)
+MEANS = compared(
+    *(
+        (
+            row["method"],
+            row["round"],
+            row["benchmark"],
+            "",
+            (row["accuracy"], row["accuracy"] - 0.01, row["accuracy"] + 0.02),
+            (row["mean_tokens"], row["mean_tokens"] - 1, row["mean_tokens"] + 2),
+            NOTHING,
+        )
+        for row in SUMMARY.to_dicts()
+    )
+).drop("against")
+COMPARISON = compared(
+    ("mpd", 1, "one", "base", (0.05, -0.01, 0.1), (-1174.56, -1180.0, -1170.0), NOTHING),
+    ("opd", 1, "one", "mpd", (-0.1, -0.2, 0.0), (10.0, 0.04, 20.0), (9.0, -1.0, 19.0)),
+)
+COSTS = table.frame_of(
+    [
+        {
+            "method": method,
+            "round": 1,
+            "num_seeds": 3,
+            "num_samples": 1152,
+            "student_tokens": student,
+            "teacher_tokens": 20000,
+            "kept_rows": 864,
+            "scored_tokens": 5000,
+            "num_steps": 12,
+            "trained_tokens": 6000,
+            "share_kept": 0.75,
+            "wall_seconds": seconds,
+            "evaluation_seconds": None,
+            "mean_teacher_logprob": -0.01234,
+            "think_close_logprob": None,
+            "stop_logprob": -3.25,
+        }
+        for method, student, seconds in (("mpd", 1000000, 61.7), ("opd", 0, None))
+    ],
+    schema.COSTS,
+)
+ARTIFACTS = [
+    {"kind": "sample", "files": 6, "computed": 4, "linked": 2},
+    {"kind": "evaluate", "files": 9, "computed": 8, "linked": 1},
+]
+
+
+def page_of(examples, summary=SUMMARY, means=MEANS, name="<b>name</b>"):
+    tables = (summary, means, COMPARISON, COSTS, ARTIFACTS)
+    return page.page(name, *tables, shipped(summary, 0.0), examples)
+
+
+@pytest.fixture(scope="module")
+def html_page():
+    return page_of(examples_of(*stage_frames([0.5, 0.4])))
+
+
+def cells_of(text, title):
+    """The rows of the first table after a title, as lists of cell texts."""
+    after = text[text.index(f">{title}<") :]
+    first = after[after.index("<table>") : after.index("</table>")]
+    rows = re.findall(r"<tr>(.*?)</tr>", first)
+    return [re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", row) for row in rows]
+
+
+def test_printable():
+    assert page.printable(SUMMARY[3:5]) == [
+        ["base", "0", "0", "one", "200", "2", "0.800 ± 0.020", "1234.6 ± 1.2", "0.5%", "10.0%"],
+        ["mpd", "1", "0", "one", "200", "2", "0.850 ± 0.020", "60.0 ± 1.2", "0.5%", "10.0%"],
+    ]
+    assert len(page.HEADER) == len(page.printable(SUMMARY)[0])
+
+
+def test_page_escapes_what_models_and_users_wrote(html_page):
+    assert "<script" not in html_page
+    assert "<b>name" not in html_page
+    assert "<title>MPD: &lt;b&gt;name&lt;/b&gt;</title>" in html_page
+    for text in ("p0? ", "long p0 ", "short p0.1 "):
+        assert html_page.count(html.escape(text + HOSTILE)) == 1
+    assert html_page.count("<pre>") == html_page.count("</pre>") == 4
+
+
+def test_page_refers_to_nothing_outside(html_page):
+    addresses = re.findall(r"""\w+:?\w*=["']?https?://[^"'\s>]*|https?://[^"'\s<>]*""", html_page)
+    assert set(addresses) == {
+        'xmlns="http://www.w3.org/2000/svg',
+        'xmlns:xlink="http://www.w3.org/1999/xlink',
+    }
+    assert not re.search(r"<(link|img|iframe|object|script)\b|@import|url\(|\bsrc=", html_page)
+
+
+def test_page_holds_chart_tables_and_examples(html_page):
+    assert html_page.count("<svg") == 1
+    chart = html_page[html_page.index("<svg") : html_page.index("</svg>")]
+    for text in ("base", "mpd", "opd", "mean tokens per answer, logarithmic", "accuracy", "one"):
+        assert f">{text}</text>" in chart
+    assert ">dev</text>" not in chart
+    assert cells_of(html_page, "Accuracy against tokens")[4:6] == [
+        ["one", "base", "0", "3", "0.800 [0.790, 0.820]", "1,234.6 [1,233.6, 1,236.6]"],
+        ["one", "mpd", "1", "3", "0.850 [0.840, 0.870]", "60.0 [59.0, 62.0]"],
+    ]
+    assert cells_of(html_page, "Every seed, ± standard error over problems") == [
+        page.HEADER,
+        *page.printable(SUMMARY),
+    ]
+    assert cells_of(html_page, "Which round to ship") == [
+        ["method", "seed 0"],
+        ["mpd", "round 1"],
+        ["opd", "round 1"],
+    ]
+    assert "<b>student, 100 tokens</b>" in html_page
+    assert "<b>teacher's rewrite, 40 tokens</b>" in html_page
+
+
+def test_significance_is_marked_where_the_interval_excludes_zero(html_page):
+    assert cells_of(html_page, "to the base student")[1:] == [
+        [
+            *("one", "mpd", "1", "3", "+0.050 [−0.010, +0.100]"),
+            *("−1,174.6 [−1,180.0, −1,170.0] *", "–", "1,500"),
+        ]
+    ]
+    assert cells_of(html_page, "to mpd of the same round")[1:] == [
+        [
+            *("one", "opd", "1", "3", "−0.100 [−0.200, +0.000]"),
+            *("+10.0 [+0.0, +20.0] *", "+9.0 [−1.0, +19.0]", "1,500"),
+        ]
+    ]
+    clear = re.findall("<td class=clear>(.*?)</td>", html_page)
+    assert clear == ["−1,174.6 [−1,180.0, −1,170.0] *", "+10.0 [+0.0, +20.0] *"]
+    assert html_page.count("class=unclear") == 4
+
+
+def test_page_holds_costs_diagnostics_and_counts(html_page):
+    assert cells_of(html_page, "Costs")[1:] == [
+        [
+            *("mpd", "1", "3", "1,152", "1,000,000", "20,000"),
+            *("5,000", "864", "12", "6,000", "62", "–"),
+        ],
+        ["opd", "1", "3", "1,152", "0", "20,000", "5,000", "864", "12", "6,000", "–", "–"],
+    ]
+    assert cells_of(html_page, "What the teacher thinks of the trained completions")[1:] == [
+        ["mpd", "1", "75.0%", "−0.012", "–", "−3.2"],
+        ["opd", "1", "75.0%", "−0.012", "–", "−3.2"],
+    ]
+    assert cells_of(html_page, "Computed and linked") == [
+        ["kind", "files", "computed", "linked"],
+        ["sample", "6", "4", "2"],
+        ["evaluate", "9", "8", "1"],
+        ["all", "15", "12", "3"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("num_seeds", "sentence"),
+    [
+        (1, "they say nothing about how another seed would come out."),
+        (2, "they hold the true value at most 50% of the time."),
+        (3, "they hold the true value at most 75% of the time."),
+        (5, "they hold the true value at most 94% of the time."),
+    ],
+)
+def test_the_page_says_what_few_seeds_are_worth(num_seeds, sentence):
+    assert page.intervals_note(num_seeds).endswith(sentence)
+
+
+def test_page_without_examples_says_so():
+    found = page_of(examples_of(*stage_frames([None])))
+    assert "<p>No rewrite was kept in this shard.</p>" in found
+    assert "<pre>" not in found
+
+
+def test_chart_draws_every_student_and_every_seed():
+    rows = page.chart_rows(SUMMARY, MEANS)
+    drawn = [(row["kind"], row["method"], row["round"]) for row in rows]
+    students = [("base", 0), ("mpd", 1), ("opd", 1)]
+    assert drawn == [
+        ("base", "base", 0),
+        ("mean", "mpd", 1),
+        ("mean", "opd", 1),
+        *(("seed", *student) for student in students),
+        ("start", "mpd", 0),
+        ("start", "opd", 0),
+    ]
+    assert {row["benchmark"] for row in rows} == {"one"}
+    assert [row["tokens"] for row in rows if row["kind"] == "seed"] == [1234.56, 60.0, 70.0]
+
+
+def test_page_without_benchmarks_draws_the_development_split():
+    only_dev = pl.col("benchmark") == "dev"
+    examples = examples_of(*stage_frames([0.5]))
+    found = page_of(examples, SUMMARY.filter(only_dev), MEANS.filter(only_dev))
+    chart = found[found.index("<svg") : found.index("</svg>")]
+    assert ">dev</text>" in chart
