@@ -11,6 +11,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 VLLM := .venv-vllm
+# vLLM leaves sockets to the garbage collector, which may come in any test, or after the last.
+SOCKETS := -W ignore::ResourceWarning -W ignore::pytest.PytestUnraisableExceptionWarning
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: install run test check vllm prune bench-env
@@ -20,7 +22,7 @@ run: $(INSTALLED)
 
 test: check $(VLLM)/installed
 	pytest -q -n 2 --dist loadfile
-	PATH="$(CURDIR)/$(VLLM)/bin:$$PATH" pytest -q tests/with_vllm
+	PATH="$(CURDIR)/$(VLLM)/bin:$$PATH" pytest -q $(SOCKETS) tests/with_vllm
 
 check: $(INSTALLED)
 	ruff check .

@@ -46,6 +46,7 @@ def stage(tmp_path, student, teacher, problems, chat):
                 "prompt": "{problem}\n{trajectory}\nrewrite",
                 "thinking": False,
                 "rewriter": "teacher",
+                "sampler": "student",
             },
             "evaluate": {"benchmarks": {"dev": SAMPLED, "hard": GREEDY}},
         }
