@@ -97,9 +97,9 @@ def _endless_steps(group_sizes: Sequence[int], batch_size: int, seed: int) -> It
             rows = [row for group in window for row in range(starts[group], starts[group + 1])]
             shuffled = torch.randperm(len(rows), generator=generator).tolist()
             order += [rows[place] for place in shuffled]
-        while len(order) >= batch_size:
-            yield order[:batch_size]
-            order = order[batch_size:]
+        full = len(order) - len(order) % batch_size
+        yield from (order[start : start + batch_size] for start in range(0, full, batch_size))
+        order = order[full:]
 
 
 def split_step(

@@ -10,6 +10,7 @@ cut, or does not fit, is a row with that status and no rewrite.
 """
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -206,21 +207,24 @@ def main(argv: list[str] | None = None) -> None:
                 "the shards do not belong together"
             )
 
-        folder = arguments.student.parent
-        tokenizer = load_tokenizer(folder)
-        format = ChatFormat(tokenizer, settings["chat"], stop_ids(folder, tokenizer))
+        def format() -> ChatFormat:
+            folder = arguments.student.parent
+            tokenizer = load_tokenizer(folder)
+            return ChatFormat(tokenizer, settings["chat"], stop_ids(folder, tokenizer))
+
         if not rewrites:
-            parts.map(rows, max(len(rows), 1), lambda: lambda part: passed(part, format))
+            parts.map(rows, max(len(rows), 1), lambda: partial(passed, format=format()))
             return
 
         def prepare() -> Task:
             engine = open_engine(arguments.teacher, settings, arguments)
             require_prompts(engine, settings, rows)
-            return rewriter(engine, format, settings, parts.remaining, student["context_length"])
+            return rewriter(engine, format(), settings, parts.remaining, student["context_length"])
 
         complete(parts, rows, arguments.rows_per_part, settings["engine"], prepare)
 
-    room = {"context_length": str(student["context_length"])}
+    teacher_identity = {"teacher": teacher["digest"]} if rewrites else {}
+    room = {"context_length": str(student["context_length"])} if rewrites else {}
     command.store_of(arguments).publish_table(
         schema.COMPRESS,
         arguments.output,
@@ -230,11 +234,12 @@ def main(argv: list[str] | None = None) -> None:
             "sample": sample,
             # Of the student counts what cuts its text, what ends it and what room there is.
             "tokenizer": student["tokenizer"],
-            **({**room, "teacher": teacher["digest"]} if rewrites else {}),
+            **room,
+            **teacher_identity,
         },
         compute,
         identity={
-            **({"teacher": teacher["digest"]} if rewrites else {}),
+            **teacher_identity,
             "token_map": student["token_map"],
             "sample": sample,
         },

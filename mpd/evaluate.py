@@ -62,9 +62,11 @@ def evaluator(engine: Engine, name: str, settings: Mapping[str, Any], total: int
     """The task of a benchmark: answer and grade each row."""
     from mpd.progress import Progress
 
+    prompt_of = cache(engine.chat.problem_ids)
+
     def ask(row: Mapping[str, Any]) -> list[Request]:
         seed = seed_of("evaluate", settings["seed"], row["problem_id"], row["sample_index"])
-        return [Request(engine.chat.problem_ids(row["question"]), seed)]
+        return [Request(prompt_of(row["question"]), seed)]
 
     def answered(rows: pl.DataFrame, completions: list[list[Completion]]) -> pl.DataFrame:
         return graded(rows, [made for (made,) in completions], engine.chat)

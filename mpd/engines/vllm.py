@@ -11,7 +11,7 @@ import sys
 import time
 import warnings
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from multiprocessing import connection
@@ -81,17 +81,11 @@ class VllmEngine(Engine):
                 f"a prompt and its new tokens take up to {longest} tokens, but "
                 f"resources.{self.arguments.stage}.max_model_len is {self.max_model_len}; raise it"
             )
-        room = 2 * self.arguments.batch_size * self.arguments.data_parallel_size
-
-        def add(request: tuple[int, Request]) -> None:
-            number, asked = request
-            self.backend.add(number, asked.prompt_ids, self._parameters(asked, decoding))
-
-        def step() -> list[tuple[int, Any]]:
-            with in_a_sentence(self.arguments.stage):
-                return self.backend.step()
-
-        for number, output in keep_full(requests, room, add, step):
+        asked = (
+            (number, request.prompt_ids, self._parameters(request, decoding))
+            for number, request in requests
+        )
+        for number, output in outputs_of(self.backend, self.arguments, asked):
             completion = _completion(output)
             advance(1, len(completion.token_ids))
             yield number, completion
@@ -169,15 +163,11 @@ class PromptScores:
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
 
-        def add(number: int) -> None:
-            self.backend.add(number, [*prompts[number], *completions[number]], parameters)
-
-        def step() -> list[tuple[int, Any]]:
-            with in_a_sentence(self.arguments.stage):
-                return self.backend.step()
-
-        room = 2 * self.arguments.batch_size * self.arguments.data_parallel_size
-        found = dict(keep_full(range(len(prompts)), room, add, step))
+        asked = (
+            (number, [*prompt, *completion], parameters)
+            for number, (prompt, completion) in enumerate(zip(prompts, completions, strict=True))
+        )
+        found = dict(outputs_of(self.backend, self.arguments, asked))
         ids: list[int] = []
         logprobs: list[float] = []
         for number, prompt in enumerate(prompts):
@@ -187,6 +177,24 @@ class PromptScores:
             logprobs += flat.logprobs[part]
         width = 1 + self.top_k
         return torch.tensor(ids).view(-1, width), torch.tensor(logprobs).view(-1, width)
+
+
+def outputs_of(
+    backend: "_Process | _Replicas",
+    arguments: Namespace,
+    asked: Iterable[tuple[int, list[int], Any]],
+) -> Iterator[tuple[int, Any]]:
+    """Numbers and outputs as they finish, of numbers, prompts and their parameters.
+
+    Twice as many are with the engine as run side by side, so that it is never short of them.
+    """
+
+    def step() -> list[tuple[int, Any]]:
+        with in_a_sentence(arguments.stage):
+            return backend.step()
+
+    room = 2 * arguments.batch_size * arguments.data_parallel_size
+    return keep_full(asked, room, lambda request: backend.add(*request), step)
 
 
 def vllm_arguments(
