@@ -233,6 +233,9 @@ class Filter(Section):
     leaks: tuple[str, ...] = Field(
         (), description="phrases (any case) that a rewrite must not contain"
     )
+    copies: Literal["keep", "drop"] = Field(
+        "keep", description="rewrites that are their trajectory: the teacher finds it concise"
+    )
     max_repeats: Count = Field(
         8, description="times that one run of 4 or more tokens may follow itself"
     )

@@ -118,7 +118,7 @@ def _checks(row: Mapping[str, Any], verdict: str, settings: Mapping[str, Any]) -
         "ratio_too_low": rewritten and ratio is not None and ratio < settings["min_ratio"],
         "overlap": rewritten and shared is not None and shared > settings["max_overlap"],
         "leak": rewritten and checks["leak"],
-        "copy": rewritten and checks["copy"],
+        "copy": rewritten and checks["copy"] and settings["copies"] == "drop",
         "repetition": checks["repetition"],
     }
     reason = next((name for name, failed in failures.items() if failed), "kept")

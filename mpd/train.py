@@ -11,7 +11,7 @@ import math
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -113,10 +113,19 @@ def start(job: Job) -> Run:
     return Run(accelerator, model, steps, metrics, measured)
 
 
+def extent(steps: Sequence[Sequence[int]]) -> str:
+    """How long a training is: a budget of steps or tokens may pass over few rows many times."""
+    rows = [row for step in steps for row in step]
+    distinct = len(set(rows))
+    return f"{len(steps)} steps: {len(rows) / distinct:.1f} passes over {distinct} trajectories"
+
+
 def train(job: Job) -> None:
     """Train the student of `job` and fill its folder with weights and metrics.parquet."""
     run = start(job)
     accelerator, steps, metrics = run.accelerator, run.steps, run.metrics
+    if accelerator.is_main_process:
+        log.info("%s", extent(steps))
     if job.tracker != "none":
         accelerator.init_trackers("mpd", config={})
     progress = Progress("trained", (len(steps) - len(metrics)) * len(steps[0]))

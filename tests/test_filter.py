@@ -17,6 +17,7 @@ SETTINGS = {
     "max_overlap": 0.9,
     "max_tokens": 8,
     "leaks": ["The Draft", "instruction"],
+    "copies": "drop",
     "max_repeats": 2,
     "chat": CHAT,
 }
@@ -334,6 +335,11 @@ NOTHING = {
                 "keep": False,
                 "reason": "copy",
             },
+        ),
+        (
+            {"completion_ids": SAMPLE_IDS},
+            {"max_tokens": None, "max_overlap": 1.0, "copies": "keep"},
+            {"num_tokens": 10, "ratio": 1.0, "overlap": 1.0, "copy": True},
         ),
         (
             {"completion_ids": [1, 2, 3, 4, 1, 2, 3, 4]},

@@ -120,6 +120,7 @@ def frames(tmp_path_factory, tiny_format, shard, chat, cached, student):
         "max_overlap": 1.0,
         "max_tokens": None,
         "leaks": [],
+        "copies": "keep",
         "max_repeats": 8,
         "chat": chat,
     }

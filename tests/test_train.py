@@ -21,7 +21,7 @@ from mpd.batches import WINDOW, CachedRows, Trajectories, collate, plan_steps, s
 from mpd.config import Distill
 from mpd.model_folder import load_model
 from mpd.objective import Objective
-from mpd.train import Job, learning_rate_factor, train
+from mpd.train import Job, extent, learning_rate_factor, train
 
 SETTINGS = {
     **Distill(learning_rate=1e-3, warmup=0, epochs=2, batch_size=8).model_dump(mode="json"),
@@ -185,6 +185,11 @@ def test_a_step_that_cannot_be_shared_is_refused(num_rows, micro, processes):
     message = f"{num_rows} trajectories cannot be shared by {processes} processes"
     with pytest.raises(ValueError, match=message):
         split_step(range(num_rows), [1] * num_rows, micro, processes)
+
+
+def test_extent_of_a_training():
+    assert extent([[0, 1], [2, 0], [1, 2]]) == "3 steps: 2.0 passes over 3 trajectories"
+    assert extent([[0, 1, 2], [2, 4, 0]]) == "2 steps: 1.5 passes over 4 trajectories"
 
 
 @pytest.mark.parametrize(
