@@ -428,6 +428,10 @@ class Custom(Section):
             raise ValueError(
                 f"axes: {unknown[0]} is no axis; there are {', '.join(Method.model_fields)}"
             )
+        for section in SECTIONS:
+            # Environment and resources are those of a stage, for all its branches.
+            if "engine" in getattr(self, section):
+                raise ValueError(f"{section}.engine is one for all rows; set it in {section}")
         return self
 
 

@@ -121,7 +121,7 @@ def given_trajectories(wildcards):
 
 def teacher_head(wildcards):
     """The teacher's output head, where the cache holds its inputs."""
-    hidden = CONFIG.logits.cache == "hidden"
+    hidden = CONFIG.of(wildcards.method).logits.cache == "hidden"
     return (
         [f"results/{wildcards.experiment}/models/head/head.safetensors"]
         if hidden

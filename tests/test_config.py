@@ -617,6 +617,10 @@ def test_a_custom_row_may_take_the_name_of_its_method():
             "custom row mine: config: logits.top_kk: unknown key; did you mean top_k?",
         ),
         (
+            {"custom": [{**CUSTOM, "compress": {"engine": "vllm"}}]},
+            "compress.engine is one for all rows; set it in compress",
+        ),
+        (
             {"custom": [{**CUSTOM, "axes": {"rewriter": "none", "context": "rewriting"}}]},
             "context: rewriting needs a rewriter",
         ),

@@ -9,7 +9,8 @@ from mpd.methods import METHODS
 
 TRAINED = [name for name, method in METHODS.items() if method.trained]
 CHANGES = {
-    "methods": list(METHODS),
+    "methods": [*METHODS, "exact"],
+    "custom": [{"name": "exact", "like": "mpd", "logits": {"cache": "hidden"}}],
     "rounds": 1,
     # Two steps for each of them, whatever their rows.
     "distill": {"budget": "steps", "amount": 2},
@@ -100,6 +101,14 @@ def test_every_method_has_the_same_budget(results):
         assert table.read(path, schema.METRICS)["step"].to_list() == [1, 2]
 
 
+def test_a_row_with_a_cache_of_hidden_states_is_trained_with_the_teachers_head(results):
+    cached = table.check(shard(results, "exact", "logits"), schema.LOGITS)["identity"]
+    assert cached["cache"] == "hidden"
+    assert (results / "models" / "head" / "head.safetensors").exists()
+    metrics = results / "exact" / "seed_0" / "round_1" / "student" / "metrics.parquet"
+    assert table.read(metrics, schema.METRICS)["teacher_tail_mass"].to_list() == [0.0, 0.0]
+
+
 def test_prompt_only_is_the_base_student_under_another_prompt(results):
     base, told = (
         table.read(results / method / "seed_0/round_0/evaluate/greedy.parquet", schema.EVALUATE)
@@ -112,4 +121,4 @@ def test_prompt_only_is_the_base_student_under_another_prompt(results):
 
 def test_the_report_has_every_method(results):
     summary = pl.read_parquet(results / "summary.parquet")
-    assert set(summary["method"]) == {"base", *METHODS}
+    assert set(summary["method"]) == {"base", "exact", *METHODS}
