@@ -18,8 +18,8 @@ from typing import Any
 
 import polars as pl
 
-from mpd import command, compare, costs, schema, table
-from mpd.page import HEADER, page, printable, shipping_lines
+from mpd import command, compare, costs, findings, schema, table
+from mpd.page import HEADER, Findings, page, printable, shipping_lines
 from mpd.store import Parts, Store
 
 PLACE = re.compile(r"(?P<method>[^/]+)/seed_(?P<seed>\d+)/round_(?P<round>\d+)$")
@@ -280,14 +280,15 @@ def main(argv: list[str] | None = None) -> None:
         for folder, place in places.items()
         if place["round"] > 0
     }
-    seconds = {
-        folder: costs.seconds_of(output.parent / "benchmarks" / BRANCH.format(**places[folder]))
-        for folder in trained
+    timed = {
+        folder: output.parent / "benchmarks" / BRANCH.format(**places[folder]) for folder in trained
     }
+    seconds = {folder: costs.seconds_of(path) for folder, path in timed.items()}
+    rounds = round_digests(trained, seconds)
     spent = publish(
         schema.COSTS,
         {name: settings[name] for name in ("samplers", "given")},
-        round_digests(trained, seconds),
+        rounds,
         lambda: cost_frame(trained, seconds, settings),
     )
 
@@ -300,20 +301,44 @@ def main(argv: list[str] | None = None) -> None:
     }
     shown = {name: table.content_digest(*of) for name, of in {**tables, **examples}.items()}
     experiment = output.parent.name
+    models = findings.model_manifests(output.parent / "models")
+    stages = findings.settings_of_stages(arguments.rounds, places)
+    versions = findings.versions()
 
     def write(path: Path) -> None:
         frames = [table.read(*of) for of in examples.values()]
-        pairs = examples_of(*frames) if frames else pl.DataFrame()
-        means = compare.means(compared())
-        text = page(experiment, summary, means, comparison, spent, artifacts, choice, pairs)
-        path.write_text(text, encoding="utf-8")
+        found = Findings(
+            experiment=experiment,
+            summary=summary,
+            means=compare.means(compared()),
+            comparison=comparison,
+            costs=spent,
+            artifacts=artifacts,
+            choice=choice,
+            examples=examples_of(*frames) if frames else pl.DataFrame(),
+            lengths=findings.lengths(evaluations),
+            metrics=findings.training(trained, places),
+            funnels=findings.funnels(trained, places),
+            seconds=findings.stage_seconds(timed, places),
+            settings=stages,
+            models=models,
+            versions=versions,
+        )
+        path.write_text(page(found), encoding="utf-8")
 
     store.publish_file(
         "report",
         schema.REPORT_VERSION,
         output,
-        {**settings, "experiment": experiment, "artifacts": artifacts},
-        {**answered, **shown},
+        {
+            **settings,
+            "experiment": experiment,
+            "artifacts": artifacts,
+            "models": models,
+            "stages": stages,
+            "versions": versions,
+        },
+        {**answered, **rounds, **shown},
         write,
     )
     print_table(summary, choice, output)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mpd import report, schema, table
+from mpd import findings, report, schema, table
 from mpd.page import shipping_lines
 from mpd.report import examples_of, place_of, shipped, summarise
 
@@ -412,7 +412,8 @@ def test_main(run, capsys, caplog):
     assert "<h1>my run</h1>" in text
     told = json.loads((root / "report.json").read_text())["settings"]
     counts = {row["kind"]: (row["files"], row["linked"]) for row in told.pop("artifacts")}
-    assert told == {**SETTINGS, "experiment": "my run"}
+    assert told.pop("versions") == findings.versions()
+    assert told == {**SETTINGS, "experiment": "my run", "models": {}, "stages": {}}
     stages = dict.fromkeys(("sample", "compress", "filter", "logits", "metrics"), (1, 0))
     assert counts == {**stages, "evaluate": (4, 0)}
     printed = capsys.readouterr().out.splitlines()
