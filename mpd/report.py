@@ -19,7 +19,8 @@ from typing import Any
 import polars as pl
 
 from mpd import command, compare, costs, findings, schema, table
-from mpd.page import HEADER, Findings, page, printable, shipping_lines
+from mpd.page import Findings, page
+from mpd.page_tables import HEADER, printable, shipping_lines
 from mpd.store import Parts, Store
 
 PLACE = re.compile(r"(?P<method>[^/]+)/seed_(?P<seed>\d+)/round_(?P<round>\d+)$")

@@ -7,7 +7,7 @@ import pytest
 from test_charts import LENGTHS, METRICS
 from test_report import BASE, HOSTILE, stage_frames, summary_of
 
-from mpd import page, schema, table
+from mpd import page, page_tables, schema, table
 from mpd.compare import MEASURES
 from mpd.funnel import STAGES
 from mpd.report import examples_of, shipped
@@ -146,11 +146,11 @@ def cells_of(text, title):
 
 
 def test_printable():
-    assert page.printable(SUMMARY[3:5]) == [
+    assert page_tables.printable(SUMMARY[3:5]) == [
         ["base", "0", "0", "one", "200", "2", "0.800 ± 0.020", "1234.6 ± 1.2", "0.5%", "10.0%"],
         ["mpd", "1", "0", "one", "200", "2", "0.850 ± 0.020", "60.0 ± 1.2", "0.5%", "10.0%"],
     ]
-    assert len(page.HEADER) == len(page.printable(SUMMARY)[0])
+    assert len(page_tables.HEADER) == len(page_tables.printable(SUMMARY)[0])
 
 
 def test_page_escapes_what_models_and_users_wrote(html_page):
@@ -184,8 +184,8 @@ def test_page_holds_chart_tables_and_examples(html_page):
         ["one", "mpd", "1", "3", "0.850 [0.840, 0.870]", "60.0 [59.0, 62.0]"],
     ]
     assert cells_of(html_page, "Every seed, ± standard error over problems") == [
-        page.HEADER,
-        *page.printable(SUMMARY),
+        page_tables.HEADER,
+        *page_tables.printable(SUMMARY),
     ]
     assert cells_of(html_page, "Which round to ship") == [
         ["method", "seed 0"],
@@ -244,7 +244,7 @@ def test_page_holds_costs_diagnostics_and_counts(html_page):
     ],
 )
 def test_the_page_says_what_few_seeds_are_worth(num_seeds, sentence):
-    assert page.intervals_note(num_seeds).endswith(sentence)
+    assert page_tables.intervals_note(num_seeds).endswith(sentence)
 
 
 def test_page_without_examples_says_so():

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mpd import findings, report, schema, table
-from mpd.page import shipping_lines
+from mpd.page_tables import shipping_lines
 from mpd.report import examples_of, place_of, shipped, summarise
 
 HOSTILE = "<script>alert(1)</script> & \"quoted\" 'text' ]]> </pre>"
