@@ -65,7 +65,7 @@ def students_table(summary: pl.DataFrame, comparison: pl.DataFrame) -> str:
 
 def costs_table(costs: pl.DataFrame) -> str:
     header = ["method", "round", "student tokens", "teacher tokens", "scored", "trained", "steps"]
-    header += ["kept", "teacher log-prob", "end of thinking"]
+    header += ["kept", "teacher log-prob", "mass on end of thinking"]
     counts = ("student_tokens", "teacher_tokens", "scored_tokens", "trained_tokens", "num_steps")
     rows = [
         [
@@ -74,7 +74,7 @@ def costs_table(costs: pl.DataFrame) -> str:
             f"{row['share_kept']:.2f}",
             *(
                 "" if row[name] is None else f"{row[name]:.3f}"
-                for name in ("mean_teacher_logprob", "think_close_logprob")
+                for name in ("mean_teacher_logprob", "think_close_mass")
             ),
         ]
         for row in costs.iter_rows(named=True)

@@ -20,7 +20,10 @@ COLUMNS = {
     "sample": ["num_tokens"],
     "compress": ["rewrite_tokens"],
     "filter": ["keep"],
-    "logits": ["num_tokens", "mean_teacher_logprob", "think_close_logprob", "stop_logprob"],
+    "logits": [
+        *("num_tokens", "divergence"),
+        *("mean_teacher_logprob", "think_close_logprob", "stop_logprob"),
+    ],
     "metrics": ["step", "tokens_seen"],
 }
 
@@ -84,9 +87,16 @@ def costs_of(frames: Mapping[str, pl.DataFrame], sampler: str | None) -> dict[st
 
 
 def diagnostics_of(logits: pl.DataFrame) -> dict[str, Any]:
-    """Means over trained completions of what the teacher's scores say of them; None without any."""
-    names = COLUMNS["logits"][1:]
-    return {name: logits[name].mean() for name in names}
+    """Means over trained completions of what the teacher's scores say of them; None without any.
+
+    Of the divergence the mean over their tokens.
+    """
+    names = ("mean_teacher_logprob", "think_close_logprob", "stop_logprob")
+    return {
+        **{name: logits[name].mean() for name in names},
+        "think_close_mass": logits["think_close_logprob"].exp().mean(),
+        "divergence": logits["divergence"].explode().mean(),
+    }
 
 
 def costs(

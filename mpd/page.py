@@ -200,8 +200,11 @@ def training(found: Findings) -> str:
 <p>A line is a seed. The mass off the support is what the cache merges into its tail buckets.</p>
 <div class=chart>{charts.curves(found.metrics)}</div>
 <h3>What the teacher thinks of the trained completions</h3>
-<p>Mean log-probabilities in nats, under the prompt that the teacher scores with: of all ids, of the
-end of thinking where thinking ends, and of the last id.</p>
+<p>Under the prompt that the scorer sees, means over trained completions: log-probabilities in nats
+of all ids, of the last id, and of the end of thinking where thinking ends, with its probability;
+and per token the exact divergence of the student from the scorer before the round's training. Where
+the scorer finds the rewrites unlikely, or would rather go on thinking, reverse KL works against
+them.</p>
 {diagnostics_table(found.costs)}"""
 
 

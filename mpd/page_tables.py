@@ -171,13 +171,21 @@ def costs_table(costs: pl.DataFrame) -> str:
 
 def diagnostics_table(costs: pl.DataFrame) -> str:
     columns = {
-        "mean_teacher_logprob": "all ids",
-        "think_close_logprob": "end of thinking",
+        "mean_teacher_logprob": "log-probability, all ids",
         "stop_logprob": "last id",
+        "think_close_logprob": "end of thinking",
+        "think_close_mass": "mass on the end of thinking",
+        "divergence": "divergence before training",
     }
+
+    def shown(name: str, value: float | None) -> str:
+        if value is None:
+            return "–"
+        return f"{value:.1%}" if name == "think_close_mass" else with_minus(f"{value:.2g}")
+
     rows = [
         [row["method"], str(row["round"]), f"{row['share_kept']:.1%}"]
-        + ["–" if row[name] is None else with_minus(f"{row[name]:.2g}") for name in columns]
+        + [shown(name, row[name]) for name in columns]
         for row in costs.iter_rows(named=True)
     ]
     return html_table(["method", "round", "share kept", *columns.values()], rows)

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -462,6 +463,8 @@ def test_main_writes_differences_and_costs(run):
             "mean_teacher_logprob": -1.5,
             "think_close_logprob": -0.5,
             "stop_logprob": -0.25,
+            "think_close_mass": pytest.approx(math.exp(-0.5), rel=1e-14),
+            "divergence": None,
         }
     ]
 
