@@ -105,12 +105,13 @@ def curve_rows(metrics: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _colours(methods: list[str]) -> Any:
+def _colours(methods: list[str], with_base: bool) -> Any:
     """The colour of each method, the same in every figure; the base student is grey."""
     import altair as alt
 
     own = [PALETTE[number % len(PALETTE)] for number in range(len(methods))]
-    return alt.Scale(domain=["base", *methods], range=[GREY, *own])
+    names, colours = (["base"], [GREY]) if with_base else ([], [])
+    return alt.Scale(domain=[*names, *methods], range=[*colours, *own])
 
 
 def _svg(figure: Any) -> str:
@@ -130,7 +131,7 @@ def students_chart(summary: pl.DataFrame, means: pl.DataFrame) -> str:
     tokens = alt.X("tokens:Q").title("mean tokens per answer, logarithmic")
     tokens = tokens.scale(type="log", base=2, nice=False, padding=20)
     accuracy = alt.Y("accuracy:Q").title("accuracy").scale(zero=False).axis(titlePadding=14)
-    colour = alt.Color("method:N", scale=_colours(methods)).title(None)
+    colour = alt.Color("method:N", scale=_colours(methods, True)).title(None)
     encoded = alt.Chart().encode(x=tokens, y=accuracy, color=colour.legend(symbolOpacity=1))
 
     def of(*kinds: str) -> alt.Chart:
@@ -168,27 +169,25 @@ def histograms(lengths: pl.DataFrame) -> str:
     """Tokens per answer of the base student and after the last round of each method."""
     import altair as alt
 
-    rows = histogram_rows(lengths)
+    panel = pl.format("{}, {}", "method", "benchmark")
+    rows = histogram_rows(lengths).with_columns(panel=panel)
     bars = (
         alt.Chart(alt.Data(values=rows.to_dicts()))
-        .mark_bar(opacity=0.7)
+        .mark_bar(opacity=0.7, orient="vertical")
         .encode(
             x=alt.X("low:Q")
             .title("tokens per answer, logarithmic")
             .scale(type="log", base=2, nice=False),
             x2="high:Q",
             y=alt.Y("share:Q").title("share of answers").axis(format="%", tickCount=3).stack(None),
+            y2=alt.datum(0),
             color=alt.Color(
                 "student:N", scale=alt.Scale(domain=["base", "last round"], range=[GREY, "#4c78a8"])
             ).title(None),
         )
         .properties(width=360, height=90)
     )
-    return _svg(
-        bars.facet(
-            row=alt.Row("method:N").title(None), column=alt.Column("benchmark:N").title(None)
-        )
-    )
+    return _svg(bars.facet(alt.Facet("panel:N").title(None), columns=2))
 
 
 def curves(metrics: pl.DataFrame) -> str:
@@ -203,7 +202,7 @@ def curves(metrics: pl.DataFrame) -> str:
         .encode(
             x=alt.X("tokens:Q").title("completion tokens trained on").axis(tickCount=4),
             y=alt.Y("value:Q").title(None).axis(tickCount=4),
-            color=alt.Color("method:N", scale=_colours(methods)).title(None),
+            color=alt.Color("method:N", scale=_colours(methods, False)).title(None),
             strokeDash=alt.StrokeDash("round:O").title("round"),
             detail="seed:N",
         )

@@ -31,6 +31,7 @@ from mpd.page_tables import (
 )
 
 Student = tuple[str, int]  # method and round
+FUNNEL_HEADER = ["method", "round", *STAGES, "tokens before", "after"]
 
 
 @dataclass(frozen=True)
@@ -170,7 +171,6 @@ standard error, the most accurate. Where no round is good, stay with the base st
 
 def trajectories(funnels: Mapping[Student, Mapping[str, Any]]) -> str:
     """The funnel of each round."""
-    header = ["method", "round", *STAGES, "tokens before", "after", "why the others were not kept"]
     rows: list[list[str | tuple[str, str]]] = []
     for (method, number), row in funnels.items():
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in row["reasons"].items())
@@ -183,7 +183,7 @@ def trajectories(funnels: Mapping[Student, Mapping[str, Any]]) -> str:
     return f"""\
 <p>Complete ones were not cut, correct ones have the right answer after rewriting, kept ones are
 trained on. Tokens are means over the kept: of the trajectory, and of what is trained on.</p>
-{html_table(header, rows)}"""
+{html_table([*FUNNEL_HEADER, ("why the others were not kept", "reasons")], rows)}"""
 
 
 def trained_on(examples: pl.DataFrame) -> str:

@@ -15,7 +15,7 @@ HEADER = [
 
 
 def html_table(
-    header: Sequence[str],
+    header: Sequence[str | tuple[str, str]],
     rows: Iterable[Sequence[str | tuple[str, str]]],
     text: Sequence[int] = (0,),
 ) -> str:
