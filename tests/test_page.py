@@ -35,6 +35,7 @@ def compared(*rows):
                     for measure, triple in zip(MEASURES, triples, strict=True)
                     for end, value in zip(("", "_low", "_high"), triple, strict=True)
                 },
+                **dict.fromkeys(("aes", "aes_low", "aes_high")),
             }
             for method, number, benchmark, against, *triples in rows
         ],
@@ -56,7 +57,7 @@ MEANS = compared(
         )
         for row in SUMMARY.to_dicts()
     )
-).drop("against")
+).drop("against", "aes", "aes_low", "aes_high")
 COMPARISON = compared(
     ("mpd", 1, "one", "base", (0.05, -0.01, 0.1), (-1174.56, -1180.0, -1170.0), NOTHING),
     ("opd", 1, "one", "mpd", (-0.1, -0.2, 0.0), (10.0, 0.04, 20.0), (9.0, -1.0, 19.0)),
