@@ -1,7 +1,7 @@
 """evaluate: a student's answers to the held-out problems, graded by the scorer of filter.
 
 One process answers all benchmarks; each is an artifact of its own, so adding one computes
-only that one. Every answer is kept.
+only that one. Every answer is kept, with the smaller token budgets at which it is right.
 
     python -m mpd.evaluate --settings JSON --student .../manifest.json \\
         --benchmarks dev=.../dev.parquet aime=.../aime.parquet --output .../evaluate

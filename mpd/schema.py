@@ -336,16 +336,21 @@ EVALUATE = Artifact(
     ),
 )
 
+METHOD = Column("method", "string", "", "method of the grid")
+METHOD_OR_BASE = Column("method", "string", "", "method of the grid, or base")
+ROUND = Column("round", "int32", "", "training rounds behind this student")
+BENCHMARK = Column("benchmark", "string", "", "name of the benchmark; dev is the development split")
+
 SUMMARY = Artifact(
     "summary",
     2,
     "one row per method, round, seed and benchmark; base is the untrained student, round 0",
     ("method", "round", "seed", "benchmark"),
     (
-        Column("method", "string", "", "method of the grid, or base"),
-        Column("round", "int32", "", "training rounds behind this student"),
+        METHOD_OR_BASE,
+        ROUND,
         Column("seed", "int32", "", "seed of the branch"),
-        Column("benchmark", "string", "", "name of the benchmark; dev is the development split"),
+        BENCHMARK,
         Column("num_problems", "int32", "", "problems of the benchmark"),
         Column("num_samples", "int32", "", "samples per problem"),
         Column(
@@ -407,9 +412,6 @@ def _with_interval(name: str, unit: str, description: str, nullable: bool = Fals
     ]
 
 
-METHOD = Column("method", "string", "", "method of the grid")
-ROUND = Column("round", "int32", "", "training rounds behind this student")
-
 COMPARISON = Artifact(
     "comparison",
     2,
@@ -419,7 +421,7 @@ COMPARISON = Artifact(
     (
         METHOD,
         ROUND,
-        Column("benchmark", "string", "", "name of the benchmark; dev is the development split"),
+        BENCHMARK,
         Column(
             "against",
             "string",
@@ -447,8 +449,6 @@ COMPARISON = Artifact(
     ),
 )
 
-BENCHMARK = Column("benchmark", "string", "", "name of the benchmark; dev is the development split")
-
 BUDGETS = Artifact(
     "budgets",
     1,
@@ -456,7 +456,7 @@ BUDGETS = Artifact(
     "pooled, intervals as in comparison",
     ("method", "round", "benchmark", "budget"),
     (
-        METHOD,
+        METHOD_OR_BASE,
         ROUND,
         BENCHMARK,
         Column("budget", "int32", "token", "length that longer answers are cut to"),
@@ -475,7 +475,7 @@ DIFFICULTY = Artifact(
     "other students",
     ("method", "round", "benchmark", "bin"),
     (
-        METHOD,
+        METHOD_OR_BASE,
         ROUND,
         BENCHMARK,
         Column("bin", "string", "", "never, up to half, more than half or always solved by base"),
