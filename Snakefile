@@ -32,5 +32,7 @@ rule all:
         f"results/{CONFIG.experiment}/report.html",
         f"results/{CONFIG.experiment}/summary.parquet",
         f"results/{CONFIG.experiment}/comparison.parquet",
+        f"results/{CONFIG.experiment}/budgets.parquet",
+        f"results/{CONFIG.experiment}/difficulty.parquet",
         f"results/{CONFIG.experiment}/costs.parquet",
     localrule: True

@@ -50,6 +50,11 @@ def chart_rows(summary: pl.DataFrame, means: pl.DataFrame) -> list[dict[str, Any
     return pl.concat(rows, how="diagonal").sort("kind", "benchmark", "method", "round").to_dicts()
 
 
+def last_rounds(frame: pl.DataFrame) -> pl.DataFrame:
+    """Rows of the base student and of the last round of each method."""
+    return frame.filter(pl.col("round") == pl.col("round").max().over("method"))
+
+
 def histogram_rows(lengths: pl.DataFrame) -> pl.DataFrame:
     """Shares of the answers in bins of equal width on a logarithmic axis.
 
@@ -57,10 +62,9 @@ def histogram_rows(lengths: pl.DataFrame) -> pl.DataFrame:
     each method, and the base student (student: base, once for each method). Columns: method,
     benchmark, student, low, high (tokens), share.
     """
-    shown = held_out(lengths.filter(pl.col("num_tokens") > 0))
+    shown = last_rounds(held_out(lengths.filter(pl.col("num_tokens") > 0)))
     is_base = pl.col("method") == "base"
-    trained = shown.filter(~is_base)
-    last = trained.filter(pl.col("round") == pl.col("round").max().over("method"))
+    last = shown.filter(~is_base)
     methods = last["method"].unique().sort()
     both = pl.concat(
         [
@@ -188,6 +192,33 @@ def histograms(lengths: pl.DataFrame) -> str:
         .properties(width=360, height=90)
     )
     return _svg(bars.facet(alt.Facet("panel:N").title(None), columns=2))
+
+
+def budget_curves(budgets: pl.DataFrame) -> str:
+    """Accuracy under token budgets, of the base student and the last round of each method."""
+    import altair as alt
+
+    rows = last_rounds(held_out(budgets))
+    methods = sorted({*rows["method"]} - {"base"})
+    encoded = alt.Chart().encode(
+        x=alt.X("budget:Q").title("tokens, logarithmic").scale(type="log", base=2, nice=False),
+        color=alt.Color("method:N", scale=_colours(methods, True)).title(None),
+    )
+    accuracy = alt.Y("accuracy:Q").title("accuracy")
+    layers = alt.layer(
+        encoded.mark_area(opacity=0.12).encode(
+            y=alt.Y("accuracy_low:Q").title("accuracy"), y2="accuracy_high:Q"
+        ),
+        encoded.mark_line(strokeWidth=1.5).encode(y=accuracy),
+    ).properties(width=360, height=180)
+    return _svg(
+        alt.FacetChart(
+            data=alt.Data(values=rows.to_dicts()),
+            spec=layers,
+            facet=alt.Facet("benchmark:N").title(None),
+            columns=2,
+        )
+    )
 
 
 def curves(metrics: pl.DataFrame) -> str:

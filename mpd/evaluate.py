@@ -1,7 +1,7 @@
 """evaluate: a student's answers to the held-out problems, graded by the scorer of filter.
 
 One process answers all benchmarks; each is an artifact of its own, so adding one computes
-only that one. Every answer is kept.
+only that one. Every answer is kept, with the smaller token budgets at which it is right.
 
     python -m mpd.evaluate --settings JSON --student .../manifest.json \\
         --benchmarks dev=.../dev.parquet aime=.../aime.parquet --output .../evaluate
@@ -15,7 +15,7 @@ from typing import Any
 
 import polars as pl
 
-from mpd import answers, command, schema, table
+from mpd import answers, budgets, command, schema, table
 from mpd.chat import ChatFormat, answer_delimiter
 from mpd.generate import (
     Completion,
@@ -69,18 +69,25 @@ def evaluator(engine: Engine, name: str, settings: Mapping[str, Any], total: int
         return [Request(prompt_of(row["question"]), seed)]
 
     def answered(rows: pl.DataFrame, completions: list[list[Completion]]) -> pl.DataFrame:
-        return graded(rows, [made for (made,) in completions], engine.chat)
+        made = [completion for (completion,) in completions]
+        return graded(rows, made, engine.chat, budgets.ladder(settings["max_new_tokens"]))
 
     return Task(engine, settings, ask, answered, Progress(f"answered {name}", total))
 
 
-def graded(rows: pl.DataFrame, completions: list[Completion], format: ChatFormat) -> pl.DataFrame:
-    """Evaluation rows of completions, in order."""
+def graded(
+    rows: pl.DataFrame, completions: list[Completion], format: ChatFormat, ladder: list[int]
+) -> pl.DataFrame:
+    """Evaluation rows of completions, in order. `ladder`: the budgets at which prefixes count."""
     texts = [format.text(completion.token_ids) for completion in completions]
-    found = [answers.extract(text, answer_delimiter(format.chat)) for text in texts]
-    with answers.Grader() as grader:
-        verdicts = grader.grade(rows["gold"].to_list(), found)
-    columns = zip(rows.iter_rows(named=True), completions, texts, found, verdicts, strict=True)
+    close = answer_delimiter(format.chat)
+    found = [answers.extract(text, close) for text in texts]
+    cut = [
+        budgets.answers_by_budget(completion.token_ids, answer, ladder, format.text, close)
+        for completion, answer in zip(completions, found, strict=True)
+    ]
+    verdicts, correct_budgets = budgets.grade(rows["gold"].to_list(), found, cut)
+    columns = (completions, texts, found, verdicts, correct_budgets)
     return table.frame_of(
         (
             {
@@ -95,8 +102,11 @@ def graded(rows: pl.DataFrame, completions: list[Completion], format: ChatFormat
                 "answer": answer,
                 "verdict": verdict,
                 "correct": verdict == "correct",
+                "correct_budgets": at,
             }
-            for row, completion, text, answer, verdict in columns
+            for row, completion, text, answer, verdict, at in zip(
+                rows.iter_rows(named=True), *columns, strict=True
+            )
         ),
         schema.EVALUATE,
     )

@@ -13,6 +13,7 @@ import polars as pl
 
 from mpd import charts
 from mpd.compare import REFERENCE
+from mpd.efficiency import FORMULA
 from mpd.funnel import STAGES
 from mpd.page_tables import (
     HEADER,
@@ -20,6 +21,7 @@ from mpd.page_tables import (
     costs_table,
     diagnostics_table,
     difference_tables,
+    difficulty_table,
     html_table,
     interval,
     intervals_note,
@@ -46,6 +48,8 @@ class Findings:
     summary: pl.DataFrame
     means: pl.DataFrame
     comparison: pl.DataFrame
+    budgets: pl.DataFrame
+    difficulty: pl.DataFrame
     costs: pl.DataFrame
     artifacts: Sequence[Mapping[str, Any]]
     choice: pl.DataFrame
@@ -65,7 +69,8 @@ def page(found: Findings) -> str:
         "Result": result(found),
         "Accuracy against tokens": accuracy_against_tokens(found),
         "Differences": differences(found),
-        "Answer lengths": answer_lengths(found.lengths),
+        "Answer lengths": answer_lengths(found),
+        "Difficulty": difficulty(found.difficulty),
         "Which round to ship": shipping(found.choice),
         "What became of the trajectories": trajectories(found.funnels),
         "What the student is trained on": trained_on(found.examples),
@@ -150,15 +155,28 @@ def differences(found: Findings) -> str:
     return f"""\
 <p>Paired: the same problems, the same seed. <b>Bold with a star</b> where the 95&nbsp;% interval
 excludes zero, and only there. {intervals_note(found.summary["seed"].n_unique())}
-“Tokens, both solve” compares correct answers on the problems that both students solve.</p>
+“Tokens, both solve” compares correct answers on the problems that both students solve.
+The accuracy-efficiency score is {html.escape(FORMULA)}. It stands beside both, never alone.</p>
 {difference_tables(found.comparison)}"""
 
 
-def answer_lengths(lengths: pl.DataFrame) -> str:
+def answer_lengths(found: Findings) -> str:
     return f"""\
 <p>Tokens of every answer, all seeds: the base student in grey, behind the last round of each
 method.</p>
-<div class=chart>{charts.histograms(lengths)}</div>"""
+<div class=chart>{charts.histograms(found.lengths)}</div>
+<h3>Under a token budget</h3>
+<p>Accuracy, had every answer been cut at so many tokens: prefixes of the same answers, graded anew.
+The last round of each method.</p>
+<div class=chart>{charts.budget_curves(found.budgets)}</div>"""
+
+
+def difficulty(bins: pl.DataFrame) -> str:
+    return f"""\
+<p>Problems by how often the base student solves them, over all its seeds and samples. Saved tokens
+are the base student's less the student's own on the same problem. Bins are made from the base
+student's own answers: compare tokens, and accuracy only among other students.</p>
+{difficulty_table(bins)}"""
 
 
 def shipping(choice: pl.DataFrame) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import polars as pl
 
 from mpd.compare import MEASURES, is_significant
+from mpd.difficulty import BINS
 
 HEADER = [
     *("method", "round", "seed", "benchmark", "problems", "samples"),
@@ -121,27 +122,46 @@ def means_table(means: pl.DataFrame) -> str:
 
 
 def difference_tables(comparison: pl.DataFrame) -> str:
-    """A table for each of what is subtracted."""
+    """A table for each of what is subtracted; the score is one against the base student alone."""
     header = ["benchmark", "method", "round", "seeds"]
     header += ["accuracy", "tokens", "tokens, both solve", "both solve"]
     titles = {"base": "to the base student", "mpd": "to mpd of the same round"}
     shown = ""
     for against, title in titles.items():
+        scores = ["aes"] if against == "base" else []
         rows = [
             [row["benchmark"], row["method"], str(row["round"]), str(row["num_seeds"])]
             + [difference(row, measure) for measure in MEASURES]
             + [f"{row['num_solved']:,}"]
+            + [difference(row, score) for score in scores]
             for row in comparison.filter(against=against).iter_rows(named=True)
         ]
         if rows:
-            shown += f"<h3>{title}</h3>{html_table(header, rows, text=(0, 1))}"
+            own = html_table([*header, *("AES" for _ in scores)], rows, text=(0, 1))
+            shown += f"<h3>{title}</h3>{own}"
     return shown or "<p>Only the base student was evaluated.</p>"
 
 
 def difference(row: Mapping[str, Any], measure: str) -> tuple[str, str]:
     """A difference as a cell, marked where its interval excludes zero."""
-    shown = interval(row, measure, 3 if measure == "accuracy" else 1, "+")
+    shown = interval(row, measure, {"accuracy": 3, "aes": 2}.get(measure, 1), "+")
     return (f"{shown} *", "clear") if is_significant(row, measure) else (shown, "unclear")
+
+
+def difficulty_table(bins: pl.DataFrame) -> str:
+    header = ["benchmark", "solved by base", "problems", "method", "round"]
+    header += ["accuracy", "tokens", "saved tokens"]
+    order = pl.col("bin").replace_strict(BINS, range(len(BINS)))
+    rows = [
+        [
+            *(row["benchmark"], row["bin"], str(row["num_problems"])),
+            *(row["method"], str(row["round"])),
+            *(interval(row, "accuracy", 3), interval(row, "tokens", 1)),
+            interval(row, "saved_tokens", 1, "+"),
+        ]
+        for row in bins.sort("benchmark", order, maintain_order=True).iter_rows(named=True)
+    ]
+    return html_table(header, rows, text=(0, 1, 3))
 
 
 def whole_number(value: float | None) -> str:

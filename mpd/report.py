@@ -4,88 +4,66 @@
         --rounds results/tiny/base/seed_0/round_0 results/tiny/mpd/seed_0/round_1 \\
         --problems .../shard_0.parquet --output results/tiny/report.html
 
-Writes summary.parquet, comparison.parquet and costs.parquet beside report.html and prints the
-summary. A round of 0 trained nothing: of its folder only the evaluations are read.
+Writes summary, comparison, budgets, difficulty and costs.parquet beside report.html and prints
+the summary. A round of 0 trained nothing: of its folder only the evaluations are read.
 """
 
 import hashlib
 import re
-import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from mpd import command, compare, costs, findings, schema, table
+from mpd import budgets, command, compare, costs, difficulty, findings, schema, table
 from mpd.page import Findings, page
 from mpd.page_tables import HEADER, printable, shipping_lines
 from mpd.store import Parts, Store
+from mpd.summary import Evaluations, summary_frame
 
+TABLES = (schema.SUMMARY, schema.COMPARISON, schema.BUDGETS, schema.DIFFICULTY, schema.COSTS)
 PLACE = re.compile(r"(?P<method>[^/]+)/seed_(?P<seed>\d+)/round_(?P<round>\d+)$")
 BRANCH = "{method}/seed_{seed}/round_{round}"
 NUM_EXAMPLES = 3
 PLACE_TYPES = {"method": pl.String, "round": pl.Int32, "seed": pl.Int32, "benchmark": pl.String}
-ANSWER_COLUMNS = ["problem_id", "finish_reason", "num_tokens", "answer", "correct"]
+ANSWER_COLUMNS = ["problem_id", "finish_reason", "num_tokens", "correct"]
+BUDGET_COLUMNS = ["problem_id", "correct_budgets"]
 
 
-def summarise(place: Mapping[str, Any], answered: pl.DataFrame) -> dict[str, Any]:
-    """The summary row of one student on one benchmark.
-
-    Means are over problems of the mean over a problem's samples; a standard error is that of
-    the mean over problems, so samples of one problem do not count as independent. A sample whose
-    prompt did not fit has no tokens and counts for accuracy alone: an answer that never was is
-    not a short one. Raises ValueError where that is so of every sample.
-    """
-    problems = compare.per_problem(answered)
-    if problems["tokens"].is_null().all():
-        raise ValueError(
-            f"benchmark {place['benchmark']}: {place['method']}, seed {place['seed']}, round "
-            f"{place['round']} answered nothing, since no prompt leaves room for max_new_tokens in "
-            "the student's context; lower evaluate.max_new_tokens, or that of the benchmark"
-        )
-
-    def error(column: str) -> float:
-        values = problems[column].drop_nulls().to_list()
-        return statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else 0.0
-
-    return {
-        **place,
-        "num_problems": len(problems),
-        "num_samples": len(answered) // len(problems),
-        "accuracy": problems["accuracy"].mean(),
-        "accuracy_se": error("accuracy"),
-        "mean_tokens": problems["tokens"].mean(),
-        "mean_tokens_se": error("tokens"),
-        "truncation_rate": (answered["finish_reason"] == "length").mean(),
-        "no_answer_rate": answered["answer"].is_null().mean(),
-    }
-
-
-Evaluations = Mapping[Path, Mapping[str, Any]]  # file to place: method, round, seed, benchmark
 Trained = Mapping[Path, Mapping[str, list[Path]]]  # folder of a round to its files by kind
 
 
-def summary_frame(evaluations: Evaluations) -> pl.DataFrame:
-    """Rows of `summary`, the base student first."""
-    rows = [
-        summarise(place, table.read_columns(path, ANSWER_COLUMNS))
-        for path, place in evaluations.items()
-    ]
-    is_base = pl.col("method") == "base"
-    frame = table.frame_of(rows, schema.SUMMARY)
-    return frame.sort(~is_base, "method", "seed", "benchmark", "round")
-
-
-def problem_frame(evaluations: Evaluations) -> pl.DataFrame:
-    """What mpd.compare asks for: one row per problem of each evaluation."""
+def placed(
+    evaluations: Evaluations,
+    columns: Sequence[str],
+    per_problem: Callable[[pl.DataFrame], pl.DataFrame],
+) -> pl.DataFrame:
+    """What mpd.compare asks for: one row per problem of each evaluation, and where it is from."""
     return pl.concat(
-        compare.per_problem(table.read_columns(path, ANSWER_COLUMNS)).with_columns(
+        per_problem(table.read_columns(path, columns)).with_columns(
             pl.lit(place[name], dtype).alias(name) for name, dtype in PLACE_TYPES.items()
         )
         for path, place in evaluations.items()
     )
+
+
+def problem_frame(evaluations: Evaluations) -> pl.DataFrame:
+    """The measures of `comparison` of every problem of each evaluation."""
+    return placed(evaluations, ANSWER_COLUMNS, compare.per_problem)
+
+
+def budget_frame(evaluations: Evaluations, max_new_tokens: Mapping[str, int]) -> pl.DataFrame:
+    """Rows of `budgets`. `max_new_tokens`: of each benchmark, which decides its budgets."""
+
+    def of(benchmark: str) -> pl.DataFrame:
+        own = {path: at for path, at in evaluations.items() if at["benchmark"] == benchmark}
+        ladder = budgets.ladder(max_new_tokens[benchmark])
+        return placed(own, BUDGET_COLUMNS, partial(budgets.accuracies, budgets=ladder))
+
+    benchmarks = dict.fromkeys(place["benchmark"] for place in evaluations.values())
+    return budgets.curves(map(of, benchmarks))
 
 
 def cost_frame(
@@ -275,6 +253,9 @@ def main(argv: list[str] | None = None) -> None:
     summary = publish(schema.SUMMARY, {}, answered, lambda: summary_frame(evaluations))
     compared = partial(problem_frame, evaluations)
     comparison = publish(schema.COMPARISON, {}, answered, lambda: compare.differences(compared()))
+    limits = {"max_new_tokens": settings["max_new_tokens"]}
+    cut = publish(schema.BUDGETS, limits, answered, lambda: budget_frame(evaluations, **limits))
+    bins = publish(schema.DIFFICULTY, {}, answered, lambda: difficulty.by_difficulty(compared()))
 
     trained = {
         folder: costs.round_files(folder, arguments.num_shards)
@@ -298,7 +279,7 @@ def main(argv: list[str] | None = None) -> None:
     examples = example_files(arguments.problems, trained)
     tables = {
         artifact.name: (output.with_name(f"{artifact.name}.parquet"), artifact)
-        for artifact in (schema.SUMMARY, schema.COMPARISON, schema.COSTS)
+        for artifact in TABLES
     }
     shown = {name: table.content_digest(*of) for name, of in {**tables, **examples}.items()}
     experiment = output.parent.name
@@ -313,6 +294,8 @@ def main(argv: list[str] | None = None) -> None:
             summary=summary,
             means=compare.means(compared()),
             comparison=comparison,
+            budgets=cut,
+            difficulty=bins,
             costs=spent,
             artifacts=artifacts,
             choice=choice,

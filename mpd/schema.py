@@ -311,7 +311,7 @@ METRICS = Artifact(
 
 EVALUATE = Artifact(
     "evaluate",
-    1,
+    2,
     "a student's answers to a benchmark, every one kept",
     ("problem_id", "sample_index"),
     (
@@ -326,27 +326,77 @@ EVALUATE = Artifact(
         Column("answer", "string", "", "final answer", nullable=True),
         Column("verdict", "string", "", "correct, wrong, none, unparsed or timeout"),
         Column("correct", "bool", "", "verdict is correct"),
+        Column(
+            "correct_budgets",
+            "list<int32>",
+            "token",
+            "of the budgets 16, 24, 32, 48, 64, ... and max_new_tokens those at which the answer "
+            "of the completion, cut to so many tokens, is correct",
+        ),
     ),
 )
 
+METHOD = Column("method", "string", "", "method of the grid")
+METHOD_OR_BASE = Column("method", "string", "", "method of the grid, or base")
+ROUND = Column("round", "int32", "", "training rounds behind this student")
+BENCHMARK = Column("benchmark", "string", "", "name of the benchmark; dev is the development split")
+
 SUMMARY = Artifact(
     "summary",
-    1,
+    2,
     "one row per method, round, seed and benchmark; base is the untrained student, round 0",
     ("method", "round", "seed", "benchmark"),
     (
-        Column("method", "string", "", "method of the grid, or base"),
-        Column("round", "int32", "", "training rounds behind this student"),
+        METHOD_OR_BASE,
+        ROUND,
         Column("seed", "int32", "", "seed of the branch"),
-        Column("benchmark", "string", "", "name of the benchmark; dev is the development split"),
+        BENCHMARK,
         Column("num_problems", "int32", "", "problems of the benchmark"),
         Column("num_samples", "int32", "", "samples per problem"),
-        Column("accuracy", "float64", "", "mean over problems of the share of correct samples"),
+        Column(
+            "accuracy",
+            "float64",
+            "",
+            "avg@k, k = num_samples: mean over problems of the share of correct samples",
+        ),
         Column("accuracy_se", "float64", "", "standard error over problems"),
+        Column(
+            "pass_at_k",
+            "float64",
+            "",
+            "pass@k, k = num_samples: share of problems with a correct sample",
+        ),
         Column("mean_tokens", "float64", "token", "mean completion tokens"),
         Column("mean_tokens_se", "float64", "token", "standard error over problems"),
+        Column("thinking_tokens", "float64", "token", "of mean_tokens, up to the end of thinking"),
+        Column("answer_tokens", "float64", "token", "of mean_tokens, after the end of thinking"),
+        Column(
+            "solved_tokens",
+            "float64",
+            "token",
+            "mean over the problems solved of the mean tokens of correct samples. Of other "
+            "problems for every student: see comparison for those that both solve",
+            nullable=True,
+        ),
+        Column(
+            "tokens_per_correct",
+            "float64",
+            "token",
+            "tokens of all samples over the number of correct ones",
+            nullable=True,
+        ),
         Column("truncation_rate", "float64", "", "share of samples cut by the token limit"),
         Column("no_answer_rate", "float64", "", "share of samples without a final answer"),
+        Column(
+            "aes",
+            "float64",
+            "",
+            "accuracy-efficiency score against the base student of the same seed, from accuracy A "
+            "and mean_tokens L: a·ΔL + b·|ΔA| if ΔA ≥ 0, else a·ΔL - g·|ΔA|, with "
+            "(a, b, g) = (1, 3, 5), ΔL = (L0 - L) / L0, ΔA = (A - A0) / A0; null for the base "
+            "student and where A0 = 0",
+            nullable=True,
+        ),
     ),
 )
 
@@ -362,19 +412,16 @@ def _with_interval(name: str, unit: str, description: str, nullable: bool = Fals
     ]
 
 
-METHOD = Column("method", "string", "", "method of the grid")
-ROUND = Column("round", "int32", "", "training rounds behind this student")
-
 COMPARISON = Artifact(
     "comparison",
-    1,
+    2,
     "differences between students, paired by problem within a seed; intervals by bootstrap with "
     "seeds as the outer level",
     ("method", "round", "benchmark", "against"),
     (
         METHOD,
         ROUND,
-        Column("benchmark", "string", "", "name of the benchmark; dev is the development split"),
+        BENCHMARK,
         Column(
             "against",
             "string",
@@ -390,6 +437,57 @@ COMPARISON = Artifact(
             "token",
             "difference of the tokens of correct samples on the problems that both solve; null "
             "where there is none",
+            True,
+        ),
+        *_with_interval(
+            "aes",
+            "",
+            "accuracy-efficiency score, see summary, of the means over all seeds; null against "
+            "others than base and where the base student solves nothing",
+            True,
+        ),
+    ),
+)
+
+BUDGETS = Artifact(
+    "budgets",
+    1,
+    "accuracy, had every answer been cut at so many tokens; prefixes of the same outputs, seeds "
+    "pooled, intervals as in comparison",
+    ("method", "round", "benchmark", "budget"),
+    (
+        METHOD_OR_BASE,
+        ROUND,
+        BENCHMARK,
+        Column("budget", "int32", "token", "length that longer answers are cut to"),
+        Column("num_seeds", "int32", "", "seeds that are pooled"),
+        *_with_interval("accuracy", "", "avg@k of the answers, cut to the budget"),
+    ),
+)
+
+DIFFICULTY = Artifact(
+    "difficulty",
+    1,
+    "students by difficulty: problems in bins by the base student's solve rate over all seeds and "
+    "samples; seeds pooled, intervals as in comparison. The bins are made from the base student's "
+    "own answers, so its accuracy in them is as it is by selection, and a student that is no "
+    "better comes out nearer to the mean: compare tokens in a bin, and accuracy only among "
+    "other students",
+    ("method", "round", "benchmark", "bin"),
+    (
+        METHOD_OR_BASE,
+        ROUND,
+        BENCHMARK,
+        Column("bin", "string", "", "never, up to half, more than half or always solved by base"),
+        Column("num_seeds", "int32", "", "seeds that are pooled"),
+        Column("num_problems", "int32", "", "problems of the bin; a bin without has no row"),
+        *_with_interval("accuracy", "", "avg@k on them"),
+        *_with_interval("tokens", "token", "mean completion tokens on them", True),
+        *_with_interval(
+            "saved_tokens",
+            "token",
+            "the base student's tokens less the student's own, on the same problem and seed, "
+            "mean; null for base",
             True,
         ),
     ),
@@ -474,7 +572,7 @@ STUDENT_VERSION = 2
 
 ARTIFACTS = (
     *(PROBLEMS, DROPPED, SAMPLE, COMPRESS, FILTER, LOGITS, METRICS, EVALUATE),
-    *(SUMMARY, COMPARISON, COSTS),
+    *(SUMMARY, COMPARISON, BUDGETS, DIFFICULTY, COSTS),
 )
 
 

@@ -170,25 +170,32 @@ def _distill(config: Config, method: str, round: int, seed: int) -> dict[str, An
     return {**own, "seed": seed}
 
 
+def _decodings(config: Config) -> dict[str, dict[str, Any]]:
+    """How each benchmark is decoded, the development split first."""
+    common = {key: getattr(config.evaluate, key) for key in Decoding.model_fields}
+    decodings = {"dev": common}
+    for benchmark in config.problems.benchmarks:
+        changed = {key: getattr(benchmark, key) for key in common}
+        own = {key: value for key, value in changed.items() if value is not None}
+        decodings[benchmark.name] = {**common, **own}
+    return decodings
+
+
 def _evaluate(config: Config, method: str, seed: int) -> dict[str, Any]:
     engine = _dump(config.evaluate, *Decoding.model_fields)
-    common = _dump(config.evaluate, *engine)
-    benchmarks = {"dev": common}
-    for benchmark in config.problems.benchmarks:
-        changed = {key: getattr(benchmark, key) for key in Decoding.model_fields}
-        own = {key: value for key, value in changed.items() if value is not None}
-        benchmarks[benchmark.name] = {**common, **own}
     chat = _chat(config, "prompt", "thinking", "think", "close")
     if method != "base" and not config.method(method).trained:
         chat["prompt"] = config.chat.concise
     rest = {"chat": chat, "dtype": config.models.dtype, "seed": seed, **engine}
-    return {"benchmarks": benchmarks, **rest}
+    return {"benchmarks": _decodings(config), **rest}
 
 
 def _report(config: Config) -> dict[str, Any]:
     given = config.sample.trajectories is not None  # no one drew the first round's samples
     samplers = {name: config.method(name).sampler for name in config.methods}
-    return {**_dump(config.report), "samplers": samplers, "given": given}
+    limits = {name: of["max_new_tokens"] for name, of in _decodings(config).items()}
+    told = {"samplers": samplers, "given": given, "max_new_tokens": limits}
+    return {**_dump(config.report), **told}
 
 
 def _head(config: Config) -> dict[str, Any]:

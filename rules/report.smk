@@ -1,5 +1,6 @@
 # Requires: the evaluations of every student, and every file of the rounds that trained it.
-# Gives: tables of the students, of their differences and of their costs, and the page to read.
+# Gives: tables of the students, of their differences, of accuracy under a budget and by difficulty,
+# and of costs, and the page to read.
 # The stage is told the folders of the rounds: all the files would not fit on a command line.
 
 
@@ -20,6 +21,8 @@ rule report:
         ),
         summary="results/{experiment}/summary.parquet",
         comparison="results/{experiment}/comparison.parquet",
+        budgets="results/{experiment}/budgets.parquet",
+        difficulty="results/{experiment}/difficulty.parquet",
         costs="results/{experiment}/costs.parquet",
     log:
         "results/{experiment}/logs/report.log",
@@ -34,6 +37,7 @@ rule report:
     params:
         version=[
             *(schema.SUMMARY.version, schema.COMPARISON.version),
+            *(schema.BUDGETS.version, schema.DIFFICULTY.version),
             *(schema.COSTS.version, schema.REPORT_VERSION),
         ],
         settings=settings_of("report"),

@@ -230,7 +230,45 @@ CASES = [
     (r"\sqrt{51}", r"\sqrt{50}", "wrong"),
     (r"11\sqrt2", r"11\sqrt{2}", "correct"),
     ("1024", "2^{10}", "correct"),
+    (r"\frac{3}{4}", r"\frac34", "correct"),
+    (r"\frac{3}{4}", r"\tfrac{3}{4}", "correct"),
+    (r"-\frac{3}{4}", r"\frac{3}{-4}", "correct"),
+    (r"\frac{2}{3}", "0.6667", "wrong"),
+    ("7", r"\frac{14}{2}", "correct"),
+    (r"\frac{\sqrt{3}}{3}", r"\frac{1}{\sqrt{3}}", "correct"),
+    (r"2\pi", "6.28", "wrong"),
+    (r"\log_2 8", "3", "correct"),
+    ("10", r"\binom{5}{2}", "correct"),
+    ("2^{100}", "1267650600228229401496703205376", "correct"),
+    ("2^{100}", "1267650600228229401496703205377", "wrong"),
+    # percent: of an integer the sign may be left out, and a share is what it is of hundred
+    (r"25\%", "25", "correct"),
+    (r"25\%", r"\frac{1}{4}", "correct"),
+    (r"12.5\%", "0.125", "correct"),
+    (r"12.5\%", "1.25", "wrong"),
+    (r"\frac{1}{3}", r"33.3\%", "wrong"),
+    ("25", "0.25", "wrong"),
+    ("0.25", "25", "wrong"),
+    ("25", r"25 \text{ percent}", "correct"),
+    # thousands, powers of ten, money
+    ("12345", r"12,345\text{ dollars}", "correct"),
+    ("12345.5", r"12{,}345.5", "correct"),
+    ("1234", "1.234", "wrong"),
+    ("10000", "1,0000", "wrong"),
+    ("1200", r"1.2 \times 10^3", "correct"),
+    ("1.5", r"\$1.50", "correct"),
+    ("1234.5", r"\$1{,}234.50", "correct"),
+    ("64", r"\text{\$64}", "correct"),
     # intervals, tuples, lists: order counts in a tuple, not in a list
+    ("[0,1)", r"\left[0,1\right)", "correct"),
+    ("[0,1)", "(0,1)", "wrong"),
+    (r"(0,\infty)", r"(0,+\infty)", "correct"),
+    (r"[-1,1] \cup [2,3]", r"[2,3]\cup[-1,1]", "correct"),
+    (r"\{1,2,3\}", r"\{3,2,1\}", "correct"),
+    (r"\{1,2,3\}", r"\{1,2\}", "wrong"),
+    ("1,2", r"x=1 \text{ or } x=2", "correct"),
+    (r"\pm 3", "3,-3", "correct"),
+    ("3", r"\pm 3", "wrong"),
     ("(3,4]", r"\left(3, 4\right]", "correct"),
     ("(3,4]", "[3,4]", "wrong"),
     (r"(-\infty, 2) \cup (3, \infty)", r"(3,\infty)\cup(-\infty,2)", "correct"),
@@ -256,7 +294,24 @@ CASES = [
         "correct",
     ),
     (r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}", r"\begin{pmatrix} 2 \\ 1 \end{pmatrix}", "wrong"),
+    (r"6-5i", r"-5i+6", "correct"),
+    (r"6-5i", r"6+5i", "wrong"),
+    ("5", "2+3=5", "correct"),
+    ("6", "2+3=5", "wrong"),
     # units and text
+    ("12", r"12\ \mathrm{cm}^2", "correct"),
+    ("12", "12 apples", "correct"),
+    ("60", r"60^{\circ}", "correct"),
+    ("60", r"60 \text{ degrees}", "correct"),
+    ("60", r"1 \text{ hour}", "wrong"),
+    ("90", r"\angle ABC = 90^\circ", "correct"),
+    (r"\text{(A)}", r"\textbf{(A)}", "correct"),
+    ("A", "B", "wrong"),
+    ("Yes", r"\text{No}", "wrong"),
+    ("2:3", "2:3", "correct"),
+    ("2:3", "3:2", "wrong"),
+    ("5", r"\mathbf{5}", "correct"),
+    ("5", "five", "wrong"),
     (r"90^\circ", "90", "correct"),
     (r"864 \mbox{ inches}^2", "864", "correct"),
     (r"5.4 \text{ cents}", "5.4", "correct"),
@@ -275,6 +330,37 @@ CASES = [
     ("5", "5 😀", "unparsed"),
     ("5", r"\frac", "unparsed"),
 ]
+
+
+# Where the scorer is known to differ from a reader: it is the same one for every student and for
+# the filter, and a change of it is another version of both.
+TOO_STRICT = [
+    ("12.5", r"12.5\%"),  # of a decimal the percent sign is read as a hundredth
+    ("1234567", "1 234 567"),
+    ("12345", "12,345 dollars"),
+    ("1200", "1.2e3"),
+    ("60", "60°"),
+    ("5", r"\text{5 apples}"),
+    (r"(-\infty,0]", r"x \le 0"),
+    (r"\emptyset", r"\varnothing"),
+    ("5", "5=x"),
+    ("June 20", r"\text{June 20}"),
+]
+TOO_LENIENT = [
+    ("4210_5", "4210_6"),  # the base is left aside
+    (r"12 \text{ cm}", r"12 \text{ m}"),  # so are units
+    ("0.1", "0.10000001"),  # decimals are rounded to six places
+    ("0.333333", "1/3"),
+    ("E", "e"),
+    ("(1,2)", "1,2"),
+]
+
+
+def test_known_limits(grader):
+    strict = grader.grade(*zip(*TOO_STRICT, strict=True))
+    kept = [pair for pair, verdict in zip(TOO_STRICT, strict, strict=True) if verdict == "correct"]
+    assert kept == []
+    assert grader.grade(*zip(*TOO_LENIENT, strict=True)) == ["correct"] * len(TOO_LENIENT)
 
 
 def test_grade(grader):
@@ -334,7 +420,18 @@ HOSTILE = [
     "1" * 100_000,
     "\\" * (MAX_CHARACTERS - 1),
     "\0\x1b\ud800",
+    r"\int_0^1 x^{x^x} dx",
+    "(1+x)^{10^6} - (1+x)^{10^6-1}",
+    r"\sin(" * 60 + "x" + ")" * 60,
 ]
+
+
+def test_a_hostile_gold_answer_is_no_other_than_a_hostile_answer():
+    golds = [ENDLESS, "x^{x^{10^9}}", "(" * (MAX_CHARACTERS + 1), "\0"]
+    with Grader(deadline=0.5, num_workers=2) as grader:
+        verdicts = grader.grade(golds, ["2"] * len(golds))
+        assert set(verdicts) <= VERDICTS - {"correct", "none"}
+        assert verdicts[0] == "timeout"
 
 
 def test_hostile_answers_end_with_a_verdict_and_the_grader_lives_on():

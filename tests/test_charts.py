@@ -75,6 +75,10 @@ def test_chart_draws_every_student_and_every_seed():
     assert [row["tokens"] for row in rows if row["kind"] == "seed"] == [1234.56, 60.0, 70.0]
 
 
+def test_last_rounds_are_of_each_method():
+    assert charts.last_rounds(LENGTHS)["round"].to_list() == [0] * 4 + [2] * 4 + [1, 2]
+
+
 def test_figures_take_the_colours_of_the_page():
     for figure in (charts.histograms(LENGTHS), charts.curves(METRICS)):
         assert figure.startswith("<svg")

@@ -5,7 +5,23 @@ import polars as pl
 import pytest
 
 from mpd import compare, schema, table
-from mpd.compare import bootstrap, differences, is_significant, means, per_problem
+from mpd.compare import (
+    NUM_DRAWS,
+    differences,
+    draws,
+    efficiency,
+    ends,
+    is_significant,
+    means,
+    per_problem,
+)
+
+
+def bootstrap(values, num_draws=NUM_DRAWS):
+    """Mean and interval of each column; three arrays of C."""
+    found = draws(values, num_draws)
+    lows, highs = zip(*(ends(column) for column in found[1:].T), strict=True)
+    return found[0], np.array(lows), np.array(highs)
 
 
 def slow_bootstrap(values, num_draws):
@@ -145,6 +161,96 @@ def test_differences_to_base_and_to_mpd():
     ]
     assert marked[0] == ["tokens", "solved_tokens"]
     assert marked[2] == ["tokens"]
+
+
+def slow_efficiency(own, base):
+    """AES and its interval in plain Python, from the same random numbers.
+
+    `own` and `base`: by seed the (accuracy, tokens) of each problem.
+    """
+
+    def score(accuracy, tokens, base_accuracy, base_tokens):
+        saved = (base_tokens - tokens) / base_tokens
+        gained = (accuracy - base_accuracy) / base_accuracy
+        return saved + 3 * abs(gained) if gained >= 0 else saved - 5 * abs(gained)
+
+    def pooled(pairs):
+        columns = []
+        for answers in (own, base):
+            for index in (0, 1):
+                values = [answers[seed][problem][index] for seed, problem in pairs]
+                columns.append(sum(values) / len(values))
+        return score(*columns)
+
+    num_seeds, num_problems = len(own), len(own[0])
+    whole = [(seed, problem) for seed in range(num_seeds) for problem in range(num_problems)]
+    rng, drawn = np.random.default_rng(0), []
+    for _ in range(compare.NUM_DRAWS // compare.DRAWS_AT_ONCE):
+        size = (compare.DRAWS_AT_ONCE, num_seeds)
+        seeds = rng.integers(num_seeds, size=(*size, 1)).tolist()
+        problems = rng.integers(num_problems, size=(*size, num_problems)).tolist()
+        for of_seeds, of_problems in zip(seeds, problems, strict=True):
+            pairs = zip(of_seeds, of_problems, strict=True)
+            drawn.append(pooled([(seed, each) for (seed,), row in pairs for each in row]))
+    return [pooled(whole), *np.percentile(drawn, [2.5, 97.5])]
+
+
+def test_aes_agrees_with_a_slow_one():
+    rng = np.random.default_rng(9)
+    base = [[(rng.integers(1, 5) / 4, rng.uniform(50, 200)) for _ in range(6)] for _ in range(3)]
+    own = [
+        [(rng.integers(0, 5) / 4, tokens * rng.uniform(0.2, 1.1)) for _, tokens in problems]
+        for problems in base
+    ]
+    students = [
+        (method, number, seed, [(*values, None) for values in answers[seed]])
+        for method, number, answers in (("base", 0, base), ("mpd", 1, own))
+        for seed in range(3)
+    ]
+    (row,) = differences(problems_of(*students)).to_dicts()
+    found = [row[f"aes{end}"] for end in ("", "_low", "_high")]
+    expected = slow_efficiency(own, base)
+    assert found == pytest.approx(expected, rel=1e-12)
+    assert expected[1] < expected[0] < expected[2]
+
+
+def test_aes_is_against_the_base_student_alone():
+    base = ("base", 0, 0, [(0.5, 100.0, 100.0)] * 3)
+    mpd = ("mpd", 1, 0, [(0.75, 40.0, 40.0)] * 3)
+    opd = ("opd", 1, 0, [(0.25, 40.0, 40.0)] * 3)
+    found = differences(problems_of(base, opd, mpd))
+    columns = ("method", "against", "aes", "aes_low", "aes_high")
+    assert found.select(columns).rows() == [
+        ("mpd", "base", *[pytest.approx(0.6 + 3 * 0.5)] * 3),
+        ("opd", "base", *[pytest.approx(0.6 - 5 * 0.5)] * 3),
+        ("opd", "mpd", None, None, None),
+    ]
+    assert "aes" not in means(problems_of(base, mpd)).columns
+
+
+def test_aes_takes_tokens_of_problems_that_both_were_asked():
+    base = ("base", 0, 0, [*[(0.5, 100.0, 100.0)] * 9, (0.5, 700.0, 700.0)])
+    mpd = ("mpd", 1, 0, [*[(0.5, 50.0, 50.0)] * 9, (0.5, None, None)])
+    (row,) = differences(problems_of(base, mpd)).to_dicts()
+    assert (row["tokens"], row["aes"], row["aes_low"], row["aes_high"]) == (-50.0, 0.5, 0.5, 0.5)
+
+
+def test_aes_is_null_where_the_base_student_solves_nothing():
+    base = ("base", 0, 0, [(0.0, 100.0, None)] * 3)
+    found = differences(problems_of(base, MPD)).select("aes", "aes_low", "aes_high")
+    assert found.rows() == [(None, None, None)]
+
+
+def test_aes_has_no_interval_where_too_many_draws_have_no_score():
+    # Of three problems the base student solves two: a draw has none of them with 1/27 > 2.5 %.
+    (row,) = differences(problems_of(BASE, MPD)).to_dicts()
+    assert (row["aes"], row["aes_low"], row["aes_high"]) == (pytest.approx(0.5), None, None)
+    assert not is_significant(row, "aes")
+    drawn = np.full((4, 1 + 1000), 0.5)
+    drawn[2, 1:26] = 0.0  # 25 of 1000 are just the tail
+    assert np.isnan(efficiency(drawn)).sum() == 25
+    drawn[2, 26] = 0.0
+    assert np.isnan(efficiency(drawn)).tolist() == [False] + [True] * 1000
 
 
 def test_differences_are_within_a_seed():

@@ -466,6 +466,8 @@ def settings_of(raw):
         ({"distill__epochs": 2}, DISTILL),
         ({"distill__min_kept": 2}, DISTILL),  # a gate: it is visited, but nothing trained
         ({"evaluate__temperature": 0.5}, {"evaluate"}),
+        ({"evaluate__max_new_tokens": 9}, {"evaluate", "report"}),  # it decides the budgets
+        ({"problems__benchmarks__0__max_new_tokens": 9}, {"evaluate", "report"}),
         ({"report__max_accuracy_drop": 0.1}, {"report"}),
         *(
             ({f"resources__{stage}__{key}": 7}, set())
@@ -689,7 +691,8 @@ def test_a_new_benchmark_changes_no_training_problems():
     raw = copy.deepcopy(RAW)
     raw["problems"]["benchmarks"].append({"name": "three", "source": "file"})
     before, after = settings_of(RAW), settings_of(raw)
-    assert {name for name in STAGES if before[name] != after[name]} == {"evaluate"}
+    changed = {name for name in STAGES if before[name] != after[name]}
+    assert changed == {"evaluate", "report"}
 
 
 def test_settings_are_json_with_sorted_keys():

@@ -74,7 +74,7 @@ def test_completions_are_graded(problems, tiny_format):
     completions = [Completion(tiny_format.encode(text), [], "stop") for text in texts]
     completions[3] = Completion(completions[3].token_ids[:-1], [], "length")
     completions += [Completion([], [], "too_long"), completions[0]]
-    found = graded(rows, completions, tiny_format)
+    found = graded(rows, completions, tiny_format, [8, 16, 17, 18, 64])
     assert found.columns == schema.EVALUATE.names
     assert found.select("answer", "verdict", "correct").rows() == [
         ("2", "correct", True),
@@ -88,6 +88,9 @@ def test_completions_are_graded(problems, tiny_format):
     # Two tags, 6 pieces for each step, 3 for the box, and the stop id.
     assert found["num_tokens"].to_list() == [18, 18, 16, 8, 0, 18]
     assert found["thinking_tokens"].to_list() == [14, 14, 14, 8, 0, 14]
+    # The box ends with token 17; the whole has a stop id too.
+    budgets = [[17, 18, 64], [], [], [], [], [17, 18, 64]]
+    assert found["correct_budgets"].to_list() == budgets
     reasons = ["stop", "stop", "stop", "length", "too_long", "stop"]
     assert found["finish_reason"].to_list() == reasons
 
@@ -106,6 +109,24 @@ def test_rows_are_those_of_the_engine(run, student, chat, benchmarks, tiny_forma
     completions = engine.generate(requests, DECODING)
     assert rows["completion_ids"].to_list() == [done.token_ids for done in completions]
     assert rows["num_tokens"].to_list() == [len(done.token_ids) for done in completions]
+
+
+def test_the_largest_budget_is_that_of_the_benchmark(run, benchmarks, monkeypatch, tiny_format):
+    """At it an answer is what it is without any; its budgets end there."""
+    golds = dict(table.read(benchmarks["dev"], schema.PROBLEMS).select("question", "gold").rows())
+    ids = {q: tiny_format.encode(rf"<think></think>\boxed{{{gold}}}") for q, gold in golds.items()}
+    questions = {tuple(tiny_format.problem_ids(question)): question for question in golds}
+
+    def complete(_, requests, decoding, advance):
+        for number, request in requests:
+            yield number, Completion(ids[questions[tuple(request.prompt_ids)]], [], "stop")
+
+    monkeypatch.setattr(TransformersEngine, "_complete", complete)
+    limits = {"dev": {**DECODING, "max_new_tokens": 20}}
+    (rows,) = run("dev", benchmarks=limits)
+    assert rows["correct"].all()
+    assert set(rows["num_tokens"]) == {6}
+    assert rows["correct_budgets"].to_list() == [[16, 20]] * 10
 
 
 def test_rows_do_not_depend_on_parts(run):

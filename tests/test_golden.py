@@ -17,16 +17,18 @@ import polars as pl
 import pytest
 
 from mpd import (
+    budgets,
     compare,
     compress,
     costs,
+    difficulty,
     distill,
     evaluate,
     filter,
     problems,
-    report,
     sample,
     schema,
+    summary,
     table,
 )
 from mpd.config import Distill
@@ -129,9 +131,14 @@ def frames(tmp_path_factory, tiny_format, shard, chat, cached, student):
     made["logits"] = table.read(cached, schema.LOGITS)
     made["evaluate"] = evaluate.evaluator(engine, "golden", decoding, len(samples))(samples)
     place = {"method": "mpd", "round": 1, "seed": 0, "benchmark": "dev"}
-    summary = report.summarise(place, made["evaluate"])
-    made["summary"] = table.frame_of([summary], schema.SUMMARY)
-    made["comparison"] = differences(made["evaluate"])
+    row = summary.summarise(place, made["evaluate"])
+    made["summary"] = table.frame_of(summary.with_efficiency([row]), schema.SUMMARY)
+    compared = students_of(made["evaluate"])
+    made["comparison"] = compare.differences(compared)
+    made["difficulty"] = difficulty.by_difficulty(compared)
+    ladder = budgets.ladder(decoding["max_new_tokens"])
+    at = budgets.accuracies(made["evaluate"], ladder).with_columns(placed("base", 0))
+    made["budgets"] = budgets.curves([at])
 
     training = {
         **Distill(learning_rate=1e-3, warmup=0, epochs=2, batch_size=4).model_dump(mode="json"),
@@ -150,8 +157,19 @@ def frames(tmp_path_factory, tiny_format, shard, chat, cached, student):
     return made
 
 
-def differences(answered) -> pl.DataFrame:
-    """Of a student that needs half the tokens to the base student, and of one that fails at all."""
+def placed(method, seed) -> list[pl.Expr]:
+    """The columns that say whose answers they are."""
+    number = int(method != "base")
+    return [
+        pl.lit(method).alias("method"),
+        pl.lit(number, pl.Int32).alias("round"),
+        pl.lit(seed, pl.Int32).alias("seed"),
+        pl.lit("dev").alias("benchmark"),
+    ]
+
+
+def students_of(answered) -> pl.DataFrame:
+    """A base student, one that needs half its tokens, and one that fails at all."""
     own = compare.per_problem(answered)
     half = pl.col("tokens", "solved_tokens") / 2
     changed = {
@@ -159,17 +177,10 @@ def differences(answered) -> pl.DataFrame:
         "mpd": own.with_columns(half),
         "opd": own.with_columns(accuracy=0.0, solved_tokens=pl.lit(None, pl.Float64)),
     }
-    return compare.differences(
-        pl.concat(
-            frame.with_columns(
-                method=pl.lit(method),
-                round=pl.lit(int(method != "base"), pl.Int32),
-                seed=pl.lit(seed, pl.Int32),
-                benchmark=pl.lit("dev"),
-            )
-            for method, frame in changed.items()
-            for seed in range(2)
-        )
+    return pl.concat(
+        frame.with_columns(placed(method, seed))
+        for method, frame in changed.items()
+        for seed in range(2)
     )
 
 

@@ -9,6 +9,7 @@ from test_report import BASE, HOSTILE, stage_frames, summary_of
 
 from mpd import page, page_tables, schema, table
 from mpd.compare import MEASURES
+from mpd.efficiency import FORMULA
 from mpd.funnel import STAGES
 from mpd.report import examples_of, shipped
 
@@ -20,6 +21,9 @@ SUMMARY = summary_of(
     ("mpd", 1, 0, "one", 0.85, 60.0),
     ("opd", 1, 0, "one", 0.75, 70.0),
 )
+
+
+SCORED = (*MEASURES, "aes")
 
 
 def compared(*rows):
@@ -35,7 +39,7 @@ def compared(*rows):
                 "num_solved": 1500,
                 **{
                     f"{measure}{end}": value
-                    for measure, triple in zip(MEASURES, triples, strict=True)
+                    for measure, triple in zip(SCORED, triples, strict=True)
                     for end, value in zip(("", "_low", "_high"), triple, strict=True)
                 },
             }
@@ -56,13 +60,62 @@ MEANS = compared(
             (row["accuracy"], row["accuracy"] - 0.01, row["accuracy"] + 0.02),
             (row["mean_tokens"], row["mean_tokens"] - 1, row["mean_tokens"] + 2),
             NOTHING,
+            NOTHING,
         )
         for row in SUMMARY.to_dicts()
     )
-).drop("against")
+).drop("against", "aes", "aes_low", "aes_high")
 COMPARISON = compared(
-    ("mpd", 1, "one", "base", (0.05, -0.01, 0.1), (-1174.56, -1180.0, -1170.0), NOTHING),
-    ("opd", 1, "one", "mpd", (-0.1, -0.2, 0.0), (10.0, 0.04, 20.0), (9.0, -1.0, 19.0)),
+    (
+        "mpd",
+        1,
+        "one",
+        "base",
+        (0.05, -0.01, 0.1),
+        (-1174.56, -1180.0, -1170.0),
+        NOTHING,
+        (1.234, 1.0, 1.5),
+    ),
+    ("opd", 1, "one", "mpd", (-0.1, -0.2, 0.0), (10.0, 0.04, 20.0), (9.0, -1.0, 19.0), NOTHING),
+)
+BUDGETS = table.frame_of(
+    [
+        {
+            "method": method,
+            "round": number,
+            "benchmark": "one",
+            "budget": budget,
+            "num_seeds": 3,
+            "accuracy": 0.5,
+            "accuracy_low": 0.25,
+            "accuracy_high": 0.75,
+        }
+        for method, number in (("base", 0), ("mpd", 1), ("opd", 1))
+        for budget in (16, 24)
+    ],
+    schema.BUDGETS,
+)
+DIFFICULTY = table.frame_of(
+    [
+        {
+            "method": method,
+            "round": number,
+            "benchmark": "one",
+            "bin": bin,
+            "num_seeds": 3,
+            "num_problems": 7,
+            "accuracy": 0.5,
+            "accuracy_low": 0.25,
+            "accuracy_high": 0.75,
+            "tokens": 1000.0,
+            "tokens_low": 900.0,
+            "tokens_high": 1100.0,
+            **dict.fromkeys(("saved_tokens", "saved_tokens_low", "saved_tokens_high"), saved),
+        }
+        for method, number, saved in (("base", 0, None), ("mpd", 1, 10.0))
+        for bin in ("always", "never")
+    ],
+    schema.DIFFICULTY,
 )
 COSTS = table.frame_of(
     [
@@ -115,6 +168,8 @@ def page_of(examples, summary=SUMMARY, means=MEANS, name="<b>name</b>", **change
         summary=summary,
         means=means,
         comparison=COMPARISON,
+        budgets=BUDGETS,
+        difficulty=DIFFICULTY,
         costs=COSTS,
         artifacts=ARTIFACTS,
         choice=shipped(summary, 0.0),
@@ -176,7 +231,7 @@ def test_page_refers_to_nothing_outside(html_page):
 
 
 def test_page_holds_chart_tables_and_examples(html_page):
-    assert html_page.count("<svg") == 3
+    assert html_page.count("<svg") == 4
     chart = html_page[html_page.index("<svg") : html_page.index("</svg>")]
     for text in ("base", "mpd", "opd", "mean tokens per answer, logarithmic", "accuracy", "one"):
         assert f">{text}</text>" in chart
@@ -202,7 +257,7 @@ def test_significance_is_marked_where_the_interval_excludes_zero(html_page):
     assert cells_of(html_page, "to the base student")[1:] == [
         [
             *("one", "mpd", "1", "3", "+0.050 [−0.010, +0.100]"),
-            *("−1,174.6 [−1,180.0, −1,170.0] *", "–", "1,500"),
+            *("−1,174.6 [−1,180.0, −1,170.0] *", "–", "1,500", "+1.23 [+1.00, +1.50] *"),
         ]
     ]
     assert cells_of(html_page, "to mpd of the same round")[1:] == [
@@ -212,7 +267,12 @@ def test_significance_is_marked_where_the_interval_excludes_zero(html_page):
         ]
     ]
     clear = re.findall("<td class=clear>(.*?)</td>", html_page)
-    assert clear == ["−1,174.6 [−1,180.0, −1,170.0] *", "+10.0 [+0.0, +20.0] *"]
+    assert clear == [
+        "−1,174.6 [−1,180.0, −1,170.0] *",
+        "+1.23 [+1.00, +1.50] *",
+        "+10.0 [+0.0, +20.0] *",
+    ]
+    assert html.escape(FORMULA) in html_page
     assert html_page.count("class=unclear") == 4
 
 
@@ -294,6 +354,20 @@ def test_page_holds_funnel_and_stage_seconds(html_page):
         ["mpd", "1", "10", "2,000"],
         ["opd", "1", "1", "–"],
     ]
+
+
+def test_page_holds_the_bins_of_difficulty_the_hardest_first(html_page):
+    rows = [
+        ["one", bin, "7", *student, "0.500 [0.250, 0.750]", "1,000.0 [900.0, 1,100.0]", saved]
+        for bin in ("never", "always")
+        for student, saved in (
+            (("base", "0"), "–"),
+            (("mpd", "1"), "+10.0 [+10.0, +10.0]"),
+        )
+    ]
+    header = ["benchmark", "solved by base", "problems", "method", "round"]
+    header += ["accuracy", "tokens", "saved tokens"]
+    assert cells_of(html_page, "Difficulty") == [header, *rows]
 
 
 def test_page_says_where_it_came_from(html_page):

@@ -7,10 +7,9 @@ import pytest
 
 from mpd import findings, report, schema, table
 from mpd.page_tables import shipping_lines
-from mpd.report import examples_of, place_of, shipped, summarise
+from mpd.report import examples_of, place_of, shipped
 
 HOSTILE = "<script>alert(1)</script> & \"quoted\" 'text' ]]> </pre>"
-PLACE = {"method": "mpd", "round": 1, "seed": 0, "benchmark": "one"}
 
 
 def evaluated(*answers):
@@ -31,79 +30,11 @@ def evaluated(*answers):
                 "answer": "4" if correct else "5",
                 "verdict": "correct" if correct else "wrong",
                 "correct": correct,
+                "correct_budgets": [40] if correct else [],
                 **(changes[0] if changes else {}),
             }
         )
     return table.frame_of(rows, schema.EVALUATE)
-
-
-CUT = {"finish_reason": "length", "answer": None, "verdict": "none"}
-
-
-def test_summarise_takes_problems_as_the_units():
-    answered = evaluated(
-        *[("a", True, 10), ("a", True, 20), ("a", True, 30), ("a", False, 40)],
-        *[("b", True, 100), ("b", False, 100), ("b", False, 100), ("b", False, 300, CUT)],
-        *[("c", False, 5), ("c", False, 5), ("c", False, 5), ("c", False, 5, CUT)],
-    )
-    # Accuracies of the problems: 3/4, 1/4, 0. Mean 1/3, variance (squares 25, 1, 16)/144/2.
-    # Tokens of the problems: 25, 150, 5. Mean 60, variance (35² + 90² + 55²)/2 = 6175.
-    assert summarise(PLACE, answered) == {
-        **PLACE,
-        "num_problems": 3,
-        "num_samples": 4,
-        "accuracy": pytest.approx(1 / 3, rel=1e-14),
-        "accuracy_se": pytest.approx((42 / 144 / 2 / 3) ** 0.5, rel=1e-14),
-        "mean_tokens": 60.0,
-        "mean_tokens_se": pytest.approx((6175 / 3) ** 0.5, rel=1e-14),
-        "truncation_rate": 2 / 12,
-        "no_answer_rate": 2 / 12,
-    }
-
-
-def test_summarise_counts_truncated_and_answerless_apart():
-    answered = evaluated(
-        ("a", False, 9, {"finish_reason": "length"}),
-        ("b", False, 9, {"answer": None, "verdict": "none"}),
-        ("c", False, 9, {"answer": None, "verdict": "none"}),
-        ("d", False, 9, {"finish_reason": "too_long", "answer": None, "verdict": "none"}),
-    )
-    summary = summarise(PLACE, answered)
-    assert (summary["truncation_rate"], summary["no_answer_rate"]) == (0.25, 0.75)
-    assert (summary["accuracy"], summary["accuracy_se"]) == (0.0, 0.0)
-
-
-NO_ROOM = {"finish_reason": "too_long", "answer": None, "verdict": "none"}
-
-
-def test_summarise_takes_no_tokens_from_what_was_never_sampled():
-    answered = evaluated(
-        *[("a", True, 10), ("a", False, 0, NO_ROOM)],
-        *[("b", True, 20), ("b", True, 40)],
-        *[("c", False, 0, NO_ROOM), ("c", False, 0, NO_ROOM)],
-    )
-    summary = summarise(PLACE, answered)
-    assert (summary["num_problems"], summary["num_samples"]) == (3, 2)
-    assert summary["accuracy"] == 0.5  # of 1/2, 1 and 0
-    assert (summary["mean_tokens"], summary["mean_tokens_se"]) == (20.0, 10.0)  # of 10 and 30
-    assert (summary["truncation_rate"], summary["no_answer_rate"]) == (0.0, 0.5)
-
-
-def test_summarise_refuses_a_student_that_answered_nothing():
-    with pytest.raises(ValueError) as caught:
-        summarise(PLACE, evaluated(("a", False, 0, NO_ROOM), ("b", False, 0, NO_ROOM)))
-    assert str(caught.value) == (
-        "benchmark one: mpd, seed 0, round 1 answered nothing, since no prompt leaves room for "
-        "max_new_tokens in the student's context; lower evaluate.max_new_tokens, or that of the "
-        "benchmark"
-    )
-
-
-def test_summarise_one_problem_has_no_standard_error():
-    summary = summarise(PLACE, evaluated(("a", True, 4), ("a", False, 8)))
-    assert summary["accuracy"] == 0.5
-    assert summary["accuracy_se"] == summary["mean_tokens_se"] == 0.0
-    assert (summary["num_problems"], summary["num_samples"]) == (1, 2)
 
 
 @pytest.mark.parametrize(
@@ -145,10 +76,16 @@ def summary_of(*rows):
                 "num_samples": 2,
                 "accuracy": accuracy,
                 "accuracy_se": 0.02,
+                "pass_at_k": accuracy,
                 "mean_tokens": tokens,
                 "mean_tokens_se": 1.25,
+                "thinking_tokens": tokens - 4.0,
+                "answer_tokens": 4.0,
+                "solved_tokens": None,
+                "tokens_per_correct": None,
                 "truncation_rate": 0.005,
                 "no_answer_rate": 0.1,
+                "aes": None,
             }
             for method, number, seed, benchmark, accuracy, tokens in rows
         ],
@@ -374,7 +311,12 @@ def write_evaluations(folder, *answers):
         table.write(path, evaluated(*answers), schema.EVALUATE, {})
 
 
-SETTINGS = {"max_accuracy_drop": 0.0, "samplers": {"mpd": "student"}, "given": False}
+SETTINGS = {
+    "max_accuracy_drop": 0.0,
+    "samplers": {"mpd": "student"},
+    "given": False,
+    "max_new_tokens": {"one": 20, "dev": 40},
+}
 
 
 @pytest.fixture
@@ -431,6 +373,8 @@ def test_main(run, capsys, caplog):
     assert [message.split()[:2] for message in caplog.messages] == [
         ["reused", "summary"],
         ["reused", "comparison"],
+        ["reused", "budgets"],
+        ["reused", "difficulty"],
         ["reused", "costs"],
         ["reused", "report"],
     ]
@@ -469,6 +413,29 @@ def test_main_writes_differences_and_costs(run):
     ]
 
 
+def test_main_writes_budgets_and_difficulty(run):
+    root, arguments = run
+    report.main(arguments)
+    budgets = table.read(root / "budgets.parquet", schema.BUDGETS)
+    # The answers of `evaluated` are correct at 40 tokens, which "one" does not go up to.
+    assert budgets.select("benchmark", "method", "budget", "accuracy").rows() == [
+        *(("dev", "base", budget, accuracy) for budget, accuracy in BUDGETS_OF_DEV),
+        *(("dev", "mpd", budget, accuracy) for budget, accuracy in BUDGETS_OF_DEV),
+        *(("one", method, budget, 0.0) for method in ("base", "mpd") for budget in (16, 20)),
+    ]
+    difficulty = table.read(root / "difficulty.parquet", schema.DIFFICULTY)
+    columns = ("benchmark", "method", "bin", "num_problems", "accuracy", "saved_tokens")
+    assert difficulty.select(columns).rows() == [
+        (benchmark, method, bin, 1, accuracy, saved)
+        for benchmark in ("dev", "one")
+        for method, saved in (("base", None), ("mpd", 2.0))
+        for bin, accuracy in (("never", 0.0), ("always", 1.0))
+    ]
+
+
+BUDGETS_OF_DEV = [(16, 0.0), (24, 0.0), (32, 0.0), (40, 0.5)]
+
+
 def test_main_tells_the_times_of_the_last_run(run, caplog):
     caplog.set_level("INFO", "mpd")
     root, arguments = run
@@ -479,6 +446,8 @@ def test_main_tells_the_times_of_the_last_run(run, caplog):
     assert [message.split()[:2] for message in caplog.messages] == [
         ["reused", "summary"],
         ["reused", "comparison"],
+        ["reused", "budgets"],
+        ["reused", "difficulty"],
         ["computed", "costs"],
         ["computed", "report"],
     ]

@@ -57,7 +57,8 @@ def jobs_from(stage: str, round: int) -> set[str]:
 
 
 ALL_ROUNDS = jobs_from("sample", 1)
-TABLES = ("comparison", "summary")  # of the report; they follow the evaluations
+# Of the report; they follow the evaluations.
+TABLES = ("budgets", "comparison", "difficulty", "summary")
 
 
 class Project:

@@ -1,0 +1,138 @@
+"""Budgets: the answers of prefixes, and the curves that come of them."""
+
+import polars as pl
+import pytest
+
+from mpd import schema, table
+from mpd.answers import extract
+from mpd.budgets import accuracies, answers_by_budget, curves, grade, ladder
+
+
+@pytest.mark.parametrize(
+    ("max_new_tokens", "budgets"),
+    [
+        (1, [1]),
+        (16, [16]),
+        (17, [16, 17]),
+        (24, [16, 24]),
+        (100, [16, 24, 32, 48, 64, 96, 100]),
+        (320, [16, 24, 32, 48, 64, 96, 128, 192, 256, 320]),
+    ],
+)
+def test_ladder(max_new_tokens, budgets):
+    assert ladder(max_new_tokens) == budgets
+
+
+def test_the_ladder_of_a_long_thinker_is_short():
+    budgets = ladder(32_768)
+    assert (len(budgets), budgets[-2:]) == (23, [24_576, 32_768])
+
+
+class Decoder:
+    """Ids are characters; it remembers which prefixes were decoded."""
+
+    def __init__(self):
+        self.lengths = []
+
+    def __call__(self, ids):
+        self.lengths.append(len(ids))
+        return "".join(chr(number) for number in ids)
+
+
+def cut(text, budgets, think_close="</think>"):
+    """Answers by budget, and the lengths of the prefixes that were decoded."""
+    decode = Decoder()
+    answer = extract(text, think_close)
+    found = answers_by_budget([ord(sign) for sign in text], answer, budgets, decode, think_close)
+    return found, decode.lengths
+
+
+THOUGHT = r"<think>\boxed{1}</think>\boxed{2} and more"  # thinking ends at 24, the box at 33
+
+
+def test_an_answer_counts_from_where_it_is_complete():
+    found, decoded = cut(THOUGHT, [10, 20, 24, 32, 33, 40, 42, 50])
+    assert found == {33: "2", 40: "2", 42: "2", 50: "2"}
+    # 42 and 50 are the whole; 20 has no end of thinking, so that 10 has none either.
+    assert decoded == [40, 33, 32, 24, 20]
+
+
+def test_the_last_end_of_thinking_in_the_prefix_counts():
+    text = r"<think></think>\boxed{1}</think>\boxed{2}"
+    found, _ = cut(text, [16, 24, 31, 32, 40, 41])
+    assert found == {24: "1", 31: "1", 41: "2"}
+
+
+def test_an_answer_may_be_taken_back():
+    found, _ = cut("Answer: 4\nAnswer: 5", [9, 15, 18, 19], think_close=None)
+    assert found == {9: "4", 15: "4", 18: "4", 19: "5"}
+
+
+def test_a_longer_answer_begins_with_a_shorter_one():
+    assert cut("Answer: 45", [9, 10], think_close=None) == ({9: "4", 10: "45"}, [9])
+
+
+def test_without_an_answer_there_is_none_at_any_budget():
+    assert cut(r"<think>\boxed{1}", [4, 8, 64]) == ({}, [8])
+    assert cut("", [4, 8]) == ({}, [])
+
+
+def test_grade_gives_verdicts_and_the_budgets_of_correct_answers():
+    verdicts, budgets = grade(
+        ["5", "5", "5", "x+1"],
+        ["5", None, "4", "1+x"],
+        [{16: "4", 24: "5", 32: "5"}, {}, {16: "5", 24: "4"}, {24: "x", 16: "x+1", 32: "1+x"}],
+    )
+    assert verdicts == ["correct", "none", "wrong", "correct"]
+    assert budgets == [[24, 32], [], [16], [16, 32]]
+    assert grade([], [], []) == ([], [])
+
+
+PLACE_TYPES = {"method": pl.String, "round": pl.Int32, "seed": pl.Int32, "benchmark": pl.String}
+
+
+def answered(place, *rows):
+    """Rows of `accuracies` at budgets 16 and 20, given as problem and correct budgets."""
+    schema = {"problem_id": pl.String, "correct_budgets": pl.List(pl.Int32)}
+    frame = accuracies(pl.DataFrame(rows, schema, orient="row"), ladder(20))
+    columns = zip(PLACE_TYPES.items(), place, strict=True)
+    return frame.with_columns(pl.lit(value, dtype).alias(name) for (name, dtype), value in columns)
+
+
+def test_accuracies_are_shares_of_a_problems_samples():
+    found = answered(("mpd", 1, 0, "one"), ("b", [16, 20]), ("a", []), ("b", [20]), ("a", [16]))
+    assert found.select("problem_id", "16", "20").rows() == [("b", 0.5, 1.0), ("a", 0.5, 0.0)]
+
+
+def test_curves_pool_seeds():
+    one = pl.concat(
+        [
+            answered(("mpd", 1, 0, "one"), ("a", [16, 20]), ("b", [20])),
+            answered(("mpd", 1, 1, "one"), ("b", [20]), ("a", [20])),
+            answered(("base", 0, 0, "one"), ("a", [20]), ("b", [20])),
+        ]
+    )
+    two = answered(("base", 0, 0, "two"), ("c", []))
+    found = curves([two, one])
+    assert found.to_arrow().schema == table.arrow_schema(schema.BUDGETS)
+    keys = ("benchmark", "method", "round", "budget", "num_seeds", "accuracy")
+    assert found.select(keys).rows() == [
+        ("one", "base", 0, 16, 1, 0.0),
+        ("one", "base", 0, 20, 1, 1.0),
+        ("one", "mpd", 1, 16, 2, 0.25),
+        ("one", "mpd", 1, 20, 2, 1.0),
+        ("two", "base", 0, 16, 1, 0.0),
+        ("two", "base", 0, 20, 1, 0.0),
+    ]
+    # Of seed 0 a draw at budget 16 has 0, 1/2 or 1, of seed 1 always 0: at most 1 of all.
+    ends = found.select("accuracy_low", "accuracy_high").rows()
+    assert ends == [(0, 0), (1, 1), (0, 0.75), (1, 1), (0, 0), (0, 0)]
+
+
+def test_curves_of_other_problems_are_refused():
+    frames = [
+        answered(("base", 0, 0, "one"), ("a", [])),
+        answered(("mpd", 1, 0, "one"), ("b", [])),
+    ]
+    with pytest.raises(ValueError, match="mpd, round 1, seed 0 answered other problems"):
+        curves([pl.concat(frames)])
