@@ -1,4 +1,4 @@
-"""The report as one HTML text that opens offline: figures as SVG, tables, examples. No I/O.
+"""The report as one HTML text that opens offline: figures as SVG, tables, trajectories.
 
 What a model or a user wrote goes in escaped.
 """
@@ -9,6 +9,7 @@ from typing import Any
 
 import polars as pl
 
+from mpd.browser_section import Section
 from mpd.compare import MEASURES, is_significant
 
 HEADER = [
@@ -28,9 +29,6 @@ tr:nth-child(even) { background: #8881 }
 td.clear { font-weight: 600 }
 td.unclear { opacity: .65 }
 .chart svg { background: white; max-width: 100%; height: auto }
-.pair { display: grid; grid-template-columns: 3fr 2fr; gap: 1rem }
-pre { white-space: pre-wrap; overflow-wrap: anywhere; padding: .7rem; background: #8882 }
-@media (max-width: 40rem) { .pair { grid-template-columns: 1fr } }
 """
 
 
@@ -42,14 +40,16 @@ def page(
     costs: pl.DataFrame,
     artifacts: Sequence[Mapping[str, Any]],
     choice: pl.DataFrame,
-    examples: pl.DataFrame,
+    trajectories: Section,
 ) -> str:
-    """The whole report. `means` are those of mpd.compare, `artifacts` the counts of mpd.costs."""
+    """The whole report. `means` are those of mpd.compare, `artifacts` the counts of mpd.costs,
+    `trajectories` the browser."""
     num_seeds = summary["seed"].n_unique()
     return f"""<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>MPD: {html.escape(experiment)}</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <style>{STYLE}</style>
+{trajectories.head}
 <h1>{html.escape(experiment)}</h1>
 <h2>Accuracy against tokens</h2>
 <p>A large point is a student, its training round beside it, mean over all seeds; the bars are
@@ -82,10 +82,7 @@ end of thinking where thinking ends, and of the last id.</p>
 <p>Of the files behind this report, those that had to be computed, and those that are further links
 to one of them: what branches share is computed once.</p>
 {artifacts_table(artifacts)}
-<h2>What the student is trained on</h2>
-<p>Round 1: the student's own trajectory, and the teacher's rewrite of it that was kept; those
-with the most typical ratio of lengths.</p>
-{pairs(examples) or "<p>No rewrite was kept in this shard.</p>"}
+{trajectories.body}
 </html>
 """
 
@@ -262,18 +259,6 @@ def artifacts_table(artifacts: Sequence[Mapping[str, Any]]) -> str:
     whole = {"kind": "all", **{name: sum(row[name] for row in artifacts) for name in counts}}
     rows = [[row["kind"], *(str(row[name]) for name in counts)] for row in (*artifacts, whole)]
     return html_table(["kind", *counts], rows)
-
-
-def pairs(examples: pl.DataFrame) -> str:
-    """Trajectories beside their rewrites."""
-    return "".join(
-        f"<h3>{html.escape(row['question'])} <small>answer: {html.escape(row['gold'])}</small></h3>"
-        f"<div class=pair><div><b>student, {row['sample_tokens']} tokens</b>"
-        f"<pre>{html.escape(row['sample_text'])}</pre></div>"
-        f"<div><b>teacher's rewrite, {row['num_tokens']} tokens</b>"
-        f"<pre>{html.escape(row['text'])}</pre></div></div>"
-        for row in examples.iter_rows(named=True)
-    )
 
 
 def chart_rows(summary: pl.DataFrame, means: pl.DataFrame) -> list[dict[str, Any]]:

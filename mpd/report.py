@@ -2,7 +2,8 @@
 
     python -m mpd.report --settings JSON --num-shards 1 --benchmarks dev sampled \\
         --rounds results/tiny/base/seed_0/round_0 results/tiny/mpd/seed_0/round_1 \\
-        --problems .../shard_0.parquet --output results/tiny/report.html
+        --problems .../shard_0.parquet --student .../student_seed_0/manifest.json \\
+        --output results/tiny/report.html
 
 Writes summary.parquet, comparison.parquet and costs.parquet beside report.html and prints the
 summary. A round of 0 trained nothing: of its folder only the evaluations are read.
@@ -19,12 +20,13 @@ from typing import Any
 import polars as pl
 
 from mpd import command, compare, costs, schema, table
+from mpd.browser_section import Section, section
+from mpd.model_folder import read_manifest
 from mpd.page import HEADER, page, printable, shipping_lines
 from mpd.store import Parts, Store
 
 PLACE = re.compile(r"(?P<method>[^/]+)/seed_(?P<seed>\d+)/round_(?P<round>\d+)$")
 BRANCH = "{method}/seed_{seed}/round_{round}"
-NUM_EXAMPLES = 3
 PLACE_TYPES = {"method": pl.String, "round": pl.Int32, "seed": pl.Int32, "benchmark": pl.String}
 ANSWER_COLUMNS = ["problem_id", "finish_reason", "num_tokens", "answer", "correct"]
 
@@ -151,29 +153,6 @@ def shipped(summary: pl.DataFrame, max_accuracy_drop: float) -> pl.DataFrame:
     )
 
 
-def examples_of(
-    problems: pl.DataFrame, samples: pl.DataFrame, candidates: pl.DataFrame, verdicts: pl.DataFrame
-) -> pl.DataFrame:
-    """Kept rewrites beside their trajectories: those nearest to the median ratio."""
-    kept = verdicts.filter("keep")
-    middle = kept["ratio"].median()
-    return (
-        kept.with_columns(distance=(pl.col("ratio") - middle).abs())
-        .sort("distance", "sample_id")
-        .head(NUM_EXAMPLES)
-        .join(
-            candidates.select("sample_id", "candidate", "text"),
-            on=["sample_id", "candidate"],
-            maintain_order="left",
-        )
-        .join(
-            samples.select("sample_id", sample_text="text"), on="sample_id", maintain_order="left"
-        )
-        .join(problems.select("problem_id", "question"), on="problem_id", maintain_order="left")
-        .select("question", "gold", "sample_text", "sample_tokens", "text", "num_tokens")
-    )
-
-
 def print_table(summary: pl.DataFrame, choice: pl.DataFrame, path: Path) -> None:
     """Print the summary, the choice and the path of the report."""
     from rich.console import Console
@@ -226,12 +205,19 @@ def artifact_files(evaluations: Evaluations, trained: Trained) -> dict[str, list
     return {**kinds, "evaluate": list(evaluations)}
 
 
-def example_files(problems: Path, trained: Trained) -> dict[str, tuple[Path, schema.Artifact]]:
-    """The files of `examples_of`: first shards of the first branch's first round, if any trains."""
-    first = next((files for folder, files in trained.items() if place_of(folder)["round"] == 1), {})
-    stages = [kind for kind in ("sample", "compress", "filter") if first]
-    own = {stage: (first[stage][0], costs.ARTIFACTS[stage]) for stage in stages}
-    return {"problems": (problems, schema.PROBLEMS), **own} if own else {}
+def trajectories(
+    experiment: str, trained: Trained, problems: Mapping[Path, str], tokenizer: Path
+) -> Section:
+    """The section of the page in which to read what was sampled and what was made of it."""
+    from tokenizers import Tokenizer
+
+    columns = ["problem_id", "question"]
+    return section(
+        experiment,
+        [(place_of(folder), files) for folder, files in trained.items()],
+        pl.concat(table.read_columns(path, columns) for path in problems),
+        Tokenizer.from_file(str(tokenizer)),
+    )
 
 
 def published(
@@ -258,7 +244,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--rounds", type=Path, nargs="+", required=True, help="their folders")
     parser.add_argument("--benchmarks", nargs="+", required=True, help="names; dev is one")
     parser.add_argument("--num-shards", type=int, required=True, help="shards of a round")
-    parser.add_argument("--problems", type=Path, required=True, help="first shard, for examples")
+    parser.add_argument("--problems", type=Path, nargs="+", required=True, help="their shards")
+    parser.add_argument("--student", type=Path, required=True, help="manifest, for its tokenizer")
     arguments = parser.parse_args(argv)
     settings, output = arguments.settings, arguments.output
     store = command.store_of(arguments)
@@ -284,28 +271,31 @@ def main(argv: list[str] | None = None) -> None:
         folder: costs.seconds_of(output.parent / "benchmarks" / BRANCH.format(**places[folder]))
         for folder in trained
     }
+    rows = round_digests(trained, seconds)
     spent = publish(
         schema.COSTS,
         {name: settings[name] for name in ("samplers", "given")},
-        round_digests(trained, seconds),
+        rows,
         lambda: cost_frame(trained, seconds, settings),
     )
 
     choice = shipped(summary, settings["max_accuracy_drop"])
     artifacts = costs.count_artifacts(artifact_files(evaluations, trained))
-    examples = example_files(arguments.problems, trained)
+    problems = {path: table.content_digest(path, schema.PROBLEMS) for path in arguments.problems}
+    student = read_manifest(arguments.student)
     tables = {
         artifact.name: (output.with_name(f"{artifact.name}.parquet"), artifact)
         for artifact in (schema.SUMMARY, schema.COMPARISON, schema.COSTS)
     }
-    shown = {name: table.content_digest(*of) for name, of in {**tables, **examples}.items()}
+    shown = {name: table.content_digest(*of) for name, of in tables.items()}
+    shown |= {f"problems {number}": digest for number, digest in enumerate(problems.values())}
     experiment = output.parent.name
 
     def write(path: Path) -> None:
-        frames = [table.read(*of) for of in examples.values()]
-        pairs = examples_of(*frames) if frames else pl.DataFrame()
         means = compare.means(compared())
-        text = page(experiment, summary, means, comparison, spent, artifacts, choice, pairs)
+        tokenizer = arguments.student.with_name("tokenizer.json")
+        read = trajectories(experiment, trained, problems, tokenizer)
+        text = page(experiment, summary, means, comparison, spent, artifacts, choice, read)
         path.write_text(text, encoding="utf-8")
 
     store.publish_file(
@@ -313,7 +303,7 @@ def main(argv: list[str] | None = None) -> None:
         schema.REPORT_VERSION,
         output,
         {**settings, "experiment": experiment, "artifacts": artifacts},
-        {**answered, **shown},
+        {**answered, **rows, **shown, "token_map": student["token_map"]},
         write,
     )
     print_table(summary, choice, output)
