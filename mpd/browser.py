@@ -11,6 +11,7 @@ Log-probabilities go to the page as whole thousandths of a nat, their sign turne
 import hashlib
 from collections.abc import Iterable, Mapping
 from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -233,11 +234,11 @@ def candidates(row: Mapping[str, Any]) -> dict[str, Any]:
     best, which = logprobs[rows, order], ids[rows, order]
     shown = best > np.log(LEAST_PROBABILITY)
     pairs = np.stack([which, np.rint(-1000 * np.where(shown, best, 0)).astype(np.int64)], 2)
-    tail = total - np.log(np.maximum(tails, LEAST_TAIL))
+    flat = pairs[shown].ravel().tolist()
+    ends = (2 * shown.sum(1)).cumsum().tolist()
+    tail = -np.log(np.maximum(tails / np.exp(total), LEAST_TAIL))
     return {
-        "candidates": [
-            pair[keep].ravel().tolist() for pair, keep in zip(pairs, shown, strict=True)
-        ],
+        "candidates": [flat[start:end] for start, end in pairwise([0, *ends])],
         "tail": thousandths(tail),
     }
 

@@ -27,7 +27,7 @@ Records = list[tuple[int, dict[str, Any]]]  # number of a line, and its record
 SCRIPTS = ("data.js", "align.js", "tokens.js", "trajectory.js", "browser.js")
 TEXT_BYTES, TOKEN_BYTES = 8_000_000, 9_000_000  # in the page, in base64
 CHUNK_CHARACTERS = 250_000  # of JSON
-NUM_PROBED = 256  # lines that are packed to see how much others will take
+NUM_PROBED, PROBED_TOKENS = 256, 200_000  # lines that are packed to see how much others will take
 
 
 class Section(NamedTuple):
@@ -73,7 +73,7 @@ def section(
         "tokens": [chunk.lines for chunk in tokens],
     }
     blocks = {
-        "index": pack(index),
+        "index": pack(encoded(index)),
         **{f"texts-{number}": chunk.packed for number, chunk in enumerate(texts)},
         **{f"tokens-{number}": chunk.packed for number, chunk in enumerate(tokens)},
     }
@@ -89,11 +89,12 @@ def sampled(
     What a line takes is known once it is packed; a few are, and tell for all others what their cost
     is in bytes, so that no more is read than fits.
     """
-    few = lines.head(NUM_PROBED)
-    expected = few.select(cost.sum()).item()
+    few = made(lines.head(NUM_PROBED).filter(cost.cum_sum() - cost < PROBED_TOKENS))
+    held = pl.Series([line for chunk in few for line in chunk.lines], dtype=pl.UInt32)
+    expected = lines.filter(pl.col("line").is_in(held.implode())).select(cost.sum()).item()
     if not expected:
         return []
-    taken = sum(len(chunk.packed) for chunk in made(few))
+    taken = sum(len(chunk.packed) for chunk in few)
     return made(browser.within(lines, cost * (taken / expected), budget))
 
 
@@ -166,24 +167,28 @@ def _in_order(records: list[tuple[int, int, dict[str, Any]]]) -> Records:
     return [(line, record) for _, line, record in sorted(records, key=lambda found: found[0])]
 
 
-def pack(value: Any) -> str:
-    """A value as deflated JSON in base64: letters, digits, +, / and = alone."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return base64.b64encode(zlib.compress(text.encode(), 9, wbits=-15)).decode()
+def encoded(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
+def pack(text: str) -> str:
+    """JSON, deflated, in base64: letters, digits, +, / and = alone."""
+    return base64.b64encode(zlib.compress(text.encode(), wbits=-15)).decode()
 
 
 def packed(records: Records, budget: int, tokenizer: "Tokenizer | None" = None) -> list[Chunk]:
     """Records in chunks, those of the front as far as `budget` bytes go.
 
-    A chunk is {"records": [...]}; with a tokenizer, "texts" names the texts of its token ids.
+    A chunk is {"records": [...], "texts": {...}}: the texts of its token ids, with a tokenizer.
     """
     chunks: list[Chunk] = []
     for part in _parts(records):
-        own = [record for _, record in part]
-        value: dict[str, Any] = {"records": own}
-        if tokenizer is not None:
-            value["texts"] = browser.token_texts(tokenizer, browser.ids_of(own))
-        chunk = Chunk([line for line, _ in part], pack(value))
+        lines, own, texts = zip(*part, strict=True)
+        ids = [] if tokenizer is None else browser.ids_of(own)
+        named = {} if tokenizer is None else browser.token_texts(tokenizer, ids)
+        chunk = Chunk(
+            list(lines), pack(f'{{"records":[{",".join(texts)}],"texts":{encoded(named)}}}')
+        )
         budget -= len(chunk.packed)
         if budget < 0:
             break
@@ -191,12 +196,14 @@ def packed(records: Records, budget: int, tokenizer: "Tokenizer | None" = None) 
     return chunks
 
 
-def _parts(records: Records) -> Iterator[Records]:
-    part: Records = []
+def _parts(records: Records) -> Iterator[list[tuple[int, dict[str, Any], str]]]:
+    """Numbers of lines, their records, and these as JSON, of about the size of a chunk."""
+    part: list[tuple[int, dict[str, Any], str]] = []
     size = 0
     for line, record in records:
-        part.append((line, record))
-        size += len(json.dumps(record))
+        text = encoded(record)
+        part.append((line, record, text))
+        size += len(text)
         if size >= CHUNK_CHARACTERS:
             yield part
             part, size = [], 0

@@ -34,16 +34,23 @@ function align(first, second) {
   const gaps = [[0, a.length, 0, b.length]];
   while (gaps.length) {
     let [i, iEnd, j, jEnd] = gaps.pop();
-    while (i < iEnd && j < jEnd && a[i] === b[j]) match(i++, j++);
-    while (i < iEnd && j < jEnd && a[iEnd - 1] === b[jEnd - 1]) match(--iEnd, --jEnd);
     if (i === iEnd || j === jEnd) continue;
     const size = (iEnd - i) * (jEnd - j);
-    work -= iEnd - i + jEnd - j;
-    const anchors = size > MAX_CELLS / 4 || size > cells ? anchorsOf(a, b, i, iEnd, j, jEnd) : null;
-    if (anchors === null) {
+    if (size <= Math.min(cells, MAX_CELLS / 4)) {
       cells -= size;
       alignExactly(a, b, i, iEnd, j, jEnd, match);
-    } else if (anchors.length && work > 0) {
+      continue;
+    }
+    const before = iEnd - i;
+    while (i < iEnd && j < jEnd && a[i] === b[j]) match(i++, j++);
+    while (i < iEnd && j < jEnd && a[iEnd - 1] === b[jEnd - 1]) match(--iEnd, --jEnd);
+    work -= iEnd - i + jEnd - j;
+    if (before > iEnd - i) {
+      gaps.push([i, iEnd, j, jEnd]);
+      continue;
+    }
+    const anchors = work > 0 ? anchorsOf(a, b, i, iEnd, j, jEnd) : [];
+    if (anchors.length) {
       for (const [x, y] of anchors) {
         match(x, y);
         gaps.push([i, x, j, y]);
@@ -99,7 +106,8 @@ function longestRising(pairs) {
 }
 
 // The alignment with the most matched words and few breaks. Of each cell two scores: of the rest
-// of both texts (best), and of it where these two words are matched (here).
+// of both texts (best), and of it where these two words are matched (here). What both begin or end
+// with breaks nothing.
 function alignExactly(a, b, i, iEnd, j, jEnd, match) {
   const [MATCH, SKIP_FIRST, ON] = [1, 2, 4];
   const [rows, columns] = [iEnd - i, jEnd - j];
@@ -113,9 +121,11 @@ function alignExactly(a, b, i, iEnd, j, jEnd, match) {
       let step = 0;
       let own = -1e9;
       if (a[i + row] === b[j + column]) {
-        const anew = best[column + 1] - BREAK;
+        const isLast = row === rows - 1 && column === columns - 1;
+        const anew = best[column + 1] - (isLast ? 0 : BREAK);
         const on = here[column + 1];
         own = 2 + Math.max(on, anew);
+        if (row === 0 && column === 0) own += BREAK - 1;
         if (on >= anew) step |= ON;
       }
       const skip = Math.max(best[column], bestNow[column + 1]);

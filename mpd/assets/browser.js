@@ -75,6 +75,7 @@ class Browser {
   sortBy(by) {
     const again = this.sort.by === by;
     this.sort = { by, descending: again ? !this.sort.descending : by !== "line" && by !== "ratio" };
+    this.selected = -1;
     return this.update();
   }
 
@@ -97,7 +98,7 @@ class Browser {
       button.dataset.direction = own ? (descending ? "↓" : "↑") : "";
     }
     const number = found.length.toLocaleString("en");
-    this.count.textContent = `${number} of ${this.lines.length.toLocaleString("en")}`;
+    this.count.textContent = `${number} / ${this.lines.length.toLocaleString("en")}`;
     this.rows.style.height = `${found.length * ROW_HEIGHT}px`;
     const place = before ? found.indexOf(before) : -1;
     this.selected = -1;

@@ -102,7 +102,15 @@ function colourChoice(pane) {
     apply();
   });
   apply();
-  return element("label", { className: "colour" }, "colour ", select, scale);
+  const key = element(
+    "span",
+    { className: "key" },
+    element("del", { textContent: "cut" }),
+    " not in the rewrite, ",
+    element("ins", { textContent: "new" }),
+    " not in the trajectory",
+  );
+  return element("div", { className: "colour" }, "colour ", select, scale, key);
 }
 
 // The content of the detail pane. `text` and `token` are records with texts, or null.
@@ -114,8 +122,7 @@ function contentOf(line, text, token, experiment) {
     return { nodes: [heading, element("p", { className: "quiet", textContent: missing })] };
   }
   const original = record.trajectory;
-  const joined = token ? token.record.ids.map((id) => token.texts[id]).join("") : null;
-  const rewrite = joined ?? (record.same ? original : record.rewrite);
+  const rewrite = record.same ? original : record.rewrite;
   const [words, others] = [wordsOf(original), wordsOf(rewrite ?? "")];
   const compared = record.same || rewrite === null ? null : align(
     words.map((word) => word.text),
@@ -124,7 +131,7 @@ function contentOf(line, text, token, experiment) {
   const left = compared ? piecesOf(original, words, compared.matched[0]) : [{ text: original, matched: true }];
   const cut = compared ? compared.matched[0].reduce((sum, kept) => sum + 1 - kept, 0) : 0;
   const pane = token
-    ? new TokenPane(token.record, token.texts, freshAt(others, compared?.matched[1]))
+    ? new TokenPane(token.record, token.texts, freshAt(rewrite, others, compared?.matched[1]))
     : null;
   const plain = () => marked(
     compared ? piecesOf(rewrite, others, compared.matched[1]) : [{ text: rewrite ?? "", matched: true }],
@@ -174,17 +181,13 @@ function contentOf(line, text, token, experiment) {
   return { nodes: [heading, about, sides, below].filter((node) => node), pane };
 }
 
-// Whether a place in the rewrite lies in a word that the trajectory lacks.
-function freshAt(words, matched) {
+// Whether a place in the joined tokens lies in a word that the trajectory lacks. The tokens are those
+// of the rewrite and the stop token, which neither text has.
+function freshAt(rewrite, words, matched) {
   if (!matched) return () => false;
-  const starts = words.map((word) => word.start);
-  return (place) => {
-    let [low, high] = [0, starts.length];
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      if (starts[middle] <= place) low = middle + 1;
-      else high = middle;
-    }
-    return low > 0 && place < words[low - 1].end && !matched[low - 1];
-  };
+  const fresh = new Uint8Array(rewrite.length);
+  words.forEach((word, number) => {
+    if (!matched[number]) fresh.fill(1, word.start, word.end);
+  });
+  return (place) => fresh[place] === 1;
 }
