@@ -259,10 +259,13 @@ def token_texts(tokenizer: "Tokenizer", ids: Iterable[int]) -> dict[int, str]:
     A part of a character, which is no text, is spelled as in the vocabulary; an id outside it as
     a number.
     """
+
+    def is_text(decoded: str) -> bool:
+        return bool(decoded.strip()) and "\ufffd" not in decoded
+
     # Some decoders drop the space before the first token of a text: each is decoded as a second.
     decode = partial(tokenizer.decode, skip_special_tokens=False)
-    whole = (number for number in range(tokenizer.get_vocab_size()) if decode([number]).isalnum())
-    first = next(whole)
+    first = next((id for id in range(tokenizer.get_vocab_size()) if is_text(decode([id]))), 0)
     before = decode([first])
 
     def text(token: int) -> str:

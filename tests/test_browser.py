@@ -1,6 +1,7 @@
 import base64
 import json
 import math
+import random
 import re
 import zlib
 
@@ -479,6 +480,28 @@ def test_list_is_a_sample_where_there_are_too_many_lines(rounds, words, monkeypa
     found = browser_section.section("tiny", rounds, PROBLEMS, words)
     assert len(blocks_of(found.body)["index"]["branch"]) == 2
     assert "3 rewrites; 2 are listed" in found.body
+
+
+def test_the_file_stays_small_whatever_the_questions_are():
+    """The longest list, each line of a problem of its own, in letters that cannot be deflated."""
+    draw = random.Random(0)
+    number = pl.int_range(browser.MAX_LINES, eager=True).cast(pl.String)
+    names = [f"{draw.getrandbits(64):016x}" for _ in range(browser.MAX_LINES)]
+    letters = "".join(chr(0x1F000 + draw.randrange(0xFFF)) for _ in range(10_000))
+    questions = [letters[start : start + 300] for start in range(9_000)]
+    problems = pl.DataFrame(
+        {"problem_id": names, "question": draw.choices(questions, k=browser.MAX_LINES)}
+    )
+    lines = browser.with_solved(
+        lines_of(verdict(0))
+        .select(pl.all().exclude("sample_id", "problem_id"))
+        .join(
+            pl.DataFrame({"problem_id": names, "sample_id": pl.Series(names) + "-" + number}),
+            how="cross",
+        )
+    )
+    size = len(browser_section.pack(browser_section.encoded(browser.index(lines, problems, ""))))
+    assert size + browser_section.TEXT_BYTES + browser_section.TOKEN_BYTES < 25_000_000
 
 
 def test_section_of_nothing_trained(words):

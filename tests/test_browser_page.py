@@ -286,7 +286,7 @@ def test_candidates_of_the_token_that_is_pointed_at(opened, small):
     ]
     facts = page.inner_text(".inspector .facts")
     assert facts == (
-        "7 token 1 of 2 · id 2 · divergence 1.500 · log p teacher −1.386 · student −2.000"
+        "7 token 1 of 2 · id 2 · divergence 1.500 · log p teacher −1.386 · student −2.000 · in nats"
     )
     page.hover("#detail .tokens span >> nth=1")
     assert candidates_shown(page)[0] == ["<|end|>", "100.0 %", "", "realised"]
@@ -331,6 +331,21 @@ def test_what_was_cut_is_marked(opened, small):
     page = opened(small)
     assert page.locator("#detail .side del").all_inner_texts() == ["go and go"]
     assert page.locator("#detail .fresh").count() == 0  # the stop token is in neither text
+
+
+def test_line_ends_are_shown_beside_the_text(opened, tmp_path, words):
+    files = write_round(
+        tmp_path,
+        sample=[sampled(0, "go")],
+        compress=[rewritten("p0-0", "\n")],
+        filter=[verdict(0)],
+        logits=[cached("p0-0", completion_ids=[4, 5])],
+    )
+    problems = problems_of(p0="?")
+    page = opened(browser_section.section("x", [(place_of(), files)], problems, words))
+    assert page.text_content("#detail .tokens span >> nth=0") == "\n"
+    page.hover("#detail .tokens i")
+    assert candidates_shown(page)[1] == ["↵", "25.0 %", "", "realised"]
 
 
 def test_hostile_texts_stay_texts(opened, small):

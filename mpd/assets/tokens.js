@@ -24,14 +24,22 @@ function percent(thousandths) {
 }
 
 function nats(thousandths) {
-  return thousandths === null ? "–" : (thousandths / 1000).toFixed(3);
+  return (thousandths / 1000).toFixed(3);
+}
+
+// A token, before whose line ends stands a sign that is no text.
+function tokenSpan(text) {
+  const [first, ...lines] = text.split(/(?=\n)/);
+  if (!text.includes("\n")) return element("span", { textContent: text });
+  const begun = first.startsWith("\n") ? [element("i"), first] : [first];
+  return element("span", {}, ...begun, ...lines.flatMap((line) => [element("i"), line]));
 }
 
 class TokenPane {
   // `fresh` says of a place in the text whether the trajectory lacks the word there.
   constructor(record, texts, fresh) {
     Object.assign(this, { record, texts });
-    this.spans = record.ids.map((id) => element("span", { textContent: texts[id] }));
+    this.spans = record.ids.map((id) => tokenSpan(texts[id]));
     this.inspector = element("div", { className: "inspector", ariaLive: "polite" });
     this.pane = element("div", {
       className: "text tokens",
@@ -55,7 +63,6 @@ class TokenPane {
       span.dataset.number = number;
       const word = place + text.search(/\S|$/);
       if (text.trim() && fresh(word)) span.classList.add("fresh");
-      if (text.includes("\n")) span.classList.add("line");
       place += text.length;
       block.append(span);
       if (block.childElementCount >= BLOCK && text.endsWith("\n")) {
@@ -74,7 +81,7 @@ class TokenPane {
   }
 
   numberOf(target) {
-    return target.dataset.number === undefined ? -1 : Number(target.dataset.number);
+    return Number(target.closest("[data-number]")?.dataset.number ?? -1);
   }
 
   onKey(event) {
@@ -100,6 +107,7 @@ class TokenPane {
     if (record.divergence) facts.push(`divergence ${nats(record.divergence[number])}`);
     facts.push(`log p teacher −${nats(record.teacher[number])}`);
     if (record.student) facts.push(`student −${nats(record.student[number])}`);
+    facts.push("in nats");
     const heading = element(
       "p",
       { className: "facts" },
