@@ -438,6 +438,45 @@ def test_section_holds_every_line_with_texts_and_tokens(rounds, words):
     assert "3 rewrites; every one is listed, with all texts and the tokens of 1 that" in found.body
 
 
+def test_section_finds_each_line_in_its_round_and_shard(tmp_path, words):
+    def files_of(name, numbers):
+        """A round with a shard for each number, whose texts tell where they are from."""
+        shards = [
+            write_round(
+                tmp_path / name / str(number),
+                sample=[sampled(number, f"{name} {number}")],
+                compress=[rewritten(f"p0-{number}", "short")],
+                filter=[verdict(number)],
+                logits=[cached(f"p0-{number}", completion_ids=[number, 5])],
+            )
+            for number in numbers
+        ]
+        return {kind: [shard[kind][0] for shard in shards] for kind in shards[0]}
+
+    rounds = [
+        (place_of(), files_of("first", [1, 2])),
+        (place_of(round=2), files_of("second", [2, 1])),
+        (place_of(seed=7), files_of("seventh", [3])),
+    ]
+    blocks = blocks_of(browser_section.section("tiny", rounds, PROBLEMS, words).body)
+    index = blocks["index"]
+    texts, tokens = (
+        dict(zip(index[kind][0], blocks[f"{kind}-0"]["records"], strict=True))
+        for kind in ("texts", "tokens")
+    )
+    found = [
+        (index["branches"][branch][1:], sample, texts[line]["trajectory"], tokens[line]["ids"][0])
+        for line, (branch, sample) in enumerate(zip(index["branch"], index["sample"], strict=True))
+    ]
+    assert found == [
+        ([0, 1], "1", "first 1", 1),
+        ([0, 1], "2", "first 2", 2),
+        ([7, 1], "3", "seventh 3", 3),
+        ([0, 2], "1", "second 1", 1),
+        ([0, 2], "2", "second 2", 2),
+    ]
+
+
 def table_row(rounds):
     """The cached row as the file gives it back, in float32."""
     (_, files), *_ = rounds
@@ -506,7 +545,7 @@ def test_the_file_stays_small_whatever_the_questions_are():
 
 def test_section_of_nothing_trained(words):
     found = browser_section.section("tiny", [], PROBLEMS, words)
-    assert found.body == "<p>No round was trained.</p>"
+    assert found.body == "<h2>Trajectories</h2>\n<p>No round was trained.</p>"
 
 
 def test_section_of_an_empty_cache(tmp_path, words):

@@ -155,8 +155,9 @@ def large(tmp_path_factory, words):
 
 def settle(page):
     """Wait until the list follows its filters and the detail its selection."""
-    page.evaluate("new Promise((done) => setTimeout(done, 250))")
     page.evaluate("window.browser.ready")
+    # What scrolls is drawn with the next frame.
+    page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
 
 def selected(page):
@@ -198,6 +199,7 @@ def test_filters(opened, small):
     assert page.inner_text("#count") == "0 / 4"
     assert page.inner_text("#detail") == "No trajectory passes the filters."
     page.click("[type=reset]")
+    settle(page)
     choose(page, solved="up to half")  # one of the two trajectories of p0 is correct
     assert page.inner_text("#count") == "2 / 4"
     page.fill("[name=highest]", "0.3")
@@ -262,6 +264,12 @@ def test_keyboard(opened, small):
     settle(page)
     assert page.inner_text("#count") == "4 / 4"
     assert selected(page) == "p0-1"  # what was selected stays
+    page.keyboard.press("Enter")
+    page.keyboard.press("k")
+    settle(page)
+    assert selected(page) == "p0-0"
+    assert "tokens" in page.evaluate("document.activeElement.className")  # focus stays inside
+    page.focus("#list")
     page.keyboard.press("End")
     settle(page)
     assert "opd" in page.inner_text("[role=option][aria-selected=true]")

@@ -29,7 +29,7 @@ class Browser {
     this.offer();
     this.listen();
     this.root.hidden = false;
-    this.ready = this.update();
+    this.ready = this.update(); // fulfilled when the page shows what was last asked for
   }
 
   // Choices of the filters: what occurs.
@@ -54,17 +54,21 @@ class Browser {
 
   listen() {
     let waiting = null;
-    this.form.addEventListener("input", (event) => {
+    const updateIn = (milliseconds) => {
       clearTimeout(waiting);
-      waiting = setTimeout(() => this.update(), event.target.type === "search" ? 150 : 0);
-    });
+      this.ready = new Promise((done) => {
+        waiting = setTimeout(() => done(this.update()), milliseconds);
+      });
+    };
+    this.form.addEventListener("input", (event) =>
+      updateIn(event.target.type === "search" ? 150 : 0));
     this.form.addEventListener("submit", (event) => event.preventDefault());
-    this.form.addEventListener("reset", () => setTimeout(() => this.update()));
+    this.form.addEventListener("reset", () => updateIn(0)); // the fields are emptied after this
     this.list.addEventListener("scroll", () => requestAnimationFrame(() => this.draw()));
     new ResizeObserver(() => this.draw()).observe(this.list);
     this.list.addEventListener("click", (event) => {
       const row = event.target.closest("[data-place]");
-      if (row) this.select(Number(row.dataset.place));
+      if (row) this.ready = this.select(Number(row.dataset.place));
     });
     for (const button of this.root.querySelectorAll("[data-sort]")) {
       button.addEventListener("click", () => this.sortBy(button.dataset.sort));
@@ -76,7 +80,7 @@ class Browser {
     const again = this.sort.by === by;
     this.sort = { by, descending: again ? !this.sort.descending : by !== "line" && by !== "ratio" };
     this.selected = -1;
-    return this.update();
+    this.ready = this.update();
   }
 
   // What the list holds after a change of filters, search or order; the selected one stays.
@@ -171,6 +175,7 @@ class Browser {
       this.draw();
       this.detail.replaceChildren(
         element("p", { className: "quiet", textContent: "No trajectory passes the filters." }));
+      this.pane = null;
       return;
     }
     const top = place * ROW_HEIGHT;
@@ -183,9 +188,10 @@ class Browser {
     const [text, token] = await Promise.all([this.texts.get(line.line), this.tokens.get(line.line)]);
     if (this.shown[this.selected] !== line) return; // another one was selected meanwhile
     const { nodes, pane } = contentOf(line, text, token, this.experiment);
+    const focused = this.detail.contains(document.activeElement);
     this.pane = pane;
     this.detail.replaceChildren(...nodes);
-    this.detail.dataset.line = line.line;
+    if (focused) this.enter();
   }
 
   onKey(event) {
@@ -196,7 +202,7 @@ class Browser {
     if (key === "Escape" && this.root.contains(target)) {
       if (target === search || target === this.list) {
         search.value = "";
-        this.update();
+        this.ready = this.update();
       }
       this.list.focus({ preventScroll: true });
     } else if (key === "Enter" && target === search) {
@@ -214,16 +220,21 @@ class Browser {
       const far = this.shown.length;
       this.step({ Home: -far, End: far, PageDown: page, PageUp: -page }[key]);
     } else if (key === "Enter" && target === this.list) {
-      (this.pane?.pane ?? this.detail.querySelector(".text") ?? this.detail).focus();
+      this.enter();
     } else {
       return;
     }
     event.preventDefault();
   }
 
+  // Into the tokens, or what is there in place of them.
+  enter() {
+    (this.pane?.pane ?? this.detail.querySelector(".text") ?? this.detail).focus();
+  }
+
   step(by) {
     const place = Math.min(Math.max(this.selected + by, 0), this.shown.length - 1);
-    if (place >= 0 && place !== this.selected) this.select(place);
+    if (place >= 0 && place !== this.selected) this.ready = this.select(place);
   }
 }
 
