@@ -9,7 +9,7 @@ import base64
 import hashlib
 import json
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -77,7 +77,7 @@ def section(
         **{f"texts-{number}": chunk.packed for number, chunk in enumerate(texts)},
         **{f"tokens-{number}": chunk.packed for number, chunk in enumerate(tokens)},
     }
-    note = counts_note(len(lines), len(listed), texts, tokens)
+    note = counts_note(len(lines), len(listed), len(lines.filter("scored")), texts, tokens)
     return Section(head(), body(note, blocks))
 
 
@@ -212,24 +212,25 @@ def _parts(records: Records) -> Iterator[list[tuple[int, dict[str, Any], str]]]:
 
 
 def counts_note(
-    num_lines: int, num_listed: int, texts: Iterable[Chunk], tokens: Iterable[Chunk]
+    num_lines: int, num_listed: int, num_scored: int, texts: list[Chunk], tokens: list[Chunk]
 ) -> str:
     """How many trajectories there are, and of how many this file holds what."""
-    num_texts, num_tokens = (
-        sum(len(chunk.lines) for chunk in chunks) for chunks in (texts, tokens)
-    )
-    every = "every one is listed" if num_listed == num_lines else f"{num_listed:,} are listed"
-    complete = num_texts == num_lines
-    held = "all texts" if complete else f"the texts of {num_texts:,}"
+
+    def some(chunks: list[Chunk], whole: int) -> str:
+        held = sum(len(chunk.lines) for chunk in chunks)
+        return "all" if held == whole else f"{held:,} of {whole:,}"
+
+    with_texts, with_tokens = some(texts, num_lines), some(tokens, num_scored)
     sampled = (
         ""
-        if complete
-        else " These are a fixed sample: each method, round, seed and reason in turn. "
+        if with_texts == with_tokens == "all"
+        else " That is a fixed sample: each method, round, seed and reason in turn. "
         "<code>python -m mpd.show</code> prints any other."
     )
+    listed = "every one" if num_listed == num_lines else f"{num_listed:,}"
     return (
-        f"{num_lines:,} rewrites; {every}, with {held} and the tokens of {num_tokens:,} that the "
-        f"teacher scored.{sampled}"
+        f"Rewrites: {num_lines:,}. In this list: {listed}. With texts: {with_texts}. "
+        f"With tokens, where the teacher scored: {with_tokens}.{sampled}"
     )
 
 

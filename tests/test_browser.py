@@ -435,7 +435,8 @@ def test_section_holds_every_line_with_texts_and_tokens(rounds, words):
     assert [texts[line]["status"] for line in range(3)] == ["ok", "ok", "sample_truncated"]
     assert [texts[line]["question"] for line in range(3)] == [HOSTILE, HOSTILE, "1+6?"]
     assert blocks["tokens-0"]["records"] == [browser.token_record(table_row(rounds))]
-    assert "3 rewrites; every one is listed, with all texts and the tokens of 1 that" in found.body
+    note = "Rewrites: 3. In this list: every one. With texts: all. "
+    assert f"{note}With tokens, where the teacher scored: all.</p>" in found.body
 
 
 def test_section_finds_each_line_in_its_round_and_shard(tmp_path, words):
@@ -510,7 +511,7 @@ def test_section_says_of_how_many_it_holds_texts_and_tokens(rounds, words, monke
     found = browser_section.section("tiny", rounds, PROBLEMS, words)
     held = len(blocks_of(found.body)["index"]["texts"])
     assert held == 2
-    assert f"with the texts of {held} and the tokens of 0 that the teacher scored" in found.body
+    assert "With texts: 2 of 3. With tokens, where the teacher scored: 0 of 1. That" in found.body
     assert "python -m mpd.show" in found.body
 
 
@@ -518,7 +519,7 @@ def test_list_is_a_sample_where_there_are_too_many_lines(rounds, words, monkeypa
     monkeypatch.setattr(browser, "MAX_LINES", 2)
     found = browser_section.section("tiny", rounds, PROBLEMS, words)
     assert len(blocks_of(found.body)["index"]["branch"]) == 2
-    assert "3 rewrites; 2 are listed" in found.body
+    assert "Rewrites: 3. In this list: 2. With texts: 2 of 3." in found.body
 
 
 def test_the_file_stays_small_whatever_the_questions_are():

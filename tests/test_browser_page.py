@@ -415,12 +415,12 @@ def test_what_is_not_in_the_file_says_where_it_is(opened, large):
     choose(page, shown="with texts")
     held = int(page.inner_text("#count").split()[0].replace(",", ""))
     assert 0 < held < NUM_LINES
-    assert f"with the texts of {held:,} and the tokens of" in page.inner_text("body")
+    assert f"With texts: {held:,} of 10,000. With tokens" in page.inner_text("body")
     page.click("[type=reset]")
     settle(page)
     page.click("#rows .faint >> nth=0")
     settle(page)
-    assert "The texts of this trajectory are not in this file." in page.inner_text("#detail")
+    assert "Its texts are not in this file." in page.inner_text("#detail")
 
 
 def aligned(page, first, second):

@@ -397,7 +397,7 @@ def test_main(run, capsys, caplog):
     text = (root / "report.html").read_text(encoding="utf-8")
     assert text.startswith('<!doctype html>\n<html lang="en"><meta charset="utf-8">')
     assert "<h1>my run</h1>" in text
-    assert "4 rewrites; every one is listed, with all texts and the tokens of 1 that" in text
+    assert "Rewrites: 4. In this list: every one. With texts: all. " in text
     inputs = json.loads((root / "report.json").read_text())["inputs"]
     assert inputs["token_map"] == "the map"
     assert {"problems 0", "mpd/seed_0/round_1 sample 0"} <= set(inputs)

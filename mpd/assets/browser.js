@@ -3,6 +3,7 @@
 const ROW_HEIGHT = 46; // pixels, as in browser.css
 const SPARE_ROWS = 6; // in the document above and below those that can be seen
 
+const FILTERS = ["method", "seed", "round", "reason", "verdict"];
 const SOLVED = {
   never: (share) => share === 0,
   "up to half": (share) => share > 0 && share <= 0.5,
@@ -32,24 +33,21 @@ class Browser {
     this.ready = this.update(); // fulfilled when the page shows what was last asked for
   }
 
-  // Choices of the filters: what occurs.
+  // Choices of the filters: what occurs. A method is spelled as in the config.
   offer() {
-    const options = (name, values) =>
+    const offerOf = (name, values, spell) =>
       this.form.elements[name].replaceChildren(
         element("option", { value: "", textContent: "all" }),
-        ...values.map((value) =>
-          element("option", { value: String(value), textContent: String(value).replaceAll("_", " ") })),
+        ...values.map((value) => element("option", { value, textContent: spell(value) })),
       );
-    for (const name of ["method", "seed", "round", "reason", "verdict"]) {
+    const spaced = (value) => value.replaceAll("_", " ");
+    for (const name of FILTERS) {
       const values = [...new Set(this.lines.map((line) => line[name]))];
-      options(name, values.sort((a, b) => (a < b ? -1 : 1)));
-      if (name === "method") {
-        // A method is shown as it is written in the config.
-        for (const option of this.form.elements.method.options) option.textContent = option.value || "all";
-      }
+      values.sort((one, other) => (one < other ? -1 : 1));
+      offerOf(name, values.map(String), name === "method" ? String : spaced);
     }
-    options("solved", Object.keys(SOLVED));
-    options("shown", ["with texts", "with tokens"]);
+    offerOf("solved", Object.keys(SOLVED), String);
+    offerOf("shown", ["with texts", "with tokens"], String);
   }
 
   listen() {
@@ -112,16 +110,22 @@ class Browser {
 
   passes(line, search) {
     const value = (name) => this.form.elements[name].value;
-    for (const name of ["method", "seed", "round", "reason", "verdict"]) {
-      if (value(name) && String(line[name]) !== value(name)) return false;
-    }
-    if (value("solved") && !SOLVED[value("solved")](line.solved)) return false;
-    if (value("shown") === "with texts" && !this.texts.has(line.line)) return false;
-    if (value("shown") === "with tokens" && !this.tokens.has(line.line)) return false;
-    if (value("lowest") && !(line.ratio !== null && line.ratio >= Number(value("lowest")))) return false;
-    if (value("highest") && !(line.ratio !== null && line.ratio <= Number(value("highest")))) return false;
-    return !search || line.id.includes(search) || line.question.toLowerCase().includes(search) ||
-      (this.searchable.get(line.line)?.includes(search) ?? false);
+    const held = { "with texts": this.texts, "with tokens": this.tokens }[value("shown")];
+    const within = (name, isWithin) =>
+      !value(name) || (line.ratio !== null && isWithin(Number(value(name))));
+    return (
+      FILTERS.every((name) => !value(name) || String(line[name]) === value(name)) &&
+      (!value("solved") || SOLVED[value("solved")](line.solved)) &&
+      (!held || held.has(line.line)) &&
+      within("lowest", (lowest) => line.ratio >= lowest) &&
+      within("highest", (highest) => line.ratio <= highest) &&
+      (!search || this.mentions(line, search))
+    );
+  }
+
+  mentions(line, search) {
+    const texts = [line.id, line.question.toLowerCase(), this.searchable.get(line.line) ?? ""];
+    return texts.some((text) => text.includes(search));
   }
 
   async readTexts() {
@@ -138,7 +142,8 @@ class Browser {
   // The rows that can be seen, and some more; no others are in the document.
   draw() {
     const first = Math.max(Math.floor(this.list.scrollTop / ROW_HEIGHT) - SPARE_ROWS, 0);
-    const last = Math.ceil((this.list.scrollTop + this.list.clientHeight) / ROW_HEIGHT) + SPARE_ROWS;
+    const end = this.list.scrollTop + this.list.clientHeight;
+    const last = Math.ceil(end / ROW_HEIGHT) + SPARE_ROWS;
     const drawn = this.shown.slice(first, last).map((line, place) => this.row(line, first + place));
     this.rows.replaceChildren(...drawn);
     const name = `line-${this.shown[this.selected]?.line}`;
@@ -185,7 +190,8 @@ class Browser {
       this.list.scrollTop = top + ROW_HEIGHT - clientHeight;
     }
     this.draw();
-    const [text, token] = await Promise.all([this.texts.get(line.line), this.tokens.get(line.line)]);
+    const records = [this.texts.get(line.line), this.tokens.get(line.line)];
+    const [text, token] = await Promise.all(records);
     if (this.shown[this.selected] !== line) return; // another one was selected meanwhile
     const { nodes, pane } = contentOf(line, text, token, this.experiment);
     const focused = this.detail.contains(document.activeElement);

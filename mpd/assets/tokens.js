@@ -40,7 +40,12 @@ class TokenPane {
   constructor(record, texts, fresh) {
     Object.assign(this, { record, texts });
     this.spans = record.ids.map((id) => tokenSpan(texts[id]));
-    this.inspector = element("div", { className: "inspector", ariaLive: "polite" });
+    const hint = "Point at a token, or press Enter and the arrows: the teacher's candidates.";
+    this.inspector = element(
+      "div",
+      { className: "inspector", ariaLive: "polite" },
+      element("p", { className: "quiet", textContent: hint }),
+    );
     this.pane = element("div", {
       className: "text tokens",
       tabIndex: 0,

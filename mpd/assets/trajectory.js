@@ -2,9 +2,9 @@
 
 let measure = "divergence"; // by which tokens are coloured; kept from one trajectory to the next
 
-function describeLine(line, experiment) {
+function commandOf(line, experiment) {
   const folder = `results/${experiment}/${line.method}/seed_${line.seed}/round_${line.round}`;
-  return { folder, command: `python -m mpd.show ${folder} --sample ${line.id}` };
+  return `python -m mpd.show ${folder} --sample ${line.id}`;
 }
 
 function share(value) {
@@ -39,7 +39,7 @@ function headingOf(line, record, experiment) {
           element("span", {}, `${name} `, element("b", { textContent: String(value) }))),
     ),
     element("p", { className: "command" },
-      element("code", { textContent: describeLine(line, experiment).command })),
+      element("code", { textContent: commandOf(line, experiment) })),
   );
 }
 
@@ -113,81 +113,91 @@ function colourChoice(pane) {
   return element("div", { className: "colour" }, "colour ", select, scale, key);
 }
 
-// The content of the detail pane. `text` and `token` are records with texts, or null.
-function contentOf(line, text, token, experiment) {
-  const record = text?.record ?? null;
-  const heading = headingOf(line, record, experiment);
-  if (!record) {
-    const missing = "The texts of this trajectory are not in this file. The command above prints it.";
-    return { nodes: [heading, element("p", { className: "quiet", textContent: missing })] };
-  }
-  const original = record.trajectory;
-  const rewrite = record.same ? original : record.rewrite;
-  const [words, others] = [wordsOf(original), wordsOf(rewrite ?? "")];
-  const compared = record.same || rewrite === null ? null : align(
-    words.map((word) => word.text),
-    others.map((word) => word.text),
-  );
-  const left = compared ? piecesOf(original, words, compared.matched[0]) : [{ text: original, matched: true }];
-  const cut = compared ? compared.matched[0].reduce((sum, kept) => sum + 1 - kept, 0) : 0;
-  const pane = token
-    ? new TokenPane(token.record, token.texts, freshAt(rewrite, others, compared?.matched[1]))
-    : null;
-  const plain = () => marked(
-    compared ? piecesOf(rewrite, others, compared.matched[1]) : [{ text: rewrite ?? "", matched: true }],
-    "ins",
-  );
+// Both texts in pieces that the other has or not, and the share of the trajectory's words that was
+// cut; null where there is nothing to compare.
+function compare(original, rewrite) {
+  if (rewrite === null || rewrite === original) return null;
+  const words = [wordsOf(original), wordsOf(rewrite)];
+  const { matched, complete } = align(...words.map((own) => own.map((word) => word.text)));
+  const numKept = matched[0].reduce((sum, kept) => sum + kept, 0);
+  return {
+    left: piecesOf(original, words[0], matched[0]),
+    right: piecesOf(rewrite, words[1], matched[1]),
+    cut: words[0].length ? 1 - numKept / words[0].length : 0,
+    fresh: freshOf(rewrite, words[1], matched[1]),
+    complete,
+  };
+}
+
+// For each letter of the rewrite 1 where it is in a word that the trajectory lacks.
+function freshOf(rewrite, words, matched) {
+  const fresh = new Uint8Array(rewrite.length);
+  words.forEach((word, number) => {
+    if (!matched[number]) fresh.fill(1, word.start, word.end);
+  });
+  return fresh;
+}
+
+function notesOf(line, record, rewrite, compared, hasTokens) {
   const notes = [];
   if (record.same) notes.push("The trajectory is trained on as it is.");
   if (rewrite === null) notes.push("There is no rewrite.");
   if (compared && !compared.complete) {
     notes.push("Parts were too long to compare word by word: they are marked as a whole.");
   }
-  if (!token) {
+  if (!hasTokens) {
     notes.push(line.reason === "kept"
       ? "The tokens of this one are not in this file."
       : "Only what is trained on is scored, so there are no tokens to colour.");
   }
-  const leftDetails = [
+  return notes.length
+    ? element("p", { className: "quiet", textContent: notes.join(" ") })
+    : null;
+}
+
+function sidesOf(line, record, rewrite, compared, pane) {
+  const whole = (text) => [{ text, matched: true }];
+  const trajectory = marked(compared?.left ?? whole(record.trajectory), "del");
+  const plain = marked(compared?.right ?? whole(rewrite ?? ""), "ins");
+  trajectory.ariaLabel = "Trajectory";
+  plain.ariaLabel = "Rewrite";
+  const left = [
     `${line.sample_tokens} tokens`,
     record.finish_reason === "stop" ? "" : record.finish_reason,
     answerOf(record.sample_answer, line.sampleVerdict),
-    compared ? `${share(words.length ? cut / words.length : 0)} cut` : "",
+    compared ? `${share(compared.cut)} cut` : "",
   ];
-  const rightDetails = [
+  const right = [
     line.num_tokens === null ? record.status : `${line.num_tokens} tokens`,
     line.ratio === null ? "" : `ratio ${line.ratio.toFixed(2)}`,
     answerOf(record.answer, line.verdict),
   ];
-  const sides = element(
+  return element(
     "div",
     { className: "sides" },
-    titled("Trajectory", leftDetails, marked(left, "del")),
-    titled(
-      line.candidate ? `Rewrite ${line.candidate}` : "Rewrite",
-      rightDetails,
-      pane ? pane.pane : plain(),
-    ),
+    titled("Trajectory", left, trajectory),
+    titled(line.candidate ? `Rewrite ${line.candidate}` : "Rewrite", right, pane?.pane ?? plain),
   );
-  sides.querySelector(".text").ariaLabel = "Trajectory";
-  const about = notes.length
-    ? element("p", { className: "quiet", textContent: notes.join(" ") })
-    : null;
-  const below = pane ? element("div", { className: "below" }, colourChoice(pane), pane.inspector) : null;
-  pane?.inspector.replaceChildren(element("p", {
-    className: "quiet",
-    textContent: "Point at a token, or press Enter and the arrows, to see the teacher's candidates.",
-  }));
-  return { nodes: [heading, about, sides, below].filter((node) => node), pane };
 }
 
-// Whether a place in the joined tokens lies in a word that the trajectory lacks. The tokens are those
-// of the rewrite and the stop token, which neither text has.
-function freshAt(rewrite, words, matched) {
-  if (!matched) return () => false;
-  const fresh = new Uint8Array(rewrite.length);
-  words.forEach((word, number) => {
-    if (!matched[number]) fresh.fill(1, word.start, word.end);
-  });
-  return (place) => fresh[place] === 1;
+// The content of the detail pane. `text` and `token` are records with texts, or null.
+function contentOf(line, text, token, experiment) {
+  const record = text?.record ?? null;
+  const heading = headingOf(line, record, experiment);
+  if (!record) {
+    const missing = "Its texts are not in this file. The command above prints them.";
+    return { nodes: [heading, element("p", { className: "quiet", textContent: missing })] };
+  }
+  const rewrite = record.same ? record.trajectory : record.rewrite;
+  const compared = compare(record.trajectory, rewrite);
+  // Behind the rewrite comes the stop token, which no text has.
+  const isFresh = (place) => compared?.fresh[place] === 1;
+  const pane = token ? new TokenPane(token.record, token.texts, isFresh) : null;
+  const nodes = [
+    heading,
+    notesOf(line, record, rewrite, compared, Boolean(pane)),
+    sidesOf(line, record, rewrite, compared, pane),
+    pane ? element("div", { className: "below" }, colourChoice(pane), pane.inspector) : null,
+  ];
+  return { nodes: nodes.filter((node) => node), pane };
 }
