@@ -11,6 +11,9 @@ min_version("9.27")
 configfile: "config.yaml"
 
 
+report: "docs/workflow.rst"
+
+
 include: "rules/common.smk"
 include: "rules/models.smk"
 include: "rules/problems.smk"

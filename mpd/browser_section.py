@@ -50,7 +50,7 @@ def section(
     """The browser of all rounds; `problems` are the training problems, `rounds` trained ones."""
     lines = read_lines(rounds)
     if lines.is_empty():
-        return Section(head(), "<h2>Trajectories</h2>\n<p>No round was trained.</p>")
+        return Section(head(), "<p>No round was trained.</p>")
     taken = browser.in_turn(browser.with_solved(lines)).head(browser.MAX_LINES)
     listed = taken.with_row_index("turn").sort("method", "round", "seed", *browser.KEY)
     taken = listed.with_row_index("line").sort("turn")

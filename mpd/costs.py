@@ -20,7 +20,10 @@ COLUMNS = {
     "sample": ["num_tokens"],
     "compress": ["rewrite_tokens"],
     "filter": ["keep"],
-    "logits": ["num_tokens", "mean_teacher_logprob", "think_close_logprob", "stop_logprob"],
+    "logits": [
+        *("num_tokens", "divergence"),
+        *("mean_teacher_logprob", "think_close_logprob", "stop_logprob"),
+    ],
     "metrics": ["step", "tokens_seen"],
 }
 
@@ -41,21 +44,26 @@ def read_round(files: Mapping[str, Sequence[Path]]) -> dict[str, pl.DataFrame]:
     }
 
 
-def seconds_of(folder: Path) -> dict[str, float | None]:
+def seconds_by_stage(folder: Path) -> dict[str, float]:
     """Wall seconds of the jobs below a folder of Snakemake's benchmark files, as they last ran.
 
-    `evaluation_seconds` apart from all others; None where there is no such file.
+    A stage without such a file is not among them.
     """
+    found: dict[str, float] = {}
+    for path in sorted(folder.rglob("*.jsonl")):
+        stage = path.relative_to(folder).parts[0].removesuffix(".jsonl")
+        for line in path.read_text(encoding="utf-8").splitlines():
+            found[stage] = found.get(stage, 0.0) + float(json.loads(line)["s"])
+    return found
 
-    def total(paths: list[Path]) -> float | None:
-        lines = [line for path in paths for line in path.read_text(encoding="utf-8").splitlines()]
-        return sum(float(json.loads(line)["s"]) for line in lines) if lines else None
 
-    evaluation = folder / "evaluate.jsonl"
-    others = [path for path in sorted(folder.rglob("*.jsonl")) if path != evaluation]
+def seconds_of(folder: Path) -> dict[str, float | None]:
+    """The same of all stages together, those of evaluation apart; None where there are none."""
+    stages = seconds_by_stage(folder)
+    evaluation = stages.pop("evaluate", None)
     return {
-        "wall_seconds": total(others),
-        "evaluation_seconds": total([evaluation] if evaluation.is_file() else []),
+        "wall_seconds": sum(stages.values()) if stages else None,
+        "evaluation_seconds": evaluation,
     }
 
 
@@ -79,9 +87,16 @@ def costs_of(frames: Mapping[str, pl.DataFrame], sampler: str | None) -> dict[st
 
 
 def diagnostics_of(logits: pl.DataFrame) -> dict[str, Any]:
-    """Means over trained completions of what the teacher's scores say of them; None without any."""
-    names = COLUMNS["logits"][1:]
-    return {name: logits[name].mean() for name in names}
+    """Means over trained completions of what the teacher's scores say of them; None without any.
+
+    Of the divergence the mean over their tokens.
+    """
+    names = ("mean_teacher_logprob", "think_close_logprob", "stop_logprob")
+    return {
+        **{name: logits[name].mean() for name in names},
+        "think_close_mass": logits["think_close_logprob"].exp().mean(),
+        "divergence": logits["divergence"].explode().mean(),
+    }
 
 
 def costs(

@@ -12,17 +12,18 @@ summary. A round of 0 trained nothing: of its folder only the evaluations are re
 import hashlib
 import re
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from mpd import command, compare, costs, schema, table
+from mpd import command, compare, costs, findings, schema, table
 from mpd.browser_section import Section, section
 from mpd.model_folder import read_manifest
-from mpd.page import HEADER, page, printable, shipping_lines
+from mpd.page import Findings, page
+from mpd.page_tables import HEADER, printable, shipping_lines
 from mpd.store import Parts, Store
 
 PLACE = re.compile(r"(?P<method>[^/]+)/seed_(?P<seed>\d+)/round_(?P<round>\d+)$")
@@ -206,7 +207,7 @@ def artifact_files(evaluations: Evaluations, trained: Trained) -> dict[str, list
 
 
 def trajectories(
-    experiment: str, trained: Trained, problems: Mapping[Path, str], tokenizer: Path
+    experiment: str, trained: Trained, problems: Sequence[Path], tokenizer: Path
 ) -> Section:
     """The section of the page in which to read what was sampled and what was made of it."""
     from tokenizers import Tokenizer
@@ -267,43 +268,69 @@ def main(argv: list[str] | None = None) -> None:
         for folder, place in places.items()
         if place["round"] > 0
     }
-    seconds = {
-        folder: costs.seconds_of(output.parent / "benchmarks" / BRANCH.format(**places[folder]))
-        for folder in trained
+    timed = {
+        folder: output.parent / "benchmarks" / BRANCH.format(**places[folder]) for folder in trained
     }
-    rows = round_digests(trained, seconds)
+    seconds = {folder: costs.seconds_of(path) for folder, path in timed.items()}
+    rounds = round_digests(trained, seconds)
     spent = publish(
         schema.COSTS,
         {name: settings[name] for name in ("samplers", "given")},
-        rows,
+        rounds,
         lambda: cost_frame(trained, seconds, settings),
     )
 
     choice = shipped(summary, settings["max_accuracy_drop"])
     artifacts = costs.count_artifacts(artifact_files(evaluations, trained))
-    problems = {path: table.content_digest(path, schema.PROBLEMS) for path in arguments.problems}
+    problems = {
+        f"problems {number}": table.content_digest(path, schema.PROBLEMS)
+        for number, path in enumerate(arguments.problems)
+    }
     student = read_manifest(arguments.student)
     tables = {
         artifact.name: (output.with_name(f"{artifact.name}.parquet"), artifact)
         for artifact in (schema.SUMMARY, schema.COMPARISON, schema.COSTS)
     }
     shown = {name: table.content_digest(*of) for name, of in tables.items()}
-    shown |= {f"problems {number}": digest for number, digest in enumerate(problems.values())}
     experiment = output.parent.name
+    models = findings.model_manifests(output.parent / "models")
+    stages = findings.settings_of_stages(arguments.rounds, places)
+    versions = findings.versions()
 
     def write(path: Path) -> None:
-        means = compare.means(compared())
         tokenizer = arguments.student.with_name("tokenizer.json")
-        read = trajectories(experiment, trained, problems, tokenizer)
-        text = page(experiment, summary, means, comparison, spent, artifacts, choice, read)
-        path.write_text(text, encoding="utf-8")
+        found = Findings(
+            experiment=experiment,
+            summary=summary,
+            means=compare.means(compared()),
+            comparison=comparison,
+            costs=spent,
+            artifacts=artifacts,
+            choice=choice,
+            browser=trajectories(experiment, trained, arguments.problems, tokenizer),
+            lengths=findings.lengths(evaluations),
+            metrics=findings.training(trained, places),
+            funnels=findings.funnels(trained, places),
+            seconds=findings.stage_seconds(timed, places),
+            settings=stages,
+            models=models,
+            versions=versions,
+        )
+        path.write_text(page(found), encoding="utf-8")
 
     store.publish_file(
         "report",
         schema.REPORT_VERSION,
         output,
-        {**settings, "experiment": experiment, "artifacts": artifacts},
-        {**answered, **rows, **shown, "token_map": student["token_map"]},
+        {
+            **settings,
+            "experiment": experiment,
+            "artifacts": artifacts,
+            "models": models,
+            "stages": stages,
+            "versions": versions,
+        },
+        {**answered, **rounds, **problems, **shown, "token_map": student["token_map"]},
         write,
     )
     print_table(summary, choice, output)

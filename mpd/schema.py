@@ -397,7 +397,7 @@ COMPARISON = Artifact(
 
 COSTS = Artifact(
     "costs",
-    1,
+    2,
     "what each round of each method cost and what its teacher thought of the trained completions; "
     "sums over seeds, each method in full, also where it shares what another computed",
     ("method", "round"),
@@ -447,6 +447,20 @@ COSTS = Artifact(
             "float64",
             "nat",
             "mean teacher log-probability of the last id",
+            nullable=True,
+        ),
+        Column(
+            "think_close_mass",
+            "float64",
+            "",
+            "mean teacher probability of the end of thinking where thinking ends",
+            nullable=True,
+        ),
+        Column(
+            "divergence",
+            "float64",
+            "nat",
+            "mean over trained tokens of the exact reverse KL to the scorer before training",
             nullable=True,
         ),
     ),

@@ -18,7 +18,11 @@ rule report:
         logits=all_shards("logits"),
         metrics=all_metrics,
     output:
-        report="results/{experiment}/report.html",
+        report=report(
+            "results/{experiment}/report.html",
+            caption="../docs/report.rst",
+            category="MPD",
+        ),
         summary="results/{experiment}/summary.parquet",
         comparison="results/{experiment}/comparison.parquet",
         costs="results/{experiment}/costs.parquet",

@@ -546,7 +546,7 @@ def test_the_file_stays_small_whatever_the_questions_are():
 
 def test_section_of_nothing_trained(words):
     found = browser_section.section("tiny", [], PROBLEMS, words)
-    assert found.body == "<h2>Trajectories</h2>\n<p>No round was trained.</p>"
+    assert found.body == "<p>No round was trained.</p>"
 
 
 def test_section_of_an_empty_cache(tmp_path, words):

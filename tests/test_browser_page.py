@@ -20,7 +20,6 @@ from test_browser import (
 )
 
 from mpd import browser_section
-from mpd.page import STYLE
 
 playwright = pytest.importorskip("playwright.sync_api", reason="the package playwright is missing")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -47,8 +46,9 @@ def opened(chromium, tmp_path):
 
     def open_section(section):
         path = tmp_path / "report.html"
-        head = f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><style>{STYLE}</style>'
-        path.write_text(f"{head}{section.head}{section.body}</html>", encoding="utf-8")
+        style = f"<style>{browser_section.asset('page.css')}</style>"
+        head = f'<!doctype html>\n<html lang="en"><meta charset="utf-8">{style}{section.head}'
+        path.write_text(f"{head}{section.body}</html>", encoding="utf-8")
         page = context.new_page()
         page.on("console", lambda message: troubles.append(message.text))
         page.on("pageerror", lambda error: troubles.append(str(error)))

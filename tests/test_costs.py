@@ -1,4 +1,5 @@
 import json
+import math
 import os
 
 import polars as pl
@@ -17,6 +18,11 @@ def frames(kept=(True, False), tokens=(10, 30), steps=(5, 9), logprobs=((-1.0, -
         "logits": pl.DataFrame(
             {
                 "num_tokens": pl.Series([7] * len(logprobs), dtype=pl.Int32),
+                # One token more in each completion.
+                "divergence": pl.Series(
+                    [[0.5] * (number + 1) for number in range(len(logprobs))],
+                    dtype=pl.List(pl.Float32),
+                ),
                 "mean_teacher_logprob": [mean for mean, _ in logprobs],
                 "think_close_logprob": pl.Series(close, dtype=pl.Float64),
                 "stop_logprob": [-0.25] * len(logprobs),
@@ -89,6 +95,8 @@ def test_costs_are_sums_and_diagnostics_means_over_seeds():
         "mean_teacher_logprob": -3.0,  # of -1, -2 and -6: over completions, not over seeds
         "think_close_logprob": -1.0,
         "stop_logprob": -0.25,
+        "think_close_mass": pytest.approx((math.exp(-0.5) + math.exp(-1.5)) / 2, rel=1e-14),
+        "divergence": 0.5,
     }
     assert (sft["method"], sft["student_tokens"], sft["teacher_tokens"]) == ("sft", 0, 47)
     assert (sft["wall_seconds"], sft["evaluation_seconds"]) == (None, None)
@@ -110,7 +118,16 @@ def test_nothing_kept_has_no_diagnostics():
         given=False,
     )
     names = ("kept_rows", "share_kept", "mean_teacher_logprob", "think_close_logprob")
-    assert found.select(names).rows() == [(0, 0.0, None, None)]
+    names += ("think_close_mass", "divergence")
+    assert found.select(names).rows() == [(0, 0.0, None, None, None, None)]
+
+
+def test_divergence_is_a_mean_over_tokens():
+    logits = frames(logprobs=((-1.0, None), (-2.0, None)))["logits"]
+    uneven = logits.with_columns(divergence=pl.Series([[1.0], [4.0, 4.0]]))
+    assert costs.diagnostics_of(uneven)["divergence"] == 3.0
+    unknown = logits.with_columns(divergence=pl.Series([None, None], dtype=pl.List(pl.Float32)))
+    assert costs.diagnostics_of(unknown)["divergence"] is None  # where vLLM scored
 
 
 def test_files_of_a_round(tmp_path):

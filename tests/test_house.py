@@ -176,8 +176,8 @@ def test_every_column_is_described() -> None:
             assert len(column.description) > 10, f"{artifact.name}.{column.name}"
 
 
-def test_the_readme_has_the_artifact_reference() -> None:
-    assert schema.markdown() in (REPOSITORY / "README.md").read_text()
+def test_the_documents_have_the_artifact_reference() -> None:
+    assert schema.markdown() in (REPOSITORY / "docs/artifacts.md").read_text()
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,16 @@
+import dataclasses
+import html
 import re
 
 import polars as pl
 import pytest
-from test_report import BASE, summary_of
+from test_charts import LENGTHS, METRICS
+from test_report import BASE, HOSTILE, summary_of
 
-from mpd import page, schema, table
+from mpd import page, page_tables, schema, table
 from mpd.browser_section import Section
 from mpd.compare import MEASURES
+from mpd.funnel import STAGES
 from mpd.report import shipped
 
 SUMMARY = summary_of(
@@ -80,6 +84,8 @@ COSTS = table.frame_of(
             "mean_teacher_logprob": -0.01234,
             "think_close_logprob": None,
             "stop_logprob": -3.25,
+            "think_close_mass": 0.4567,
+            "divergence": 0.123,
         }
         for method, student, seconds in (("mpd", 1000000, 61.7), ("opd", 0, None))
     ],
@@ -91,12 +97,44 @@ ARTIFACTS = [
 ]
 
 
-BROWSER = Section("<meta name=policy>", "<h2>Trajectories</h2>")
+FUNNEL = {
+    "sampled": 1152,
+    "complete": 1100,
+    "rewritten": 1000,
+    "correct": 900,
+    "kept": 864,
+    "reasons": {"wrong_answer": 200, f"odd{HOSTILE}": 88},
+    "sample_tokens": 118.25,
+    "num_tokens": 28.5,
+}
+NOTHING_KEPT = {**dict.fromkeys(STAGES, 0), "reasons": {}, "sample_tokens": None}
 
 
-def page_of(summary=SUMMARY, means=MEANS, name="<b>name</b>"):
-    tables = (summary, means, COMPARISON, COSTS, ARTIFACTS)
-    return page.page(name, *tables, shipped(summary, 0.0), BROWSER)
+BROWSER = Section("<meta name=policy>", "<p>the browser</p>")
+
+
+def page_of(summary=SUMMARY, means=MEANS, name="<b>name</b>", **changes):
+    found = page.Findings(
+        experiment=name,
+        summary=summary,
+        means=means,
+        comparison=COMPARISON,
+        costs=COSTS,
+        artifacts=ARTIFACTS,
+        choice=shipped(summary, 0.0),
+        browser=BROWSER,
+        lengths=LENGTHS,
+        metrics=METRICS,
+        funnels={("mpd", 1): FUNNEL, ("opd", 1): {**NOTHING_KEPT, "num_tokens": None}},
+        seconds={("mpd", 1): {"sample": 10.0, "distill": 2000.4}, ("opd", 1): {"sample": 1.2}},
+        settings={
+            "filter": {f'{{"leaks": "{HOSTILE}"}}': [f"m{number}" for number in range(6)]},
+            "sample": {"{}": ["base"]},
+        },
+        models={"teacher": {"digest": "d" * 20, "weights": "e" * 20, "token_map": "f" * 20}},
+        versions={"torch": "2.0"},
+    )
+    return page.page(dataclasses.replace(found, **changes))
 
 
 @pytest.fixture(scope="module")
@@ -106,28 +144,32 @@ def html_page():
 
 def cells_of(text, title):
     """The rows of the first table after a title, as lists of cell texts."""
-    after = text[text.index(f">{title}<") :]
+    (found,) = re.finditer(f">{re.escape(title)}</(h2|h3|summary)>", text)
+    after = text[found.end() :]
     first = after[after.index("<table>") : after.index("</table>")]
     rows = re.findall(r"<tr>(.*?)</tr>", first)
     return [re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", row) for row in rows]
 
 
 def test_printable():
-    assert page.printable(SUMMARY[3:5]) == [
+    assert page_tables.printable(SUMMARY[3:5]) == [
         ["base", "0", "0", "one", "200", "2", "0.800 ± 0.020", "1234.6 ± 1.2", "0.5%", "10.0%"],
         ["mpd", "1", "0", "one", "200", "2", "0.850 ± 0.020", "60.0 ± 1.2", "0.5%", "10.0%"],
     ]
-    assert len(page.HEADER) == len(page.printable(SUMMARY)[0])
+    assert len(page_tables.HEADER) == len(page_tables.printable(SUMMARY)[0])
 
 
-def test_page_escapes_what_users_wrote(html_page):
+def test_page_escapes_what_models_and_users_wrote(html_page):
     assert "<script" not in html_page
     assert "<b>name" not in html_page
     assert "<title>MPD: &lt;b&gt;name&lt;/b&gt;</title>" in html_page
+    assert html_page.count("<pre>") == html_page.count("</pre>") == 2
+    assert html_page.count(html.escape(f'{{"leaks": "{HOSTILE}"}}')) == 1
+    assert html_page.count(html.escape(f"88 odd{HOSTILE}")) == 1
 
 
 def test_page_holds_the_browser_and_its_policy_before_all_content(html_page):
-    assert html_page.count(BROWSER.body) == 1
+    assert html_page.count(f"<h2 id='trajectories'>Trajectories</h2>\n{BROWSER.body}") == 1
     assert html_page.index(BROWSER.head) < html_page.index("<h1>")
 
 
@@ -140,8 +182,8 @@ def test_page_refers_to_nothing_outside(html_page):
     assert not re.search(r"<(link|img|iframe|object|script)\b|@import|url\(|\bsrc=", html_page)
 
 
-def test_page_holds_chart_and_tables(html_page):
-    assert html_page.count("<svg") == 1
+def test_page_holds_charts_and_tables(html_page):
+    assert html_page.count("<svg") == 3
     chart = html_page[html_page.index("<svg") : html_page.index("</svg>")]
     for text in ("base", "mpd", "opd", "mean tokens per answer, logarithmic", "accuracy", "one"):
         assert f">{text}</text>" in chart
@@ -151,8 +193,8 @@ def test_page_holds_chart_and_tables(html_page):
         ["one", "mpd", "1", "3", "0.850 [0.840, 0.870]", "60.0 [59.0, 62.0]"],
     ]
     assert cells_of(html_page, "Every seed, ± standard error over problems") == [
-        page.HEADER,
-        *page.printable(SUMMARY),
+        page_tables.HEADER,
+        *page_tables.printable(SUMMARY),
     ]
     assert cells_of(html_page, "Which round to ship") == [
         ["method", "seed 0"],
@@ -188,8 +230,8 @@ def test_page_holds_costs_diagnostics_and_counts(html_page):
         ["opd", "1", "3", "1,152", "0", "20,000", "5,000", "864", "12", "6,000", "–", "–"],
     ]
     assert cells_of(html_page, "What the teacher thinks of the trained completions")[1:] == [
-        ["mpd", "1", "75.0%", "−0.012", "–", "−3.2"],
-        ["opd", "1", "75.0%", "−0.012", "–", "−3.2"],
+        ["mpd", "1", "75.0%", "−0.012", "−3.2", "–", "45.7%", "0.12"],
+        ["opd", "1", "75.0%", "−0.012", "−3.2", "–", "45.7%", "0.12"],
     ]
     assert cells_of(html_page, "Computed and linked") == [
         ["kind", "files", "computed", "linked"],
@@ -209,27 +251,71 @@ def test_page_holds_costs_diagnostics_and_counts(html_page):
     ],
 )
 def test_the_page_says_what_few_seeds_are_worth(num_seeds, sentence):
-    assert page.intervals_note(num_seeds).endswith(sentence)
+    assert page_tables.intervals_note(num_seeds).endswith(sentence)
 
 
-def test_chart_draws_every_student_and_every_seed():
-    rows = page.chart_rows(SUMMARY, MEANS)
-    drawn = [(row["kind"], row["method"], row["round"]) for row in rows]
-    students = [("base", 0), ("mpd", 1), ("opd", 1)]
-    assert drawn == [
-        ("base", "base", 0),
-        ("mean", "mpd", 1),
-        ("mean", "opd", 1),
-        *(("seed", *student) for student in students),
-        ("start", "mpd", 0),
-        ("start", "opd", 0),
+def test_the_result_leads_from_the_base_student_to_each_round(html_page):
+    assert "<div class=card><h3>one, round 1</h3><p class=big>−95% tokens</p>" in html_page
+    assert "<p>accuracy +0.050 [−0.010, +0.100] against the base student</p>" in html_page
+    assert cells_of(html_page, "one, round 1") == [
+        ["student", "accuracy", "tokens"],
+        ["base", "0.800 [0.790, 0.820]", "1,234.6 [1,233.6, 1,236.6]"],
+        ["round 1", "0.850 [0.840, 0.870]", "60.0 [59.0, 62.0]"],
     ]
-    assert {row["benchmark"] for row in rows} == {"one"}
-    assert [row["tokens"] for row in rows if row["kind"] == "seed"] == [1234.56, 60.0, 70.0]
+
+
+def test_the_result_of_a_grid_without_mpd_is_of_the_first_method():
+    others = pl.col("method") != "mpd"
+    comparison = COMPARISON.with_columns(method=pl.lit("opd")).filter(against="base")
+    found = page_of(
+        SUMMARY.filter(others),
+        MEANS.filter(others),
+        comparison=comparison,
+    )
+    assert "each round of <b>opd</b>: mean over 1 seed," in found
+
+
+def test_page_holds_funnel_and_stage_seconds(html_page):
+    assert cells_of(html_page, "What became of the trajectories") == [
+        [
+            *("method", "round", "sampled", "complete", "rewritten", "correct", "kept"),
+            *("tokens before", "after", "why the others were not kept"),
+        ],
+        [
+            *("mpd", "1", "1,152", "1,100", "1,000", "900", "864", "118.2", "28.5"),
+            html.escape(f"200 wrong_answer, 88 odd{HOSTILE}"),
+        ],
+        ["opd", "1", "0", "0", "0", "0", "0", "–", "–", "–"],
+    ]
+    assert cells_of(html_page, "Seconds by stage") == [
+        ["method", "round", "sample", "distill"],
+        ["mpd", "1", "10", "2,000"],
+        ["opd", "1", "1", "–"],
+    ]
+
+
+def test_page_says_where_it_came_from(html_page):
+    assert cells_of(html_page, "Where it came from") == [["package", "version"], ["torch", "2.0"]]
+    assert f"<td class=text>{'d' * 16}</td>" in html_page
+    assert "<summary>m0; m1; m2; m3; and 2 more</summary>" in html_page
+
+
+def test_page_of_nothing_trained_says_so():
+    untrained = pl.col("method") == "base"
+    found = page_of(
+        SUMMARY.filter(untrained),
+        MEANS.filter(untrained),
+        metrics=pl.DataFrame(),
+        lengths=LENGTHS.filter(untrained),
+    )
+    assert "<p>Only untrained students were evaluated.</p>" in found
+    assert "<p>Nothing was trained.</p>" in found
 
 
 def test_page_without_benchmarks_draws_the_development_split():
     only_dev = pl.col("benchmark") == "dev"
-    found = page_of(SUMMARY.filter(only_dev), MEANS.filter(only_dev))
+    comparison = COMPARISON.with_columns(benchmark=pl.lit("dev"))
+    summary, means = SUMMARY.filter(only_dev), MEANS.filter(only_dev)
+    found = page_of(summary, means, comparison=comparison)
     chart = found[found.index("<svg") : found.index("</svg>")]
     assert ">dev</text>" in chart

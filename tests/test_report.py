@@ -1,13 +1,14 @@
 import dataclasses
 import json
+import math
 from pathlib import Path
 
 import pytest
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 
-from mpd import report, schema, table
-from mpd.page import shipping_lines
+from mpd import findings, report, schema, table
+from mpd.page_tables import shipping_lines
 from mpd.report import place_of, shipped, summarise
 
 HOSTILE = "<script>alert(1)</script> & \"quoted\" 'text' ]]> </pre>"
@@ -403,7 +404,8 @@ def test_main(run, capsys, caplog):
     assert {"problems 0", "mpd/seed_0/round_1 sample 0"} <= set(inputs)
     told = json.loads((root / "report.json").read_text())["settings"]
     counts = {row["kind"]: (row["files"], row["linked"]) for row in told.pop("artifacts")}
-    assert told == {**SETTINGS, "experiment": "my run"}
+    assert told.pop("versions") == findings.versions()
+    assert told == {**SETTINGS, "experiment": "my run", "models": {}, "stages": {}}
     stages = dict.fromkeys(("sample", "compress", "filter", "logits", "metrics"), (1, 0))
     assert counts == {**stages, "evaluate": (4, 0)}
     printed = capsys.readouterr().out.splitlines()
@@ -452,6 +454,8 @@ def test_main_writes_differences_and_costs(run):
             "mean_teacher_logprob": -1.5,
             "think_close_logprob": -0.5,
             "stop_logprob": -0.25,
+            "think_close_mass": pytest.approx(math.exp(-0.5), rel=1e-14),
+            "divergence": None,
         }
     ]
 

@@ -1,0 +1,212 @@
+"""The figures of the report as SVG text, by Vega-Altair. No I/O.
+
+Text and lines take the page's colours (see page.css), so that they can be read in the dark too.
+"""
+
+from typing import Any
+
+import polars as pl
+
+# Tableau's ten colours without its grey, which stands for the base student.
+PALETTE = ["#4c78a8", "#f58518", "#e45756", "#72b7b2", "#54a24b", "#b279a2"]
+PALETTE += ["#9d755d", "#ff9da6", "#d6a81d", "#6b6bd6"]
+GREY = "#888888"
+BINS_PER_DOUBLING = 4  # of a histogram
+MAX_POINTS = 60  # of one curve; longer ones are means over neighbouring steps
+CURVES = {
+    "loss_token_mean": "divergence per token, nats",
+    "gradient_norm": "gradient norm",
+    "student_entropy": "student entropy, nats",
+    "student_tail_mass": "student mass off the support",
+    "teacher_tail_mass": "teacher mass off the support",
+    "think_close_mass": "student probability of ending the thinking where it ends",
+}
+
+
+def held_out(frame: pl.DataFrame) -> pl.DataFrame:
+    """Without the rows of the development split, where there are benchmarks."""
+    others = frame.filter(pl.col("benchmark") != "dev")
+    return others if len(others) else frame
+
+
+def chart_rows(summary: pl.DataFrame, means: pl.DataFrame) -> list[dict[str, Any]]:
+    """What the chart draws: a row for each student (kind mean or base) and each seed of it.
+
+    The base student is a row of its own, and once more (kind start) at the start of the line of
+    each method.
+    """
+    shown = held_out(means)
+    is_base = pl.col("method") == "base"
+    base = shown.filter(is_base)
+    methods = shown.filter(~is_base)["method"].unique().sort()
+    rows = [
+        base.with_columns(kind=pl.lit("base")),
+        shown.filter(~is_base).with_columns(kind=pl.lit("mean")),
+        *(base.with_columns(kind=pl.lit("start"), method=pl.lit(name)) for name in methods),
+        held_out(summary).select(
+            "method", "round", "benchmark", "accuracy", tokens="mean_tokens", kind=pl.lit("seed")
+        ),
+    ]
+    return pl.concat(rows, how="diagonal").sort("kind", "benchmark", "method", "round").to_dicts()
+
+
+def histogram_rows(lengths: pl.DataFrame) -> pl.DataFrame:
+    """Shares of the answers in bins of equal width on a logarithmic axis.
+
+    `lengths`: method, round, benchmark, num_tokens, one row per answer. Only the last round of
+    each method, and the base student (student: base, once for each method). Columns: method,
+    benchmark, student, low, high (tokens), share.
+    """
+    shown = held_out(lengths.filter(pl.col("num_tokens") > 0))
+    is_base = pl.col("method") == "base"
+    trained = shown.filter(~is_base)
+    last = trained.filter(pl.col("round") == pl.col("round").max().over("method"))
+    methods = last["method"].unique().sort()
+    both = pl.concat(
+        [
+            last.with_columns(student=pl.lit("last round")),
+            *(
+                shown.filter(is_base).with_columns(method=pl.lit(name), student=pl.lit("base"))
+                for name in methods
+            ),
+        ]
+    )
+    place = ["method", "benchmark", "student"]
+    number = (pl.col("num_tokens").log(2) * BINS_PER_DOUBLING).floor()
+    counted = both.group_by(*place, bin=number).len()
+    return (
+        counted.with_columns(
+            low=2 ** (pl.col("bin") / BINS_PER_DOUBLING),
+            high=2 ** ((pl.col("bin") + 1) / BINS_PER_DOUBLING),
+            share=pl.col("len") / pl.col("len").sum().over(place),
+        )
+        .select(*place, "low", "high", "share")
+        .sort(*place, "low")
+    )
+
+
+def curve_rows(metrics: pl.DataFrame) -> pl.DataFrame:
+    """Training curves, long: method, round, seed, measure, tokens (seen so far), value.
+
+    `metrics`: rows of `metrics` with method, round and seed. A curve has at most MAX_POINTS.
+    """
+    run = ["method", "round", "seed"]
+    width = (pl.len().over(run) / MAX_POINTS).ceil()
+    piece = ((pl.col("step") - 1) // width).alias("piece")
+    long = metrics.with_columns(piece).unpivot(
+        list(CURVES), index=[*run, "piece", "tokens_seen"], variable_name="measure"
+    )
+    return (
+        long.drop_nulls("value")
+        .group_by(*run, "measure", "piece")
+        .agg(tokens=pl.col("tokens_seen").max(), value=pl.col("value").mean())
+        .sort(*run, "measure", "piece")
+        .drop("piece")
+    )
+
+
+def _colours(methods: list[str], with_base: bool) -> Any:
+    """The colour of each method, the same in every figure; the base student is grey."""
+    import altair as alt
+
+    own = [PALETTE[number % len(PALETTE)] for number in range(len(methods))]
+    names, colours = (["base"], [GREY]) if with_base else ([], [])
+    return alt.Scale(domain=[*names, *methods], range=[*colours, *own])
+
+
+def _svg(figure: Any) -> str:
+    import vl_convert
+
+    plain = figure.configure(background="transparent").configure_view(stroke="#8884")
+    return vl_convert.vegalite_to_svg(plain.to_json())
+
+
+def students_chart(summary: pl.DataFrame, means: pl.DataFrame) -> str:
+    """Accuracy against tokens, a panel for each benchmark."""
+    import altair as alt
+
+    rows = chart_rows(summary, means)
+    methods = sorted({row["method"] for row in rows} - {"base"})
+    # Logarithmic: half as many tokens is one step to the left, wherever it starts.
+    tokens = alt.X("tokens:Q").title("mean tokens per answer, logarithmic")
+    tokens = tokens.scale(type="log", base=2, nice=False, padding=20)
+    accuracy = alt.Y("accuracy:Q").title("accuracy").scale(zero=False).axis(titlePadding=14)
+    colour = alt.Color("method:N", scale=_colours(methods, True)).title(None)
+    encoded = alt.Chart().encode(x=tokens, y=accuracy, color=colour.legend(symbolOpacity=1))
+
+    def of(*kinds: str) -> alt.Chart:
+        return encoded.transform_filter(alt.FieldOneOfPredicate("kind", list(kinds)))
+
+    students = of("mean", "base")
+    layers = alt.layer(
+        of("seed").mark_point(filled=True, size=22, opacity=0.35),
+        of("start", "mean")
+        .mark_line(strokeDash=[4, 3], strokeWidth=1, opacity=0.6)
+        .encode(order=alt.Order("round:O")),
+        students.mark_rule(strokeWidth=1.5).encode(
+            y=alt.Y("accuracy_low:Q").title(""), y2="accuracy_high:Q"
+        ),
+        students.mark_rule(strokeWidth=1.5).encode(
+            x=alt.X("tokens_low:Q").title(""), x2="tokens_high:Q"
+        ),
+        of("mean").mark_point(filled=True, size=60, opacity=1),
+        of("base").mark_square(size=70, opacity=1),
+        of("mean").mark_text(dx=9, dy=-8, fontSize=10).encode(text="round:O"),
+    ).properties(width=780, height=340)
+    # Altair hashes the data into the chart; rows go in as plain values.
+    return _svg(
+        alt.FacetChart(
+            data=alt.Data(values=rows),
+            spec=layers,
+            facet=alt.Facet("benchmark:N").title(None),
+            columns=1,
+            padding={"left": 5, "top": 5, "right": 40, "bottom": 5},  # room for long names
+        )
+    )
+
+
+def histograms(lengths: pl.DataFrame) -> str:
+    """Tokens per answer of the base student and after the last round of each method."""
+    import altair as alt
+
+    panel = pl.format("{}, {}", "method", "benchmark")
+    rows = histogram_rows(lengths).with_columns(panel=panel)
+    bars = (
+        alt.Chart(alt.Data(values=rows.to_dicts()))
+        .mark_bar(opacity=0.7, orient="vertical")
+        .encode(
+            x=alt.X("low:Q")
+            .title("tokens per answer, logarithmic")
+            .scale(type="log", base=2, nice=False),
+            x2="high:Q",
+            y=alt.Y("share:Q").title("share of answers").axis(format="%", tickCount=3).stack(None),
+            y2=alt.datum(0),
+            color=alt.Color(
+                "student:N", scale=alt.Scale(domain=["base", "last round"], range=[GREY, "#4c78a8"])
+            ).title(None),
+        )
+        .properties(width=360, height=90)
+    )
+    return _svg(bars.facet(alt.Facet("panel:N").title(None), columns=2))
+
+
+def curves(metrics: pl.DataFrame) -> str:
+    """What training measured at each step, a panel for each measure; a line for each seed."""
+    import altair as alt
+
+    rows = curve_rows(metrics).with_columns(pl.col("measure").replace_strict(CURVES))
+    methods = rows["method"].unique().sort().to_list()
+    lines = (
+        alt.Chart(alt.Data(values=rows.to_dicts()))
+        .mark_line(strokeWidth=1.2, opacity=0.75)
+        .encode(
+            x=alt.X("tokens:Q").title("completion tokens trained on").axis(tickCount=4),
+            y=alt.Y("value:Q").title(None).axis(tickCount=4),
+            color=alt.Color("method:N", scale=_colours(methods, False)).title(None),
+            strokeDash=alt.StrokeDash("round:O").title("round"),
+            detail="seed:N",
+        )
+        .properties(width=360, height=120)
+    )
+    facet = alt.Facet("measure:N", sort=list(CURVES.values())).title(None)
+    return _svg(lines.facet(facet, columns=2).resolve_scale(y="independent"))

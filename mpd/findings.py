@@ -1,0 +1,121 @@
+"""What the page of the report shows beside its tables, read from the files of the rounds.
+
+A round's files by kind are those of mpd.costs.round_files; `places` give method, round and seed of
+a folder.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from mpd import charts, funnel, table
+from mpd.costs import seconds_by_stage
+
+Place = Mapping[str, Any]
+Files = Mapping[str, Sequence[Path]]
+
+# By stage the notes of its artifacts in the folder of a round.
+SHARD = "shard_0.json"
+STAGES = {"sample": SHARD, "compress": SHARD, "filter": SHARD, "logits": SHARD}
+STAGES |= {"student": "provenance.json", "evaluate": "*.json"}
+PACKAGES = ("mpd", "torch", "transformers", "vllm", "accelerate", "polars", "snakemake")
+
+
+def lengths(evaluations: Mapping[Path, Place]) -> pl.DataFrame:
+    """Tokens of every answer: method, round, benchmark, num_tokens."""
+    return pl.concat(
+        table.read_columns(path, ["num_tokens"]).select(
+            *(pl.lit(place[name]).alias(name) for name in ("method", "round", "benchmark")),
+            pl.col("num_tokens"),
+        )
+        for path, place in evaluations.items()
+    )
+
+
+def training(trained: Mapping[Path, Files], places: Mapping[Path, Place]) -> pl.DataFrame:
+    """The metrics of every training, with method, round and seed; empty where nothing trained."""
+    columns = ["step", "tokens_seen", *charts.CURVES]
+    frames = [
+        table.read_columns(path, columns).with_columns(
+            pl.lit(places[folder][name]).alias(name) for name in ("method", "round", "seed")
+        )
+        for folder, files in trained.items()
+        for path in files["metrics"]
+    ]
+    return pl.concat(frames) if frames else pl.DataFrame()
+
+
+def funnels(
+    trained: Mapping[Path, Files], places: Mapping[Path, Place]
+) -> dict[tuple[str, int], dict[str, Any]]:
+    """The funnel of each method and round, over all its seeds and shards."""
+    found: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    for folder, files in trained.items():
+        samples, verdicts = (
+            pl.concat(table.read_columns(path, columns) for path in files[kind])
+            for kind, columns in (
+                ("sample", funnel.SAMPLE_COLUMNS),
+                ("filter", funnel.FILTER_COLUMNS),
+            )
+        )
+        student = places[folder]["method"], places[folder]["round"]
+        found.setdefault(student, []).append(funnel.funnel_of(samples, verdicts))
+    return {student: funnel.summed(rows) for student, rows in found.items()}
+
+
+def stage_seconds(
+    benchmarks: Mapping[Path, Path], places: Mapping[Path, Place]
+) -> dict[tuple[str, int], dict[str, float]]:
+    """Wall seconds of each method and round by stage, over all its seeds.
+
+    `benchmarks`: the folder of a round to that of its Snakemake benchmark files.
+    """
+    found: dict[tuple[str, int], dict[str, float]] = {}
+    for folder, timed in benchmarks.items():
+        student = found.setdefault((places[folder]["method"], places[folder]["round"]), {})
+        for stage, seconds in seconds_by_stage(timed).items():
+            student[stage] = student.get(stage, 0.0) + seconds
+    return found
+
+
+def settings_of_stages(
+    folders: Iterable[Path], places: Mapping[Path, Place]
+) -> dict[str, dict[str, list[str]]]:
+    """By stage the settings, as JSON, with the students that have them: "mpd, round 1, seed 0".
+
+    From the note beside each artifact; the first shard stands for all.
+    """
+    found: dict[str, dict[str, list[str]]] = {}
+    for folder in folders:
+        name = "{method}, round {round}, seed {seed}".format(**places[folder])
+        for stage in STAGES:
+            for note in sorted((folder / stage).glob(STAGES[stage])):
+                of = f"{stage} {note.stem}" if stage == "evaluate" else stage
+                settings = json.loads(note.read_text(encoding="utf-8"))["settings"]
+                shown = json.dumps(settings, indent=1, sort_keys=True, ensure_ascii=False)
+                found.setdefault(of, {}).setdefault(shown, []).append(name)
+    return found
+
+
+def model_manifests(models: Path) -> dict[str, dict[str, str]]:
+    """By role the digests of the models that the experiment starts from."""
+    return {
+        path.parent.name: json.loads(path.read_text(encoding="utf-8"))
+        for path in sorted(models.glob("*/manifest.json"))
+    }
+
+
+def versions() -> dict[str, str]:
+    """Of the packages that results depend on, those that are installed."""
+    return {name: found for name in PACKAGES if (found := _version(name))}
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
