@@ -12,6 +12,7 @@ from typing import Any
 import polars as pl
 
 from mpd import charts
+from mpd.browser_section import Section
 from mpd.compare import REFERENCE
 from mpd.efficiency import FORMULA
 from mpd.funnel import STAGES
@@ -40,8 +41,8 @@ FUNNEL_HEADER = ["method", "round", *STAGES, "tokens before", "after"]
 class Findings:
     """All that the page shows.
 
-    `means` are those of mpd.compare, `artifacts` the counts of mpd.costs, `choice` and `examples`
-    are made by mpd.report, and what follows by mpd.findings.
+    `means` are those of mpd.compare, `artifacts` the counts of mpd.costs, `choice` is made by
+    mpd.report, `browser` by mpd.browser_section, and what follows by mpd.findings.
     """
 
     experiment: str
@@ -53,7 +54,7 @@ class Findings:
     costs: pl.DataFrame
     artifacts: Sequence[Mapping[str, Any]]
     choice: pl.DataFrame
-    examples: pl.DataFrame
+    browser: Section
     lengths: pl.DataFrame
     metrics: pl.DataFrame
     funnels: Mapping[Student, Mapping[str, Any]]
@@ -73,7 +74,7 @@ def page(found: Findings) -> str:
         "Difficulty": difficulty(found.difficulty),
         "Which round to ship": shipping(found.choice),
         "What became of the trajectories": trajectories(found.funnels),
-        "What the student is trained on": trained_on(found.examples),
+        "Trajectories": found.browser.body,
         "Training": training(found),
         "Costs": spending(found),
         "Where it came from": provenance(found),
@@ -88,6 +89,7 @@ def page(found: Findings) -> str:
 <html lang="en"><meta charset="utf-8"><title>MPD: {name}</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <style>{style}</style>
+{found.browser.head}
 <h1>{name}</h1>
 <nav>{links}</nav>
 {body}</html>
@@ -204,13 +206,6 @@ trained on. Tokens are means over the kept: of the trajectory, and of what is tr
 {html_table([*FUNNEL_HEADER, ("why the others were not kept", "reasons")], rows)}"""
 
 
-def trained_on(examples: pl.DataFrame) -> str:
-    return f"""\
-<p>Round 1: the student's own trajectory, and the teacher's rewrite of it that was kept; those
-with the most typical ratio of lengths.</p>
-{pairs(examples) or "<p>No rewrite was kept in this shard.</p>"}"""
-
-
 def training(found: Findings) -> str:
     if found.metrics.is_empty():
         return "<p>Nothing was trained.</p>"
@@ -270,15 +265,3 @@ settings of each stage.</p>
 def _shortened(names: Sequence[str], limit: int = 4) -> str:
     more = len(names) - limit
     return "; ".join(names[:limit]) + (f"; and {more} more" if more > 0 else "")
-
-
-def pairs(examples: pl.DataFrame) -> str:
-    """Trajectories beside their rewrites."""
-    return "".join(
-        f"<h3>{html.escape(row['question'])} <small>answer: {html.escape(row['gold'])}</small></h3>"
-        f"<div class=pair><div><b>student, {row['sample_tokens']} tokens</b>"
-        f"<pre>{html.escape(row['sample_text'])}</pre></div>"
-        f"<div><b>teacher's rewrite, {row['num_tokens']} tokens</b>"
-        f"<pre>{html.escape(row['text'])}</pre></div></div>"
-        for row in examples.iter_rows(named=True)
-    )

@@ -2,7 +2,8 @@
 
     python -m mpd.report --settings JSON --num-shards 1 --benchmarks dev sampled \\
         --rounds results/tiny/base/seed_0/round_0 results/tiny/mpd/seed_0/round_1 \\
-        --problems .../shard_0.parquet --output results/tiny/report.html
+        --problems .../shard_0.parquet --student .../student_seed_0/manifest.json \\
+        --output results/tiny/report.html
 
 Writes summary, comparison, budgets, difficulty and costs.parquet beside report.html and prints
 the summary. A round of 0 trained nothing: of its folder only the evaluations are read.
@@ -18,6 +19,8 @@ from typing import Any
 import polars as pl
 
 from mpd import budgets, command, compare, costs, difficulty, findings, schema, table
+from mpd.browser_section import Section, section
+from mpd.model_folder import read_manifest
 from mpd.page import Findings, page
 from mpd.page_tables import HEADER, printable, shipping_lines
 from mpd.store import Parts, Store
@@ -26,7 +29,6 @@ from mpd.summary import Evaluations, summary_frame
 TABLES = (schema.SUMMARY, schema.COMPARISON, schema.BUDGETS, schema.DIFFICULTY, schema.COSTS)
 PLACE = re.compile(r"(?P<method>[^/]+)/seed_(?P<seed>\d+)/round_(?P<round>\d+)$")
 BRANCH = "{method}/seed_{seed}/round_{round}"
-NUM_EXAMPLES = 3
 PLACE_TYPES = {"method": pl.String, "round": pl.Int32, "seed": pl.Int32, "benchmark": pl.String}
 ANSWER_COLUMNS = ["problem_id", "finish_reason", "num_tokens", "correct"]
 BUDGET_COLUMNS = ["problem_id", "correct_budgets"]
@@ -130,29 +132,6 @@ def shipped(summary: pl.DataFrame, max_accuracy_drop: float) -> pl.DataFrame:
     )
 
 
-def examples_of(
-    problems: pl.DataFrame, samples: pl.DataFrame, candidates: pl.DataFrame, verdicts: pl.DataFrame
-) -> pl.DataFrame:
-    """Kept rewrites beside their trajectories: those nearest to the median ratio."""
-    kept = verdicts.filter("keep")
-    middle = kept["ratio"].median()
-    return (
-        kept.with_columns(distance=(pl.col("ratio") - middle).abs())
-        .sort("distance", "sample_id")
-        .head(NUM_EXAMPLES)
-        .join(
-            candidates.select("sample_id", "candidate", "text"),
-            on=["sample_id", "candidate"],
-            maintain_order="left",
-        )
-        .join(
-            samples.select("sample_id", sample_text="text"), on="sample_id", maintain_order="left"
-        )
-        .join(problems.select("problem_id", "question"), on="problem_id", maintain_order="left")
-        .select("question", "gold", "sample_text", "sample_tokens", "text", "num_tokens")
-    )
-
-
 def print_table(summary: pl.DataFrame, choice: pl.DataFrame, path: Path) -> None:
     """Print the summary, the choice and the path of the report."""
     from rich.console import Console
@@ -205,12 +184,19 @@ def artifact_files(evaluations: Evaluations, trained: Trained) -> dict[str, list
     return {**kinds, "evaluate": list(evaluations)}
 
 
-def example_files(problems: Path, trained: Trained) -> dict[str, tuple[Path, schema.Artifact]]:
-    """The files of `examples_of`: first shards of the first branch's first round, if any trains."""
-    first = next((files for folder, files in trained.items() if place_of(folder)["round"] == 1), {})
-    stages = [kind for kind in ("sample", "compress", "filter") if first]
-    own = {stage: (first[stage][0], costs.ARTIFACTS[stage]) for stage in stages}
-    return {"problems": (problems, schema.PROBLEMS), **own} if own else {}
+def trajectories(
+    experiment: str, trained: Trained, problems: Sequence[Path], tokenizer: Path
+) -> Section:
+    """The section of the page in which to read what was sampled and what was made of it."""
+    from tokenizers import Tokenizer
+
+    columns = ["problem_id", "question"]
+    return section(
+        experiment,
+        [(place_of(folder), files) for folder, files in trained.items()],
+        pl.concat(table.read_columns(path, columns) for path in problems),
+        Tokenizer.from_file(str(tokenizer)),
+    )
 
 
 def published(
@@ -237,7 +223,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--rounds", type=Path, nargs="+", required=True, help="their folders")
     parser.add_argument("--benchmarks", nargs="+", required=True, help="names; dev is one")
     parser.add_argument("--num-shards", type=int, required=True, help="shards of a round")
-    parser.add_argument("--problems", type=Path, required=True, help="first shard, for examples")
+    parser.add_argument("--problems", type=Path, nargs="+", required=True, help="their shards")
+    parser.add_argument("--student", type=Path, required=True, help="manifest, for its tokenizer")
     arguments = parser.parse_args(argv)
     settings, output = arguments.settings, arguments.output
     store = command.store_of(arguments)
@@ -276,19 +263,23 @@ def main(argv: list[str] | None = None) -> None:
 
     choice = shipped(summary, settings["max_accuracy_drop"])
     artifacts = costs.count_artifacts(artifact_files(evaluations, trained))
-    examples = example_files(arguments.problems, trained)
+    problems = {
+        f"problems {number}": table.content_digest(path, schema.PROBLEMS)
+        for number, path in enumerate(arguments.problems)
+    }
+    student = read_manifest(arguments.student)
     tables = {
         artifact.name: (output.with_name(f"{artifact.name}.parquet"), artifact)
         for artifact in TABLES
     }
-    shown = {name: table.content_digest(*of) for name, of in {**tables, **examples}.items()}
+    shown = {name: table.content_digest(*of) for name, of in tables.items()}
     experiment = output.parent.name
     models = findings.model_manifests(output.parent / "models")
     stages = findings.settings_of_stages(arguments.rounds, places)
     versions = findings.versions()
 
     def write(path: Path) -> None:
-        frames = [table.read(*of) for of in examples.values()]
+        tokenizer = arguments.student.with_name("tokenizer.json")
         found = Findings(
             experiment=experiment,
             summary=summary,
@@ -299,7 +290,7 @@ def main(argv: list[str] | None = None) -> None:
             costs=spent,
             artifacts=artifacts,
             choice=choice,
-            examples=examples_of(*frames) if frames else pl.DataFrame(),
+            browser=trajectories(experiment, trained, arguments.problems, tokenizer),
             lengths=findings.lengths(evaluations),
             metrics=findings.training(trained, places),
             funnels=findings.funnels(trained, places),
@@ -322,7 +313,7 @@ def main(argv: list[str] | None = None) -> None:
             "stages": stages,
             "versions": versions,
         },
-        {**answered, **rounds, **shown},
+        {**answered, **rounds, **problems, **shown, "token_map": student["token_map"]},
         write,
     )
     print_table(summary, choice, output)

@@ -88,11 +88,25 @@ def read_columns(path: Path, columns: Sequence[str]) -> pl.DataFrame:
     return frame.select(columns)
 
 
-def iterate(path: Path, columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:
-    """The rows of some columns of an artifact, one row group in memory at a time."""
-    for group in _row_groups(path, columns, _compute_anew(path)):
+def groups(
+    path: Path, columns: Sequence[str], keys: pl.DataFrame | None = None
+) -> Iterator[pl.DataFrame]:
+    """Some columns of an artifact, one row group in memory at a time.
+
+    With `keys`, only rows whose key columns are among them: of row groups without such a row
+    nothing but the keys is read.
+    """
+    for group in _row_groups(path, columns, _compute_anew(path), keys):
         frame = pl.from_arrow(group)
         assert isinstance(frame, pl.DataFrame)
+        if keys is not None:
+            frame = frame.join(keys, on=keys.columns, how="semi", maintain_order="left")
+        yield frame.select(columns)
+
+
+def iterate(path: Path, columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+    """The rows of some columns of an artifact, one row group in memory at a time."""
+    for frame in groups(path, columns):
         yield from frame.iter_rows()
 
 
@@ -127,13 +141,25 @@ def check(path: Path, artifact: Artifact, identity: Identity | None = None) -> d
     return footer
 
 
-def _row_groups(path: Path, columns: Sequence[str] | None, advice: str) -> Iterator[pa.Table]:
+def _row_groups(
+    path: Path, columns: Sequence[str] | None, advice: str, keys: pl.DataFrame | None = None
+) -> Iterator[pa.Table]:
     try:
         file = pq.ParquetFile(path)
         for group in range(file.metadata.num_row_groups):
-            yield file.read_row_group(group, columns=None if columns is None else list(columns))
+            if keys is not None and not _holds(file, group, keys):
+                continue
+            more = [] if keys is None else keys.columns
+            names = None if columns is None else list(dict.fromkeys([*columns, *more]))
+            yield file.read_row_group(group, columns=names)
     except (pa.ArrowInvalid, OSError) as error:
         raise ValueError(f"{path}: damaged ({error}); {advice}") from None
+
+
+def _holds(file: pq.ParquetFile, group: int, keys: pl.DataFrame) -> bool:
+    own = pl.from_arrow(file.read_row_group(group, columns=keys.columns))
+    assert isinstance(own, pl.DataFrame)
+    return not own.join(keys, on=keys.columns, how="semi").is_empty()
 
 
 def _compute_anew(path: Path) -> str:

@@ -1,4 +1,5 @@
-# Requires: the evaluations of every student, and every file of the rounds that trained it.
+# Requires: the evaluations of every student, every file of the rounds that trained it, the problems
+# and a tokenizer: all models of an experiment have one.
 # Gives: tables of the students, of their differences, of accuracy under a budget and by difficulty,
 # and of costs, and the page to read.
 # The stage is told the folders of the rounds: all the files would not fit on a command line.
@@ -7,7 +8,11 @@
 rule report:
     input:
         evaluations=evaluations,
-        problems="results/{experiment}/problems/train/shard_0.parquet",
+        problems=expand(
+            "results/{{experiment}}/problems/train/shard_{shard}.parquet",
+            shard=range(CONFIG.problems.num_shards),
+        ),
+        student=f"results/{{experiment}}/models/student_seed_{CONFIG.seeds[0]}/manifest.json",
         sample=all_shards("sample"),
         compress=all_shards("compress"),
         filter=all_shards("filter"),
@@ -47,5 +52,5 @@ rule report:
     shell:
         "python -m mpd.report --settings {params.settings:q} --rounds {params.rounds:q}"
         " --benchmarks {params.benchmarks:q} --num-shards {params.num_shards}"
-        " --problems {input.problems:q} --output {output.report:q}"
+        " --problems {input.problems:q} --student {input.student:q} --output {output.report:q}"
         " --mode {resources.store} --threads {threads} 2>&1 | tee {log:q}"

@@ -5,13 +5,14 @@ import re
 import polars as pl
 import pytest
 from test_charts import LENGTHS, METRICS
-from test_report import BASE, HOSTILE, stage_frames, summary_of
+from test_report import BASE, HOSTILE, summary_of
 
 from mpd import page, page_tables, schema, table
+from mpd.browser_section import Section
 from mpd.compare import MEASURES
 from mpd.efficiency import FORMULA
 from mpd.funnel import STAGES
-from mpd.report import examples_of, shipped
+from mpd.report import shipped
 
 SUMMARY = summary_of(
     BASE,
@@ -162,7 +163,10 @@ FUNNEL = {
 NOTHING_KEPT = {**dict.fromkeys(STAGES, 0), "reasons": {}, "sample_tokens": None}
 
 
-def page_of(examples, summary=SUMMARY, means=MEANS, name="<b>name</b>", **changes):
+BROWSER = Section("<meta name=policy>", "<p>the browser</p>")
+
+
+def page_of(summary=SUMMARY, means=MEANS, name="<b>name</b>", **changes):
     found = page.Findings(
         experiment=name,
         summary=summary,
@@ -173,7 +177,7 @@ def page_of(examples, summary=SUMMARY, means=MEANS, name="<b>name</b>", **change
         costs=COSTS,
         artifacts=ARTIFACTS,
         choice=shipped(summary, 0.0),
-        examples=examples,
+        browser=BROWSER,
         lengths=LENGTHS,
         metrics=METRICS,
         funnels={("mpd", 1): FUNNEL, ("opd", 1): {**NOTHING_KEPT, "num_tokens": None}},
@@ -190,7 +194,7 @@ def page_of(examples, summary=SUMMARY, means=MEANS, name="<b>name</b>", **change
 
 @pytest.fixture(scope="module")
 def html_page():
-    return page_of(examples_of(*stage_frames([0.5, 0.4])))
+    return page_of()
 
 
 def cells_of(text, title):
@@ -214,11 +218,14 @@ def test_page_escapes_what_models_and_users_wrote(html_page):
     assert "<script" not in html_page
     assert "<b>name" not in html_page
     assert "<title>MPD: &lt;b&gt;name&lt;/b&gt;</title>" in html_page
-    for text in ("p0? ", "long p0 ", "short p0.1 "):
-        assert html_page.count(html.escape(text + HOSTILE)) == 1
-    assert html_page.count("<pre>") == html_page.count("</pre>") == 6
+    assert html_page.count("<pre>") == html_page.count("</pre>") == 2
     assert html_page.count(html.escape(f'{{"leaks": "{HOSTILE}"}}')) == 1
     assert html_page.count(html.escape(f"88 odd{HOSTILE}")) == 1
+
+
+def test_page_holds_the_browser_and_its_policy_before_all_content(html_page):
+    assert html_page.count(f"<h2 id='trajectories'>Trajectories</h2>\n{BROWSER.body}") == 1
+    assert html_page.index(BROWSER.head) < html_page.index("<h1>")
 
 
 def test_page_refers_to_nothing_outside(html_page):
@@ -230,7 +237,7 @@ def test_page_refers_to_nothing_outside(html_page):
     assert not re.search(r"<(link|img|iframe|object|script)\b|@import|url\(|\bsrc=", html_page)
 
 
-def test_page_holds_chart_tables_and_examples(html_page):
+def test_page_holds_charts_and_tables(html_page):
     assert html_page.count("<svg") == 4
     chart = html_page[html_page.index("<svg") : html_page.index("</svg>")]
     for text in ("base", "mpd", "opd", "mean tokens per answer, logarithmic", "accuracy", "one"):
@@ -249,8 +256,6 @@ def test_page_holds_chart_tables_and_examples(html_page):
         ["mpd", "round 1"],
         ["opd", "round 1"],
     ]
-    assert "<b>student, 100 tokens</b>" in html_page
-    assert "<b>teacher's rewrite, 40 tokens</b>" in html_page
 
 
 def test_significance_is_marked_where_the_interval_excludes_zero(html_page):
@@ -309,12 +314,6 @@ def test_the_page_says_what_few_seeds_are_worth(num_seeds, sentence):
     assert page_tables.intervals_note(num_seeds).endswith(sentence)
 
 
-def test_page_without_examples_says_so():
-    found = page_of(examples_of(*stage_frames([None])))
-    assert "<p>No rewrite was kept in this shard.</p>" in found
-    assert "student, 100 tokens" not in found
-
-
 def test_the_result_leads_from_the_base_student_to_each_round(html_page):
     assert "<div class=card><h3>one, round 1</h3><p class=big>−95% tokens</p>" in html_page
     assert "<p>accuracy +0.050 [−0.010, +0.100] against the base student</p>" in html_page
@@ -329,7 +328,6 @@ def test_the_result_of_a_grid_without_mpd_is_of_the_first_method():
     others = pl.col("method") != "mpd"
     comparison = COMPARISON.with_columns(method=pl.lit("opd")).filter(against="base")
     found = page_of(
-        examples_of(*stage_frames([0.5])),
         SUMMARY.filter(others),
         MEANS.filter(others),
         comparison=comparison,
@@ -378,9 +376,7 @@ def test_page_says_where_it_came_from(html_page):
 
 def test_page_of_nothing_trained_says_so():
     untrained = pl.col("method") == "base"
-    examples = examples_of(*stage_frames([None]))
     found = page_of(
-        examples,
         SUMMARY.filter(untrained),
         MEANS.filter(untrained),
         metrics=pl.DataFrame(),
@@ -392,9 +388,8 @@ def test_page_of_nothing_trained_says_so():
 
 def test_page_without_benchmarks_draws_the_development_split():
     only_dev = pl.col("benchmark") == "dev"
-    examples = examples_of(*stage_frames([0.5]))
     comparison = COMPARISON.with_columns(benchmark=pl.lit("dev"))
     summary, means = SUMMARY.filter(only_dev), MEANS.filter(only_dev)
-    found = page_of(examples, summary, means, comparison=comparison)
+    found = page_of(summary, means, comparison=comparison)
     chart = found[found.index("<svg") : found.index("</svg>")]
     assert ">dev</text>" in chart

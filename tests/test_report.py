@@ -4,10 +4,12 @@ import math
 from pathlib import Path
 
 import pytest
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 
 from mpd import findings, report, schema, table
 from mpd.page_tables import shipping_lines
-from mpd.report import examples_of, place_of, shipped
+from mpd.report import place_of, shipped
 
 HOSTILE = "<script>alert(1)</script> & \"quoted\" 'text' ]]> </pre>"
 
@@ -230,32 +232,6 @@ def stage_frames(ratios):
     )
 
 
-def test_examples_are_kept_and_nearest_to_the_median_ratio():
-    examples = examples_of(*stage_frames([1.0, 0.99, 0.5, None, 0.3, 0.45]))
-    assert examples.rows() == [
-        (
-            f"{name}? {HOSTILE}",
-            "4",
-            f"long {name} {HOSTILE}",
-            100,
-            f"short {name}.1 {HOSTILE}",
-            ratio,
-        )
-        for name, ratio in [("p2", 50), ("p5", 45), ("p4", 30)]
-    ]
-
-
-def test_examples_of_equal_ratio_come_in_the_order_of_their_names():
-    problems, samples, candidates, verdicts = stage_frames([0.5] * 6)
-    shuffled = (frame.reverse() for frame in (problems, samples, candidates, verdicts))
-    found = examples_of(*shuffled)["text"].to_list()
-    assert found == [f"short p{number}.1 {HOSTILE}" for number in range(3)]
-
-
-def test_no_examples_where_nothing_was_kept():
-    assert examples_of(*stage_frames([None, None])).is_empty()
-
-
 LOGITS_LISTS = {
     **{name: [1] for name in ("prompt_ids", "completion_ids", "control_ids")},
     **{name: [-0.5] for name in ("realised_logprob", "control_logprobs")},
@@ -311,6 +287,15 @@ def write_evaluations(folder, *answers):
         table.write(path, evaluated(*answers), schema.EVALUATE, {})
 
 
+def write_tokenizer(folder):
+    """A model folder as far as the report reads it: a tokenizer of two words, and a manifest."""
+    folder.mkdir()
+    Tokenizer(WordLevel({"<unk>": 0, "one": 1}, "<unk>")).save(str(folder / "tokenizer.json"))
+    sizes = {"tokenizer.json": (folder / "tokenizer.json").stat().st_size}
+    manifest = {"token_map": "the map", "files": sizes}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
 SETTINGS = {
     "max_accuracy_drop": 0.0,
     "samplers": {"mpd": "student"},
@@ -328,12 +313,14 @@ def run(tmp_path):
         write_evaluations(folder, ("a", True, tokens), ("b", False, tokens + 2))
     write_round(rounds[0], [0.5, None], logits_frame((7, -1.5, -0.5, -0.25)), metrics_frame(3, 7))
     table.write(tmp_path / "problems", stage_frames([0.5, None])[0], schema.PROBLEMS, {})
+    write_tokenizer(tmp_path / "student")
     job = root / "benchmarks/mpd/seed_0/round_1/distill.jsonl"
     job.parent.mkdir(parents=True)
     job.write_text('{"s": 2.5}\n')
     arguments = ["--settings", json.dumps(SETTINGS), "--store", str(tmp_path / "store")]
     arguments += ["--rounds", *(str(folder) for folder in rounds), "--benchmarks", "one", "dev"]
     arguments += ["--num-shards", "1", "--problems", str(tmp_path / "problems")]
+    arguments += ["--student", str(tmp_path / "student/manifest.json")]
     return root, [*arguments, "--output", str(root / "report.html")]
 
 
@@ -353,6 +340,10 @@ def test_main(run, capsys, caplog):
     text = (root / "report.html").read_text(encoding="utf-8")
     assert text.startswith('<!doctype html>\n<html lang="en"><meta charset="utf-8">')
     assert "<h1>my run</h1>" in text
+    assert "Rewrites: 4. In this list: every one. With texts: all. " in text
+    inputs = json.loads((root / "report.json").read_text())["inputs"]
+    assert inputs["token_map"] == "the map"
+    assert {"problems 0", "mpd/seed_0/round_1 sample 0"} <= set(inputs)
     told = json.loads((root / "report.json").read_text())["settings"]
     counts = {row["kind"]: (row["files"], row["linked"]) for row in told.pop("artifacts")}
     assert told.pop("versions") == findings.versions()
@@ -467,7 +458,7 @@ def test_main_of_nothing_trained(run):
         ("prompt_only", 0.5, -3.0),
     ]
     text = (root / "report.html").read_text(encoding="utf-8")
-    assert "<p>No rewrite was kept in this shard.</p>" in text
+    assert "<p>No round was trained.</p>" in text
 
 
 def test_main_refuses_the_files_of_another_version(run):

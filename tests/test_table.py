@@ -85,6 +85,16 @@ def test_empty_frame_keeps_its_columns(path):
     assert table.read(path, EVERYTHING).is_empty()
 
 
+def test_groups_of_some_keys_are_read_only_where_these_are(path, monkeypatch):
+    monkeypatch.setattr(table, "ROW_GROUP_BYTES", 1)  # a row group for each row
+    rows = pl.DataFrame({"a": ["x", "y", "z", "y"], "b": [1, 2, 3, 4]}, schema=PAIRS.schema)
+    table.write(path, rows, PAIR, {})
+    assert [group.rows() for group in table.groups(path, ["b"])] == [[(1,)], [(2,)], [(3,)], [(4,)]]
+    keys = pl.DataFrame({"a": ["y", "w"]})
+    assert [group.rows() for group in table.groups(path, ["b"], keys)] == [[(2,)], [(4,)]]
+    assert list(table.groups(path, ["b"], keys[1:])) == []
+
+
 def test_nan_comes_back(path):
     frame = FRAME.head(1).with_columns(float64=pl.lit(math.nan))
     table.write(path, frame, EVERYTHING, {})

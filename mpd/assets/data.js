@@ -1,0 +1,81 @@
+// What Python packed into the page: deflated JSON in base64, inflated when it is asked for.
+
+async function inflate(name) {
+  const packed = document.getElementById(`data-${name}`).textContent;
+  const bytes = Uint8Array.from(atob(packed), (letter) => letter.charCodeAt(0));
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate-raw"));
+  return new Response(stream).json();
+}
+
+// Records of some lines, in chunks. `numbers` are the lines of each chunk, in order.
+class Chunks {
+  constructor(kind, numbers, maxKept) {
+    this.kind = kind;
+    this.numbers = numbers;
+    this.maxKept = maxKept;
+    this.kept = new Map(); // number of a chunk to the promise of its content
+    this.places = new Map(); // line to chunk and place in it
+    numbers.forEach((lines, chunk) =>
+      lines.forEach((line, place) => this.places.set(line, [chunk, place])));
+  }
+
+  has(line) {
+    return this.places.has(line);
+  }
+
+  chunk(number) {
+    if (!this.kept.has(number)) {
+      this.kept.set(number, inflate(`${this.kind}-${number}`));
+      if (this.kept.size > this.maxKept) this.kept.delete(this.kept.keys().next().value);
+    }
+    return this.kept.get(number);
+  }
+
+  // The record of a line and the texts of its chunk; null where the page does not hold it.
+  async get(line) {
+    if (!this.has(line)) return null;
+    const [number, place] = this.places.get(line);
+    const { records, texts } = await this.chunk(number);
+    return { record: records[place], texts };
+  }
+}
+
+// The index, given by columns, as one object for each line.
+function linesOf(index) {
+  const { branches, problems } = index;
+  return index.branch.map((branch, line) => {
+    const [method, seed, round] = branches[branch];
+    const problem = index.problem[line];
+    const [tokens, sampleTokens] = [index.num_tokens[line], index.sample_tokens[line]];
+    const named = (column) => index[column].names[index[column].lines[line]];
+    return {
+      line,
+      method,
+      seed,
+      round,
+      id: `${problems.id[problem]}-${index.sample[line]}`,
+      question: problems.question[problem],
+      candidate: index.candidate[line],
+      sample_tokens: sampleTokens,
+      num_tokens: tokens,
+      ratio: tokens === null || !sampleTokens ? null : tokens / sampleTokens,
+      divergence: index.divergence[line] === null ? null : index.divergence[line] / 1000,
+      teacher: index.teacher_logprob[line] === null ? null : -index.teacher_logprob[line] / 1000,
+      solved: index.solved[line],
+      reason: named("reason"),
+      verdict: named("verdict"),
+      sampleVerdict: named("sample_verdict"),
+    };
+  });
+}
+
+// An element with text and children. Text is only ever set as text: nothing in it is markup.
+function element(tag, properties = {}, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(properties)) {
+    if (name in made) made[name] = value;
+    else made.setAttribute(name, value);
+  }
+  made.append(...children.filter((child) => child !== null));
+  return made;
+}

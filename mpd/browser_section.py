@@ -1,0 +1,266 @@
+"""The trajectory browser as a section of the report: reads the rounds, packs, writes HTML.
+
+All data stand in the page as deflated JSON in base64, in chunks: the page inflates what is
+looked at, and nothing that a model or a user wrote can be taken for markup. A content policy
+lets this script run and no other, and nothing be fetched. The section stays under about 26 MB.
+"""
+
+import base64
+import hashlib
+import json
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import polars as pl
+
+from mpd import browser, schema, table
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+Rounds = Sequence[tuple[Mapping[str, Any], Mapping[str, list[Path]]]]  # place and files by kind
+Records = list[tuple[int, dict[str, Any]]]  # number of a line, and its record
+
+SCRIPTS = ("data.js", "align.js", "tokens.js", "trajectory.js", "browser.js")
+TEXT_BYTES, TOKEN_BYTES = 8_000_000, 9_000_000  # in the page, in base64
+CHUNK_CHARACTERS = 250_000  # of JSON
+NUM_PROBED, PROBED_TOKENS = 256, 200_000  # lines that are packed to see how much others will take
+
+
+class Section(NamedTuple):
+    """What goes into the head of a page, and the section itself."""
+
+    head: str
+    body: str
+
+
+class Chunk(NamedTuple):
+    """Numbers of lines, and their packed records in the same order."""
+
+    lines: list[int]
+    packed: str
+
+
+def section(
+    experiment: str, rounds: Rounds, problems: pl.DataFrame, tokenizer: "Tokenizer"
+) -> Section:
+    """The browser of all rounds; `problems` are the training problems, `rounds` trained ones."""
+    lines = read_lines(rounds)
+    if lines.is_empty():
+        return Section(head(), "<p>No round was trained.</p>")
+    taken = browser.in_turn(browser.with_solved(lines)).head(browser.MAX_LINES)
+    listed = taken.with_row_index("turn").sort("method", "round", "seed", *browser.KEY)
+    taken = listed.with_row_index("line").sort("turn")
+    texts = sampled(
+        taken,
+        browser.text_cost(),
+        TEXT_BYTES,
+        lambda chosen: packed(read_texts(rounds, chosen, problems), TEXT_BYTES),
+    )
+    with_texts = pl.Series([line for chunk in texts for line in chunk.lines], dtype=pl.UInt32)
+    tokens = sampled(
+        taken.filter(pl.col("scored") & pl.col("line").is_in(with_texts.implode())),
+        browser.token_cost(),
+        TOKEN_BYTES,
+        lambda chosen: packed(read_tokens(rounds, chosen), TOKEN_BYTES, tokenizer),
+    )
+    index = {
+        **browser.index(listed, problems, experiment),
+        "texts": [chunk.lines for chunk in texts],
+        "tokens": [chunk.lines for chunk in tokens],
+    }
+    blocks = {
+        "index": pack(encoded(index)),
+        **{f"texts-{number}": chunk.packed for number, chunk in enumerate(texts)},
+        **{f"tokens-{number}": chunk.packed for number, chunk in enumerate(tokens)},
+    }
+    note = counts_note(len(lines), len(listed), len(lines.filter("scored")), texts, tokens)
+    return Section(head(), body(note, blocks))
+
+
+def sampled(
+    lines: pl.DataFrame, cost: pl.Expr, budget: int, made: Callable[[pl.DataFrame], list[Chunk]]
+) -> list[Chunk]:
+    """Chunks of the first lines, as many as the budget allows.
+
+    What a line takes is known once it is packed; a few are, and tell for all others what their cost
+    is in bytes, so that no more is read than fits.
+    """
+    few = made(lines.head(NUM_PROBED).filter(cost.cum_sum() - cost < PROBED_TOKENS))
+    held = pl.Series([line for chunk in few for line in chunk.lines], dtype=pl.UInt32)
+    expected = lines.filter(pl.col("line").is_in(held.implode())).select(cost.sum()).item()
+    if not expected:
+        return []
+    taken = sum(len(chunk.packed) for chunk in few)
+    return made(browser.within(lines, cost * (taken / expected), budget))
+
+
+def read_lines(rounds: Rounds) -> pl.DataFrame:
+    """The lines of all rounds; an empty frame where there is none."""
+    found = []
+    for place, paths in rounds:
+        for verdicts, cache in zip(paths["filter"], paths["logits"], strict=True):
+            # A cache without rows may have no row group either; the empty frame has the columns.
+            groups = [
+                table.frame_of([], schema.LOGITS),
+                *table.groups(cache, browser.SCORE_COLUMNS),
+            ]
+            scores = pl.concat(browser.scores_of(group) for group in groups)
+            rows = table.read_columns(verdicts, browser.FILTER_COLUMNS)
+            found.append(browser.lines_of(place, rows, scores))
+    return pl.concat(found) if found else pl.DataFrame()
+
+
+def read_texts(rounds: Rounds, chosen: pl.DataFrame, problems: pl.DataFrame) -> Records:
+    """The text records of the chosen lines, in their order."""
+    questions = problems.select("problem_id", "question")
+    records = []
+    for own, paths in _by_shard(rounds, chosen, ("sample", "compress", "filter")):
+        keys, samples = own.select(browser.KEY), own.select("sample_id").unique()
+        rows = own.select("turn", "line", "problem_id", *browser.KEY)
+        for path, columns, on in (
+            (paths["compress"], browser.COMPRESS_COLUMNS, keys),
+            (paths["filter"], browser.ANSWER_COLUMNS, keys),
+            (paths["sample"], browser.SAMPLE_COLUMNS, samples),
+        ):
+            found = pl.concat(table.groups(path, columns, on))
+            if "finish_reason" in columns:
+                found = found.rename({"text": "sample_text"})
+            rows = rows.join(found, on=on.columns, how="left", maintain_order="left")
+        rows = rows.join(questions, on="problem_id", how="left", maintain_order="left")
+        records += [(row["turn"], row["line"], browser.text_record(row)) for row in rows.to_dicts()]
+    return _in_order(records)
+
+
+def read_tokens(rounds: Rounds, chosen: pl.DataFrame) -> Records:
+    """The token records of the chosen lines, in their order."""
+    records = []
+    for own, paths in _by_shard(rounds, chosen, ("logits",)):
+        keys = own.select(browser.KEY)
+        for group in table.groups(paths["logits"], browser.LOGITS_COLUMNS, keys):
+            rows = group.join(own.select("turn", "line", *browser.KEY), on=browser.KEY)
+            records += [
+                (row["turn"], row["line"], browser.token_record(row))
+                for row in rows.iter_rows(named=True)
+            ]
+    return _in_order(records)
+
+
+def _by_shard(
+    rounds: Rounds, chosen: pl.DataFrame, stages: Sequence[str]
+) -> Iterator[tuple[pl.DataFrame, dict[str, Path]]]:
+    """For each shard that holds some, the chosen lines of it, and its files."""
+    for place, paths in rounds:
+        of_round = chosen.filter(*(pl.col(name) == place[name] for name in browser.BRANCH))
+        for shard in zip(*(paths[stage] for stage in stages), strict=True):
+            keys = of_round.select(browser.KEY)
+            held = list(table.groups(shard[-1], browser.KEY, keys))
+            if held:
+                own = of_round.join(pl.concat(held), on=browser.KEY, how="semi")
+                yield own, dict(zip(stages, shard, strict=True))
+
+
+def _in_order(records: list[tuple[int, int, dict[str, Any]]]) -> Records:
+    return [(line, record) for _, line, record in sorted(records, key=lambda found: found[0])]
+
+
+def encoded(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
+def pack(text: str) -> str:
+    """JSON, deflated, in base64: letters, digits, +, / and = alone."""
+    return base64.b64encode(zlib.compress(text.encode(), wbits=-15)).decode()
+
+
+def packed(records: Records, budget: int, tokenizer: "Tokenizer | None" = None) -> list[Chunk]:
+    """Records in chunks, those of the front as far as `budget` bytes go.
+
+    A chunk is {"records": [...], "texts": {...}}: the texts of its token ids, with a tokenizer.
+    """
+    chunks: list[Chunk] = []
+    for part in _parts(records):
+        lines, own, texts = zip(*part, strict=True)
+        ids = [] if tokenizer is None else browser.ids_of(own)
+        named = {} if tokenizer is None else browser.token_texts(tokenizer, ids)
+        chunk = Chunk(
+            list(lines), pack(f'{{"records":[{",".join(texts)}],"texts":{encoded(named)}}}')
+        )
+        budget -= len(chunk.packed)
+        if budget < 0:
+            break
+        chunks.append(chunk)
+    return chunks
+
+
+def _parts(records: Records) -> Iterator[list[tuple[int, dict[str, Any], str]]]:
+    """Numbers of lines, their records, and these as JSON, of about the size of a chunk."""
+    part: list[tuple[int, dict[str, Any], str]] = []
+    size = 0
+    for line, record in records:
+        text = encoded(record)
+        part.append((line, record, text))
+        size += len(text)
+        if size >= CHUNK_CHARACTERS:
+            yield part
+            part, size = [], 0
+    if part:
+        yield part
+
+
+def counts_note(
+    num_lines: int, num_listed: int, num_scored: int, texts: list[Chunk], tokens: list[Chunk]
+) -> str:
+    """How many trajectories there are, and of how many this file holds what."""
+
+    def some(chunks: list[Chunk], whole: int) -> str:
+        held = sum(len(chunk.lines) for chunk in chunks)
+        return "all" if held == whole else f"{held:,} of {whole:,}"
+
+    with_texts, with_tokens = some(texts, num_lines), some(tokens, num_scored)
+    sampled = (
+        ""
+        if with_texts == with_tokens == "all"
+        else " That is a fixed sample: each method, round, seed and reason in turn. "
+        "<code>python -m mpd.show</code> prints any other."
+    )
+    listed = "every one" if num_listed == num_lines else f"{num_listed:,}"
+    return (
+        f"Rewrites: {num_lines:,}. In this list: {listed}. With texts: {with_texts}. "
+        f"With tokens, where the teacher scored: {with_tokens}.{sampled}"
+    )
+
+
+def asset(name: str) -> str:
+    return (files("mpd") / "assets" / name).read_text(encoding="utf-8")
+
+
+def script() -> str:
+    """The one script of the page."""
+    return '"use strict";\n' + "\n".join(map(asset, SCRIPTS))
+
+
+def head() -> str:
+    """Policy and style. The policy names the script by its digest."""
+    digest = base64.b64encode(hashlib.sha256(script().encode()).digest()).decode()
+    policy = (
+        f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    return (
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
+        f"<style>{asset('browser.css')}</style>"
+    )
+
+
+def body(note: str, blocks: Mapping[str, str]) -> str:
+    """The section: its skeleton, its data by name, and the script."""
+    data = "".join(
+        f'<script type="application/octet-stream" id="data-{name}">{text}</script>\n'
+        for name, text in blocks.items()
+    )
+    skeleton = asset("browser.html").replace("<!-- note -->", note)
+    return f"{skeleton}{data}<script>{script()}</script>"
