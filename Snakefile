@@ -23,6 +23,11 @@ include: "rules/evaluate.smk"
 include: "rules/report.smk"
 
 
+# Where there is nothing to do, this is all that Snakemake says of the results.
+if workflow.is_main_process:
+    say_where_the_report_is("report of the last run")
+
+
 rule all:
     default_target: True
     input:
@@ -31,3 +36,9 @@ rule all:
         f"results/{CONFIG.experiment}/comparison.parquet",
         f"results/{CONFIG.experiment}/costs.parquet",
     localrule: True
+    message:
+        "all"
+
+
+onsuccess:
+    say_where_the_report_is("report")

@@ -7,7 +7,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,8 +63,22 @@ def store_of(arguments: argparse.Namespace) -> Store:
     return Store(arguments.store, refresh=mode == "refresh", explain=mode == "explain")
 
 
+def label(name: str, argv: Sequence[str]) -> str:
+    """What a job calls itself in its log, by its output: sample mpd/seed_0/round_1/shard_0.
+
+    Of jobs side by side, it tells their lines apart. The name alone where the output is not in
+    the results of an experiment.
+    """
+    if "--output" not in argv[:-1]:
+        return name
+    parts = Path(argv[argv.index("--output") + 1]).with_suffix("").parts
+    place = [part for part in parts[2:] if part not in (name, "student", "manifest")]
+    return f"{name} {'/'.join(place)}".strip() if parts[:1] == ("results",) else name
+
+
 def run(main: Callable[[], Any], name: str) -> None:
     """Run a stage's `main`; what the user can fix ends in one sentence, not in a traceback."""
+    name = label(name, sys.argv)
     logging.basicConfig(level=logging.INFO, format=f"{name}: %(message)s", stream=sys.stderr)
     logging.getLogger().setLevel(logging.WARNING)
     log.setLevel(logging.INFO)

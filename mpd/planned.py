@@ -20,9 +20,11 @@ MAX_NAMED = 3  # files or folders that a sentence names
 class Job:
     """One job of the workflow. `reasons` are Snakemake's; empty where it does not visit the job.
 
-    `command` is the stage's command line without `python -m mpd.<stage>`, `stage` that stage.
+    `name` is the rule's message, such as filter mpd/seed_0/round_1/shard_0; `command` the stage's
+    command line without `python -m mpd.<stage>`, and `stage` that stage.
     """
 
+    name: str
     rule: str
     wildcards: Mapping[str, str]
     inputs: tuple[str, ...]
@@ -33,18 +35,6 @@ class Job:
     command: tuple[str, ...]
     visited: bool
     reasons: tuple[str, ...]
-
-    @property
-    def place(self) -> str:
-        """Where in the workflow the job stands: mpd seed 0 round 1, or teacher."""
-        of = self.wildcards
-        words = [of.get(name, "") for name in ("role", "benchmark", "method")]
-        words += [f"{name} {of[name]}" for name in ("seed", "round", "shard") if name in of]
-        return " ".join(word for word in words if word)
-
-    @property
-    def name(self) -> str:
-        return f"{self.rule} {self.place}".strip()
 
 
 def planned(arguments: Sequence[str]) -> list[Job]:
@@ -127,6 +117,7 @@ def _job(graph: Any, job: Any) -> Job:
     filled = [folder.sub(lambda found: str(Path(found[1]).parent), word) for word in command[3:]]
     visited = bool(graph.needrun(job))
     return Job(
+        name=job.message,
         rule=job.rule.name,
         wildcards=dict(job.wildcards.items()),
         inputs=tuple(map(str, job.input)),

@@ -12,6 +12,7 @@ explain`), and whether the store has that. Nothing is run, written or linked.
 import importlib
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,9 +80,13 @@ def _can_be_asked(job: Job) -> bool:
     """Whether the stage can say what it would make, and soon.
 
     The report quotes the times of the jobs, so that it is another one whenever jobs ran. To say
-    what a model is, its files are hashed: only where it would be resolved.
+    what a model is, its files are hashed: only where it would be resolved. Inputs that nobody
+    needs may be missing.
     """
-    return job.rule != "report" and (job.visited or job.rule != "models")
+    if job.rule == "report":
+        return False
+    inputs_are_there = all(Path(path).exists() for path in job.inputs)
+    return job.visited or (job.rule != "models" and inputs_are_there)
 
 
 def _asked(job: Job, stored: Mapping[str, str]) -> tuple[str, list[str], dict[str, str]]:
@@ -179,15 +184,15 @@ def print_findings(console: Console, found: Sequence[Finding], targets: Sequence
 def _print_section(console: Console, section: Sequence[Finding]) -> None:
     """Jobs with causes of their own, equal ones together; then the number of those that follow."""
     groups: dict[tuple[str, tuple[str, ...]], list[str]] = {}
-    following: dict[str, int] = {}
+    following: Counter[str] = Counter()
     for finding in section:
-        rule = finding.job.rule
+        stage, _, place = finding.job.name.partition(" ")
         if finding.causes:
-            groups.setdefault((rule, finding.causes), []).append(finding.job.place)
+            groups.setdefault((stage, finding.causes), []).append(place)
         else:
-            following[rule] = following.get(rule, 0) + 1
-    for (rule, causes), places in groups.items():
-        job = f"  {rule} {_some(places)}".rstrip()
+            following[stage] += 1
+    for (stage, causes), places in groups.items():
+        job = f"  {stage} {_some(places)}".rstrip()
         if len(causes) == 1:
             console.print(f"{job}: {causes[0]}")
             continue
@@ -195,7 +200,7 @@ def _print_section(console: Console, section: Sequence[Finding]) -> None:
         for cause in causes:
             console.print(f"    {cause}")
     if following:
-        counts = [rule if n == 1 else f"{rule} ({n})" for rule, n in following.items()]
+        counts = [stage if n == 1 else f"{stage} ({n})" for stage, n in following.items()]
         console.print(f"  what follows: {', '.join(counts)}")
 
 
@@ -205,7 +210,7 @@ def _styled(verdict: str) -> Text:
 
 def _some(places: Sequence[str]) -> str:
     more = len(places) - MAX_PLACES
-    return "; ".join([*places[:MAX_PLACES], *([f"{more} more"] if more > 0 else [])])
+    return ", ".join([*places[:MAX_PLACES], *([f"{more} more"] if more > 0 else [])])
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -116,3 +116,29 @@ def test_what_the_libraries_really_raise_is_known(tmp_path, kind):
     assert done.stderr.startswith("distill: error: no room to write (")
     assert done.stderr.endswith(f"); {ADVICE}\n")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "output", "label"),
+    [
+        (
+            "sample",
+            "mpd/seed_0/round_1/sample/shard_3.parquet",
+            "sample mpd/seed_0/round_1/shard_3",
+        ),
+        ("distill", "mpd/seed_0/round_1/student/manifest.json", "distill mpd/seed_0/round_1"),
+        ("evaluate", "mpd/seed_0/round_1/evaluate", "evaluate mpd/seed_0/round_1"),
+        ("models", "models/student_seed_0/manifest.json", "models student_seed_0"),
+        ("problems", "problems/eval/greedy.parquet", "problems eval/greedy"),
+        ("problems", "problems/train", "problems train"),
+        ("report", "report.html", "report"),
+    ],
+)
+def test_a_job_names_its_place_in_its_log(name, output, label):
+    assert command.label(name, ["prog", "--output", f"results/tiny/{output}"]) == label
+
+
+def test_a_command_without_a_place_has_its_name():
+    assert command.label("why", ["prog", "results/tiny/report.html"]) == "why"
+    assert command.label("sample", ["prog", "--output", "elsewhere/shard_0.parquet"]) == "sample"
+    assert command.label("sample", ["prog", "--output"]) == "sample"

@@ -11,7 +11,7 @@ from mpd import schema, why
 
 ROUND = "results/small/mpd/seed_0/round_1"
 SHARD = f"{ROUND}/filter/shard_0.parquet"
-PLACE = "mpd seed 0 round 1 shard 0"
+PLACE = "mpd/seed_0/round_1/shard_0"
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def test_settings_stand_where_config_yaml_has_them(asked):
         '    compress.prompt was "{problem}\\n{trajectory}\\nrewrite", '
         'is "{problem}\\n{trajectory}\\nrefine"',
     ]
-    start = lines.index("  evaluate base seed 0 round 0")
+    start = lines.index("  evaluate base/seed_0/round_0")
     assert lines[start + 1 : start + 3] == [
         "    evaluate, benchmark dev: evaluate.temperature was 0.7, is 0.5",
         "    evaluate, benchmark sampled: evaluate.temperature was 0.7, is 0.5",
@@ -115,7 +115,7 @@ def test_a_risen_version_is_named(asked, monkeypatch):
 
 def test_more_rounds_are_new(asked):
     lines = asked(rounds=2)
-    sample = "sample mpd seed 0 round 2 shard 0"
+    sample = "sample mpd/seed_0/round_2/shard_0"
     assert lines[:3] == [
         "would be computed",
         f"  {sample}: its output is missing",
