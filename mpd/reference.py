@@ -112,7 +112,8 @@ def type_of(field: Node) -> str:
     if field.get("type") == "array":
         return f"list of {type_of(field['items'])}"
     names = {"string": "text", "boolean": "true or false", "object": "mapping"}
-    said: list[str] = [names.get(field["type"], field["type"])]
+    kind: str = field["type"]
+    said = [names.get(kind, kind)]
     ranges = {
         "minimum": "at least {}",
         "exclusiveMinimum": "above {}",
