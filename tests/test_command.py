@@ -142,3 +142,21 @@ def test_a_command_without_a_place_has_its_name():
     assert command.label("why", ["prog", "results/tiny/report.html"]) == "why"
     assert command.label("sample", ["prog", "--output", "elsewhere/shard_0.parquet"]) == "sample"
     assert command.label("sample", ["prog", "--output"]) == "sample"
+
+
+def test_a_reader_that_closes_the_pipe_is_no_error():
+    printed = "from mpd import command; command.view(lambda: print('line\\n' * 100_000), 'store')"
+    script = f'{sys.executable} -c "{printed}" | head -n 1; echo ${{PIPESTATUS[0]}}'
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("line\n0\n", "")
+
+
+def test_a_stage_explains_itself_on_request(tmp_path, capsys):
+    from mpd.store import Store
+
+    def main():
+        store = Store(tmp_path, explain=True)
+        store.publish_file("page", 1, tmp_path / "page.html", {}, {}, lambda path: None)
+
+    command.run(main, "page")
+    assert capsys.readouterr().out.endswith(" is not in the store\n")
