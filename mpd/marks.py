@@ -6,7 +6,7 @@ from difflib import SequenceMatcher
 from rich.text import Text
 
 # Words or sentences of one text times those of the other: more would take longer than a second.
-MAX_WORK = 4_000_000
+MAX_WORK = 12_000_000
 
 WORDS = r"\s+|\w+|[^\w\s]"
 SENTENCES = r"[^.?!\n]*[.?!\n]+\s*|[^.?!\n]+"

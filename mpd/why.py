@@ -30,6 +30,7 @@ FAIL = "would stop with an error"
 COMPUTE = "would be computed"
 WAIT = "known only after others have run"
 LINK = "would only be linked: the store has it"
+REFRESH = "would be computed anew and compared, since store is refresh"
 FRESH = "up to date"
 STYLES = {FAIL: "bold red", COMPUTE: "bold yellow", WAIT: "bold", LINK: "bold green"}
 MAX_PLACES = 3  # of jobs of one kind that are named
@@ -93,7 +94,9 @@ def _asked(job: Job, stored: Mapping[str, str]) -> tuple[str, list[str], dict[st
     """Verdict, causes and stored outputs of a job whose inputs are known, by asking its stage."""
     made: dict[str, str] = {}
     causes: list[str] = []
-    verdict = LINK if job.visited else FRESH
+    refresh = job.command[job.command.index("--mode") + 1] == "refresh"
+    stored_again = REFRESH if refresh else LINK
+    verdict = stored_again if job.visited else FRESH
     for words in _command_lines(job, stored):
         try:
             importlib.import_module(f"mpd.{job.stage}").main([*words, "--mode", "explain"])
@@ -110,7 +113,7 @@ def _asked(job: Job, stored: Mapping[str, str]) -> tuple[str, list[str], dict[st
                 made[str(told.output)] = str(told.entry)
         except ValueError as error:
             return FAIL, [str(error)], {}
-    return verdict, causes, made if verdict == LINK else {}
+    return verdict, causes, made if verdict == stored_again else {}
 
 
 def _command_lines(job: Job, stored: Mapping[str, str]) -> Iterator[list[str]]:
@@ -167,7 +170,7 @@ def print_findings(console: Console, found: Sequence[Finding], targets: Sequence
             if finding.verdict == FRESH and not finding.causes:
                 console.print("  settings, version and content of its inputs are as in its note")
     rest = [finding for finding in found if not set(finding.job.outputs) & set(targets)]
-    for verdict in (FAIL, COMPUTE, WAIT, LINK):
+    for verdict in (FAIL, COMPUTE, REFRESH, WAIT, LINK):
         section = [finding for finding in rest if finding.verdict == verdict]
         if section:
             firsts = dict.fromkeys(finding.after for finding in section if finding.after)

@@ -103,6 +103,13 @@ def test_a_missing_output_is_linked_again(project, asked):
     assert asked(SHARD)[0] == f"{SHARD}: up to date"
 
 
+def test_a_refresh_computes_what_it_visits(asked):
+    assert asked(SHARD, "--forcerun", SHARD, store="refresh")[:2] == [
+        f"{SHARD}: would be computed anew and compared, since store is refresh",
+        "  it is forced, by --forcerun, --force or --forceall",
+    ]
+
+
 def test_a_risen_version_is_named(asked, monkeypatch):
     version = schema.FILTER.version
     monkeypatch.setattr(schema, "FILTER", replace(schema.FILTER, version=version + 1))
