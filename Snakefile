@@ -26,6 +26,11 @@ include: "rules/evaluate.smk"
 include: "rules/report.smk"
 
 
+# Where there is nothing to do, this is all that Snakemake says of the results.
+if workflow.is_main_process:
+    say_where_the_report_is("report of the last run")
+
+
 rule all:
     default_target: True
     input:
@@ -36,3 +41,9 @@ rule all:
         f"results/{CONFIG.experiment}/difficulty.parquet",
         f"results/{CONFIG.experiment}/costs.parquet",
     localrule: True
+    message:
+        "all"
+
+
+onsuccess:
+    say_where_the_report_is("report")

@@ -7,11 +7,11 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from mpd.store import Store
+from mpd.store import Explained, Store
 
 log = logging.getLogger("mpd")
 
@@ -32,9 +32,10 @@ def parser(module_doc: str | None, prog: str) -> argparse.ArgumentParser:
     made.add_argument("--store", type=Path, default=Path("results/store"), help="the store")
     made.add_argument(
         "--mode",
-        choices=["reuse", "refresh"],
+        choices=["reuse", "refresh", "explain"],
         default="reuse",
-        help="refresh: compute again what the store has, and compare",
+        help="refresh: compute again what the store has, and compare; explain: compute nothing, "
+        "say whether the store has it",
     )
     made.add_argument("--threads", type=int, default=1, help="processor threads")
     made.set_defaults(stage=prog)
@@ -58,16 +59,33 @@ def engine_arguments(made: argparse.ArgumentParser) -> None:
 
 
 def store_of(arguments: argparse.Namespace) -> Store:
-    return Store(arguments.store, refresh=arguments.mode == "refresh")
+    mode = arguments.mode
+    return Store(arguments.store, refresh=mode == "refresh", explain=mode == "explain")
+
+
+def label(name: str, argv: Sequence[str]) -> str:
+    """What a job calls itself in its log, by its output: sample mpd/seed_0/round_1/shard_0.
+
+    Of jobs side by side, it tells their lines apart. The name alone where the output is not in
+    the results of an experiment.
+    """
+    if "--output" not in argv[:-1]:
+        return name
+    parts = Path(argv[argv.index("--output") + 1]).with_suffix("").parts
+    place = [part for part in parts[2:] if part not in (name, "student", "manifest")]
+    return f"{name} {'/'.join(place)}".strip() if parts[:1] == ("results",) else name
 
 
 def run(main: Callable[[], Any], name: str) -> None:
     """Run a stage's `main`; what the user can fix ends in one sentence, not in a traceback."""
+    name = label(name, sys.argv)
     logging.basicConfig(level=logging.INFO, format=f"{name}: %(message)s", stream=sys.stderr)
     logging.getLogger().setLevel(logging.WARNING)
     log.setLevel(logging.INFO)
     try:
         main()
+    except Explained as found:
+        print(found)
     except ValueError as error:
         sys.exit(f"{name}: error: {error}")
     except Exception as error:
@@ -78,6 +96,23 @@ def run(main: Callable[[], Any], name: str) -> None:
             f"{name}: error: no room to write ({cause}); "
             "free some space and run again: finished parts are kept"
         )
+
+
+def view(main: Callable[[], Any], name: str) -> None:
+    """Run the `main` of a command that only prints, as `run` does.
+
+    A reader that closes the pipe, such as `head`, has seen what it wanted: that is no error.
+    """
+
+    def printed() -> None:
+        try:
+            main()
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # At exit, Python flushes standard output once more.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+    run(printed, name)
 
 
 def _is_full_disk(error: Exception) -> bool:

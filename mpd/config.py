@@ -38,17 +38,17 @@ class Section(BaseModel):
 class TinyModel(Section):
     """A model of the embedded world, pretrained on first use."""
 
-    source: Literal["tiny"]
+    source: Literal["tiny"] = Field(description="a model of the embedded world")
     num_steps: Count | None = Field(None, description="pretraining steps; null: the world's own")
 
 
 class FolderModel(Section):
-    source: Literal["folder"]
+    source: Literal["folder"] = Field(description="a model folder on this machine")
     path: str = Field(description="local folder with weights, tokenizer and chat template")
 
 
 class HubModel(Section):
-    source: Literal["hub"]
+    source: Literal["hub"] = Field(description="a model of the Hugging Face hub")
     path: str = Field(description="name on the hub, such as Qwen/Qwen3-1.7B")
     revision: str = Field(
         pattern=COMMIT, description="full commit hash, so that a rerun means the same"
@@ -56,7 +56,7 @@ class HubModel(Section):
 
 
 class GgufModel(Section):
-    source: Literal["gguf"]
+    source: Literal["gguf"] = Field(description="a GGUF file, unpacked")
     path: str = Field(description="GGUF file, or package:<package>/<file> of an installed package")
 
 
@@ -66,8 +66,10 @@ ModelSource = Annotated[
 
 
 class Models(Section):
-    student: ModelSource
-    teacher: ModelSource
+    student: ModelSource = Field(description="the model that is trained; keys by source below")
+    teacher: ModelSource = Field(
+        description="the model that rewrites and scores; keys by source below"
+    )
     dtype: Literal["float32", "bfloat16"] = Field(
         "float32", description="in which models generate and score; training keeps float32 weights"
     )
@@ -105,7 +107,9 @@ class Chat(Section):
 class Source(Section):
     """Where problems come from, and which columns hold them."""
 
-    source: Literal["file", "hub", "tiny"] = "file"
+    source: Literal["file", "hub", "tiny"] = Field(
+        "file", description="a file, a dataset of the hub, or the embedded world"
+    )
     path: str | None = Field(
         None, description="file (JSONL, JSON, Parquet, CSV) or hub dataset; null: problems.path"
     )
@@ -136,8 +140,8 @@ class Source(Section):
 class Decoding(Section):
     num_samples: Count = Field(1, description="samples per problem")
     temperature: float = Field(1.0, ge=0, description="0 is greedy")
-    top_p: float = Field(1.0, gt=0, le=1)
-    top_k: int = Field(0, ge=0, description="0: off")
+    top_p: float = Field(1.0, gt=0, le=1, description="share of the mass to sample from; 1: off")
+    top_k: int = Field(0, ge=0, description="most probable ids to sample from; 0: off")
     max_new_tokens: Count = Field(1024, description="a completion that reaches it is truncated")
 
 
@@ -163,22 +167,22 @@ class Generation(Decoding, Engine):
 class Benchmark(Source):
     """A held-out set. Decoding keys given here take the place of those of `evaluate`."""
 
-    name: Name
-    num_samples: Count | None = None
-    temperature: float | None = Field(None, ge=0)
-    top_p: float | None = Field(None, gt=0, le=1)
-    top_k: int | None = Field(None, ge=0)
-    max_new_tokens: Count | None = None
+    name: Name = Field(description="names its file and its rows in the report")
+    num_samples: Count | None = Field(None, description="null: that of evaluate; so the next")
+    temperature: float | None = Field(None, ge=0, description="0 is greedy")
+    top_p: float | None = Field(None, gt=0, le=1, description="share of the mass to sample from")
+    top_k: int | None = Field(None, ge=0, description="most probable ids to sample from; 0: off")
+    max_new_tokens: Count | None = Field(None, description="what reaches it is truncated")
 
 
 class Problems(Section):
     path: str | None = Field(None, description="file of the sources that name no path")
-    train: Source
+    train: Source = Field(description="where training problems come from; keys below")
     num_train: Count | None = Field(None, description="training problems; null: all that are left")
     num_dev: Count = Field(description="problems of the development split")
-    num_shards: Count = 1
+    num_shards: Count = Field(1, description="parts of the training problems: jobs of their own")
     seed: int = Field(0, ge=0, description="of the subset and the split")
-    benchmarks: tuple[Benchmark, ...] = ()
+    benchmarks: tuple[Benchmark, ...] = Field((), description="held-out sets; keys below")
 
     @model_validator(mode="after")
     def _consistent(self) -> "Problems":
@@ -287,9 +291,9 @@ class Logits(Engine):
 
 
 class Lora(Section):
-    rank: Count = 16
-    alpha: float = Field(32.0, gt=0)
-    dropout: float = Field(0.0, ge=0, lt=1)
+    rank: Count = Field(16, description="of the adapters")
+    alpha: float = Field(32.0, gt=0, description="adapters are scaled by alpha over rank")
+    dropout: float = Field(0.0, ge=0, lt=1, description="before the adapters, in training")
     targets: str | tuple[str, ...] = Field(
         "all-linear", description="modules that get an adapter: names, or all-linear"
     )
@@ -298,7 +302,9 @@ class Lora(Section):
 class Distill(Section):
     learning_rate: float = Field(gt=0, description="peak, in round 1")
     round_decay: float = Field(1.0, gt=0, le=1, description="factor for each further round")
-    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    schedule: Literal["linear", "cosine", "constant"] = Field(
+        "linear", description="of the learning rate, after the warm-up"
+    )
     warmup: Share = Field(0.05, description="share of the steps")
     budget: Literal["epochs", "steps", "tokens"] = Field(
         "epochs", description="what a round of training is measured in, the same for every method"
@@ -318,11 +324,15 @@ class Distill(Section):
         1.0, gt=0, description="of both distributions; other than 1 needs cache: hidden"
     )
     merge_stop_ids: bool = Field(False, description="all stop ids are one outcome of the loss")
-    loss: Literal["token_mean", "sequence_mean"] = "token_mean"
-    weight_decay: float = Field(0.0, ge=0)
-    betas: tuple[Beta, Beta] = (0.9, 0.95)
-    max_gradient_norm: float = Field(1.0, gt=0)
-    mixed_precision: Literal["no", "bf16"] = "no"
+    loss: Literal["token_mean", "sequence_mean"] = Field(
+        "token_mean", description="mean over tokens, or over trajectories of their means"
+    )
+    weight_decay: float = Field(0.0, ge=0, description="of AdamW")
+    betas: tuple[Beta, Beta] = Field((0.9, 0.95), description="of AdamW")
+    max_gradient_norm: float = Field(1.0, gt=0, description="longer gradients are clipped")
+    mixed_precision: Literal["no", "bf16"] = Field(
+        "no", description="of forward and backward pass; weights stay float32"
+    )
     lora: Lora | None = Field(
         None, description="train adapters, merged into the weights at the end"
     )
@@ -340,8 +350,8 @@ class Distill(Section):
 
 class Evaluate(Generation):
     temperature: float = Field(0.6, ge=0, description="0 is greedy")
-    top_p: float = Field(0.95, gt=0, le=1)
-    top_k: int = Field(20, ge=0, description="0: off")
+    top_p: float = Field(0.95, gt=0, le=1, description="share of the mass to sample from; 1: off")
+    top_k: int = Field(20, ge=0, description="most probable ids to sample from; 0: off")
 
 
 class Report(Section):
@@ -351,12 +361,12 @@ class Report(Section):
 
 
 class Resources(Section):
-    threads: Count = 1
-    memory_mb: Count = 4000
+    threads: Count = Field(1, description="processor threads of the job")
+    memory_mb: Count = Field(4000, description="what a scheduler sets aside for the job")
 
 
 class ModelResources(Resources):
-    gpu: int = Field(0, ge=0)
+    gpu: int = Field(0, ge=0, description="GPUs of the job")
 
 
 class EngineResources(ModelResources):
@@ -390,7 +400,9 @@ class DistillResources(ModelResources):
     chunk_size: Count = Field(1024, description="positions whose full logits exist at a time")
     gradient_checkpointing: bool = Field(False, description="less memory, one more forward pass")
     checkpoint_steps: Count = Field(50, description="optimiser steps that a kill can lose")
-    tracker: Literal["none", "tensorboard", "wandb", "trackio"] = "none"
+    tracker: Literal["none", "tensorboard", "wandb", "trackio"] = Field(
+        "none", description="where training metrics go beside metrics.parquet"
+    )
 
 
 class AllResources(Section):
@@ -408,14 +420,14 @@ class AllResources(Section):
 class Custom(Section):
     """A row of the grid under a name of its own: a method, with other axes or other settings."""
 
-    name: Name
+    name: Name = Field(description="for methods, and of the folder of its results")
     like: str = Field(description="the method that it starts from")
     axes: dict[str, Any] = Field({}, description="axes of mpd/methods.py that differ")
-    sample: dict[str, Any] = Field({}, description="keys of this section that differ; so the next")
-    compress: dict[str, Any] = {}
-    filter: dict[str, Any] = {}
-    logits: dict[str, Any] = {}
-    distill: dict[str, Any] = {}
+    sample: dict[str, Any] = Field({}, description="keys of sample that differ")
+    compress: dict[str, Any] = Field({}, description="keys of compress that differ")
+    filter: dict[str, Any] = Field({}, description="keys of filter that differ")
+    logits: dict[str, Any] = Field({}, description="keys of logits that differ")
+    distill: dict[str, Any] = Field({}, description="keys of distill that differ")
 
     @model_validator(mode="after")
     def _known(self) -> "Custom":
@@ -441,8 +453,10 @@ class Config(Section):
         ("mpd",), min_length=1, description="rows of mpd/methods.py, or of custom"
     )
     custom: tuple[Custom, ...] = Field((), description="rows of your own; they may reuse a name")
-    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field((0,), min_length=1)
-    rounds: Count = 2
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        (0,), min_length=1, description="one branch for each; of sampling and training"
+    )
+    rounds: Count = Field(2, description="of sampling, rewriting and training, one after another")
     store: Literal["reuse", "refresh"] = Field(
         "reuse", description="refresh: visited stages compute anew and compare"
     )

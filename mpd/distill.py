@@ -9,6 +9,7 @@ training resumes from its last saved state.
         --output .../student/manifest.json
 """
 
+import importlib.util
 import json
 import logging
 import shutil
@@ -186,9 +187,19 @@ def main(argv: list[str] | None = None) -> None:
     )
 
 
+def require_tracker(name: str) -> None:
+    """Raise ValueError where the package of a tracker is missing: accelerate would go without."""
+    if name != "none" and importlib.util.find_spec(name) is None:
+        raise ValueError(
+            f"resources.distill.tracker is {name}, which is not installed; pip install {name}, or "
+            "set it to none"
+        )
+
+
 def _train(arguments: Any, folder: Path, scratch: Path) -> None:
     from mpd.train import Job, train
 
+    require_tracker(arguments.tracker)
     job = Job(
         student=str(arguments.student.parent),
         rows=[str(path) for path in arguments.logits],

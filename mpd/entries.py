@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def same_bytes(old: Path, new: Path) -> bool:
     )
 
 
-def install(fresh: Path, entry: Path, note: Path, provenance: dict[str, Any]) -> None:
+def install(fresh: Path, entry: Path, note: Path, provenance: Mapping[str, Any]) -> None:
     """Make `fresh` the entry: read-only, on the disk, with its note."""
     from mpd.table import sync
 

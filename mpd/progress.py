@@ -1,59 +1,76 @@
-"""A progress bar with tokens per second that behaves in a log file too."""
+"""Progress with tokens per second and time left: a bar in a terminal, else a line now and then.
+
+Jobs of a workflow write to pipes and logs, several side by side: their lines begin with the job's
+name, since they are log messages.
+"""
 
 import logging
 import sys
 import time
-from typing import TextIO
 
 from tqdm import tqdm
 
 log = logging.getLogger("mpd")
 
-
-class _Lines:
-    """Turns the carriage returns of a progress bar into lines, for streams that are no terminal."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self.stream = stream
-
-    def write(self, text: str) -> None:
-        text = text.strip("\r\n ")
-        if text:
-            self.stream.write(text + "\n")
-
-    def flush(self) -> None:
-        self.stream.flush()
+LINE_SECONDS = 15  # between two lines, where there is no terminal
 
 
 class Progress:
-    """Counts sequences, and shows tokens per second since the first were made.
+    """Counts sequences, and shows tokens per second and the time left.
 
-    Before it stands the start of an engine, or the loading of weights.
+    Both are measured from the first call of `advance` on: before it stands the start of an
+    engine, or the loading of weights.
     """
 
     def __init__(self, description: str, total: int) -> None:
-        terminal = sys.stderr.isatty()
+        self.description, self.total = description, total
         self.bar = tqdm(
             total=total,
             desc=description,
-            unit="seq",
-            file=sys.stderr if terminal else _Lines(sys.stderr),
-            mininterval=0.2 if terminal else 10,
-            maxinterval=0.5 if terminal else 30,
-            delay=0 if terminal else 10,
+            file=sys.stderr,
+            disable=not sys.stderr.isatty(),
+            mininterval=0.2,
             leave=False,
-            bar_format="{desc}: {n_fmt}/{total_fmt} sequences{postfix} [{elapsed}<{remaining}]",
+            bar_format="{desc}: {n_fmt}/{total_fmt} sequences{postfix} |{bar}|",
         )
-        self.tokens = 0
-        self.start: float | None = None
+        self.sequences = self.tokens = 0
+        self.first: tuple[float, int, int] | None = None
+        self.last_line = time.monotonic()
 
     def advance(self, sequences: int, tokens: int) -> None:
-        if self.start is None:
-            self.start = time.monotonic()
+        """Count the sequences that finished and the tokens that were made since the last call."""
+        now = time.monotonic()
+        self.sequences += sequences
         self.tokens += tokens
-        rate = self.tokens / max(time.monotonic() - self.start, 1e-9)
-        self.bar.set_postfix_str(f"{self.tokens:,} tokens, {rate:,.0f} tokens/s", refresh=False)
+        if self.first is None:
+            self.first = now, self.sequences, self.tokens
+        start, *before = self.first
+        speed = self._speed(now - start, *before)
+        self.bar.set_postfix_str(speed, refresh=False)
         self.bar.update(sequences)
-        if sequences and self.bar.n >= self.bar.total:
+        if sequences and self.sequences >= self.total:
             self.bar.close()
-            log.info("%s: %d sequences, %s", self.bar.desc, self.bar.n, self.bar.postfix)
+            log.info("%s: %d sequences, %s", self.description, self.sequences, speed)
+        elif self.bar.disable and now - self.last_line >= LINE_SECONDS:
+            self.last_line = now
+            counts = self.description, self.sequences, self.total
+            log.info("%s: %d of %d sequences, %s", *counts, speed)
+
+    def _speed(self, seconds: float, sequences: int, tokens: int) -> str:
+        """What was reached in some seconds after `sequences` and `tokens`."""
+        said = f"{self.tokens:,} tokens"
+        if seconds > 0:
+            said += f", {(self.tokens - tokens) / seconds:,.0f} tokens/s"
+        if sequences < self.sequences < self.total:
+            left = seconds * (self.total - self.sequences) / (self.sequences - sequences)
+            said += f", {duration(left)} left"
+        return said
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the two units that matter: 42 s, 5 min, 3 h 20 min."""
+    minutes = round(seconds / 60)
+    if minutes < 2:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"

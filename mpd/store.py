@@ -140,15 +140,34 @@ class Parts:
         return True
 
 
+class Explained(Exception):
+    """Raised in place of publishing: what an artifact would mean, and where the store has it.
+
+    `meaning` is what the fingerprint is taken of, as it stands in an artifact's note.
+    """
+
+    def __init__(self, meaning: Mapping[str, Any], output: Path, entry: Path) -> None:
+        super().__init__(output, entry)
+        self.meaning = meaning
+        self.output = output
+        self.entry = entry
+        self.is_there = is_whole(entry, entry.with_suffix(".json"))
+
+    def __str__(self) -> str:
+        return f"{self.output}: {self.entry} is {'' if self.is_there else 'not '}in the store"
+
+
 class Store:
     """What was ever computed, below `root`.
 
-    With `refresh`, what is there is computed again and compared.
+    With `refresh`, what is there is computed again and compared. With `explain`, nothing is
+    computed or linked: `Explained` is raised where an artifact would be published.
     """
 
-    def __init__(self, root: Path, refresh: bool = False) -> None:
+    def __init__(self, root: Path, refresh: bool = False, explain: bool = False) -> None:
         self.root = root
         self.refresh = refresh
+        self.explain = explain
 
     def publish_table(
         self,
@@ -223,9 +242,12 @@ class Store:
         build: Callable[[Path, Path], None],
     ) -> None:
         key = fingerprint(kind, version, settings, inputs)
+        meaning = {"kind": kind, "version": version, "settings": settings, "inputs": inputs}
         home, what = self.root / kind, f"{kind} {key[:12]}"
-        home.mkdir(parents=True, exist_ok=True)
         entry, note = home / f"{key}{suffix}", home / f"{key}.json"
+        if self.explain:
+            raise Explained(meaning, output, entry)
+        home.mkdir(parents=True, exist_ok=True)
         with _locked(home / f"{key}.lock", what):
             there = is_whole(entry, note)
             if there:  # a job killed after it had stored all left its parts
@@ -240,8 +262,7 @@ class Store:
                 agrees = there and same_bytes(entry, fresh)
                 done = _refreshed(what, agrees, entry, output) if there else f"computed {what}"
                 if not agrees:
-                    provenance = {"kind": kind, "version": version, "settings": settings}
-                    install(fresh, entry, note, {**provenance, "inputs": inputs})
+                    install(fresh, entry, note, meaning)
                 shutil.rmtree(scratch)
                 log.info(done)
             link(entry, note, output)
@@ -303,4 +324,6 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    from mpd import command  # which imports this module
+
+    command.view(main, "store")

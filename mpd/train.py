@@ -127,7 +127,7 @@ def train(job: Job) -> None:
     if accelerator.is_main_process:
         log.info("%s", extent(steps))
     if job.tracker != "none":
-        accelerator.init_trackers("mpd", config={})
+        _open_tracker(accelerator, job)
     progress = Progress("trained", (len(steps) - len(metrics)) * len(steps[0]))
     for measured in run.measured:
         metrics.append(_metrics_row(metrics, *measured, job.settings["loss"]))
@@ -145,6 +145,20 @@ def train(job: Job) -> None:
         table.write(folder / "metrics.parquet", rows, schema.METRICS, {})
     accelerator.wait_for_everyone()
     accelerator.end_training()
+
+
+def _open_tracker(accelerator: Accelerator, job: Job) -> None:
+    """Begin a run of the tracker, named like the round, with the settings of the training."""
+    folder = Path(job.tracking)
+    folder.mkdir(parents=True, exist_ok=True)
+    name = "/".join(folder.parent.parts[-4:])  # experiment, method, seed and round
+    # TensorBoard takes numbers and texts alone.
+    settings = {
+        key: value if isinstance(value, int | float | str) else json.dumps(value)
+        for key, value in job.settings.items()
+    }
+    arguments = {"wandb": {"name": name, "dir": str(folder)}, "trackio": {"name": name}}
+    accelerator.init_trackers("mpd", config=settings, init_kwargs=arguments)
 
 
 def _student(job: Job) -> Any:

@@ -6,8 +6,10 @@
 
 import re
 import shlex
+from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 
 from mpd import schema
 from mpd.config import parse_config
@@ -236,6 +238,13 @@ def all_metrics(wildcards):
         f"{round_folder(wildcards.experiment, *student)}/student/metrics.parquet"
         for student in trained_students()
     ]
+
+
+def say_where_the_report_is(name):
+    """Log the path of the report, if there is one."""
+    path = Path(f"results/{CONFIG.experiment}/report.html")
+    if path.exists():
+        logger.info(f"{name}: {path}")
 
 
 EVALUATED = ["dev", *(benchmark.name for benchmark in CONFIG.problems.benchmarks)]

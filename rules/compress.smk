@@ -25,6 +25,8 @@ rule compress:
     params:
         version=schema.COMPRESS.version,
         settings=settings_of("compress", "method", "seed"),
+    message:
+        "compress {wildcards.method}/seed_{wildcards.seed}/round_{wildcards.round}/shard_{wildcards.shard}"
     shell:
         "python -m mpd.compress --settings {params.settings:q} --problems {input.problems:q}"
         " --sample {input.sample:q} --student {input.student:q} --teacher {input.teacher:q}"

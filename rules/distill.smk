@@ -31,6 +31,8 @@ rule distill:
     params:
         version=schema.STUDENT_VERSION,
         settings=settings_of("distill", "method", "round", "seed"),
+    message:
+        "distill {wildcards.method}/seed_{wildcards.seed}/round_{wildcards.round}"
     shell:
         "python -m mpd.distill --settings {params.settings:q} --student {input.student:q}"
         " --logits {input.logits:q} --filter {input.filter:q} --head {input.head:q}"

@@ -29,6 +29,8 @@ rule evaluate:
         version=schema.EVALUATE.version,
         settings=settings_of("evaluate", "method", "seed"),
         benchmarks=benchmark_arguments,
+    message:
+        "evaluate {wildcards.method}/seed_{wildcards.seed}/round_{wildcards.round}"
     shell:
         "python -m mpd.evaluate --settings {params.settings:q} --student {input.student:q}"
         " --benchmarks {params.benchmarks:q}"

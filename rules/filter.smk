@@ -22,6 +22,8 @@ rule filter:
     params:
         version=schema.FILTER.version,
         settings=settings_of("filter", "method"),
+    message:
+        "filter {wildcards.method}/seed_{wildcards.seed}/round_{wildcards.round}/shard_{wildcards.shard}"
     shell:
         "python -m mpd.filter --settings {params.settings:q} --problems {input.problems:q}"
         " --sample {input.sample:q} --compress {input.compress:q} --output {output:q}"

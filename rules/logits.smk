@@ -27,6 +27,8 @@ rule logits:
     params:
         version=schema.LOGITS.version,
         settings=settings_of("logits", "method"),
+    message:
+        "logits {wildcards.method}/seed_{wildcards.seed}/round_{wildcards.round}/shard_{wildcards.shard}"
     shell:
         "python -m mpd.logits --settings {params.settings:q} --problems {input.problems:q}"
         " --sample {input.sample:q} --compress {input.compress:q} --filter {input.filter:q}"
@@ -56,6 +58,8 @@ rule head:
     params:
         version=schema.HEAD_VERSION,
         settings=settings_of("head"),
+    message:
+        "head models"
     shell:
         "python -m mpd.head --settings {params.settings:q} --teacher {input.teacher:q}"
         " --output {output:q}"

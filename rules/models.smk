@@ -22,6 +22,8 @@ rule models:
     params:
         version=schema.MODELS_VERSION,
         settings=settings_of("models", "role"),
+    message:
+        "models {wildcards.role}"
     shell:
         "python -m mpd.models --settings {params.settings:q} --output {output.manifest:q}"
         " --mode {resources.store} --threads {threads} 2>&1 | tee {log:q}"

@@ -27,6 +27,8 @@ rule problems:
     params:
         version=schema.PROBLEMS.version,
         settings=settings_of("problems"),
+    message:
+        "problems train"
     shell:
         "python -m mpd.problems --settings {params.settings:q}"
         " --benchmarks {input.benchmarks:q} --output results/{wildcards.experiment}/problems/train"
@@ -51,6 +53,8 @@ rule benchmark_problems:
     params:
         version=schema.PROBLEMS.version,
         settings=settings_of("benchmark", "benchmark"),
+    message:
+        "problems eval/{wildcards.benchmark}"
     shell:
         "python -m mpd.problems --settings {params.settings:q} --output {output:q}"
         " --mode {resources.store} --threads {threads} 2>&1 | tee {log:q}"

@@ -49,6 +49,8 @@ rule report:
         rounds=all_rounds,
         benchmarks=EVALUATED,
         num_shards=CONFIG.problems.num_shards,
+    message:
+        "report"
     shell:
         "python -m mpd.report --settings {params.settings:q} --rounds {params.rounds:q}"
         " --benchmarks {params.benchmarks:q} --num-shards {params.num_shards}"

@@ -26,6 +26,8 @@ rule sample:
     params:
         version=schema.SAMPLE.version,
         settings=settings_of("sample", "method", "round", "seed"),
+    message:
+        "sample {wildcards.method}/seed_{wildcards.seed}/round_{wildcards.round}/shard_{wildcards.shard}"
     shell:
         "python -m mpd.sample --settings {params.settings:q} --problems {input.problems:q}"
         " --student {input.student:q} --training {input.training:q} --output {output:q}"

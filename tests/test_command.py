@@ -116,3 +116,47 @@ def test_what_the_libraries_really_raise_is_known(tmp_path, kind):
     assert done.stderr.startswith("distill: error: no room to write (")
     assert done.stderr.endswith(f"); {ADVICE}\n")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "output", "label"),
+    [
+        (
+            "sample",
+            "mpd/seed_0/round_1/sample/shard_3.parquet",
+            "sample mpd/seed_0/round_1/shard_3",
+        ),
+        ("distill", "mpd/seed_0/round_1/student/manifest.json", "distill mpd/seed_0/round_1"),
+        ("evaluate", "mpd/seed_0/round_1/evaluate", "evaluate mpd/seed_0/round_1"),
+        ("models", "models/student_seed_0/manifest.json", "models student_seed_0"),
+        ("problems", "problems/eval/greedy.parquet", "problems eval/greedy"),
+        ("problems", "problems/train", "problems train"),
+        ("report", "report.html", "report"),
+    ],
+)
+def test_a_job_names_its_place_in_its_log(name, output, label):
+    assert command.label(name, ["prog", "--output", f"results/tiny/{output}"]) == label
+
+
+def test_a_command_without_a_place_has_its_name():
+    assert command.label("why", ["prog", "results/tiny/report.html"]) == "why"
+    assert command.label("sample", ["prog", "--output", "elsewhere/shard_0.parquet"]) == "sample"
+    assert command.label("sample", ["prog", "--output"]) == "sample"
+
+
+def test_a_reader_that_closes_the_pipe_is_no_error():
+    printed = "from mpd import command; command.view(lambda: print('line\\n' * 100_000), 'store')"
+    script = f'{sys.executable} -c "{printed}" | head -n 1; echo ${{PIPESTATUS[0]}}'
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("line\n0\n", "")
+
+
+def test_a_stage_explains_itself_on_request(tmp_path, capsys):
+    from mpd.store import Store
+
+    def main():
+        store = Store(tmp_path, explain=True)
+        store.publish_file("page", 1, tmp_path / "page.html", {}, {}, lambda path: None)
+
+    command.run(main, "page")
+    assert capsys.readouterr().out.endswith(" is not in the store\n")

@@ -9,7 +9,13 @@ from safetensors.torch import load_file
 
 from mpd import distill, schema, table
 from mpd.config import Distill
-from mpd.distill import copy_beside_weights, model_card, require_ids, require_rows
+from mpd.distill import (
+    copy_beside_weights,
+    model_card,
+    require_ids,
+    require_rows,
+    require_tracker,
+)
 from mpd.model_folder import chat_template, read_manifest
 
 SETTINGS = {
@@ -288,3 +294,14 @@ def test_the_head_of_another_teacher_is_refused(run, hidden, student, tmp_path):
 def test_sparse_and_hidden_shards_do_not_mix(run, hidden, cached):
     with pytest.raises(ValueError, match="some cache shards are sparse and others hidden"):
         run("--head", str(hidden[1]), logits=[cached, hidden[0]])
+
+
+def test_a_tracker_that_is_not_installed_is_refused():
+    require_tracker("none")
+    require_tracker("tensorboard")
+    with pytest.raises(ValueError) as caught:
+        require_tracker("mlflower")
+    assert str(caught.value) == (
+        "resources.distill.tracker is mlflower, which is not installed; pip install mlflower, or "
+        "set it to none"
+    )

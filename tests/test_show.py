@@ -1,16 +1,20 @@
 """What `show` prints of a round: its rows, and one trajectory through the stages there are."""
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import polars as pl
 import pytest
+from rich.console import Console
 
-from mpd import schema, show, table
+from mpd import marks, schema, show, table, tokens
 from mpd.questions import problem_id
 
 SAMPLE = f"{problem_id('3+3')}-0"
 ROUND = "mpd/seed_0/round_1"
+COLUMNS = ("student_logprob", "realised_logprob", "divergence")
 
 
 @pytest.fixture
@@ -156,13 +160,129 @@ def test_what_is_no_round_is_refused(folder, tmp_path):
         )
 
 
-def test_a_round_without_verdicts_names_the_missing_file(folder):
+def test_a_round_without_verdicts_lists_what_there_is(folder, shown):
+    lengths = [str(row_of(folder, schema.SAMPLE)["num_tokens"])]
     shutil.rmtree(folder / "filter")
+    (folder / "logits" / "shard_1.parquet").unlink()
+    lines = shown()
+    assert [line.split()[0] for line in lines[1:]].count(SAMPLE) == 1
+    (row,) = [line.split() for line in lines if line.startswith(SAMPLE)]
+    lengths.append(str(row_of(folder, schema.COMPRESS)["num_tokens"]))
+    assert row == [SAMPLE, "0", *lengths, "-", "-", "-", "-"]
+    assert lines[-1] == "not run yet: filter, logits (1 of 2 shards)"
+    shutil.rmtree(folder / "compress")
+    (row,) = [line.split() for line in shown() if line.startswith(SAMPLE)]
+    assert row == [SAMPLE, "-", lengths[0], "-", "-", "-", "-", "-"]
+
+
+def test_an_unknown_reason_is_refused_with_those_there_are(folder):
+    set_reasons(folder)
     with pytest.raises(ValueError) as caught:
-        show.main([str(folder)])
-    assert str(caught.value) == (
-        f"{folder}/filter/shard_0.parquet: no such file; run the stage that writes it"
+        show.main([str(folder), "--reason", "bogus"])
+    assert str(caught.value) == ("--reason bogus: no row has it; there are 7 kept, 1 wrong_answer")
+
+
+def test_a_reader_may_close_the_pipe(folder):
+    command = f"{sys.executable} -m mpd.show {folder} | head -n 1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("8 kept\n", "")
+
+
+def test_a_wide_terminal_shows_a_trajectory_beside_its_rewrite(folder, monkeypatch, capsys):
+    monkeypatch.setenv("PAGER", "cat")
+    monkeypatch.setattr(
+        show, "Console", lambda width=None: Console(force_terminal=True, width=show.SIDE_BY_SIDE)
     )
+    show.main([str(folder), "--sample", SAMPLE])
+    titles = [line for line in capsys.readouterr().out.splitlines() if "sample: " in line]
+    assert len(titles) == 1
+    assert "rewrite 0: " in titles[0]
+
+
+@pytest.fixture
+def lines_of(folder, shown, student):
+    """A function that gives the token lines of the sample of 3+3, in columns."""
+    shutil.copytree(student.parent, folder.parents[2] / "models" / "teacher")
+
+    def lines_of():
+        lines = shown("--sample", SAMPLE, "--tokens")
+        start = next(n for n, line in enumerate(lines) if line.startswith("token "))
+        stop = next(n for n, line in enumerate(lines) if line.startswith("teacher log-prob"))
+        return [line.split() for line in lines[start + 1 : stop]]
+
+    return lines_of
+
+
+def test_tokens_of_a_cached_row(folder, lines_of):
+    row, lines = row_of(folder, schema.LOGITS), lines_of()
+    end = lines.pop(row["think_end"])
+    assert end == ["end", "of", "thinking"]
+    assert len(lines) == row["num_tokens"]
+    for place, line in enumerate(lines):
+        numbers = [row[name][place] for name in COLUMNS]
+        assert line[:1] + line[2:5] == [str(place), *(f"{value:.3f}" for value in numbers)]
+    assert lines[row["think_end"]][1] == "</think>"
+    assert lines[-1][1] == "<|im_end|>"
+    best = [float(shown) for shown in lines[0][6::2]]
+    assert best == sorted(best, reverse=True)
+
+
+def test_tokens_where_vllm_scored_or_states_are_cached(folder, lines_of):
+    path = folder / "logits" / "shard_1.parquet"
+    rows = table.read(path, schema.LOGITS)
+    nulls = {"student_logprob": None, "divergence": None, "support_size": None}
+    dtypes = {name: rows.schema[name] for name in nulls}
+    rows = rows.with_columns(pl.lit(None, dtypes[name]).alias(name) for name in nulls)
+    table.write(path, rows, schema.LOGITS, {})
+    row = row_of(folder, schema.LOGITS)
+    lines = [line for line in lines_of() if line[0] != "end"]
+    assert [line[2:] for line in lines] == [
+        ["-", f"{logprob:.3f}", "-", "-"] for logprob in row["realised_logprob"]
+    ]
+
+
+def test_tokens_need_a_sample_whose_tokens_are_cached(folder):
+    with pytest.raises(ValueError) as caught:
+        show.main([str(folder), "--tokens"])
+    assert str(caught.value) == "--tokens shows those of one sample; give --sample <id>"
+    set_reasons(folder)
+    rows = table.read(folder / "logits" / "shard_1.parquet", schema.LOGITS).clear()
+    table.write(folder / "logits" / "shard_1.parquet", rows, schema.LOGITS, {})
+    with pytest.raises(ValueError) as caught:
+        show.main([str(folder), "--sample", SAMPLE, "--tokens"])
+    assert str(caught.value) == f"{SAMPLE}: no tokens are cached; filter says: wrong_answer"
+
+
+def test_candidates_are_realised_control_and_support_ids():
+    row = {
+        "completion_ids": [7, 8],
+        "control_ids": [8, 9],
+        "control_logprobs": [-4.0, -5.0, -0.5, -6.0],
+        "realised_logprob": [-0.25, -0.5],
+        "support_size": [1, 2],
+        "support_ids": [3, 4, 5],
+        "support_logprobs": [-2.0, -3.0, -1.0],
+    }
+    assert list(tokens.supports(row)) == [
+        {8: -4.0, 9: -5.0, 3: -2.0, 7: -0.25},
+        {8: -0.5, 9: -6.0, 4: -3.0, 5: -1.0},
+    ]
+
+
+def test_what_was_cut_is_marked():
+    made = marks.marked("So 1+2=3. Wait. Yes.", "1+2=3. Yes.", "red")
+    assert made.plain == "So 1+2=3. Wait. Yes."
+    spans = [made.plain[span.start : span.end] for span in made.spans]
+    assert spans == ["So ", "Wait. "]
+    assert {span.style for span in made.spans} == {"red"}
+
+
+def test_long_texts_are_compared_by_sentences_and_very_long_ones_not_at_all(monkeypatch):
+    monkeypatch.setattr(marks, "MAX_WORK", 6)
+    made = marks.marked("One two. Three four. Five.", "Three four. Five.", "red")
+    assert [made.plain[span.start : span.end] for span in made.spans] == ["One two. "]
+    made = marks.marked("One. Two. Three. Four.", "Two. Four.", "red")
+    assert (made.plain, made.spans) == ("One. Two. Three. Four.", [])
 
 
 def test_an_unknown_sample_is_refused(folder):

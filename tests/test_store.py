@@ -18,7 +18,7 @@ from filelock import FileLock
 from mpd import store as store_module
 from mpd import table
 from mpd.schema import Artifact, Column
-from mpd.store import Store, fingerprint
+from mpd.store import Explained, Store, fingerprint
 
 SQUARES = Artifact(
     "squares",
@@ -865,3 +865,25 @@ def test_prune_keeps_what_a_running_job_holds(root, pruned, capsys):
 def test_prune_of_no_store(tmp_path, capsys):
     store_module.main(["--store", str(tmp_path / "none")])
     assert capsys.readouterr().out == "      0.00 MB  unused; delete with: make prune DELETE=1\n"
+
+
+def test_to_explain_computes_nothing_and_leaves_no_trace(tmp_path):
+    root, output = tmp_path / "store", tmp_path / "out.parquet"
+    work, settings, inputs = Squares(), {"power": 2}, {"rows": "abc"}
+
+    def explained():
+        with pytest.raises(Explained) as caught:
+            store = Store(root, explain=True)
+            store.publish_table(SQUARES, output, settings, inputs, work)
+        return caught.value
+
+    before = explained()
+    meaning = {"kind": "squares", "version": 1, "settings": settings, "inputs": inputs}
+    entry = root / "squares" / f"{fingerprint(**meaning)}.parquet"
+    assert (before.meaning, before.output, before.entry) == (meaning, output, entry)
+    assert str(before) == f"{output}: {entry} is not in the store"
+    assert (work.prepared, list(tmp_path.iterdir())) == (0, [])
+    Store(root).publish_table(SQUARES, output, settings, inputs, work)
+    assert str(explained()) == f"{output}: {entry} is in the store"
+    note = json.loads(output.with_suffix(".json").read_text())
+    assert {key: note[key] for key in meaning} == meaning

@@ -536,3 +536,16 @@ def test_a_killed_training_goes_on_to_the_same_bytes(make_job, tmp_path, caplog)
     for name in ("model.safetensors", "metrics.parquet"):
         one, other = (Path(job.folder, name).read_bytes() for job in (killed, whole))
         assert one == other
+
+
+def test_a_tracker_gets_the_metrics_of_every_step(make_job, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    job = replace(make_job("tracked"), tracker="tensorboard")
+    train(job)
+    metrics = table.read(Path(job.folder) / "metrics.parquet", schema.METRICS)
+    events = EventAccumulator(f"{job.tracking}/mpd").Reload()
+    for name in ("loss", "learning_rate", "tokens_seen"):
+        logged = events.Scalars(name)
+        assert [event.step for event in logged] == metrics["step"].to_list()
+        assert [event.value for event in logged] == pytest.approx(metrics[name].to_list())

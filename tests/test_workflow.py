@@ -93,25 +93,17 @@ class Project:
     def visits(self, *arguments: str, **changes: Any) -> set[str]:
         """The jobs that a dry run lists."""
         printed = self.run("--dry-run", *arguments, **changes)
+        names = re.findall(r"^Job \d+: (.*)$|^(?:local)?rule (\w+):$", printed, re.MULTILINE)
         found = set()
-        for block in re.split(r"^\[.*\]$", printed, flags=re.MULTILINE)[1:]:
-            rule = re.search(r"^(?:local)?rule (\w+):", block, re.MULTILINE)
-            if rule is None:
-                continue
-            wildcards = dict(re.findall(r"(\w+)=([\w-]+)", _line(block, "wildcards")))
-            parts = [rule[1], wildcards.get("role", wildcards.get("benchmark"))]
-            parts += [wildcards.get("method"), wildcards.get("round")]
-            found.add(" ".join(part for part in parts if part))
+        for message, rule in names:
+            stage, _, place = (message or rule).partition(" ")
+            branch = re.match(r"([\w-]+)/seed_\d+/round_(\d+)", place)
+            found.add(" ".join([stage, *(branch.groups() if branch else [place])]).strip())
         return found
 
     def bytes_of(self, pattern: str) -> dict[str, bytes]:
         results = self.folder / "results" / "small"
         return {str(path.relative_to(results)): path.read_bytes() for path in results.glob(pattern)}
-
-
-def _line(block: str, name: str) -> str:
-    found = re.search(rf"^ +{name}: (.*)$", block, re.MULTILINE)
-    return found[1] if found else ""
 
 
 def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
@@ -128,7 +120,7 @@ def computed(printed: str) -> list[str]:
 
     Without costs and report: they tell the wall times of the jobs, which are others in each run.
     """
-    found = re.findall(r"^\w+: computed (\w+) \w+$", printed, re.MULTILINE)
+    found = re.findall(r"^\w+(?: \S+)?: computed (\w+) \w+$", printed, re.MULTILINE)
     return sorted(name for name in found if name not in ("costs", "report"))
 
 
@@ -193,7 +185,7 @@ SERVED = {
         ({"models": {"dtype": "bfloat16"}}, EVALUATIONS | ALL_ROUNDS),
         ({"chat": {"prompt": "{problem} "}}, EVALUATIONS | ALL_ROUNDS),
         ({"chat": {"open": "<think> "}}, jobs_from("compress", 1)),
-        ({"problems": {"num_train": 13}}, {"problems", "evaluate base 0"} | ALL_ROUNDS),
+        ({"problems": {"num_train": 13}}, {"problems train", "evaluate base 0"} | ALL_ROUNDS),
         (
             {"problems": {"benchmarks": [BENCHMARKS[0], {**BENCHMARKS[1], "temperature": 0.5}]}},
             EVALUATIONS | {"report", "all"},
@@ -203,7 +195,7 @@ SERVED = {
         ({"compress": {"temperature": 0.9}}, jobs_from("compress", 1)),
         ({"filter": {"max_ratio": 8.0}}, jobs_from("filter", 1)),
         ({"logits": {"top_k": 8}}, jobs_from("logits", 1)),
-        ({"logits": {"cache": "hidden"}}, {"head"} | jobs_from("logits", 1)),
+        ({"logits": {"cache": "hidden"}}, {"head models"} | jobs_from("logits", 1)),
         ({"distill": {"learning_rate": 2e-5}}, jobs_from("distill", 1)),
         ({"distill": {"round_decay": 0.25}}, jobs_from("distill", 2)),
         ({"evaluate": {"temperature": 0.5}}, EVALUATIONS | {"report", "all"}),

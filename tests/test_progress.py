@@ -1,0 +1,59 @@
+"""Progress in a log: lines in a rhythm, with the speed and a sensible time left."""
+
+import logging
+
+import pytest
+
+from mpd import progress
+from mpd.progress import Progress, duration
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A list whose only item is the time, in seconds."""
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_lines_in_a_log(clock, caplog):
+    caplog.set_level(logging.INFO, "mpd")
+    shown = Progress("sampled", 10)
+    clock[0] = 140.0  # weights were loaded: neither work nor speed
+    shown.advance(0, 0)
+    for _ in range(40):  # a batch of four, whose last token ends all of them
+        clock[0] += 1
+        shown.advance(0, 4)
+    shown.advance(4, 0)
+    clock[0] += 15
+    shown.advance(1, 115)
+    clock[0] += 45
+    shown.advance(5, 125)
+    assert caplog.messages == [
+        "sampled: 0 of 10 sequences, 0 tokens",
+        "sampled: 0 of 10 sequences, 60 tokens, 4 tokens/s",
+        "sampled: 0 of 10 sequences, 120 tokens, 4 tokens/s",
+        "sampled: 5 of 10 sequences, 275 tokens, 5 tokens/s, 55 s left",
+        "sampled: 10 sequences, 400 tokens, 4 tokens/s",
+    ]
+
+
+def test_a_terminal_has_a_bar_and_one_last_line(clock, caplog, monkeypatch, capsys):
+    caplog.set_level(logging.INFO, "mpd")
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    shown = Progress("trained", 4)
+    shown.advance(2, 10)
+    clock[0] += 20
+    shown.advance(1, 16)
+    shown.bar.refresh()
+    assert "trained: 3/4 sequences, 26 tokens, 1 tokens/s, 20 s left" in capsys.readouterr().err
+    shown.advance(1, 0)
+    assert caplog.messages == ["trained: 4 sequences, 26 tokens, 1 tokens/s"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.4, "0 s"), (89.0, "89 s"), (91.0, "2 min"), (3600.0, "1 h 0 min"), (12000.0, "3 h 20 min")],
+)
+def test_durations(seconds, text):
+    assert duration(seconds) == text

@@ -1,0 +1,165 @@
+"""What `why` says of a small finished project and of edits of its configuration."""
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+from test_workflow import Project
+
+from mpd import schema, why
+
+ROUND = "results/small/mpd/seed_0/round_1"
+SHARD = f"{ROUND}/filter/shard_0.parquet"
+PLACE = "mpd/seed_0/round_1/shard_0"
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A finished run of one round."""
+    made = Project(tmp_path_factory.mktemp("why"))
+    made.run(rounds=1)
+    return made
+
+
+@pytest.fixture
+def asked(project, monkeypatch, capsys):
+    """A function that asks `why` about a configuration; it returns the lines."""
+    monkeypatch.chdir(project.folder)
+
+    def asked(*arguments, **changes):
+        project.command(rounds=changes.pop("rounds", 1), **changes)
+        capsys.readouterr()
+        why.main([*arguments, "--configfile", "overlay.yaml"])
+        return capsys.readouterr().out.splitlines()
+
+    return asked
+
+
+def test_a_finished_run_is_up_to_date(asked):
+    assert asked() == ["up to date: 13 jobs"]
+    assert asked(SHARD) == [
+        f"{SHARD}: up to date",
+        "  settings, version and content of its inputs are as in its note",
+        "up to date: 7 jobs",
+    ]
+
+
+def test_a_changed_setting_is_named_with_both_values(asked):
+    assert asked(filter={"max_ratio": 8.0}) == [
+        "would be computed",
+        f"  filter {PLACE}: filter.max_ratio was 9.0, is 8.0",
+        f"known only after others have run: filter {PLACE}",
+        "  what follows: logits, distill, evaluate, report",
+        "up to date: 8 jobs",
+    ]
+
+
+def test_settings_stand_where_config_yaml_has_them(asked):
+    lines = asked(
+        compress={"prompt": "{problem}\n{trajectory}\nrefine"},
+        chat={"open": "<think> "},
+        evaluate={"temperature": 0.5},
+    )
+    start = lines.index(f"  compress {PLACE}")
+    assert lines[start + 1 : start + 3] == [
+        '    chat.open was "<think>", is "<think> "',
+        '    compress.prompt was "{problem}\\n{trajectory}\\nrewrite", '
+        'is "{problem}\\n{trajectory}\\nrefine"',
+    ]
+    start = lines.index("  evaluate base/seed_0/round_0")
+    assert lines[start + 1 : start + 3] == [
+        "    evaluate, benchmark dev: evaluate.temperature was 0.7, is 0.5",
+        "    evaluate, benchmark sampled: evaluate.temperature was 0.7, is 0.5",
+    ]
+
+
+def test_an_edit_taken_back_is_in_the_store(project, asked):
+    project.run(rounds=1, filter={"max_ratio": 8.0})
+    assert asked() == [
+        "would be computed",
+        "  what follows: report",
+        "would only be linked: the store has it",
+        f"  filter {PLACE}: filter.max_ratio was 8.0, is 9.0",
+        "  what follows: logits, distill, evaluate",
+        "up to date: 8 jobs",
+    ]
+    project.run(rounds=1)
+    assert asked() == ["up to date: 13 jobs"]
+
+
+def test_a_missing_output_is_linked_again(project, asked):
+    (project.folder / SHARD).unlink()
+    assert asked() == [
+        "up to date: 13 jobs",
+        f"  filter {PLACE}: its output is missing, but nothing that is asked for needs it now",
+    ]
+    assert asked(SHARD) == [
+        f"{SHARD}: would only be linked: the store has it",
+        "  its output is missing",
+        "up to date: 7 jobs",
+    ]
+    project.run("--cores", "2", SHARD, rounds=1)
+    assert asked(SHARD)[0] == f"{SHARD}: up to date"
+
+
+def test_a_refresh_computes_what_it_visits(asked):
+    assert asked(SHARD, "--forcerun", SHARD, store="refresh")[:2] == [
+        f"{SHARD}: would be computed anew and compared, since store is refresh",
+        "  it is forced, by --forcerun, --force or --forceall",
+    ]
+
+
+def test_a_risen_version_is_named(asked, monkeypatch):
+    version = schema.FILTER.version
+    monkeypatch.setattr(schema, "FILTER", replace(schema.FILTER, version=version + 1))
+    assert asked(SHARD) == [
+        f"{SHARD}: would be computed",
+        f"  version of filter was {version}, is {version + 1}",
+        "up to date: 7 jobs",
+    ]
+
+
+def test_more_rounds_are_new(asked):
+    lines = asked(rounds=2)
+    sample = "sample mpd/seed_0/round_2/shard_0"
+    assert lines[:3] == [
+        "would be computed",
+        f"  {sample}: its output is missing",
+        f"known only after others have run: {sample}",
+    ]
+    assert lines[-1] == "up to date: 12 jobs"
+    assert "  report: reads now 8 files below results/small/mpd/seed_0/round_2" in lines
+
+
+def test_what_was_made_otherwise_behind_the_back_of_snakemake(project, asked):
+    project.run("--touch", rounds=1, filter={"max_ratio": 8.0})
+    assert asked(SHARD, filter={"max_ratio": 8.0}) == [
+        f"{SHARD}: up to date",
+        "  filter.max_ratio was 9.0, is 8.0",
+        "  Snakemake does not see this; run with --forcerun and the file",
+        "up to date: 7 jobs",
+    ]
+    project.run("--touch", rounds=1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "changes", "sentence"),
+    [
+        ([], {"filter": {"max_rato": 1}}, "config: filter.max_rato: unknown key"),
+        (["--bogus"], {}, "unrecognized arguments: --bogus; the arguments are those of snakemake"),
+        (["nowhere"], {}, "No rule to produce nowhere"),
+    ],
+)
+def test_mistakes_end_in_a_sentence(project, arguments, changes, sentence):
+    project.command(**changes)
+    done = subprocess.run(
+        [sys.executable, "-m", "mpd.why", *arguments, "--configfile", "overlay.yaml"],
+        cwd=project.folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"why: error: {sentence}")
+    assert len(done.stderr.splitlines()) == 1
