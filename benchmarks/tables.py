@@ -44,7 +44,7 @@ def students_table(summary: pl.DataFrame, comparison: pl.DataFrame) -> str:
         for row in comparison.iter_rows(named=True)
     }
     header = ["method", "round", "accuracy by seed", "tokens by seed"]
-    header += ["accuracy less base", "tokens less base", "accuracy less mpd"]
+    header += ["accuracy less base", "tokens less base", "AES", "accuracy less mpd"]
     rows = []
     for method, number in students_of(summary):
         own = summary.filter(method=method, round=number).sort("seed")
@@ -57,6 +57,7 @@ def students_table(summary: pl.DataFrame, comparison: pl.DataFrame) -> str:
                 " ".join(f"{value:.1f}" for value in own["mean_tokens"]),
                 difference(base, "accuracy", 3),
                 difference(base, "tokens", 1),
+                difference(base, "aes", 2),
                 difference(mpd, "accuracy", 3),
             ]
         )
