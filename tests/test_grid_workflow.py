@@ -1,8 +1,10 @@
 """Every method of the grid through the workflow, and what their branches share."""
 
+import shutil
+
 import polars as pl
 import pytest
-from test_workflow import Project
+from test_workflow import REPOSITORY, Project
 
 from mpd import schema, table
 from mpd.methods import METHODS
@@ -18,10 +20,15 @@ CHANGES = {
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory):
-    """The results of a run with one round of every method."""
-    project = Project(tmp_path_factory.mktemp("grid"))
-    project.run(**CHANGES)
+def project(tmp_path_factory):
+    """A project after a run with one round of every method."""
+    made = Project(tmp_path_factory.mktemp("grid"))
+    made.run(**CHANGES)
+    return made
+
+
+@pytest.fixture(scope="module")
+def results(project):
     return project.folder / "results" / "small"
 
 
@@ -122,3 +129,12 @@ def test_prompt_only_is_the_base_student_under_another_prompt(results):
 def test_the_report_has_every_method(results):
     summary = pl.read_parquet(results / "summary.parquet")
     assert set(summary["method"]) == {"base", "exact", *METHODS}
+
+
+def test_snakemakes_own_report_has_the_page(project):
+    shutil.copytree(REPOSITORY / "docs", project.folder / "docs")
+    project.run("--report", "of_snakemake.html", **CHANGES)
+    text = (project.folder / "of_snakemake.html").read_text(encoding="utf-8")
+    assert "results/small/report.html" in text
+    assert "Accuracy and tokens of every student of" in text  # the caption
+    assert "Offline staged distillation" in text
