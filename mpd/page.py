@@ -4,7 +4,7 @@ What a model or a user wrote goes in escaped.
 """
 
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
@@ -148,9 +148,21 @@ def accuracy_against_tokens(found: Findings) -> str:
 95&nbsp;% intervals. A small faint point is one seed. The square is the base student. Further left
 is shorter, further up is more often right.</p>
 <div class=chart>{charts.students_chart(found.summary, found.means)}</div>
-{means_table(found.means)}
+{benchmarks_first(found.means, means_table)}
 <details><summary>Every seed, ± standard error over problems</summary>
 {html_table(HEADER, printable(found.summary), text=(0, 3))}</details>"""
+
+
+def benchmarks_first(rows: pl.DataFrame, shown: Callable[[pl.DataFrame], str]) -> str:
+    """The table of the held-out benchmarks; that of the development split folded up behind it."""
+    benchmarks = charts.held_out(rows)
+    if len(benchmarks) == len(rows):
+        return shown(rows)
+    development = shown(rows.filter(benchmark="dev"))
+    return (
+        f"{shown(benchmarks)}<details><summary>The development split</summary>"
+        f"{development}</details>"
+    )
 
 
 def differences(found: Findings) -> str:
@@ -159,7 +171,7 @@ def differences(found: Findings) -> str:
 excludes zero, and only there. {intervals_note(found.summary["seed"].n_unique())}
 “Tokens, both solve” compares correct answers on the problems that both students solve.
 The accuracy-efficiency score is {html.escape(FORMULA)}. It stands beside both, never alone.</p>
-{difference_tables(found.comparison)}"""
+{benchmarks_first(found.comparison, difference_tables)}"""
 
 
 def answer_lengths(found: Findings) -> str:
@@ -178,7 +190,7 @@ def difficulty(bins: pl.DataFrame) -> str:
 <p>Problems by how often the base student solves them, over all its seeds and samples. Saved tokens
 are the base student's less the student's own on the same problem. Bins are made from the base
 student's own answers: compare tokens, and accuracy only among other students.</p>
-{difficulty_table(bins)}"""
+{benchmarks_first(bins, difficulty_table)}"""
 
 
 def shipping(choice: pl.DataFrame) -> str:

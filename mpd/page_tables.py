@@ -124,20 +124,19 @@ def means_table(means: pl.DataFrame) -> str:
 def difference_tables(comparison: pl.DataFrame) -> str:
     """A table for each of what is subtracted; the score is one against the base student alone."""
     header = ["benchmark", "method", "round", "seeds"]
-    header += ["accuracy", "tokens", "tokens, both solve", "both solve"]
+    header += ["accuracy", "tokens", "tokens, both solve"]
     titles = {"base": "to the base student", "mpd": "to mpd of the same round"}
     shown = ""
     for against, title in titles.items():
         scores = ["aes"] if against == "base" else []
         rows = [
             [row["benchmark"], row["method"], str(row["round"]), str(row["num_seeds"])]
-            + [difference(row, measure) for measure in MEASURES]
+            + [difference(row, measure) for measure in (*MEASURES, *scores)]
             + [f"{row['num_solved']:,}"]
-            + [difference(row, score) for score in scores]
             for row in comparison.filter(against=against).iter_rows(named=True)
         ]
         if rows:
-            own = html_table([*header, *("AES" for _ in scores)], rows, text=(0, 1))
+            own = html_table([*header, *("AES" for _ in scores), "both solve"], rows, (0, 1))
             shown += f"<h3>{title}</h3>{own}"
     return shown or "<p>Only the base student was evaluated.</p>"
 

@@ -243,9 +243,14 @@ def test_page_holds_charts_and_tables(html_page):
     for text in ("base", "mpd", "opd", "mean tokens per answer, logarithmic", "accuracy", "one"):
         assert f">{text}</text>" in chart
     assert ">dev</text>" not in chart
-    assert cells_of(html_page, "Accuracy against tokens")[4:6] == [
+    assert cells_of(html_page, "Accuracy against tokens")[1:3] == [
         ["one", "base", "0", "3", "0.800 [0.790, 0.820]", "1,234.6 [1,233.6, 1,236.6]"],
         ["one", "mpd", "1", "3", "0.850 [0.840, 0.870]", "60.0 [59.0, 62.0]"],
+    ]
+    assert [row[:3] for row in cells_of(html_page, "The development split")[1:]] == [
+        ["dev", "base", "0"],
+        ["dev", "mpd", "1"],
+        ["dev", "opd", "1"],
     ]
     assert cells_of(html_page, "Every seed, ± standard error over problems") == [
         page_tables.HEADER,
@@ -262,7 +267,7 @@ def test_significance_is_marked_where_the_interval_excludes_zero(html_page):
     assert cells_of(html_page, "to the base student")[1:] == [
         [
             *("one", "mpd", "1", "3", "+0.050 [−0.010, +0.100]"),
-            *("−1,174.6 [−1,180.0, −1,170.0] *", "–", "1,500", "+1.23 [+1.00, +1.50] *"),
+            *("−1,174.6 [−1,180.0, −1,170.0] *", "–", "+1.23 [+1.00, +1.50] *", "1,500"),
         ]
     ]
     assert cells_of(html_page, "to mpd of the same round")[1:] == [
