@@ -623,6 +623,11 @@ def test_a_custom_row_may_take_the_name_of_its_method():
             "compress.engine is one for all rows; set it in compress",
         ),
         (
+            {"custom": [{**CUSTOM, "sample": {"trajectories": "own.jsonl"}}]},
+            "sample.trajectories are those of all rows; set them in sample",
+        ),
+        ({"custom": [CUSTOM, {**CUSTOM, "like": "opd"}]}, "mine names two rows"),
+        (
             {"custom": [{**CUSTOM, "axes": {"rewriter": "none", "context": "rewriting"}}]},
             "context: rewriting needs a rewriter",
         ),
