@@ -27,6 +27,7 @@ from mpd.page_tables import (
     interval,
     intervals_note,
     means_table,
+    measures_table,
     printable,
     seconds_table,
     shipping_table,
@@ -150,7 +151,12 @@ is shorter, further up is more often right.</p>
 <div class=chart>{charts.students_chart(found.summary, found.means)}</div>
 {means_table(found.means)}
 <details><summary>Every seed, ± standard error over problems</summary>
-{html_table(HEADER, printable(found.summary), text=(0, 3))}</details>"""
+{html_table(HEADER, printable(found.summary), text=(0, 3))}</details>
+<details><summary>Every seed, further measures</summary>
+<p>pass@k: the share of problems with a correct one among k samples. “Tokens, solved” are those of
+correct samples, of other problems for each student; tokens per correct answer, of all samples over
+the number of correct ones.</p>
+{measures_table(found.summary)}</details>"""
 
 
 def differences(found: Findings) -> str:
