@@ -160,7 +160,7 @@ def students_chart(summary: pl.DataFrame, means: pl.DataFrame) -> str:
         ),
         of("mean").mark_point(filled=True, size=60, opacity=1),
         of("base").mark_square(size=70, opacity=1),
-        of("mean").mark_text(dx=9, dy=-8, fontSize=10).encode(text="label:N"),
+        of("mean").mark_text(align="left", dx=6, dy=-8, fontSize=10).encode(text="label:N"),
     ).properties(width=780, height=340)
     # Altair hashes the data into the chart; rows go in as plain values.
     return _svg(
