@@ -126,7 +126,8 @@ def intervals_note(num_seeds: int) -> str:
     # Percentile bootstrap of S values: it cannot leave their range, and all S lie on one side
     # of the truth with probability 2 / 2^S.
     return (
-        f"Intervals are by bootstrap, {num_seeds} seeds as the outer level, problems within. So "
+        f"Intervals are by bootstrap, {num_seeds} seeds as the outer level, then problems, the "
+        "same for all seeds. So "
         "few seeds make them narrow: for differences between seeds alone they hold the true "
         f"value at most {1 - 2 ** (1 - num_seeds):.0%} of the time."
     )

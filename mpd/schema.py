@@ -414,9 +414,9 @@ def _with_interval(name: str, unit: str, description: str, nullable: bool = Fals
 
 COMPARISON = Artifact(
     "comparison",
-    2,
+    3,
     "differences between students, paired by problem within a seed; intervals by bootstrap with "
-    "seeds as the outer level",
+    "seeds as the outer level, then problems, the same for all seeds",
     ("method", "round", "benchmark", "against"),
     (
         METHOD,
@@ -451,7 +451,7 @@ COMPARISON = Artifact(
 
 BUDGETS = Artifact(
     "budgets",
-    1,
+    2,
     "accuracy, had every answer been cut at so many tokens; prefixes of the same outputs, seeds "
     "pooled, intervals as in comparison",
     ("method", "round", "benchmark", "budget"),
@@ -467,7 +467,7 @@ BUDGETS = Artifact(
 
 DIFFICULTY = Artifact(
     "difficulty",
-    1,
+    2,
     "students by difficulty: problems in bins by the base student's solve rate over all seeds and "
     "samples; seeds pooled, intervals as in comparison. The bins are made from the base student's "
     "own answers, so its accuracy in them is as it is by selection, and a student that is no "
