@@ -136,6 +136,18 @@ def test_a_gold_answer_in_brackets_is_no_style(folder, shown):
     assert shown("--sample", SAMPLE)[0] == "problem, gold [/red][1]"
 
 
+def test_what_a_model_wrote_cannot_steer_the_terminal(folder, capsys):
+    path = folder / "compress" / "shard_1.parquet"
+    hostile = pl.lit("4\x1b]0;title\x07 5\x9b2J\n\tend\r\n")
+    rows = table.read(path, schema.COMPRESS).with_columns(text=hostile)
+    table.write(path, rows, schema.COMPRESS, {})
+    show.main([str(folder), "--sample", SAMPLE])
+    printed = capsys.readouterr().out
+    assert not {"\x1b", "\x07", "\x9b", "\r"} & set(printed)
+    assert "4\ufffd]0;title\ufffd 5\ufffd2J" in printed
+    assert "\x1b 5".translate(tokens.VISIBLE) == "\\x1b·5"
+
+
 def test_a_rewrite_that_never_was_shows_its_status(folder, shown):
     path = folder / "compress" / "shard_1.parquet"
     rows = table.read(path, schema.COMPRESS).with_columns(
