@@ -52,12 +52,16 @@ class Round:
     def read(self, artifact: schema.Artifact) -> pl.DataFrame:
         """The rows of a stage in all shards that are there, their texts without control signs."""
         parts = (table.read(path, artifact) for path in self.files(artifact))
-        rows = pl.concat([table.frame_of([], artifact), *parts])
-        return rows.with_columns(pl.col(pl.String).str.replace_all(CONTROLS, "\ufffd"))
+        return _without_controls(pl.concat([table.frame_of([], artifact), *parts]))
 
     def of_sample(self, artifact: schema.Artifact, sample_id: str) -> list[dict[str, Any]]:
-        """The rows of one sample."""
-        return self.read(artifact).filter(pl.col("sample_id") == sample_id).to_dicts()
+        """The rows of one sample. Others are not held: a cache may be larger than the memory."""
+        key = pl.DataFrame({"sample_id": [sample_id]})
+        found = [table.frame_of([], artifact)]
+        for path in self.files(artifact):
+            table.check(path, artifact)
+            found += table.groups(path, artifact.names, key)
+        return _without_controls(pl.concat(found)).to_dicts()
 
     def unfinished(self) -> str:
         """The stages that have not run, or not on every shard; empty where all have."""
@@ -68,6 +72,10 @@ class Round:
             for name, count in counts.items()
             if count < total
         )
+
+
+def _without_controls(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows.with_columns(pl.col(pl.String).str.replace_all(CONTROLS, "\ufffd"))
 
 
 def listed(of: Round) -> pl.DataFrame:

@@ -297,6 +297,29 @@ def test_long_texts_are_compared_by_sentences_and_very_long_ones_not_at_all(monk
     assert (made.plain, made.spans) == ("One. Two. Three. Four.", [])
 
 
+def test_of_a_cache_only_the_rows_of_the_sample_are_held(folder, shown, monkeypatch):
+    # Row groups of one row each, as those of long trajectories are.
+    path = folder / "logits" / "shard_0.parquet"
+    rows = table.read(path, schema.LOGITS)
+    monkeypatch.setattr(table, "ROW_GROUP_BYTES", 1)
+    table.write(path, rows, schema.LOGITS, {})
+    held, groups = [], table.groups
+
+    def counted(path, columns, keys=None):
+        for group in groups(path, columns, keys):
+            held.append((path.parent.name, path.name, len(group)))
+            yield group
+
+    monkeypatch.setattr(table, "groups", counted)
+    monkeypatch.setattr(show.Round, "read", lambda of, _: table.read(*problems_of(of)))
+    shown("--sample", rows["sample_id"][0])
+    assert [one for one in held if one[0] == "logits"] == [("logits", "shard_0.parquet", 1)]
+
+
+def problems_of(of):
+    return of.files(schema.PROBLEMS)[0], schema.PROBLEMS
+
+
 def test_an_unknown_sample_is_refused(folder):
     with pytest.raises(ValueError) as caught:
         show.main([str(folder), "--sample", "0a1b-0"])
