@@ -183,7 +183,8 @@ def difficulty(bins: pl.DataFrame) -> str:
     return f"""\
 <p>Problems by how often the base student solves them, over all its seeds and samples. Saved tokens
 are the base student's less the student's own on the same problem. Bins are made from the base
-student's own answers: compare tokens, and accuracy only among other students.</p>
+student's own answers, and its wrong ones may be longer than others: where it seldom solves, any
+student looks more accurate and shorter beside it. Compare other students with each other.</p>
 {difficulty_table(bins)}"""
 
 

@@ -470,9 +470,9 @@ DIFFICULTY = Artifact(
     2,
     "students by difficulty: problems in bins by the base student's solve rate over all seeds and "
     "samples; seeds pooled, intervals as in comparison. The bins are made from the base student's "
-    "own answers, so its accuracy in them is as it is by selection, and a student that is no "
-    "better comes out nearer to the mean: compare tokens in a bin, and accuracy only among "
-    "other students",
+    "own answers, so its accuracy in them is as it is by selection, and its tokens too where wrong "
+    "answers are longer than right ones; a student that is no better comes out nearer to the mean: "
+    "compare other students with each other",
     ("method", "round", "benchmark", "bin"),
     (
         METHOD_OR_BASE,
