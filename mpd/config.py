@@ -435,6 +435,8 @@ class Custom(Section):
             raise ValueError("name: base is the untrained student; take another")
         if self.like not in METHODS:
             raise ValueError(f"like: {self.like} is no method; there are {', '.join(METHODS)}")
+        if self.name in METHODS and self.name != self.like:
+            raise ValueError(f"name: {self.name} is another method than {self.like}; take another")
         unknown = sorted(set(self.axes) - set(Method.model_fields))
         if unknown:
             raise ValueError(

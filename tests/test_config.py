@@ -612,6 +612,7 @@ def test_a_custom_row_may_take_the_name_of_its_method():
         ({"methods": ["mpd", "mpd"]}, "mpd is given twice"),
         ({"custom": [{**CUSTOM, "name": "base"}]}, "name: base is the untrained student"),
         ({"custom": [{**CUSTOM, "like": "mp"}]}, "like: mp is no method; there are mpd"),
+        ({"custom": [{**CUSTOM, "name": "opd"}]}, "name: opd is another method than mpd"),
         ({"custom": [{**CUSTOM, "axes": {"keep": "all"}}]}, "axes: keep is no axis"),
         ({"custom": [{**CUSTOM, "axes": {"kept": "some"}}]}, "custom row mine: config: kept: "),
         (
