@@ -14,7 +14,7 @@ GREY = "#888888"
 BINS_PER_DOUBLING = 4  # of a histogram
 MAX_POINTS = 60  # of one curve; longer ones are means over neighbouring steps
 CURVES = {
-    "loss_token_mean": "divergence per token, nats",
+    "loss_token_mean": "loss per token, nats",
     "gradient_norm": "gradient norm",
     "student_entropy": "student entropy, nats",
     "student_tail_mass": "student mass off the support",
@@ -33,15 +33,18 @@ def chart_rows(summary: pl.DataFrame, means: pl.DataFrame) -> list[dict[str, Any
     """What the chart draws: a row for each student (kind mean or base) and each seed of it.
 
     The base student is a row of its own, and once more (kind start) at the start of the line of
-    each method.
+    each method. `label` is the round, with the method where several have one colour.
     """
     shown = held_out(means)
     is_base = pl.col("method") == "base"
     base = shown.filter(is_base)
     methods = shown.filter(~is_base)["method"].unique().sort()
+    label = pl.col("round").cast(pl.String)
+    if len(methods) > len(PALETTE):
+        label = pl.format("{} {}", "method", "round")
     rows = [
         base.with_columns(kind=pl.lit("base")),
-        shown.filter(~is_base).with_columns(kind=pl.lit("mean")),
+        shown.filter(~is_base).with_columns(kind=pl.lit("mean"), label=label),
         *(base.with_columns(kind=pl.lit("start"), method=pl.lit(name)) for name in methods),
         held_out(summary).select(
             "method", "round", "benchmark", "accuracy", tokens="mean_tokens", kind=pl.lit("seed")
@@ -136,7 +139,9 @@ def students_chart(summary: pl.DataFrame, means: pl.DataFrame) -> str:
     tokens = tokens.scale(type="log", base=2, nice=False, padding=20)
     accuracy = alt.Y("accuracy:Q").title("accuracy").scale(zero=False).axis(titlePadding=14)
     colour = alt.Color("method:N", scale=_colours(methods, True)).title(None)
-    encoded = alt.Chart().encode(x=tokens, y=accuracy, color=colour.legend(symbolOpacity=1))
+    encoded = alt.Chart().encode(
+        x=tokens, y=accuracy, color=colour.legend(symbolOpacity=1, symbolLimit=0)
+    )
 
     def of(*kinds: str) -> alt.Chart:
         return encoded.transform_filter(alt.FieldOneOfPredicate("kind", list(kinds)))
@@ -155,7 +160,7 @@ def students_chart(summary: pl.DataFrame, means: pl.DataFrame) -> str:
         ),
         of("mean").mark_point(filled=True, size=60, opacity=1),
         of("base").mark_square(size=70, opacity=1),
-        of("mean").mark_text(dx=9, dy=-8, fontSize=10).encode(text="round:O"),
+        of("mean").mark_text(align="left", dx=6, dy=-8, fontSize=10).encode(text="label:N"),
     ).properties(width=780, height=340)
     # Altair hashes the data into the chart; rows go in as plain values.
     return _svg(
@@ -202,7 +207,9 @@ def budget_curves(budgets: pl.DataFrame) -> str:
     methods = sorted({*rows["method"]} - {"base"})
     encoded = alt.Chart().encode(
         x=alt.X("budget:Q").title("tokens, logarithmic").scale(type="log", base=2, nice=False),
-        color=alt.Color("method:N", scale=_colours(methods, True)).title(None),
+        color=alt.Color("method:N", scale=_colours(methods, True))
+        .title(None)
+        .legend(symbolLimit=0),
     )
     accuracy = alt.Y("accuracy:Q").title("accuracy")
     layers = alt.layer(
@@ -233,7 +240,9 @@ def curves(metrics: pl.DataFrame) -> str:
         .encode(
             x=alt.X("tokens:Q").title("completion tokens trained on").axis(tickCount=4),
             y=alt.Y("value:Q").title(None).axis(tickCount=4),
-            color=alt.Color("method:N", scale=_colours(methods, False)).title(None),
+            color=alt.Color("method:N", scale=_colours(methods, False))
+            .title(None)
+            .legend(symbolLimit=0),
             strokeDash=alt.StrokeDash("round:O").title("round"),
             detail="seed:N",
         )

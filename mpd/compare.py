@@ -41,9 +41,10 @@ def draws(values: np.ndarray, num_draws: int = NUM_DRAWS) -> np.ndarray:
     """Means of each column over all that counts, then those of each draw: (1 + draws) × C.
 
     `values`: C × S × P, NaN where a pair of seed and problem does not count. Seeds are the outer
-    level: each draw takes S seeds with replacement, and in each of them, anew, P problems with
-    replacement. Every column sees the same draws, and every call the same random numbers. NaN
-    where nothing counts.
+    level: each draw takes S seeds with replacement, and P problems with replacement, the same for
+    all of its seeds: they were asked the same ones, and what is hard for one is hard for the
+    others. Drawn anew for each seed, problems would count as S times as many as there are. Every
+    column sees the same draws, and every call the same random numbers. NaN where nothing counts.
     """
     num_columns, num_seeds, num_problems = values.shape
     counts = ~np.isnan(values)
@@ -54,7 +55,7 @@ def draws(values: np.ndarray, num_draws: int = NUM_DRAWS) -> np.ndarray:
     for start in range(0, num_draws, DRAWS_AT_ONCE):
         size = min(DRAWS_AT_ONCE, num_draws - start)
         seeds = rng.integers(num_seeds, size=(size, num_seeds, 1))
-        problems = rng.integers(num_problems, size=(size, num_seeds, num_problems))
+        problems = rng.integers(num_problems, size=(size, 1, num_problems))
         # How often each pair of seed and problem was taken: draws × (S · P).
         taken = (seeds * num_problems + problems).reshape(size, -1)
         taken += np.arange(size)[:, None] * len(both)

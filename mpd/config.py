@@ -435,6 +435,8 @@ class Custom(Section):
             raise ValueError("name: base is the untrained student; take another")
         if self.like not in METHODS:
             raise ValueError(f"like: {self.like} is no method; there are {', '.join(METHODS)}")
+        if self.name in METHODS and self.name != self.like:
+            raise ValueError(f"name: {self.name} is another method than {self.like}; take another")
         unknown = sorted(set(self.axes) - set(Method.model_fields))
         if unknown:
             raise ValueError(
@@ -444,6 +446,8 @@ class Custom(Section):
             # Environment and resources are those of a stage, for all its branches.
             if "engine" in getattr(self, section):
                 raise ValueError(f"{section}.engine is one for all rows; set it in {section}")
+        if "trajectories" in self.sample:
+            raise ValueError("sample.trajectories are those of all rows; set them in sample")
         return self
 
 
@@ -555,6 +559,15 @@ class Config(Section):
         if name == "store":
             raise ValueError("results/store holds what was ever computed; take another name")
         return name
+
+    @field_validator("custom")
+    @classmethod
+    def _different_names(cls, rows: tuple[Custom, ...]) -> tuple[Custom, ...]:
+        names = [row.name for row in rows]
+        twice = [name for name in names if names.count(name) > 1]
+        if twice:
+            raise ValueError(f"{twice[0]} names two rows; give one another name")
+        return rows
 
     @field_validator("methods", "seeds")
     @classmethod

@@ -21,7 +21,7 @@ Files = Mapping[str, Sequence[Path]]
 # By stage the notes of its artifacts in the folder of a round.
 SHARD = "shard_0.json"
 STAGES = {"sample": SHARD, "compress": SHARD, "filter": SHARD, "logits": SHARD}
-STAGES |= {"student": "provenance.json", "evaluate": "*.json"}
+STAGES |= {"student": "provenance.json"}
 PACKAGES = ("mpd", "torch", "transformers", "vllm", "accelerate", "polars", "snakemake")
 
 
@@ -83,29 +83,33 @@ def stage_seconds(
 
 
 def settings_of_stages(
-    folders: Iterable[Path], places: Mapping[Path, Place]
+    folders: Iterable[Path], places: Mapping[Path, Place], benchmarks: Iterable[str]
 ) -> dict[str, dict[str, list[str]]]:
     """By stage the settings, as JSON, with the students that have them: "mpd, round 1, seed 0".
 
-    From the note beside each artifact; the first shard stands for all.
+    From the note beside each artifact; the first shard stands for all. Others than `benchmarks` may
+    be left from an earlier configuration.
     """
     found: dict[str, dict[str, list[str]]] = {}
+    notes = {stage: f"{stage}/{note}" for stage, note in STAGES.items()}
+    notes |= {f"evaluate {name}": f"evaluate/{name}.json" for name in benchmarks}
     for folder in folders:
         name = "{method}, round {round}, seed {seed}".format(**places[folder])
-        for stage in STAGES:
-            for note in sorted((folder / stage).glob(STAGES[stage])):
-                of = f"{stage} {note.stem}" if stage == "evaluate" else stage
-                settings = json.loads(note.read_text(encoding="utf-8"))["settings"]
+        for stage, note in notes.items():
+            if (folder / note).is_file():
+                settings = json.loads((folder / note).read_text(encoding="utf-8"))["settings"]
                 shown = json.dumps(settings, indent=1, sort_keys=True, ensure_ascii=False)
-                found.setdefault(of, {}).setdefault(shown, []).append(name)
+                found.setdefault(stage, {}).setdefault(shown, []).append(name)
     return found
 
 
-def model_manifests(models: Path) -> dict[str, dict[str, str]]:
-    """By role the digests of the models that the experiment starts from."""
+def model_manifests(models: Path, seeds: Iterable[int]) -> dict[str, dict[str, str]]:
+    """By role the digests of the models that the experiment starts from, with these seeds."""
+    roles = [*(f"student_seed_{seed}" for seed in sorted(set(seeds))), "teacher"]
     return {
-        path.parent.name: json.loads(path.read_text(encoding="utf-8"))
-        for path in sorted(models.glob("*/manifest.json"))
+        role: json.loads((models / role / "manifest.json").read_text(encoding="utf-8"))
+        for role in roles
+        if (models / role / "manifest.json").is_file()
     }
 
 

@@ -27,6 +27,7 @@ from mpd.page_tables import (
     interval,
     intervals_note,
     means_table,
+    measures_table,
     printable,
     seconds_table,
     shipping_table,
@@ -150,7 +151,12 @@ is shorter, further up is more often right.</p>
 <div class=chart>{charts.students_chart(found.summary, found.means)}</div>
 {benchmarks_first(found.means, means_table)}
 <details><summary>Every seed, ± standard error over problems</summary>
-{html_table(HEADER, printable(found.summary), text=(0, 3))}</details>"""
+{html_table(HEADER, printable(found.summary), text=(0, 3))}</details>
+<details><summary>Every seed, further measures</summary>
+<p>pass@k: the share of problems with a correct one among k samples. “Tokens, solved” are those of
+correct samples, of other problems for each student; tokens per correct answer, of all samples over
+the number of correct ones.</p>
+{measures_table(found.summary)}</details>"""
 
 
 def benchmarks_first(rows: pl.DataFrame, shown: Callable[[pl.DataFrame], str]) -> str:
@@ -189,7 +195,8 @@ def difficulty(bins: pl.DataFrame) -> str:
     return f"""\
 <p>Problems by how often the base student solves them, over all its seeds and samples. Saved tokens
 are the base student's less the student's own on the same problem. Bins are made from the base
-student's own answers: compare tokens, and accuracy only among other students.</p>
+student's own answers, and its wrong ones may be longer than others: where it seldom solves, any
+student looks more accurate and shorter beside it. Compare other students with each other.</p>
 {benchmarks_first(bins, difficulty_table)}"""
 
 

@@ -53,6 +53,29 @@ def printable(summary: pl.DataFrame) -> list[list[str]]:
     ]
 
 
+def measures_table(summary: pl.DataFrame) -> str:
+    """The measures of every seed that the table of `printable` has no room for."""
+    columns = {
+        "pass_at_k": ("pass@k", 3),
+        "thinking_tokens": ("thinking tokens", 1),
+        "answer_tokens": ("answer tokens", 1),
+        "solved_tokens": ("tokens, solved", 1),
+        "tokens_per_correct": ("tokens per correct answer", 1),
+        "aes": ("AES", 2),
+    }
+    place = ("method", "round", "seed", "benchmark")
+    rows = [
+        [str(row[name]) for name in (*place, "num_samples")]
+        + [
+            "–" if row[name] is None else with_minus(f"{row[name]:,.{digits}f}")
+            for name, (_, digits) in columns.items()
+        ]
+        for row in summary.iter_rows(named=True)
+    ]
+    header = [*place, "samples, k", *(title for title, _ in columns.values())]
+    return html_table(header, rows, text=(0, 3))
+
+
 def shipping_lines(choice: pl.DataFrame) -> list[str]:
     """One sentence for each branch."""
     return [
@@ -103,7 +126,8 @@ def intervals_note(num_seeds: int) -> str:
     # Percentile bootstrap of S values: it cannot leave their range, and all S lie on one side
     # of the truth with probability 2 / 2^S.
     return (
-        f"Intervals are by bootstrap, {num_seeds} seeds as the outer level, problems within. So "
+        f"Intervals are by bootstrap, {num_seeds} seeds as the outer level, then problems, the "
+        "same for all seeds. So "
         "few seeds make them narrow: for differences between seeds alone they hold the true "
         f"value at most {1 - 2 ** (1 - num_seeds):.0%} of the time."
     )

@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 from mpd.config import Config, FolderModel, Section, TinyModel
+from mpd.methods import Method
 from mpd.settings import model_files, problem_files, problem_sources
 from mpd.tiny.tokenizer import unknown_piece
 
@@ -28,15 +29,21 @@ def check(config: Config) -> None:
         raise ValueError(f"{own}: no such file; mend sample.trajectories in the config")
     _check_token_maps(models.student, models.teacher)
     _check_words("chat.prompt", config.chat.prompt, models.student)
-    _check_words("compress.prompt", config.compress.prompt, models.teacher)
-    rows = [config.method(name) for name in config.methods]
-    for row in rows:
-        if row.context == "concise" or not row.trained:
-            # Its scorer sees it: the student or the teacher.
-            for model in (models.student, models.teacher):
-                _check_words("chat.concise", config.chat.concise, model)
-        if row.rewriter == "teacher" and row.instruction == "refine":
-            _check_words("compress.refine", config.compress.refine, models.teacher)
+    for name in config.methods:
+        _check_prompts(config.of(name), config.method(name))
+
+
+def _check_prompts(config: Config, method: Method) -> None:
+    """The prompts that a branch has beside the plain one; `config` is that of the branch."""
+    models = config.models
+    context = config.logits.context or method.context
+    if not method.trained or context == "concise":
+        # Its scorer sees it: the student or the teacher.
+        for model in (models.student, models.teacher):
+            _check_words("chat.concise", config.chat.concise, model)
+    if method.trained and method.rewriter == "teacher":
+        key = "refine" if method.instruction == "refine" else "prompt"
+        _check_words(f"compress.{key}", getattr(config.compress, key), models.teacher)
 
 
 def _check_token_maps(student: Section, teacher: Section) -> None:

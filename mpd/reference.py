@@ -32,7 +32,7 @@ STAGES = {
     "models.dtype": "sample, compress, logits, evaluate, head",
     "chat.prompt": "sample, evaluate",
     "chat.concise": "logits and evaluate, of methods that ask for brevity",
-    "chat.thinking": "sample, evaluate; logits of methods that ask for brevity",
+    "chat.thinking": "sample, evaluate; logits but of context: problem",
     "chat.think": "compress, filter, logits, evaluate",
     "chat.open": "compress",
     "chat.close": "compress, filter, logits, evaluate",

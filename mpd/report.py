@@ -274,8 +274,10 @@ def main(argv: list[str] | None = None) -> None:
     }
     shown = {name: table.content_digest(*of) for name, of in tables.items()}
     experiment = output.parent.name
-    models = findings.model_manifests(output.parent / "models")
-    stages = findings.settings_of_stages(arguments.rounds, places)
+    models = findings.model_manifests(
+        output.parent / "models", (place["seed"] for place in places.values())
+    )
+    stages = findings.settings_of_stages(arguments.rounds, places, arguments.benchmarks)
     versions = findings.versions()
 
     def write(path: Path) -> None:

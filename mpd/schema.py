@@ -414,9 +414,9 @@ def _with_interval(name: str, unit: str, description: str, nullable: bool = Fals
 
 COMPARISON = Artifact(
     "comparison",
-    2,
+    3,
     "differences between students, paired by problem within a seed; intervals by bootstrap with "
-    "seeds as the outer level",
+    "seeds as the outer level, then problems, the same for all seeds",
     ("method", "round", "benchmark", "against"),
     (
         METHOD,
@@ -451,7 +451,7 @@ COMPARISON = Artifact(
 
 BUDGETS = Artifact(
     "budgets",
-    1,
+    2,
     "accuracy, had every answer been cut at so many tokens; prefixes of the same outputs, seeds "
     "pooled, intervals as in comparison",
     ("method", "round", "benchmark", "budget"),
@@ -467,12 +467,12 @@ BUDGETS = Artifact(
 
 DIFFICULTY = Artifact(
     "difficulty",
-    1,
+    2,
     "students by difficulty: problems in bins by the base student's solve rate over all seeds and "
     "samples; seeds pooled, intervals as in comparison. The bins are made from the base student's "
-    "own answers, so its accuracy in them is as it is by selection, and a student that is no "
-    "better comes out nearer to the mean: compare tokens in a bin, and accuracy only among "
-    "other students",
+    "own answers, so its accuracy in them is as it is by selection, and its tokens too where wrong "
+    "answers are longer than right ones; a student that is no better comes out nearer to the mean: "
+    "compare other students with each other",
     ("method", "round", "benchmark", "bin"),
     (
         METHOD_OR_BASE,
@@ -567,7 +567,7 @@ COSTS = Artifact(
 # What is no table of ours (weights, a student, the report) has a version too.
 MODELS_VERSION = 3
 HEAD_VERSION = 1
-REPORT_VERSION = 6
+REPORT_VERSION = 7
 STUDENT_VERSION = 2
 
 ARTIFACTS = (

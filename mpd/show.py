@@ -25,6 +25,8 @@ from mpd.tokens import token_table
 
 STAGES = (schema.COMPRESS, schema.FILTER, schema.LOGITS)
 PLAIN_WIDTH = 110  # where the output is no terminal
+# What a model wrote could otherwise move the cursor, or rename the window.
+CONTROLS = r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]"
 SIDE_BY_SIDE = 120  # from this width on, a trajectory and its rewrites stand beside each other
 
 
@@ -48,13 +50,18 @@ class Round:
         return [home / name for name in self.shards if (home / name).is_file()]
 
     def read(self, artifact: schema.Artifact) -> pl.DataFrame:
-        """The rows of a stage in all shards that are there."""
+        """The rows of a stage in all shards that are there, their texts without control signs."""
         parts = (table.read(path, artifact) for path in self.files(artifact))
-        return pl.concat([table.frame_of([], artifact), *parts])
+        return _without_controls(pl.concat([table.frame_of([], artifact), *parts]))
 
     def of_sample(self, artifact: schema.Artifact, sample_id: str) -> list[dict[str, Any]]:
-        """The rows of one sample."""
-        return self.read(artifact).filter(pl.col("sample_id") == sample_id).to_dicts()
+        """The rows of one sample. Others are not held: a cache may be larger than the memory."""
+        key = pl.DataFrame({"sample_id": [sample_id]})
+        found = [table.frame_of([], artifact)]
+        for path in self.files(artifact):
+            table.check(path, artifact)
+            found += table.groups(path, artifact.names, key)
+        return _without_controls(pl.concat(found)).to_dicts()
 
     def unfinished(self) -> str:
         """The stages that have not run, or not on every shard; empty where all have."""
@@ -65,6 +72,10 @@ class Round:
             for name, count in counts.items()
             if count < total
         )
+
+
+def _without_controls(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows.with_columns(pl.col(pl.String).str.replace_all(CONTROLS, "\ufffd"))
 
 
 def listed(of: Round) -> pl.DataFrame:

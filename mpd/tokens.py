@@ -10,7 +10,8 @@ from rich.text import Text
 from tokenizers import Tokenizer
 
 NUM_CANDIDATES = 4
-VISIBLE = str.maketrans({" ": "·", "\n": "\\n", "\r": "\\r", "\t": "\\t"})
+CONTROLS = {chr(code): f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
+VISIBLE = str.maketrans({**CONTROLS, " ": "·", "\n": "\\n", "\r": "\\r", "\t": "\\t"})
 # Divergences in nats from which a token has this style: little, some, much to learn.
 STYLES = ((0.0, "green"), (0.1, "yellow"), (1.0, "bold red"))
 

@@ -83,3 +83,21 @@ def test_figures_take_the_colours_of_the_page():
     for figure in (charts.histograms(LENGTHS), charts.curves(METRICS)):
         assert figure.startswith("<svg")
         assert 'fill="white"' not in figure
+
+
+def test_of_more_methods_than_colours_each_is_named():
+    from test_page import MEANS, SUMMARY
+
+    def many(frame):
+        own = frame.filter(method="opd", benchmark="one")
+        names = [f"row-{number:02d}" for number in range(31)]
+        return pl.concat([frame, *(own.with_columns(method=pl.lit(name)) for name in names)])
+
+    few = charts.chart_rows(SUMMARY, MEANS)
+    assert {row["label"] for row in few if row["kind"] == "mean"} == {"1"}
+    rows = charts.chart_rows(many(SUMMARY), many(MEANS))
+    labels = [row["label"] for row in rows if row["kind"] == "mean"]
+    assert (len(labels), labels[0], labels[-1]) == (33, "mpd 1", "row-30 1")
+    figure = charts.students_chart(many(SUMMARY), many(MEANS))
+    assert figure.count(">row-30</text>") == figure.count(">row-30 1</text>") == 1
+    assert "entries</text>" not in figure  # what a legend says of those it leaves out

@@ -30,8 +30,9 @@ def slow_bootstrap(values, num_draws):
     num_seeds, num_problems = values.shape
     drawn = []
     for _ in range(num_draws):
+        problems = rng.integers(num_problems, size=num_problems)
         rows = [values[rng.integers(num_seeds)] for _ in range(num_seeds)]
-        drawn.append(np.mean([rng.choice(row, num_problems) for row in rows]))
+        drawn.append(np.mean([row[problems] for row in rows]))
     return np.percentile(drawn, [2.5, 97.5])
 
 
@@ -55,6 +56,12 @@ def test_seeds_that_disagree_widen_the_interval():
     assert (mean.tolist(), low.tolist(), high.tolist()) == ([1.0], [-1.0], [4.0])
     one = bootstrap(seeds.reshape(1, 1, -1))  # the same numbers as problems of one seed
     assert one[2][0] - one[1][0] < 1.5
+
+
+def test_seeds_that_agree_make_no_more_problems_than_there_are():
+    one = np.random.default_rng(7).normal(size=(1, 1, 40))
+    width, as_wide = (high[0] - low[0] for _, low, high in map(bootstrap, (one, one.repeat(3, 1))))
+    assert as_wide == pytest.approx(width, rel=0.05)
 
 
 @pytest.mark.parametrize("spread", [0.0, 0.3])
@@ -186,12 +193,11 @@ def slow_efficiency(own, base):
     whole = [(seed, problem) for seed in range(num_seeds) for problem in range(num_problems)]
     rng, drawn = np.random.default_rng(0), []
     for _ in range(compare.NUM_DRAWS // compare.DRAWS_AT_ONCE):
-        size = (compare.DRAWS_AT_ONCE, num_seeds)
-        seeds = rng.integers(num_seeds, size=(*size, 1)).tolist()
-        problems = rng.integers(num_problems, size=(*size, num_problems)).tolist()
+        size = compare.DRAWS_AT_ONCE
+        seeds = rng.integers(num_seeds, size=(size, num_seeds)).tolist()
+        problems = rng.integers(num_problems, size=(size, num_problems)).tolist()
         for of_seeds, of_problems in zip(seeds, problems, strict=True):
-            pairs = zip(of_seeds, of_problems, strict=True)
-            drawn.append(pooled([(seed, each) for (seed,), row in pairs for each in row]))
+            drawn.append(pooled([(seed, each) for seed in of_seeds for each in of_problems]))
     return [pooled(whole), *np.percentile(drawn, [2.5, 97.5])]
 
 

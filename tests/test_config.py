@@ -612,6 +612,7 @@ def test_a_custom_row_may_take_the_name_of_its_method():
         ({"methods": ["mpd", "mpd"]}, "mpd is given twice"),
         ({"custom": [{**CUSTOM, "name": "base"}]}, "name: base is the untrained student"),
         ({"custom": [{**CUSTOM, "like": "mp"}]}, "like: mp is no method; there are mpd"),
+        ({"custom": [{**CUSTOM, "name": "opd"}]}, "name: opd is another method than mpd"),
         ({"custom": [{**CUSTOM, "axes": {"keep": "all"}}]}, "axes: keep is no axis"),
         ({"custom": [{**CUSTOM, "axes": {"kept": "some"}}]}, "custom row mine: config: kept: "),
         (
@@ -622,6 +623,11 @@ def test_a_custom_row_may_take_the_name_of_its_method():
             {"custom": [{**CUSTOM, "compress": {"engine": "vllm"}}]},
             "compress.engine is one for all rows; set it in compress",
         ),
+        (
+            {"custom": [{**CUSTOM, "sample": {"trajectories": "own.jsonl"}}]},
+            "sample.trajectories are those of all rows; set them in sample",
+        ),
+        ({"custom": [CUSTOM, {**CUSTOM, "like": "opd"}]}, "mine names two rows"),
         (
             {"custom": [{**CUSTOM, "axes": {"rewriter": "none", "context": "rewriting"}}]},
             "context: rewriting needs a rewriter",

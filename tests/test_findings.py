@@ -80,11 +80,12 @@ def test_settings_of_stages_are_told_once(tmp_path):
             ("student/provenance.json", {"seed": places[folder]["seed"]}),
             ("student/config.json", None),
             ("evaluate/dev.json", {"temperature": 0}),
+            ("evaluate/former.json", {"temperature": 9}),
         ):
             (folder / note).parent.mkdir(parents=True, exist_ok=True)
             (folder / note).write_text(json.dumps({"settings": settings}))
     first, second = "mpd, round 1, seed 0", "mpd, round 1, seed 1"
-    assert findings.settings_of_stages(places, places) == {
+    assert findings.settings_of_stages(places, places, ["dev", "absent"]) == {
         "filter": {'{\n "leaks": [\n  "ü"\n ]\n}': [first, second]},
         "student": {'{\n "seed": 0\n}': [first], '{\n "seed": 1\n}': [second]},
         "evaluate dev": {'{\n "temperature": 0\n}': [first, second]},
@@ -101,11 +102,11 @@ def test_versions_are_of_what_is_installed():
 
 
 def test_model_manifests_by_role(tmp_path):
-    for role in ("teacher", "student_seed_0"):
+    for role in ("teacher", "student_seed_0", "student_seed_1"):
         (tmp_path / role).mkdir()
         (tmp_path / role / "manifest.json").write_text(json.dumps({"digest": role}))
     (tmp_path / "head").mkdir()
-    assert findings.model_manifests(tmp_path) == {
+    assert findings.model_manifests(tmp_path, [0, 0]) == {
         "student_seed_0": {"digest": "student_seed_0"},
         "teacher": {"digest": "teacher"},
     }

@@ -214,6 +214,15 @@ def test_printable():
     assert len(page_tables.HEADER) == len(page_tables.printable(SUMMARY)[0])
 
 
+def test_measures_of_a_seed_that_solves_some():
+    known = {"solved_tokens": 50.25, "tokens_per_correct": 2000.5, "aes": -0.125}
+    row = SUMMARY[4:5].with_columns(pl.lit(value).alias(name) for name, value in known.items())
+    shown = page_tables.measures_table(row)
+    assert cells_of(f"<h2>x</h2>{shown}", "x")[1] == [
+        *("mpd", "1", "0", "one", "2", "0.850", "56.0", "4.0", "50.2", "2,000.5", "−0.12"),
+    ]
+
+
 def test_page_escapes_what_models_and_users_wrote(html_page):
     assert "<script" not in html_page
     assert "<b>name" not in html_page
@@ -256,6 +265,9 @@ def test_page_holds_charts_and_tables(html_page):
         page_tables.HEADER,
         *page_tables.printable(SUMMARY),
     ]
+    further = cells_of(html_page, "Every seed, further measures")
+    assert further[0][4:7] == ["samples, k", "pass@k", "thinking tokens"]
+    assert further[4][3:] == ["one", "2", "0.800", "1,230.6", "4.0", "–", "–", "–"]
     assert cells_of(html_page, "Which round to ship") == [
         ["method", "seed 0"],
         ["mpd", "round 1"],

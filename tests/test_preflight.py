@@ -72,6 +72,15 @@ def test_words_of_prompts_are_checked_where_a_method_has_them(method, key, templ
     check(parse_config(changed(**TINY, **given)))
 
 
+def test_prompts_are_those_of_the_branch():
+    prompt = {"compress": {"prompt": "{problem} Zebra {trajectory}"}}
+    rows = [{"name": "mine", "like": "mpd", **prompt}, {"name": "plain", "like": "opd", **prompt}]
+    assert message_of(methods=["mine"], custom=rows) == f"config: compress.prompt: {LACKS}"
+    check(parse_config(changed(**TINY, methods=["plain"], custom=rows)))  # it has no rewriter
+    given = {"logits__context": "concise", "chat__concise": "{problem} Zebra"}
+    assert message_of(**given) == f"config: chat.concise: {LACKS}"
+
+
 def test_unknown_words_are_those_that_the_tokenizer_has_no_token_for(tokenizer):
     rng = random.Random(0)
     parts = [*"+-=}() \n.,:?<>123", "Wait ", "Yes", "no", "\\boxed{", "<think>", "<|im_end|>"]

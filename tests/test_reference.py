@@ -7,6 +7,7 @@ import yaml
 
 from mpd import reference
 from mpd.config import parse_config
+from mpd.methods import METHODS
 from mpd.settings import stage_settings
 
 REPOSITORY = Path(__file__).parents[1]
@@ -83,6 +84,20 @@ def test_the_stages_of_a_key_are_those_whose_settings_it_is_in(key: str, value: 
 )
 def test_stages_that_the_reference_has_in_words(key: str, value: object, stages: set[str]) -> None:
     assert changed_stages(key, value) == stages
+
+
+def test_thinking_is_part_of_scores_under_another_than_the_plain_prompt() -> None:
+    raw = yaml.safe_load((REPOSITORY / "config.yaml").read_text())
+    plain = {**raw["chat"], "think": "none"}
+    configs = [parse_config({**raw, "chat": {**plain, "thinking": on}}) for on in (True, False)]
+    told = {
+        name: {stage_settings(config, "logits", method=name) for config in configs}
+        for name, method in METHODS.items()
+        if method.trained
+    }
+    differ = {name for name, settings in told.items() if len(settings) > 1}
+    assert differ == {name for name in told if METHODS[name].context != "problem"}
+    assert reference.stages_of("chat.thinking").endswith("; logits but of context: problem")
 
 
 @pytest.mark.parametrize(

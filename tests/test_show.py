@@ -136,6 +136,18 @@ def test_a_gold_answer_in_brackets_is_no_style(folder, shown):
     assert shown("--sample", SAMPLE)[0] == "problem, gold [/red][1]"
 
 
+def test_what_a_model_wrote_cannot_steer_the_terminal(folder, capsys):
+    path = folder / "compress" / "shard_1.parquet"
+    hostile = pl.lit("4\x1b]0;title\x07 5\x9b2J\n\tend\r\n")
+    rows = table.read(path, schema.COMPRESS).with_columns(text=hostile)
+    table.write(path, rows, schema.COMPRESS, {})
+    show.main([str(folder), "--sample", SAMPLE])
+    printed = capsys.readouterr().out
+    assert not {"\x1b", "\x07", "\x9b", "\r"} & set(printed)
+    assert "4\ufffd]0;title\ufffd 5\ufffd2J" in printed
+    assert "\x1b 5".translate(tokens.VISIBLE) == "\\x1b·5"
+
+
 def test_a_rewrite_that_never_was_shows_its_status(folder, shown):
     path = folder / "compress" / "shard_1.parquet"
     rows = table.read(path, schema.COMPRESS).with_columns(
@@ -283,6 +295,29 @@ def test_long_texts_are_compared_by_sentences_and_very_long_ones_not_at_all(monk
     assert [made.plain[span.start : span.end] for span in made.spans] == ["One two. "]
     made = marks.marked("One. Two. Three. Four.", "Two. Four.", "red")
     assert (made.plain, made.spans) == ("One. Two. Three. Four.", [])
+
+
+def test_of_a_cache_only_the_rows_of_the_sample_are_held(folder, shown, monkeypatch):
+    # Row groups of one row each, as those of long trajectories are.
+    path = folder / "logits" / "shard_0.parquet"
+    rows = table.read(path, schema.LOGITS)
+    monkeypatch.setattr(table, "ROW_GROUP_BYTES", 1)
+    table.write(path, rows, schema.LOGITS, {})
+    held, groups = [], table.groups
+
+    def counted(path, columns, keys=None):
+        for group in groups(path, columns, keys):
+            held.append((path.parent.name, path.name, len(group)))
+            yield group
+
+    monkeypatch.setattr(table, "groups", counted)
+    monkeypatch.setattr(show.Round, "read", lambda of, _: table.read(*problems_of(of)))
+    shown("--sample", rows["sample_id"][0])
+    assert [one for one in held if one[0] == "logits"] == [("logits", "shard_0.parquet", 1)]
+
+
+def problems_of(of):
+    return of.files(schema.PROBLEMS)[0], schema.PROBLEMS
 
 
 def test_an_unknown_sample_is_refused(folder):
