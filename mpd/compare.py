@@ -195,8 +195,10 @@ def differences(problems: pl.DataFrame) -> pl.DataFrame:
     rows = []
     for benchmark, students in answers_of(problems).items():
         entries = []
+        last = max((number for method, number in students if method == REFERENCE), default=0)
         for (method, number), own in students.items():
-            for against in (("base", 0), (REFERENCE, number)):
+            # What is not trained stands beside the last round.
+            for against in (("base", 0), (REFERENCE, number or last)):
                 other = students.get(against, {})
                 seeds = [seed for seed in own if seed in other]
                 if method == "base" or against == (method, number) or not seeds:

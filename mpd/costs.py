@@ -44,22 +44,25 @@ def read_round(files: Mapping[str, Sequence[Path]]) -> dict[str, pl.DataFrame]:
     }
 
 
-def seconds_by_stage(folder: Path) -> dict[str, float]:
+def seconds_by_stage(folder: Path, num_shards: int) -> dict[str, float]:
     """Wall seconds of the jobs below a folder of Snakemake's benchmark files, as they last ran.
 
-    A stage without such a file is not among them.
+    A stage without such a file is not among them; files of further shards are of other runs.
     """
+    shards = {f"shard_{number}" for number in range(num_shards)}
     found: dict[str, float] = {}
     for path in sorted(folder.rglob("*.jsonl")):
         stage = path.relative_to(folder).parts[0].removesuffix(".jsonl")
+        if path.stem not in {stage, *shards}:
+            continue
         for line in path.read_text(encoding="utf-8").splitlines():
             found[stage] = found.get(stage, 0.0) + float(json.loads(line)["s"])
     return found
 
 
-def seconds_of(folder: Path) -> dict[str, float | None]:
+def seconds_of(folder: Path, num_shards: int) -> dict[str, float | None]:
     """The same of all stages together, those of evaluation apart; None where there are none."""
-    stages = seconds_by_stage(folder)
+    stages = seconds_by_stage(folder, num_shards)
     evaluation = stages.pop("evaluate", None)
     return {
         "wall_seconds": sum(stages.values()) if stages else None,

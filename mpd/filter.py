@@ -95,6 +95,7 @@ def _checks(row: Mapping[str, Any], verdict: str, settings: Mapping[str, Any]) -
     limit = settings["max_tokens"]
     text = (row["rewrite"] or "").casefold()
     rewritten, kept = settings["rewriter"] != "none", settings["kept"]
+    shortened = rewritten and settings["instruction"] == "rewrite"
     # What was cut has no answer, but some methods are trained on all that was sampled.
     usable = status == "ok" or (kept == "all" and status == "sample_truncated" and bool(ids))
     checks = {
@@ -113,13 +114,14 @@ def _checks(row: Mapping[str, Any], verdict: str, settings: Mapping[str, Any]) -
             kept == "correct" and verdict != "correct"
         ),
         "right_answer": kept == "incorrect" and verdict == "correct",
-        # What follows compares a rewrite with its trajectory.
-        "ratio_too_high": rewritten and ratio is not None and ratio > settings["max_ratio"],
-        "ratio_too_low": rewritten and ratio is not None and ratio < settings["min_ratio"],
-        "overlap": rewritten and shared is not None and shared > settings["max_overlap"],
+        # What follows compares a rewrite with its trajectory; a refinement may be as long.
+        "ratio_too_high": shortened and ratio is not None and ratio > settings["max_ratio"],
+        "ratio_too_low": shortened and ratio is not None and ratio < settings["min_ratio"],
+        "overlap": shortened and shared is not None and shared > settings["max_overlap"],
         "leak": rewritten and checks["leak"],
-        "copy": rewritten and checks["copy"] and settings["copies"] == "drop",
-        "repetition": checks["repetition"],
+        "copy": shortened and checks["copy"] and settings["copies"] == "drop",
+        # All is all, loops too, unless it is what a rewriter wrote.
+        "repetition": (rewritten or kept != "all") and checks["repetition"],
     }
     reason = next((name for name, failed in failures.items() if failed), "kept")
     return {**checks, "ratio": ratio, "overlap": shared, "reason": reason}

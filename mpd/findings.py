@@ -68,7 +68,7 @@ def funnels(
 
 
 def stage_seconds(
-    benchmarks: Mapping[Path, Path], places: Mapping[Path, Place]
+    benchmarks: Mapping[Path, Path], places: Mapping[Path, Place], num_shards: int
 ) -> dict[tuple[str, int], dict[str, float]]:
     """Wall seconds of each method and round by stage, over all its seeds.
 
@@ -77,7 +77,7 @@ def stage_seconds(
     found: dict[tuple[str, int], dict[str, float]] = {}
     for folder, timed in benchmarks.items():
         student = found.setdefault((places[folder]["method"], places[folder]["round"]), {})
-        for stage, seconds in seconds_by_stage(timed).items():
+        for stage, seconds in seconds_by_stage(timed, num_shards).items():
             student[stage] = student.get(stage, 0.0) + seconds
     return found
 

@@ -43,7 +43,8 @@ class Findings:
     """All that the page shows.
 
     `means` are those of mpd.compare, `artifacts` the counts of mpd.costs, `choice` is made by
-    mpd.report, `browser` by mpd.browser_section, and what follows by mpd.findings.
+    mpd.shipping, `contexts` are what the scorer of each method sees, `browser` is made by
+    mpd.browser_section, and what follows by mpd.findings.
     """
 
     experiment: str
@@ -55,12 +56,13 @@ class Findings:
     costs: pl.DataFrame
     artifacts: Sequence[Mapping[str, Any]]
     choice: pl.DataFrame
+    contexts: Mapping[str, str]
     browser: Section
     lengths: pl.DataFrame
     metrics: pl.DataFrame
     funnels: Mapping[Student, Mapping[str, Any]]
     seconds: Mapping[Student, Mapping[str, float]]
-    settings: Mapping[str, Mapping[str, Sequence[str]]]
+    stages: Mapping[str, Mapping[str, Sequence[str]]]
     models: Mapping[str, Mapping[str, Any]]
     versions: Mapping[str, str]
 
@@ -102,7 +104,7 @@ def _anchor(title: str) -> str:
 
 
 def result(found: Findings) -> str:
-    """From the base student to each round of the leading method, a card for each benchmark."""
+    """From the base student to each round of mpd, else of the first method by its name."""
     trained = found.means.filter(pl.col("round") > 0)["method"].unique().sort().to_list()
     if not trained:
         return "<p>Only untrained students were evaluated.</p>"
@@ -232,12 +234,12 @@ def training(found: Findings) -> str:
 <p>A line is a seed. The mass off the support is what the cache merges into its tail buckets.</p>
 <div class=chart>{charts.curves(found.metrics)}</div>
 <h3>What the teacher thinks of the trained completions</h3>
-<p>Under the prompt that the scorer sees, means over trained completions: log-probabilities in nats
-of all ids, of the last id, and of the end of thinking where thinking ends, with its probability;
-and per token the exact divergence of the student from the scorer before the round's training. Where
-the scorer finds the rewrites unlikely, or would rather go on thinking, reverse KL works against
-them.</p>
-{diagnostics_table(found.costs)}"""
+<p>Under the prompt that the scorer sees (“problem” is the plain one, under which the student will
+answer), means over trained completions: log-probabilities in nats of all ids, of the last id, and
+of the end of thinking where thinking ends, with its probability; and per token the exact divergence
+of the student from the scorer before the round's training. Where the scorer finds the rewrites
+unlikely, or would rather go on thinking, reverse KL works against them.</p>
+{diagnostics_table(found.costs, found.contexts)}"""
 
 
 def spending(found: Findings) -> str:
@@ -272,7 +274,7 @@ def provenance(found: Findings) -> str:
             f"<pre>{html.escape(settings)}</pre></details>"
             for settings, students in own.items()
         )
-        for stage, own in found.settings.items()
+        for stage, own in found.stages.items()
     )
     return f"""\
 <p>Every artifact has the settings and the digests of its inputs beside it, in a JSON file of its

@@ -13,6 +13,7 @@ HEADER = [
     *("method", "round", "seed", "benchmark", "problems", "samples"),
     *("accuracy", "tokens", "truncated", "no answer"),
 ]
+SEEDS_HEADER = ["method", "round", "seeds", "benchmark", "accuracy", "tokens"]
 
 
 def html_table(
@@ -74,6 +75,24 @@ def measures_table(summary: pl.DataFrame) -> str:
     ]
     header = [*place, "samples, k", *(title for title, _ in columns.values())]
     return html_table(header, rows, text=(0, 3))
+
+
+def over_seeds(summary: pl.DataFrame) -> list[list[str]]:
+    """The cells of a table with a row for each student and benchmark: means and ranges."""
+
+    def cell(values: pl.Series, digits: int) -> str:
+        found = (values.mean(), values.min(), values.max())
+        mean, low, high = (f"{value:.{digits}f}" for value in found)
+        return f"{mean} ({low} to {high})"
+
+    groups = summary.group_by("method", "benchmark", "round", maintain_order=True)
+    return [
+        [
+            *(method, str(number), str(len(rows)), benchmark),
+            *(cell(rows["accuracy"], 3), cell(rows["mean_tokens"], 1)),
+        ]
+        for (method, benchmark, number), rows in groups
+    ]
 
 
 def shipping_lines(choice: pl.DataFrame) -> list[str]:
@@ -149,7 +168,10 @@ def difference_tables(comparison: pl.DataFrame) -> str:
     """A table for each of what is subtracted; the score is one against the base student alone."""
     header = ["benchmark", "method", "round", "seeds"]
     header += ["accuracy", "tokens", "tokens, both solve"]
-    titles = {"base": "to the base student", "mpd": "to mpd of the same round"}
+    titles = {
+        "base": "to the base student",
+        "mpd": "to mpd of the same round, or of its last where nothing is trained",
+    }
     shown = ""
     for against, title in titles.items():
         scores = ["aes"] if against == "base" else []
@@ -212,7 +234,7 @@ def costs_table(costs: pl.DataFrame) -> str:
     return html_table(["method", "round", *columns.values()], rows)
 
 
-def diagnostics_table(costs: pl.DataFrame) -> str:
+def diagnostics_table(costs: pl.DataFrame, contexts: Mapping[str, str]) -> str:
     columns = {
         "mean_teacher_logprob": "log-probability, all ids",
         "stop_logprob": "last id",
@@ -227,11 +249,11 @@ def diagnostics_table(costs: pl.DataFrame) -> str:
         return f"{value:.1%}" if name == "think_close_mass" else with_minus(f"{value:.2g}")
 
     rows = [
-        [row["method"], str(row["round"]), f"{row['share_kept']:.1%}"]
+        [row["method"], str(row["round"]), contexts[row["method"]], f"{row['share_kept']:.1%}"]
         + [shown(name, row[name]) for name in columns]
         for row in costs.iter_rows(named=True)
     ]
-    return html_table(["method", "round", "share kept", *columns.values()], rows)
+    return html_table(["method", "round", "scorer sees", "share kept", *columns.values()], rows)
 
 
 def artifacts_table(artifacts: Sequence[Mapping[str, Any]]) -> str:

@@ -11,7 +11,9 @@ the summary. A round of 0 trained nothing: of its folder only the evaluations ar
 
 import hashlib
 import re
+from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,19 +24,47 @@ from mpd import budgets, command, compare, costs, difficulty, findings, schema, 
 from mpd.browser_section import Section, section
 from mpd.model_folder import read_manifest
 from mpd.page import Findings, page
-from mpd.page_tables import HEADER, printable, shipping_lines
+from mpd.page_tables import HEADER, SEEDS_HEADER, over_seeds, printable, shipping_lines
+from mpd.shipping import shipped
 from mpd.store import Parts, Store
 from mpd.summary import Evaluations, summary_frame
 
-TABLES = (schema.SUMMARY, schema.COMPARISON, schema.BUDGETS, schema.DIFFICULTY, schema.COSTS)
+TABLES = {
+    artifact.name: artifact
+    for artifact in (
+        *(schema.SUMMARY, schema.COMPARISON, schema.BUDGETS),
+        *(schema.DIFFICULTY, schema.COSTS),
+    )
+}
 PLACE = re.compile(r"(?P<method>[^/]+)/seed_(?P<seed>\d+)/round_(?P<round>\d+)$")
 BRANCH = "{method}/seed_{seed}/round_{round}"
 PLACE_TYPES = {"method": pl.String, "round": pl.Int32, "seed": pl.Int32, "benchmark": pl.String}
 ANSWER_COLUMNS = ["problem_id", "finish_reason", "num_tokens", "correct"]
+NUM_CHOICES = 12  # that are printed
 BUDGET_COLUMNS = ["problem_id", "correct_budgets"]
 
 
 Trained = Mapping[Path, Mapping[str, list[Path]]]  # folder of a round to its files by kind
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the report is of. `places` give method, round and seed of the folder of each round.
+
+    `timed` are the folders of Snakemake's benchmark files of each trained round, `problems` the
+    shards of the training problems, `student` the manifest of a model that has the tokenizer.
+    """
+
+    settings: Mapping[str, Any]
+    output: Path
+    places: Mapping[Path, Mapping[str, Any]]
+    benchmarks: Sequence[str]
+    evaluations: Evaluations
+    trained: Trained
+    timed: Mapping[Path, Path]
+    num_shards: int
+    problems: Sequence[Path]
+    student: Path
 
 
 def placed(
@@ -96,56 +126,29 @@ def place_of(folder: Path) -> dict[str, Any]:
     }
 
 
-def shipped(summary: pl.DataFrame, max_accuracy_drop: float) -> pl.DataFrame:
-    """Per method and seed the round to ship, chosen on the development split alone.
-
-    Of the rounds that are shorter than the base student and at most `max_accuracy_drop` less
-    accurate, the shortest; where others are as short within its standard error, the most accurate
-    of them. Round 0, the base student itself, where there is none.
-    Columns: method, seed, round.
-    """
-    dev = summary.filter(pl.col("benchmark") == "dev")
-    base = dev.filter(pl.col("method") == "base").select(
-        "seed", base_accuracy="accuracy", base_tokens="mean_tokens"
-    )
-    trained = dev.filter(pl.col("round") > 0).join(base, on="seed", validate="m:1")
-    # Room for rounding: 0.4 - 0.1 is more than 0.3 in floating point.
-    drop = pl.col("base_accuracy") - pl.col("accuracy")
-    shorter = pl.col("mean_tokens") < pl.col("base_tokens")
-    good = trained.filter(shorter & (drop <= max_accuracy_drop + 1e-9))
-    branch = ["method", "seed"]
-    least = good.sort("mean_tokens", "round").group_by(branch).first()
-    within = least.select(*branch, limit=pl.col("mean_tokens") + pl.col("mean_tokens_se"))
-    best = (
-        good.join(within, on=branch)
-        .filter(pl.col("mean_tokens") <= pl.col("limit"))
-        .sort("accuracy", "mean_tokens", "round", descending=[True, False, False])
-        .group_by(branch, maintain_order=True)
-        .agg(pl.first("round"))
-    )
-    return (
-        trained.select(branch)
-        .unique()
-        .join(best, on=branch, how="left")
-        .with_columns(pl.col("round").fill_null(0))
-        .sort(branch)
-    )
-
-
 def print_table(summary: pl.DataFrame, choice: pl.DataFrame, path: Path) -> None:
-    """Print the summary, the choice and the path of the report."""
+    """Print accuracy and tokens, the choice and the path of the report: one line for a student.
+
+    That is for each of its benchmarks; of several seeds the means and their range.
+    """
     from rich.console import Console
     from rich.table import Table
 
-    shown = Table(title="accuracy and tokens, ± standard error over problems")
-    for number, name in enumerate(HEADER):
+    alone = summary["seed"].n_unique() == 1
+    rows = printable(summary) if alone else over_seeds(summary)
+    title = "± standard error over problems" if alone else "means over seeds, lowest to highest"
+    shown = Table(title=f"accuracy and tokens, {title}")
+    for number, name in enumerate(HEADER if alone else SEEDS_HEADER):
         shown.add_column(name, justify="left" if number < 4 else "right", no_wrap=True)
-    for cells in printable(summary):
+    for cells in rows:
         shown.add_row(*cells)
     console = Console(width=None if Console().is_terminal else 120)
     console.print(shown)
-    for line in shipping_lines(choice):
+    lines = shipping_lines(choice)
+    for line in lines[:NUM_CHOICES]:
         console.print(f"ship {line}", highlight=False)
+    if len(lines) > NUM_CHOICES:
+        console.print(f"and {len(lines) - NUM_CHOICES} more, in the report", highlight=False)
     console.print(f"report: {path}", highlight=False)
 
 
@@ -157,9 +160,7 @@ def answer_digests(evaluations: Evaluations) -> dict[str, str]:
     }
 
 
-def round_digests(
-    trained: Trained, seconds: Mapping[Path, Mapping[str, float | None]]
-) -> dict[str, str]:
+def round_digests(trained: Trained, seconds: Mapping[Any, Mapping[str, Any]]) -> dict[str, str]:
     """Content digests of the trained rounds' files, and one of all wall times.
 
     The times are those of the last run: after another one, costs and report are others.
@@ -171,7 +172,7 @@ def round_digests(
         for kind, paths in files.items()
         for number, path in enumerate(paths)
     }
-    times = repr([(named[folder], found) for folder, found in seconds.items()])
+    times = repr([(named.get(of, of), found) for of, found in seconds.items()])
     return {**digests, "seconds": hashlib.sha256(times.encode()).hexdigest()[:32]}
 
 
@@ -218,6 +219,110 @@ def published(
     return table.read(path, artifact)
 
 
+def run_of(arguments: Namespace) -> Run:
+    """What the command line names."""
+    output, places = arguments.output, {folder: place_of(folder) for folder in arguments.rounds}
+    trained = {
+        folder: costs.round_files(folder, arguments.num_shards)
+        for folder, place in places.items()
+        if place["round"] > 0
+    }
+    return Run(
+        settings=arguments.settings,
+        output=output,
+        places=places,
+        benchmarks=arguments.benchmarks,
+        evaluations={
+            folder / "evaluate" / f"{benchmark}.parquet": {**place, "benchmark": benchmark}
+            for folder, place in places.items()
+            for benchmark in arguments.benchmarks
+        },
+        trained=trained,
+        timed={
+            folder: output.parent / "benchmarks" / BRANCH.format(**places[folder])
+            for folder in trained
+        },
+        num_shards=arguments.num_shards,
+        problems=arguments.problems,
+        student=arguments.student,
+    )
+
+
+def tables_of(run: Run, store: Store) -> dict[str, pl.DataFrame]:
+    """The tables of the report by name, published beside it."""
+    publish = partial(published, store, run.output.parent)
+    settings, evaluations = run.settings, run.evaluations
+    answered = answer_digests(evaluations)
+    limits = {"max_new_tokens": settings["max_new_tokens"]}
+    payers = {name: settings[name] for name in ("samplers", "given")}
+    seconds = {folder: costs.seconds_of(path, run.num_shards) for folder, path in run.timed.items()}
+    rounds = round_digests(run.trained, seconds)
+
+    def compared(of: Callable[[pl.DataFrame], pl.DataFrame]) -> Callable[[], pl.DataFrame]:
+        return lambda: of(problem_frame(evaluations))
+
+    frames: list[tuple[schema.Artifact, Mapping[str, Any], Mapping[str, str], Any]] = [
+        (schema.SUMMARY, {}, answered, lambda: summary_frame(evaluations)),
+        (schema.COMPARISON, {}, answered, compared(compare.differences)),
+        (schema.BUDGETS, limits, answered, lambda: budget_frame(evaluations, **limits)),
+        (schema.DIFFICULTY, {}, answered, compared(difficulty.by_difficulty)),
+        (schema.COSTS, payers, rounds, lambda: cost_frame(run.trained, seconds, settings)),
+    ]
+    return {artifact.name: publish(artifact, *of) for artifact, *of in frames}
+
+
+def write_report(run: Run, tables: Mapping[str, Any], choice: pl.DataFrame, store: Store) -> None:
+    """Publish the page. Whatever it shows is in its fingerprint."""
+    folder = run.output.parent
+    seeds = (place["seed"] for place in run.places.values())
+    told: dict[str, Any] = {
+        "experiment": folder.name,
+        "artifacts": costs.count_artifacts(artifact_files(run.evaluations, run.trained)),
+        "models": findings.model_manifests(folder / "models", seeds),
+        "stages": findings.settings_of_stages(run.places, run.places, run.benchmarks),
+        "versions": findings.versions(),
+    }
+    seconds = findings.stage_seconds(run.timed, run.places, run.num_shards)
+    shown = {
+        name: table.content_digest(folder / f"{name}.parquet", TABLES[name]) for name in tables
+    }
+    asked = {
+        f"problems {number}": table.content_digest(path, schema.PROBLEMS)
+        for number, path in enumerate(run.problems)
+    }
+
+    def write(path: Path) -> None:
+        tokenizer = run.student.with_name("tokenizer.json")
+        found = Findings(
+            **tables,
+            **told,
+            means=compare.means(problem_frame(run.evaluations)),
+            choice=choice,
+            contexts=run.settings["contexts"],
+            browser=trajectories(folder.name, run.trained, run.problems, tokenizer),
+            lengths=findings.lengths(run.evaluations),
+            metrics=findings.training(run.trained, run.places),
+            funnels=findings.funnels(run.trained, run.places),
+            seconds=seconds,
+        )
+        path.write_text(page(found), encoding="utf-8")
+
+    store.publish_file(
+        "report",
+        schema.REPORT_VERSION,
+        run.output,
+        {**run.settings, **told},
+        {
+            **answer_digests(run.evaluations),
+            **round_digests(run.trained, seconds),
+            **asked,
+            **shown,
+            "token_map": read_manifest(run.student)["token_map"],
+        },
+        write,
+    )
+
+
 def main(argv: list[str] | None = None) -> None:
     parser = command.parser(__doc__, "report")
     parser.add_argument("--rounds", type=Path, nargs="+", required=True, help="their folders")
@@ -226,99 +331,11 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--problems", type=Path, nargs="+", required=True, help="their shards")
     parser.add_argument("--student", type=Path, required=True, help="manifest, for its tokenizer")
     arguments = parser.parse_args(argv)
-    settings, output = arguments.settings, arguments.output
-    store = command.store_of(arguments)
-    publish = partial(published, store, output.parent)
-
-    places = {folder: place_of(folder) for folder in arguments.rounds}
-    evaluations = {
-        folder / "evaluate" / f"{benchmark}.parquet": {**place, "benchmark": benchmark}
-        for folder, place in places.items()
-        for benchmark in arguments.benchmarks
-    }
-    answered = answer_digests(evaluations)
-    summary = publish(schema.SUMMARY, {}, answered, lambda: summary_frame(evaluations))
-    compared = partial(problem_frame, evaluations)
-    comparison = publish(schema.COMPARISON, {}, answered, lambda: compare.differences(compared()))
-    limits = {"max_new_tokens": settings["max_new_tokens"]}
-    cut = publish(schema.BUDGETS, limits, answered, lambda: budget_frame(evaluations, **limits))
-    bins = publish(schema.DIFFICULTY, {}, answered, lambda: difficulty.by_difficulty(compared()))
-
-    trained = {
-        folder: costs.round_files(folder, arguments.num_shards)
-        for folder, place in places.items()
-        if place["round"] > 0
-    }
-    timed = {
-        folder: output.parent / "benchmarks" / BRANCH.format(**places[folder]) for folder in trained
-    }
-    seconds = {folder: costs.seconds_of(path) for folder, path in timed.items()}
-    rounds = round_digests(trained, seconds)
-    spent = publish(
-        schema.COSTS,
-        {name: settings[name] for name in ("samplers", "given")},
-        rounds,
-        lambda: cost_frame(trained, seconds, settings),
-    )
-
-    choice = shipped(summary, settings["max_accuracy_drop"])
-    artifacts = costs.count_artifacts(artifact_files(evaluations, trained))
-    problems = {
-        f"problems {number}": table.content_digest(path, schema.PROBLEMS)
-        for number, path in enumerate(arguments.problems)
-    }
-    student = read_manifest(arguments.student)
-    tables = {
-        artifact.name: (output.with_name(f"{artifact.name}.parquet"), artifact)
-        for artifact in TABLES
-    }
-    shown = {name: table.content_digest(*of) for name, of in tables.items()}
-    experiment = output.parent.name
-    models = findings.model_manifests(
-        output.parent / "models", (place["seed"] for place in places.values())
-    )
-    stages = findings.settings_of_stages(arguments.rounds, places, arguments.benchmarks)
-    versions = findings.versions()
-
-    def write(path: Path) -> None:
-        tokenizer = arguments.student.with_name("tokenizer.json")
-        found = Findings(
-            experiment=experiment,
-            summary=summary,
-            means=compare.means(compared()),
-            comparison=comparison,
-            budgets=cut,
-            difficulty=bins,
-            costs=spent,
-            artifacts=artifacts,
-            choice=choice,
-            browser=trajectories(experiment, trained, arguments.problems, tokenizer),
-            lengths=findings.lengths(evaluations),
-            metrics=findings.training(trained, places),
-            funnels=findings.funnels(trained, places),
-            seconds=findings.stage_seconds(timed, places),
-            settings=stages,
-            models=models,
-            versions=versions,
-        )
-        path.write_text(page(found), encoding="utf-8")
-
-    store.publish_file(
-        "report",
-        schema.REPORT_VERSION,
-        output,
-        {
-            **settings,
-            "experiment": experiment,
-            "artifacts": artifacts,
-            "models": models,
-            "stages": stages,
-            "versions": versions,
-        },
-        {**answered, **rounds, **problems, **shown, "token_map": student["token_map"]},
-        write,
-    )
-    print_table(summary, choice, output)
+    run, store = run_of(arguments), command.store_of(arguments)
+    tables = tables_of(run, store)
+    choice = shipped(tables["summary"], run.settings["max_accuracy_drop"])
+    write_report(run, tables, choice, store)
+    print_table(tables["summary"], choice, run.output)
 
 
 if __name__ == "__main__":

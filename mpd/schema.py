@@ -426,7 +426,8 @@ COMPARISON = Artifact(
             "against",
             "string",
             "",
-            "what is subtracted: base, the untrained student, or mpd, of the same round",
+            "what is subtracted: base, the untrained student, or mpd, of the same round; of its "
+            "last round from a method that trains nothing",
         ),
         Column("num_seeds", "int32", "", "seeds that both have"),
         Column("num_solved", "int32", "", "problems that both solve, summed over seeds"),

@@ -150,17 +150,23 @@ def _rewriting_prompt(config: Config, method: str) -> str:
 def _filter(config: Config, method: str) -> dict[str, Any]:
     row, own = config.method(method), _dump(config.filter)
     chat = _chat(config, "think", "close")
-    return {**own, "kept": own["kept"] or row.kept, "rewriter": row.rewriter, "chat": chat}
+    asked = {"rewriter": row.rewriter, "instruction": row.instruction}
+    return {**own, "kept": own["kept"] or row.kept, **asked, "chat": chat}
 
 
 def _logits(config: Config, method: str) -> dict[str, Any]:
-    context = config.logits.context or config.method(method).context
+    context = _context(config, method)
     settings = {**_dump(config.logits), "context": context, "dtype": config.models.dtype}
     if context == "problem":
         return {**settings, "chat": _chat(config, "think", "close")}
     concise, rewriting = config.chat.concise, _rewriting_prompt(config, method)
     chat = _chat(config, "think", "close", "thinking")
     return {**settings, "chat": chat, "prompt": concise if context == "concise" else rewriting}
+
+
+def _context(config: Config, method: str) -> str:
+    """What the scorer of a method sees."""
+    return config.logits.context or config.method(method).context
 
 
 def _distill(config: Config, method: str, round: int, seed: int) -> dict[str, Any]:
@@ -194,7 +200,8 @@ def _report(config: Config) -> dict[str, Any]:
     given = config.sample.trajectories is not None  # no one drew the first round's samples
     samplers = {name: config.method(name).sampler for name in config.methods}
     limits = {name: of["max_new_tokens"] for name, of in _decodings(config).items()}
-    told = {"samplers": samplers, "given": given, "max_new_tokens": limits}
+    contexts = {name: _context(config.of(name), name) for name in config.methods}
+    told = {"samplers": samplers, "given": given, "max_new_tokens": limits, "contexts": contexts}
     return {**_dump(config.report), **told}
 
 

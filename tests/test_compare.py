@@ -141,6 +141,16 @@ MPD = ("mpd", 1, 0, [(1.0, 40.0, 40.0), (1.0, 140.0, 140.0), (0.0, 0.0, None)])
 OPD = ("opd", 1, 0, [(1.0, 41.0, 41.0), (1.0, 141.0, 139.0), (0.0, 1.0, None)])
 
 
+def test_what_is_not_trained_stands_beside_the_last_round_of_mpd():
+    method, _, seed, values = MPD
+    prompted = ("prompt_only", 0, seed, values)
+    second = (method, 2, seed, [(0.0, tokens, None) for _, tokens, _ in values])
+    found = differences(problems_of(BASE, MPD, second, prompted)).filter(method="prompt_only")
+    accuracy = sum(row[0] for row in values) / len(values)
+    rows = found.filter(against="mpd").select("round", "accuracy", "tokens").rows()
+    assert rows == [(0, pytest.approx(accuracy), 0.0)]
+
+
 def test_differences_to_base_and_to_mpd():
     found = differences(problems_of(BASE, OPD, MPD))
     keys = found.select("method", "round", "benchmark", "against", "num_seeds", "num_solved")
@@ -293,11 +303,11 @@ def test_seeds_of_one_student_alone_are_left_out():
     ]
 
 
-def test_an_untrained_method_is_compared_with_base_alone():
-    prompted = ("prompt_only", 0, 0, MPD[3])
-    found = differences(problems_of(BASE, MPD, prompted))
+def test_an_untrained_method_is_compared_with_base_alone_where_there_is_no_mpd():
+    opd, prompted = ("opd", *MPD[1:]), ("prompt_only", 0, 0, MPD[3])
+    found = differences(problems_of(BASE, opd, prompted))
     assert found.select("method", "round", "against").rows() == [
-        ("mpd", 1, "base"),
+        ("opd", 1, "base"),
         ("prompt_only", 0, "base"),
     ]
 

@@ -460,7 +460,7 @@ def settings_of(raw):
         ({"filter__max_ratio": 0.9}, {"filter"}),
         ({"filter__kept": "all"}, {"filter"}),
         ({"logits__top_k": 5}, {"logits"}),
-        ({"logits__context": "rewriting"}, {"logits"}),
+        ({"logits__context": "rewriting"}, {"logits", "report"}),
         ({"distill__learning_rate": 0.1}, DISTILL),
         ({"distill__round_decay": 0.5}, {"distill 2"}),
         ({"distill__epochs": 2}, DISTILL),

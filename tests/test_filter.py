@@ -12,6 +12,7 @@ CHAT = {"think": "tags", "open": "<think>\n", "close": "\n</think>\n\n"}
 SETTINGS = {
     "kept": "correct",
     "rewriter": "teacher",
+    "instruction": "rewrite",
     "min_ratio": 0.2,
     "max_ratio": 1.0,
     "max_overlap": 0.9,
@@ -635,3 +636,22 @@ def test_a_trajectory_that_nobody_rewrote(kept, text, status, reason):
 def test_a_cut_trajectory_without_ids_is_never_kept():
     row = row_of(status="sample_truncated", **NO_REWRITE)
     assert judged(row, kept="all")["reason"].to_list() == ["sample_truncated"]
+
+
+def test_all_is_all_loops_too():
+    loop = {"completion_ids": [1, 2, 3, 4] * 4, "text": "<think>", "status": "sample_truncated"}
+    own = {"rewriter": "none", "max_tokens": None}
+    found = judged(row_of(**loop, rewrite=None), kept="all", **own)
+    assert found.select("repetition", "reason").rows() == [(True, "kept")]
+    whole = {**loop, "text": RIGHT, "status": "ok"}
+    found = judged(row_of(**whole, rewrite=None), kept="correct", **own)
+    assert found["reason"].to_list() == ["repetition"]
+    found = judged(row_of(**whole), kept="all", max_tokens=None, max_ratio=9.0)
+    assert found["reason"].to_list() == ["repetition"]  # what a rewriter wrote
+
+
+def test_a_refinement_may_be_as_long_as_its_draft_and_the_same():
+    for ids in (SAMPLE_IDS * 3, SAMPLE_IDS, SAMPLE_IDS[:1]):
+        asked = {"instruction": "refine", "max_tokens": None, "max_repeats": 9}
+        found = judged(row_of(completion_ids=ids), **asked)
+        assert found["reason"].to_list() == ["kept"]

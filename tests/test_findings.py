@@ -66,7 +66,7 @@ def test_stage_seconds_are_sums_over_seeds(tmp_path):
         (tmp_path / folder / "sample" / "shard_1.jsonl").write_text(json.dumps({"s": 4.0}))
     (tmp_path / "a" / "evaluate.jsonl").write_text(json.dumps({"s": 8.0}))
     timed = {"a": tmp_path / "a", "b": tmp_path / "b"}
-    assert findings.stage_seconds(timed, {"a": ROUND, "b": OTHER}) == {
+    assert findings.stage_seconds(timed, {"a": ROUND, "b": OTHER}, 2) == {
         ("mpd", 1): {"sample": 11.5, "evaluate": 8.0}
     }
 

@@ -117,6 +117,7 @@ def frames(tmp_path_factory, tiny_format, shard, chat, cached, student):
     limits = {
         "kept": "correct",
         "rewriter": "teacher",
+        "instruction": "rewrite",
         "min_ratio": 0.02,
         "max_ratio": 1.0,
         "max_overlap": 1.0,

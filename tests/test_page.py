@@ -12,7 +12,7 @@ from mpd.browser_section import Section
 from mpd.compare import MEASURES
 from mpd.efficiency import FORMULA
 from mpd.funnel import STAGES
-from mpd.report import shipped
+from mpd.shipping import shipped
 
 SUMMARY = summary_of(
     BASE,
@@ -24,6 +24,7 @@ SUMMARY = summary_of(
 )
 
 
+TO_MPD = "to mpd of the same round, or of its last where nothing is trained"
 SCORED = (*MEASURES, "aes")
 
 
@@ -177,12 +178,13 @@ def page_of(summary=SUMMARY, means=MEANS, name="<b>name</b>", **changes):
         costs=COSTS,
         artifacts=ARTIFACTS,
         choice=shipped(summary, 0.0),
+        contexts={"mpd": "problem", "opd": "concise"},
         browser=BROWSER,
         lengths=LENGTHS,
         metrics=METRICS,
         funnels={("mpd", 1): FUNNEL, ("opd", 1): {**NOTHING_KEPT, "num_tokens": None}},
         seconds={("mpd", 1): {"sample": 10.0, "distill": 2000.4}, ("opd", 1): {"sample": 1.2}},
-        settings={
+        stages={
             "filter": {f'{{"leaks": "{HOSTILE}"}}': [f"m{number}" for number in range(6)]},
             "sample": {"{}": ["base"]},
         },
@@ -282,7 +284,7 @@ def test_significance_is_marked_where_the_interval_excludes_zero(html_page):
             *("−1,174.6 [−1,180.0, −1,170.0] *", "–", "+1.23 [+1.00, +1.50] *", "1,500"),
         ]
     ]
-    assert cells_of(html_page, "to mpd of the same round")[1:] == [
+    assert cells_of(html_page, TO_MPD)[1:] == [
         [
             *("one", "opd", "1", "3", "−0.100 [−0.200, +0.000]"),
             *("+10.0 [+0.0, +20.0] *", "+9.0 [−1.0, +19.0]", "1,500"),
@@ -307,8 +309,8 @@ def test_page_holds_costs_diagnostics_and_counts(html_page):
         ["opd", "1", "3", "1,152", "0", "20,000", "5,000", "864", "12", "6,000", "–", "–"],
     ]
     assert cells_of(html_page, "What the teacher thinks of the trained completions")[1:] == [
-        ["mpd", "1", "75.0%", "−0.012", "−3.2", "–", "45.7%", "0.12"],
-        ["opd", "1", "75.0%", "−0.012", "−3.2", "–", "45.7%", "0.12"],
+        ["mpd", "1", "problem", "75.0%", "−0.012", "−3.2", "–", "45.7%", "0.12"],
+        ["opd", "1", "concise", "75.0%", "−0.012", "−3.2", "–", "45.7%", "0.12"],
     ]
     assert cells_of(html_page, "Computed and linked") == [
         ["kind", "files", "computed", "linked"],

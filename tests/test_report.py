@@ -9,7 +9,8 @@ from tokenizers.models import WordLevel
 
 from mpd import findings, report, schema, table
 from mpd.page_tables import shipping_lines
-from mpd.report import place_of, shipped
+from mpd.report import place_of
+from mpd.shipping import shipped
 
 HOSTILE = "<script>alert(1)</script> & \"quoted\" 'text' ]]> </pre>"
 
@@ -96,48 +97,6 @@ def summary_of(*rows):
 
 
 BASE = ("base", 0, 0, "dev", 0.8, 100.0)
-
-
-@pytest.mark.parametrize(
-    ("rounds", "drop", "chosen"),
-    [
-        ([(0.8, 90.0), (0.8, 80.0)], 0.0, 2),
-        ([(0.8, 80.0), (0.8, 90.0)], 0.0, 1),
-        ([(0.8, 90.0), (0.79, 50.0)], 0.0, 1),
-        ([(0.8, 90.0), (0.79, 50.0)], 0.02, 2),
-        ([(0.79, 90.0), (0.5, 50.0)], 0.0, 0),
-        ([(0.9, 90.0), (0.95, 91.0)], 0.0, 2),  # as short, within the standard error of 1.25
-        ([(0.9, 90.0), (0.95, 91.3)], 0.0, 1),
-        ([(0.9, 110.0)], 0.0, 0),  # longer than the base student
-        ([(0.8, 70.0), (0.8, 70.0)], 0.0, 1),
-        ([(0.7, 70.0)], 0.1, 1),  # 0.8 - 0.7 is more than 0.1 in floating point
-        ([(0.69, 70.0)], 0.1, 0),
-    ],
-)
-def test_shipped_is_the_shortest_that_is_not_worse(rounds, drop, chosen):
-    trained = [
-        ("mpd", number, 0, "dev", accuracy, tokens)
-        for number, (accuracy, tokens) in enumerate(rounds, 1)
-    ]
-    choice = shipped(summary_of(BASE, *trained), drop)
-    assert choice.to_dicts() == [{"method": "mpd", "seed": 0, "round": chosen}]
-
-
-def test_shipped_looks_at_the_development_split_alone():
-    summary = summary_of(
-        BASE,
-        ("mpd", 1, 0, "dev", 0.8, 90.0),
-        ("mpd", 2, 0, "dev", 0.8, 95.0),
-        ("base", 0, 0, "one", 0.8, 100.0),
-        ("mpd", 1, 0, "one", 0.1, 500.0),
-        ("mpd", 2, 0, "one", 0.9, 10.0),
-    )
-    assert shipped(summary, 0.0)["round"].to_list() == [1]
-
-
-def test_shipped_says_nothing_of_what_was_not_trained():
-    prompted = ("prompt_only", 0, 0, "dev", 0.9, 50.0)
-    assert shipped(summary_of(BASE, prompted), 0.0).rows() == []
 
 
 def test_shipped_compares_each_seed_with_its_own_base_student():
@@ -301,6 +260,7 @@ SETTINGS = {
     "samplers": {"mpd": "student"},
     "given": False,
     "max_new_tokens": {"one": 20, "dev": 40},
+    "contexts": {"mpd": "problem"},
 }
 
 
@@ -468,3 +428,29 @@ def test_main_refuses_the_files_of_another_version(run):
     table.write(shard, logits_frame(), old, {})
     with pytest.raises(ValueError, match="expected logits version 3, found logits version 1"):
         report.main(arguments)
+
+
+def test_one_seed_prints_a_line_for_each_benchmark(capsys):
+    summary = summary_of(BASE, ("mpd", 1, 0, "dev", 0.8, 90.0))
+    report.print_table(summary, shipped(summary, 0.0), Path("report.html"))
+    printed = capsys.readouterr().out
+    assert "± standard error over problems" in printed
+    assert "0.800 ± 0.020" in printed
+
+
+def test_several_seeds_print_means_and_ranges(capsys):
+    summary = summary_of(
+        *[BASE, ("mpd", 1, 0, "dev", 0.75, 90.0), ("mpd", 1, 1, "dev", 0.85, 70.0)],
+        *(("opd", 1, seed, "dev", 0.5, 120.0) for seed in range(12)),
+        *(("base", 0, seed, "dev", 0.8, 100.0) for seed in range(1, 12)),
+    )
+    report.print_table(summary, shipped(summary, 0.0), Path("report.html"))
+    lines = capsys.readouterr().out.splitlines()
+    (row,) = [line for line in lines if "mpd" in line and "dev" in line]
+    cells = [cell.strip() for cell in row.strip("│").split("│")]
+    assert cells == [
+        *("mpd", "1", "2", "dev"),
+        *("0.800 (0.750 to 0.850)", "80.0 (70.0 to 90.0)"),
+    ]
+    assert len([line for line in lines if line.startswith("ship ")]) == 12
+    assert lines[-2:] == ["and 2 more, in the report", "report: report.html"]
