@@ -81,8 +81,9 @@ def over_seeds(summary: pl.DataFrame) -> list[list[str]]:
     """The cells of a table with a row for each student and benchmark: means and ranges."""
 
     def cell(values: pl.Series, digits: int) -> str:
-        found = (values.mean(), values.min(), values.max())
-        mean, low, high = (f"{value:.{digits}f}" for value in found)
+        found = values.to_list()
+        ends = sum(found) / len(found), min(found), max(found)
+        mean, low, high = (f"{value:.{digits}f}" for value in ends)
         return f"{mean} ({low} to {high})"
 
     groups = summary.group_by("method", "benchmark", "round", maintain_order=True)
