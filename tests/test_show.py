@@ -88,6 +88,15 @@ def test_no_more_rows_than_the_limit(shown):
     assert lines[-1] == "5 more; --limit 8 lists all"
 
 
+@pytest.mark.parametrize("limit", ["-1", "0", "1.5", "all"])
+def test_a_limit_that_is_not_positive_is_refused(folder, capsys, limit):
+    with pytest.raises(SystemExit) as caught:
+        show.main([str(folder), "--limit", limit])
+    assert caught.value.code == 2
+    expected = f"argument --limit: must be a whole number of at least 1, not {limit}\n"
+    assert capsys.readouterr().err.endswith(expected)
+
+
 def row_of(folder, artifact):
     return table.read(folder / artifact.name / "shard_1.parquet", artifact).row(0, named=True)
 
