@@ -11,11 +11,12 @@ Log-probabilities go to the page as whole thousandths of a nat, their sign turne
 import hashlib
 from collections.abc import Iterable, Mapping
 from functools import partial
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
+
+from mpd.candidates import candidates
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -34,9 +35,6 @@ LOGITS_COLUMNS = [
     *("tail_logprobs", "realised_logprob", "control_logprobs", "student_logprob", "divergence"),
 ]
 MAX_LINES = 100_000  # about 20 bytes each in the page
-NUM_CANDIDATES = 5
-LEAST_PROBABILITY = 0.0005  # of a candidate: less is shown as 0.0 %
-LEAST_TAIL = 1e-12  # of the mass outside the support
 QUESTION_CHARACTERS = 1_000_000  # of all questions in the list
 SHOWN_CHARACTERS = 300  # of one of them
 OWN_TOKENS = 40  # a record's names and answers take as much as so many tokens of it
@@ -203,44 +201,6 @@ def token_record(row: Mapping[str, Any]) -> dict[str, Any]:
         "tail": None,
     }
     return made if row["support_size"] is None else {**made, **candidates(row)}
-
-
-def candidates(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The teacher's most probable ids of each position, and its mass outside the support.
-
-    `candidates` has for each position up to five of the support, most probable first, as flat pairs
-    of id and log-probability; improbable ones are left out. `tail` is the log of the mass. Both
-    are made to sum to one with the rest of the support, as mpd.cache does.
-    """
-    realised = np.asarray(row["completion_ids"])
-    control = np.asarray(row["control_ids"], realised.dtype)
-    sizes = np.asarray(row["support_size"])
-    fixed = 1 + len(control)
-    ids = np.full((len(realised), fixed + int(sizes.max(initial=0))), -1)
-    logprobs = np.full(ids.shape, -np.inf)
-    ids[:, 0], logprobs[:, 0] = realised, row["realised_logprob"]
-    of_control = np.asarray(row["control_logprobs"]).reshape(len(realised), len(control))
-    ids[:, 1:fixed] = control
-    # A control id that is the realised one stands in the first column already.
-    logprobs[:, 1:fixed] = np.where(control == realised[:, None], -np.inf, of_control)
-    filled = np.arange(ids.shape[1] - fixed) < sizes[:, None]
-    ids[:, fixed:][filled] = row["support_ids"]
-    logprobs[:, fixed:][filled] = row["support_logprobs"]
-    tails = np.exp(np.asarray(row["tail_logprobs"]).reshape(len(realised), -1)).sum(1)
-    total = np.log(np.exp(logprobs).sum(1) + tails)
-    logprobs -= total[:, None]
-    order = np.argsort(-logprobs, axis=1, kind="stable")[:, :NUM_CANDIDATES]
-    rows = np.arange(len(realised))[:, None]
-    best, which = logprobs[rows, order], ids[rows, order]
-    shown = best > np.log(LEAST_PROBABILITY)
-    pairs = np.stack([which, np.rint(-1000 * np.where(shown, best, 0)).astype(np.int64)], 2)
-    flat = pairs[shown].ravel().tolist()
-    ends = (2 * shown.sum(1)).cumsum().tolist()
-    tail = -np.log(np.maximum(tails / np.exp(total), LEAST_TAIL))
-    return {
-        "candidates": [flat[start:end] for start, end in pairwise([0, *ends])],
-        "tail": thousandths(tail),
-    }
 
 
 def ids_of(records: Iterable[Mapping[str, Any]]) -> list[int]:

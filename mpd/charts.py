@@ -3,9 +3,12 @@
 Text and lines take the page's colours (see page.css), so that they can be read in the dark too.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import polars as pl
+
+from mpd.compare import REFERENCE
 
 # Tableau's ten colours without its grey, which stands for the base student.
 PALETTE = ["#4c78a8", "#f58518", "#e45756", "#72b7b2", "#54a24b", "#b279a2"]
@@ -112,19 +115,40 @@ def curve_rows(metrics: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _colours(methods: list[str], with_base: bool) -> Any:
+def in_order(methods: Iterable[str]) -> list[str]:
+    """Methods in the order of their colours: the reference first, the others by name."""
+    return sorted(methods, key=lambda name: (name != REFERENCE, name))
+
+
+def told_apart(rows: pl.DataFrame) -> tuple[pl.DataFrame, str]:
+    """The rows of the base student and of as many methods as there are colours, and a title.
+
+    For lines, which have no room for names. The title says how many methods are drawn; it is empty
+    where all are.
+    """
+    methods = in_order({*rows["method"]} - {"base"})
+    if len(methods) <= len(PALETTE):
+        return rows, ""
+    drawn = methods[: len(PALETTE)]
+    title = f"{len(drawn)} of {len(methods)} methods: {drawn[0]}, and the first others by name"
+    return rows.filter(pl.col("method").is_in(["base", *drawn])), title
+
+
+def _colours(methods: Iterable[str], with_base: bool) -> Any:
     """The colour of each method, the same in every figure; the base student is grey."""
     import altair as alt
 
-    own = [PALETTE[number % len(PALETTE)] for number in range(len(methods))]
+    ordered = in_order(methods)
+    own = [PALETTE[number % len(PALETTE)] for number in range(len(ordered))]
     names, colours = (["base"], [GREY]) if with_base else ([], [])
-    return alt.Scale(domain=[*names, *methods], range=[*colours, *own])
+    return alt.Scale(domain=[*names, *ordered], range=[*colours, *own])
 
 
-def _svg(figure: Any) -> str:
+def _svg(figure: Any, title: str = "") -> str:
     import vl_convert
 
-    plain = figure.configure(background="transparent").configure_view(stroke="#8884")
+    titled = figure.properties(title=title) if title else figure
+    plain = titled.configure(background="transparent").configure_view(stroke="#8884")
     return vl_convert.vegalite_to_svg(plain.to_json())
 
 
@@ -133,7 +157,7 @@ def students_chart(summary: pl.DataFrame, means: pl.DataFrame) -> str:
     import altair as alt
 
     rows = chart_rows(summary, means)
-    methods = sorted({row["method"] for row in rows} - {"base"})
+    methods = {row["method"] for row in rows} - {"base"}
     # Logarithmic: half as many tokens is one step to the left, wherever it starts.
     tokens = alt.X("tokens:Q").title("mean tokens per answer, logarithmic")
     tokens = tokens.scale(type="log", base=2, nice=False, padding=20)
@@ -203,13 +227,14 @@ def budget_curves(budgets: pl.DataFrame) -> str:
     """Accuracy under token budgets, of the base student and the last round of each method."""
     import altair as alt
 
-    rows = last_rounds(held_out(budgets))
-    methods = sorted({*rows["method"]} - {"base"})
+    rows, title = told_apart(last_rounds(held_out(budgets)))
+    methods = {*rows["method"]} - {"base"}
     encoded = alt.Chart().encode(
         x=alt.X("budget:Q").title("tokens, logarithmic").scale(type="log", base=2, nice=False),
         color=alt.Color("method:N", scale=_colours(methods, True))
         .title(None)
-        .legend(symbolLimit=0),
+        # Else the symbols are those of the areas, too faint to be told apart.
+        .legend(symbolLimit=0, symbolType="stroke", symbolOpacity=1),
     )
     accuracy = alt.Y("accuracy:Q").title("accuracy")
     layers = alt.layer(
@@ -224,7 +249,8 @@ def budget_curves(budgets: pl.DataFrame) -> str:
             spec=layers,
             facet=alt.Facet("benchmark:N").title(None),
             columns=2,
-        )
+        ),
+        title,
     )
 
 
@@ -232,15 +258,15 @@ def curves(metrics: pl.DataFrame) -> str:
     """What training measured at each step, a panel for each measure; a line for each seed."""
     import altair as alt
 
-    rows = curve_rows(metrics).with_columns(pl.col("measure").replace_strict(CURVES))
-    methods = rows["method"].unique().sort().to_list()
+    shown, title = told_apart(metrics)
+    rows = curve_rows(shown).with_columns(pl.col("measure").replace_strict(CURVES))
     lines = (
         alt.Chart(alt.Data(values=rows.to_dicts()))
         .mark_line(strokeWidth=1.2, opacity=0.75)
         .encode(
             x=alt.X("tokens:Q").title("completion tokens trained on").axis(tickCount=4),
             y=alt.Y("value:Q").title(None).axis(tickCount=4),
-            color=alt.Color("method:N", scale=_colours(methods, False))
+            color=alt.Color("method:N", scale=_colours(shown["method"].unique(), False))
             .title(None)
             .legend(symbolLimit=0),
             strokeDash=alt.StrokeDash("round:O").title("round"),
@@ -249,4 +275,4 @@ def curves(metrics: pl.DataFrame) -> str:
         .properties(width=360, height=120)
     )
     facet = alt.Facet("measure:N", sort=list(CURVES.values())).title(None)
-    return _svg(lines.facet(facet, columns=2).resolve_scale(y="independent"))
+    return _svg(lines.facet(facet, columns=2).resolve_scale(y="independent"), title)

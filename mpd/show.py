@@ -209,6 +209,13 @@ def _scores(cached: Mapping[str, Any]) -> str:
     )
 
 
+def _positive(text: str) -> int:
+    """A number of the command line that is at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, not {text}")
+    return int(text)
+
+
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m mpd.show", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
@@ -216,7 +223,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--sample", help="sample_id to print; none: list the rows")
     parser.add_argument("--tokens", action="store_true", help="of a sample: the cache by token")
     parser.add_argument("--reason", help="list only rows with this reason")
-    parser.add_argument("--limit", type=int, default=40, help="rows to list")
+    parser.add_argument("--limit", type=_positive, default=40, help="rows to list")
     arguments = parser.parse_args(argv)
     if arguments.tokens and not arguments.sample:
         raise ValueError("--tokens shows those of one sample; give --sample <id>")

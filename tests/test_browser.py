@@ -10,6 +10,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from mpd import browser, browser_section, schema, table
+from mpd.candidates import candidates
 
 HOSTILE = "</script><img src=x onerror=alert(1)><!-- \u2028 ]]>"
 WORDS = ["<unk>", "go ", "7", HOSTILE, "\n", "<|end|>"]
@@ -261,48 +262,13 @@ def test_index_names_things_once():
     }
 
 
-def test_candidates_are_the_most_probable_of_support_realised_and_control():
-    found = browser.candidates(CACHED)
-    # 1/2, 1/4, 1/8, 1/16 and a tail of 2/32 in two buckets: they sum to one.
-    first = [1, 693, 2, 1386, 5, 2079, 3, 2773]
-    assert found == {"candidates": [first, [5, 0]], "tail": [2773, 27631]}
-
-
-def test_candidates_are_at_most_five_and_none_improbable():
-    row = {
-        **CACHED,
-        "completion_ids": [9],
-        "support_size": [6],
-        "support_ids": [10, 11, 12, 13, 14, 15],
-        "support_logprobs": [math.log(0.16)] * 5 + [math.log(0.0001)],
-        "tail_logprobs": [-60.0],
-        "realised_logprob": [math.log(0.1)],
-        "control_logprobs": [math.log(0.0999)],
-    }
-    found = browser.candidates(row)["candidates"][0]
-    assert found[::2] == [10, 11, 12, 13, 14]
-    less = {**row, "support_size": [1], "support_ids": [15], "support_logprobs": [math.log(0.0001)]}
-    # Of the mass that is there: 0.1, 0.0999 and 0.0001, so that 0.0001 is 0.05 %.
-    less["control_logprobs"] = [math.log(0.2)]
-    assert browser.candidates(less)["candidates"][0][::2] == [5, 9]
-
-
-def test_candidates_undo_the_rounding_of_the_cache():
-    halved = {
-        name: [value - math.log(2) for value in CACHED[name]]
-        for name in ("support_logprobs", "tail_logprobs", "realised_logprob", "control_logprobs")
-    }
-    halved["control_logprobs"][1] = halved["realised_logprob"][1]
-    assert browser.candidates({**CACHED, **halved}) == browser.candidates(CACHED)
-
-
 def test_token_record():
     assert browser.token_record(CACHED) == {
         "ids": [2, 5],
         "teacher": [1386, 0],
         "student": [2000, 500],
         "divergence": [1500, 250],
-        **browser.candidates(CACHED),
+        **candidates(CACHED),
     }
 
 

@@ -200,7 +200,9 @@ def test_filters(opened, small):
     assert page.inner_text("#detail") == "No trajectory passes the filters."
     page.click("[type=reset]")
     settle(page)
-    choose(page, solved="up to half")  # one of the two trajectories of p0 is correct
+    names = page.locator("[name=solved] option").all_inner_texts()
+    assert names == ["all", "none right", "some right", "most right", "all right"]
+    choose(page, solved="some right")  # one of the two trajectories of p0 is correct
     assert page.inner_text("#count") == "2 / 4"
     page.fill("[name=highest]", "0.3")
     settle(page)

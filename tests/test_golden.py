@@ -10,13 +10,17 @@ mpd/schema.py and record anew:
 import hashlib
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
+import test_browser
+import test_page
 
 from mpd import (
+    browser_section,
     budgets,
     compare,
     compress,
@@ -154,6 +158,7 @@ def frames(tmp_path_factory, tiny_format, shard, chat, cached, student):
     made["engine"] = completions(student, chat)
     made["metrics"] = table.read(output.parent / "metrics.parquet", schema.METRICS)
     seconds = {("mpd", 1): [{"wall_seconds": 1.5, "evaluation_seconds": None}]}
+    made["report"] = report(folder, student)
     made["costs"] = costs.costs({("mpd", 1): [made]}, seconds, {"mpd": "student"}, given=False)
     return made
 
@@ -222,9 +227,43 @@ def world() -> pl.DataFrame:
     return pl.DataFrame({"text": [repr(row) for row in rows] + sizes})
 
 
+def report(folder, student) -> pl.DataFrame:
+    """A page of fixed findings with its browser, style and script.
+
+    Of its figures only the places, and its data inflated: what other versions of the libraries
+    make of the same drawing, or of the same bytes, are other texts.
+    """
+    from tokenizers import Tokenizer
+
+    files = test_browser.write_round(
+        folder / "round",
+        sample=[test_browser.sampled(0, "long"), test_browser.sampled(1, "cut")],
+        compress=[
+            test_browser.rewritten("p0-0", "short"),
+            test_browser.rewritten("p0-1", None, status="sample_truncated", num_tokens=None),
+        ],
+        filter=[
+            test_browser.verdict(0),
+            test_browser.verdict(1, num_tokens=None, reason="sample_truncated"),
+        ],
+        logits=[test_browser.cached("p0-0")],
+    )
+    section = browser_section.section(
+        "golden",
+        [(test_browser.place_of(), files)],
+        test_browser.problems_of(p0="1+6?"),
+        Tokenizer.from_file(str(student.with_name("tokenizer.json"))),
+    )
+    page = re.sub(r"<svg.*?</svg>", "<svg>", test_page.page_of(browser=section), flags=re.DOTALL)
+    page = re.sub(r'( id="data-[^"]+">)[^<]*<', r"\1<", page)
+    data = json.dumps(test_browser.blocks_of(section.body))
+    return pl.DataFrame({"text": [page, data]})
+
+
 VERSIONS = {artifact.name: artifact.version for artifact in schema.ARTIFACTS}
 # A student has no columns of its own: what it is shows in the metrics of its training.
 VERSIONS["models"] = schema.MODELS_VERSION
+VERSIONS["report"] = schema.REPORT_VERSION
 # Other ids from the same model and seeds are other samples (and rewrites, and evaluations).
 VERSIONS["engine"] = schema.SAMPLE.version
 VERSIONS["metrics"] = [VERSIONS["metrics"], schema.STUDENT_VERSION]

@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+from math import exp
 from pathlib import Path
 
 import polars as pl
@@ -10,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from mpd import marks, schema, show, table, tokens
+from mpd.candidates import candidates
 from mpd.questions import problem_id
 
 SAMPLE = f"{problem_id('3+3')}-0"
@@ -84,6 +86,15 @@ def test_no_more_rows_than_the_limit(shown):
     lines = shown("--limit", "3")
     assert len(lines) == 2 + 3 + 1
     assert lines[-1] == "5 more; --limit 8 lists all"
+
+
+@pytest.mark.parametrize("limit", ["-1", "0", "1.5", "all"])
+def test_a_limit_that_is_not_positive_is_refused(folder, capsys, limit):
+    with pytest.raises(SystemExit) as caught:
+        show.main([str(folder), "--limit", limit])
+    assert caught.value.code == 2
+    expected = f"argument --limit: must be a whole number of at least 1, not {limit}\n"
+    assert capsys.readouterr().err.endswith(expected)
 
 
 def row_of(folder, artifact):
@@ -235,8 +246,10 @@ def test_tokens_of_a_cached_row(folder, lines_of):
         assert line[:1] + line[2:5] == [str(place), *(f"{value:.3f}" for value in numbers)]
     assert lines[row["think_end"]][1] == "</think>"
     assert lines[-1][1] == "<|im_end|>"
-    best = [float(shown) for shown in lines[0][6::2]]
-    assert best == sorted(best, reverse=True)
+    # The same probabilities as in the page: those of the most probable four.
+    for line, pairs in zip(lines, candidates(row)["candidates"], strict=True):
+        expected = [f"{exp(-thousandths / 1000):.2f}" for thousandths in pairs[1:8:2]]
+        assert line[6::2] == expected
 
 
 def test_tokens_where_vllm_scored_or_states_are_cached(folder, lines_of):
@@ -263,22 +276,6 @@ def test_tokens_need_a_sample_whose_tokens_are_cached(folder):
     with pytest.raises(ValueError) as caught:
         show.main([str(folder), "--sample", SAMPLE, "--tokens"])
     assert str(caught.value) == f"{SAMPLE}: no tokens are cached; filter says: wrong_answer"
-
-
-def test_candidates_are_realised_control_and_support_ids():
-    row = {
-        "completion_ids": [7, 8],
-        "control_ids": [8, 9],
-        "control_logprobs": [-4.0, -5.0, -0.5, -6.0],
-        "realised_logprob": [-0.25, -0.5],
-        "support_size": [1, 2],
-        "support_ids": [3, 4, 5],
-        "support_logprobs": [-2.0, -3.0, -1.0],
-    }
-    assert list(tokens.supports(row)) == [
-        {8: -4.0, 9: -5.0, 3: -2.0, 7: -0.25},
-        {8: -0.5, 9: -6.0, 4: -3.0, 5: -1.0},
-    ]
 
 
 def test_what_was_cut_is_marked():

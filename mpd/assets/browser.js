@@ -4,11 +4,12 @@ const ROW_HEIGHT = 46; // pixels, as in browser.css
 const SPARE_ROWS = 6; // in the document above and below those that can be seen
 
 const FILTERS = ["method", "seed", "round", "reason", "verdict"];
+// By the share of right trajectories of a problem, over the seeds of a method's round.
 const SOLVED = {
-  never: (share) => share === 0,
-  "up to half": (share) => share > 0 && share <= 0.5,
-  "over half": (share) => share > 0.5 && share < 1,
-  always: (share) => share === 1,
+  "none right": (share) => share === 0,
+  "some right": (share) => share > 0 && share <= 0.5,
+  "most right": (share) => share > 0.5 && share < 1,
+  "all right": (share) => share === 1,
 };
 
 class Browser {
