@@ -88,15 +88,14 @@ def figure(summary: pl.DataFrame) -> str:
     import altair as alt
     import vl_convert
 
-    label = (
-        pl.when(pl.col("round") > 0)
-        .then(pl.format("{}, round {}", "method", "round"))
-        .otherwise("method")
-    )
-    rows = summary.with_columns(student=label)
-    order = [
-        f"{method}, round {number}" if number else method for method, number in students_of(summary)
-    ]
+    several = summary["round"].max() != 1
+
+    def named(method: str, number: int) -> str:
+        return f"{method}, round {number}" if number and several else method
+
+    order = [named(*student) for student in students_of(summary)]
+    students = map(named, summary["method"], summary["round"])
+    rows = summary.with_columns(student=pl.Series(list(students)))
     data = alt.Data(
         values=rows.select("student", "benchmark", "accuracy", "mean_tokens").to_dicts()
     )
