@@ -196,7 +196,9 @@ class Problems(Section):
             if source.source != "tiny" and not (source.path or self.path):
                 raise ValueError(f"{place} has no path; set its path, or problems.path for all")
         if self.train.source != "tiny" and self.train.num_problems is not None:
-            raise ValueError("train.num_problems is for source: tiny; set num_train")
+            raise ValueError(
+                "train.num_problems is for source: tiny; set it to null, and num_train"
+            )
         return self
 
 

@@ -110,35 +110,49 @@ def result(found: Findings) -> str:
         return "<p>Only untrained students were evaluated.</p>"
     method = REFERENCE if REFERENCE in trained else trained[0]
     shown = charts.held_out(found.means).filter(pl.col("method").is_in(["base", method]))
+    choice = found.choice.filter(method=method)
+    number = shipped_most(choice) or max(shown["round"].to_list())
     cards = [
-        card(benchmark, rows, found.comparison.filter(method=method, benchmark=benchmark))
+        card(benchmark, rows, found.comparison.filter(method=method, benchmark=benchmark), number)
         for (benchmark,), rows in shown.group_by("benchmark", maintain_order=True)
     ]
-    seeds = found.summary["seed"].n_unique()
+    ships = [f"round {own}" if own else "none, stay with base" for own in choice["round"]]
+    seeds = ", ".join(
+        f"seed {seed}: {own}" for seed, own in zip(choice["seed"], ships, strict=True)
+    )
     return (
         f"<p>From the base student to each round of <b>{html.escape(method)}</b>: mean over "
-        f"{seeds} seed{'s' if seeds > 1 else ''}, 95&nbsp;% intervals.</p>"
-        f"<div class=cards>{''.join(cards)}</div>"
+        f"{len(ships)} seed{'s' if len(ships) > 1 else ''}, 95&nbsp;% intervals. The round to "
+        f"ship, chosen on the development split: {seeds}.</p><div class=cards>{''.join(cards)}</div>"
     )
 
 
-def card(benchmark: str, means: pl.DataFrame, comparison: pl.DataFrame) -> str:
-    """The headline of one benchmark. `means` are rows of the base student and one method."""
-    base = means.row(by_predicate=pl.col("method") == "base", named=True)
-    last = means.sort("round").row(-1, named=True)
-    change = last["tokens"] / base["tokens"] - 1
+def shipped_most(choice: pl.DataFrame) -> int | None:
+    """The round that most seeds ship, the earliest among equals; None where no seed ships one."""
+    rounds = choice.filter(pl.col("round") > 0)["round"].value_counts()
+    ordered = rounds.sort("count", "round", descending=[True, False])["round"]
+    return int(ordered[0]) if len(ordered) else None
+
+
+def card(benchmark: str, means: pl.DataFrame, comparison: pl.DataFrame, number: int) -> str:
+    """A benchmark, headed by what round `number` did.
+
+    `means` are rows of the base student and one method.
+    """
+    rounds = {row["round"]: row for row in means.sort("round").iter_rows(named=True)}
+    change = rounds[number]["tokens"] / rounds[0]["tokens"] - 1
     rows = [
         [
-            "base" if row["round"] == 0 else f"round {row['round']}",
+            f"round {place}" if place else "base",
             interval(row, "accuracy", 3),
             interval(row, "tokens", 1),
         ]
-        for row in means.sort("round").iter_rows(named=True)
+        for place, row in rounds.items()
     ]
-    paired = comparison.filter(against="base", round=last["round"]).row(0, named=True)
+    paired = comparison.filter(against="base", round=number).row(0, named=True)
     gained = interval(paired, "accuracy", 3, "+")
     return (
-        f"<div class=card><h3>{html.escape(benchmark)}, round {last['round']}</h3>"
+        f"<div class=card><h3>{html.escape(benchmark)}, round {number}</h3>"
         f"<p class=big>{with_minus(f'{change:+.0%}')} tokens</p>"
         f"<p>accuracy {gained} against the base student</p>"
         f"{html_table(['student', 'accuracy', 'tokens'], rows)}</div>"

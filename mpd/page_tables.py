@@ -167,7 +167,7 @@ def means_table(means: pl.DataFrame) -> str:
 
 def difference_tables(comparison: pl.DataFrame) -> str:
     """A table for each of what is subtracted; the score is one against the base student alone."""
-    header = ["benchmark", "method", "round", "seeds"]
+    header = ["benchmark", "method", "round"]
     header += ["accuracy", "tokens", "tokens, both solve"]
     titles = {
         "base": "to the base student",
@@ -177,7 +177,7 @@ def difference_tables(comparison: pl.DataFrame) -> str:
     for against, title in titles.items():
         scores = ["aes"] if against == "base" else []
         rows = [
-            [row["benchmark"], row["method"], str(row["round"]), str(row["num_seeds"])]
+            [row["benchmark"], row["method"], str(row["round"])]
             + [difference(row, measure) for measure in (*MEASURES, *scores)]
             + [f"{row['num_solved']:,}"]
             for row in comparison.filter(against=against).iter_rows(named=True)

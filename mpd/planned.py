@@ -145,7 +145,7 @@ def _reasons(graph: Any, job: Any) -> list[str]:
     if reason.incomplete_output:
         said.append(f"left incomplete by a run that was stopped: {named(reason.incomplete_output)}")
     updated = set(map(str, reason.updated_input)) - set(map(str, reason.updated_input_run))
-    if updated:
+    if updated and not missing:
         said.append(f"newer than what was made from it: {named(updated)}")
     if reason.input_changed:
         said += _other_inputs(graph.workflow.persistence, job)

@@ -280,13 +280,13 @@ def test_page_holds_charts_and_tables(html_page):
 def test_significance_is_marked_where_the_interval_excludes_zero(html_page):
     assert cells_of(html_page, "to the base student")[1:] == [
         [
-            *("one", "mpd", "1", "3", "+0.050 [−0.010, +0.100]"),
+            *("one", "mpd", "1", "+0.050 [−0.010, +0.100]"),
             *("−1,174.6 [−1,180.0, −1,170.0] *", "–", "+1.23 [+1.00, +1.50] *", "1,500"),
         ]
     ]
     assert cells_of(html_page, TO_MPD)[1:] == [
         [
-            *("one", "opd", "1", "3", "−0.100 [−0.200, +0.000]"),
+            *("one", "opd", "1", "−0.100 [−0.200, +0.000]"),
             *("+10.0 [+0.0, +20.0] *", "+9.0 [−1.0, +19.0]", "1,500"),
         ]
     ]
@@ -336,6 +336,7 @@ def test_the_page_says_what_few_seeds_are_worth(num_seeds, sentence):
 def test_the_result_leads_from_the_base_student_to_each_round(html_page):
     assert "<div class=card><h3>one, round 1</h3><p class=big>−95% tokens</p>" in html_page
     assert "<p>accuracy +0.050 [−0.010, +0.100] against the base student</p>" in html_page
+    assert "on the development split: seed 0: round 1.</p>" in html_page
     assert cells_of(html_page, "one, round 1") == [
         ["student", "accuracy", "tokens"],
         ["base", "0.800 [0.790, 0.820]", "1,234.6 [1,233.6, 1,236.6]"],
@@ -352,6 +353,13 @@ def test_the_result_of_a_grid_without_mpd_is_of_the_first_method():
         comparison=comparison,
     )
     assert "each round of <b>opd</b>: mean over 1 seed," in found
+
+
+@pytest.mark.parametrize(
+    ("rounds", "number"), [([1], 1), ([0, 0], None), ([0, 2, 0], 2), ([2, 1, 2], 2), ([3, 1], 1)]
+)
+def test_the_headline_is_of_the_round_that_most_seeds_ship(rounds, number):
+    assert page.shipped_most(pl.DataFrame({"round": rounds})) == number
 
 
 def test_page_holds_funnel_and_stage_seconds(html_page):

@@ -144,7 +144,10 @@ def _train(
         if checkpoint is not None and done % settings.checkpoint_steps == 0:
             states = {name: part.state_dict() for name, part in parts.items()}
             _save({"step": done, **states}, checkpoint)
+    from transformers.utils.logging import disable_progress_bar
+
     folder.mkdir(parents=True, exist_ok=True)
+    disable_progress_bar()
     model.save_pretrained(folder)  # with generation_config.json
     tokenizer.save_pretrained(folder)
 
