@@ -123,7 +123,8 @@ def result(found: Findings) -> str:
     return (
         f"<p>From the base student to each round of <b>{html.escape(method)}</b>: mean over "
         f"{len(ships)} seed{'s' if len(ships) > 1 else ''}, 95&nbsp;% intervals. The round to "
-        f"ship, chosen on the development split: {seeds}.</p><div class=cards>{''.join(cards)}</div>"
+        f"ship, chosen on the development split: {seeds}.</p>"
+        f"<div class=cards>{''.join(cards)}</div>"
     )
 
 
