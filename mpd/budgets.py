@@ -46,7 +46,10 @@ def answers_by_budget(
 
 
 def grade(
-    golds: Sequence[str], found: Sequence[str | None], cut: Sequence[Mapping[int, str]]
+    golds: Sequence[str],
+    found: Sequence[str | None],
+    cut: Sequence[Mapping[int, str]],
+    num_workers: int = 1,
 ) -> tuple[list[str], list[list[int]]]:
     """The verdicts on answers, and for each the budgets at which what was there is correct.
 
@@ -55,7 +58,7 @@ def grade(
     pairs = list(zip(golds, found, strict=True))
     for gold, of in zip(golds, cut, strict=True):
         pairs += [(gold, answer) for answer in of.values()]
-    with answers.Grader() as grader:
+    with answers.Grader(num_workers=num_workers) as grader:
         verdicts = grader.grade([gold for gold, _ in pairs], [answer for _, answer in pairs])
     correct = {pair for pair, verdict in zip(pairs, verdicts, strict=True) if verdict == "correct"}
     budgets = [

@@ -39,6 +39,7 @@ def answer(
     path: Path,
     settings: Mapping[str, Any],
     rows_per_part: int,
+    threads: int,
     parts: Parts,
 ) -> None:
     """Answer the problems of one benchmark; the engine is made only where a part is missing.
@@ -53,13 +54,15 @@ def answer(
         prompts = [engine().chat.problem_ids(question) for question in problems["question"]]
         key = f"evaluate.max_new_tokens (benchmark {name})"
         require_room(engine(), prompts, settings, key)
-        return evaluator(engine(), name, settings, parts.remaining)
+        return evaluator(engine(), name, settings, parts.remaining, threads)
 
     complete(parts, rows, rows_per_part, settings["engine"], prepare)
 
 
-def evaluator(engine: Engine, name: str, settings: Mapping[str, Any], total: int) -> Task:
-    """The task of a benchmark: answer and grade each row."""
+def evaluator(
+    engine: Engine, name: str, settings: Mapping[str, Any], total: int, num_workers: int = 1
+) -> Task:
+    """The task of a benchmark: answer and grade each row, `num_workers` of them at a time."""
     from mpd.progress import Progress
 
     prompt_of = cache(engine.chat.problem_ids)
@@ -70,13 +73,18 @@ def evaluator(engine: Engine, name: str, settings: Mapping[str, Any], total: int
 
     def answered(rows: pl.DataFrame, completions: list[list[Completion]]) -> pl.DataFrame:
         made = [completion for (completion,) in completions]
-        return graded(rows, made, engine.chat, budgets.ladder(settings["max_new_tokens"]))
+        ladder = budgets.ladder(settings["max_new_tokens"])
+        return graded(rows, made, engine.chat, ladder, num_workers)
 
     return Task(engine, settings, ask, answered, Progress(f"answered {name}", total))
 
 
 def graded(
-    rows: pl.DataFrame, completions: list[Completion], format: ChatFormat, ladder: list[int]
+    rows: pl.DataFrame,
+    completions: list[Completion],
+    format: ChatFormat,
+    ladder: list[int],
+    num_workers: int = 1,
 ) -> pl.DataFrame:
     """Evaluation rows of completions, in order. `ladder`: the budgets at which prefixes count."""
     texts = [format.text(completion.token_ids) for completion in completions]
@@ -86,7 +94,7 @@ def graded(
         budgets.answers_by_budget(completion.token_ids, answer, ladder, format.text, close)
         for completion, answer in zip(completions, found, strict=True)
     ]
-    verdicts, correct_budgets = budgets.grade(rows["gold"].to_list(), found, cut)
+    verdicts, correct_budgets = budgets.grade(rows["gold"].to_list(), found, cut, num_workers)
     columns = (completions, texts, found, verdicts, correct_budgets)
     return table.frame_of(
         (
@@ -126,6 +134,7 @@ def main(argv: list[str] | None = None) -> None:
     def engine() -> Engine:
         return open_engine(arguments.student, common, arguments)
 
+    sizes = arguments.rows_per_part, arguments.threads
     for benchmark in arguments.benchmarks:
         name, _, path = benchmark.partition("=")
         settings = {**arguments.settings["benchmarks"][name], **common}
@@ -137,7 +146,7 @@ def main(argv: list[str] | None = None) -> None:
                 "problems": table.content_digest(Path(path), schema.PROBLEMS),
                 "student": student["digest"],
             },
-            partial(answer, engine, name, Path(path), settings, arguments.rows_per_part),
+            partial(answer, engine, name, Path(path), settings, *sizes),
             identity={"student": student["digest"]},
         )
 

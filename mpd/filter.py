@@ -10,6 +10,7 @@ passes every check is kept.
 
 import logging
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,15 +50,18 @@ def repeats_more_than(limit: int, ids: list[int]) -> bool:
     return False
 
 
-def verdicts(rows: pl.DataFrame, settings: Mapping[str, Any]) -> pl.DataFrame:
-    """Filter rows of joined problem, sample and candidate columns; keys are those of compress."""
+def verdicts(rows: pl.DataFrame, settings: Mapping[str, Any], num_workers: int = 1) -> pl.DataFrame:
+    """Filter rows of joined problem, sample and candidate columns; keys are those of compress.
+
+    `num_workers` answers are checked at a time.
+    """
     delimiter = answer_delimiter(settings["chat"])
     sample_answers = [answers.extract(text, delimiter) for text in rows["sample_text"]]
     own_answers = [
         None if text is None else answers.extract(text, delimiter) for text in rows["text"]
     ]
     golds = rows["gold"].to_list()
-    with answers.Grader() as grader:
+    with answers.Grader(num_workers=num_workers) as grader:
         graded = grader.grade(golds * 2, sample_answers + own_answers)
     sample_graded, own_graded = graded[: len(golds)], graded[len(golds) :]
     made = []
@@ -192,7 +196,8 @@ def main(argv: list[str] | None = None) -> None:
     def compute(parts: Parts) -> None:
         problems, samples, candidates = (table.read(*of) for of in paths.values())
         rows = joined(problems, samples, candidates)
-        parts.map(rows, max(len(rows), 1), lambda: lambda part: verdicts(part, arguments.settings))
+        judge = partial(verdicts, settings=arguments.settings, num_workers=arguments.threads)
+        parts.map(rows, max(len(rows), 1), lambda: judge)
 
     command.store_of(arguments).publish_table(
         schema.FILTER,

@@ -474,6 +474,16 @@ def test_choose_shortest_keeps_columns_and_order():
     assert found["keep"].to_list() == [False, True, True, False]
 
 
+def test_several_workers_give_the_verdicts_of_one():
+    golds = ["0.5", "\\frac{1}{3}", "2^{100}", "\\sqrt{2}", "4"]
+    text = "<think>\nx\n</think>\n\n\\boxed{\\frac{2}{4}}"
+    rows = [row_of(gold=gold, text=text, candidate=place) for place, gold in enumerate(golds)]
+    frame = pl.DataFrame(rows, schema_overrides=ROW_SCHEMA, infer_schema_length=None)
+    several = verdicts(frame, SETTINGS, num_workers=3)
+    assert several.equals(verdicts(frame, SETTINGS))
+    assert several["verdict"].to_list() == ["correct"] + ["wrong"] * 4
+
+
 def test_no_rows_are_no_verdicts():
     frame = pl.DataFrame([row_of()], schema_overrides=ROW_SCHEMA).clear()
     found = verdicts(frame, SETTINGS)
