@@ -273,7 +273,7 @@ class Run:
         self.evaluate(self.trained, self.round)
         settings = stage_settings(self.config, "report")
         rounds = {"rounds": [base, self.round], "benchmarks": ["dev", *BENCHMARKS]}
-        more = {"num_shards": 1, "problems": self.shard}
+        more = {"num_shards": 1, "problems": self.shard, **student}
         self.call(report.main, settings, self.folder / "report.html", **rounds, **more)
 
 
