@@ -60,13 +60,12 @@ def seconds_by_stage(folder: Path, num_shards: int) -> dict[str, float]:
     return found
 
 
-def seconds_of(folder: Path, num_shards: int) -> dict[str, float | None]:
-    """The same of all stages together, those of evaluation apart; None where there are none."""
-    stages = seconds_by_stage(folder, num_shards)
-    evaluation = stages.pop("evaluate", None)
+def seconds_of(stages: Mapping[str, float]) -> dict[str, float | None]:
+    """The seconds of all stages together, those of evaluation apart; None where there are none."""
+    others = [seconds for stage, seconds in stages.items() if stage != "evaluate"]
     return {
-        "wall_seconds": sum(stages.values()) if stages else None,
-        "evaluation_seconds": evaluation,
+        "wall_seconds": sum(others) if others else None,
+        "evaluation_seconds": stages.get("evaluate"),
     }
 
 

@@ -13,7 +13,6 @@ from typing import Any
 import polars as pl
 
 from mpd import charts, funnel, table
-from mpd.costs import seconds_by_stage
 
 Place = Mapping[str, Any]
 Files = Mapping[str, Sequence[Path]]
@@ -68,17 +67,17 @@ def funnels(
 
 
 def stage_seconds(
-    benchmarks: Mapping[Path, Path], places: Mapping[Path, Place], num_shards: int
+    seconds: Mapping[Path, Mapping[str, float]], places: Mapping[Path, Place]
 ) -> dict[tuple[str, int], dict[str, float]]:
     """Wall seconds of each method and round by stage, over all its seeds.
 
-    `benchmarks`: the folder of a round to that of its Snakemake benchmark files.
+    `seconds`: by the folder of a round those of its stages, see mpd.costs.
     """
     found: dict[tuple[str, int], dict[str, float]] = {}
-    for folder, timed in benchmarks.items():
+    for folder, stages in seconds.items():
         student = found.setdefault((places[folder]["method"], places[folder]["round"]), {})
-        for stage, seconds in seconds_by_stage(timed, num_shards).items():
-            student[stage] = student.get(stage, 0.0) + seconds
+        for stage, own in stages.items():
+            student[stage] = student.get(stage, 0.0) + own
     return found
 
 

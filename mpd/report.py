@@ -14,7 +14,7 @@ import re
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +51,8 @@ Trained = Mapping[Path, Mapping[str, list[Path]]]  # folder of a round to its fi
 class Run:
     """What the report is of. `places` give method, round and seed of the folder of each round.
 
-    `timed` are the folders of Snakemake's benchmark files of each trained round, `problems` the
-    shards of the training problems, `student` the manifest of a model that has the tokenizer.
+    `seconds` are the wall seconds by stage of each trained round, `problems` the shards of the
+    training problems, `student` the manifest of a model that has the tokenizer.
     """
 
     settings: Mapping[str, Any]
@@ -61,10 +61,24 @@ class Run:
     benchmarks: Sequence[str]
     evaluations: Evaluations
     trained: Trained
-    timed: Mapping[Path, Path]
-    num_shards: int
+    seconds: Mapping[Path, Mapping[str, float]]
     problems: Sequence[Path]
     student: Path
+
+    @cached_property
+    def answered(self) -> dict[str, str]:
+        """Content digests of the evaluations."""
+        return answer_digests(self.evaluations)
+
+    @cached_property
+    def rounds(self) -> dict[str, str]:
+        """Content digests of the trained rounds, and one of their times."""
+        return round_digests(self.trained, self.seconds)
+
+    @cached_property
+    def compared(self) -> pl.DataFrame:
+        """What mpd.compare asks for of every evaluation; read where something is to be computed."""
+        return problem_frame(self.evaluations)
 
 
 def placed(
@@ -100,17 +114,17 @@ def budget_frame(evaluations: Evaluations, max_new_tokens: Mapping[str, int]) ->
 
 def cost_frame(
     trained: Trained,
-    seconds: Mapping[Path, Mapping[str, float | None]],
+    seconds: Mapping[Path, Mapping[str, float]],
     settings: Mapping[str, Any],
 ) -> pl.DataFrame:
-    """Rows of `costs` from the files of each trained round and its wall times."""
+    """Rows of `costs` from the files of each trained round and its wall seconds by stage."""
     rounds: dict[tuple[str, int], list[dict[str, pl.DataFrame]]] = {}
     times: dict[tuple[str, int], list[Mapping[str, float | None]]] = {}
     for folder, files in trained.items():
         place = place_of(folder)
         student = place["method"], place["round"]
         rounds.setdefault(student, []).append(costs.read_round(files))
-        times.setdefault(student, []).append(seconds[folder])
+        times.setdefault(student, []).append(costs.seconds_of(seconds[folder]))
     return costs.costs(rounds, times, settings["samplers"], settings["given"])
 
 
@@ -160,7 +174,7 @@ def answer_digests(evaluations: Evaluations) -> dict[str, str]:
     }
 
 
-def round_digests(trained: Trained, seconds: Mapping[Any, Mapping[str, Any]]) -> dict[str, str]:
+def round_digests(trained: Trained, seconds: Mapping[Path, Mapping[str, float]]) -> dict[str, str]:
     """Content digests of the trained rounds' files, and one of all wall times.
 
     The times are those of the last run: after another one, costs and report are others.
@@ -172,7 +186,7 @@ def round_digests(trained: Trained, seconds: Mapping[Any, Mapping[str, Any]]) ->
         for kind, paths in files.items()
         for number, path in enumerate(paths)
     }
-    times = repr([(named.get(of, of), found) for of, found in seconds.items()])
+    times = repr([(named[folder], stages) for folder, stages in seconds.items()])
     return {**digests, "seconds": hashlib.sha256(times.encode()).hexdigest()[:32]}
 
 
@@ -238,11 +252,12 @@ def run_of(arguments: Namespace) -> Run:
             for benchmark in arguments.benchmarks
         },
         trained=trained,
-        timed={
-            folder: output.parent / "benchmarks" / BRANCH.format(**places[folder])
+        seconds={
+            folder: costs.seconds_by_stage(
+                output.parent / "benchmarks" / BRANCH.format(**places[folder]), arguments.num_shards
+            )
             for folder in trained
         },
-        num_shards=arguments.num_shards,
         problems=arguments.problems,
         student=arguments.student,
     )
@@ -251,22 +266,16 @@ def run_of(arguments: Namespace) -> Run:
 def tables_of(run: Run, store: Store) -> dict[str, pl.DataFrame]:
     """The tables of the report by name, published beside it."""
     publish = partial(published, store, run.output.parent)
-    settings, evaluations = run.settings, run.evaluations
-    answered = answer_digests(evaluations)
+    settings, evaluations, answered = run.settings, run.evaluations, run.answered
     limits = {"max_new_tokens": settings["max_new_tokens"]}
     payers = {name: settings[name] for name in ("samplers", "given")}
-    seconds = {folder: costs.seconds_of(path, run.num_shards) for folder, path in run.timed.items()}
-    rounds = round_digests(run.trained, seconds)
-
-    def compared(of: Callable[[pl.DataFrame], pl.DataFrame]) -> Callable[[], pl.DataFrame]:
-        return lambda: of(problem_frame(evaluations))
 
     frames: list[tuple[schema.Artifact, Mapping[str, Any], Mapping[str, str], Any]] = [
         (schema.SUMMARY, {}, answered, lambda: summary_frame(evaluations)),
-        (schema.COMPARISON, {}, answered, compared(compare.differences)),
+        (schema.COMPARISON, {}, answered, lambda: compare.differences(run.compared)),
         (schema.BUDGETS, limits, answered, lambda: budget_frame(evaluations, **limits)),
-        (schema.DIFFICULTY, {}, answered, compared(difficulty.by_difficulty)),
-        (schema.COSTS, payers, rounds, lambda: cost_frame(run.trained, seconds, settings)),
+        (schema.DIFFICULTY, {}, answered, lambda: difficulty.by_difficulty(run.compared)),
+        (schema.COSTS, payers, run.rounds, lambda: cost_frame(run.trained, run.seconds, settings)),
     ]
     return {artifact.name: publish(artifact, *of) for artifact, *of in frames}
 
@@ -282,7 +291,6 @@ def write_report(run: Run, tables: Mapping[str, Any], choice: pl.DataFrame, stor
         "stages": findings.settings_of_stages(run.places, run.places, run.benchmarks),
         "versions": findings.versions(),
     }
-    seconds = findings.stage_seconds(run.timed, run.places, run.num_shards)
     shown = {
         name: table.content_digest(folder / f"{name}.parquet", TABLES[name]) for name in tables
     }
@@ -296,14 +304,14 @@ def write_report(run: Run, tables: Mapping[str, Any], choice: pl.DataFrame, stor
         found = Findings(
             **tables,
             **told,
-            means=compare.means(problem_frame(run.evaluations)),
+            means=compare.means(run.compared),
             choice=choice,
             contexts=run.settings["contexts"],
             browser=trajectories(folder.name, run.trained, run.problems, tokenizer),
             lengths=findings.lengths(run.evaluations),
             metrics=findings.training(run.trained, run.places),
             funnels=findings.funnels(run.trained, run.places),
-            seconds=seconds,
+            seconds=findings.stage_seconds(run.seconds, run.places),
         )
         path.write_text(page(found), encoding="utf-8")
 
@@ -313,8 +321,8 @@ def write_report(run: Run, tables: Mapping[str, Any], choice: pl.DataFrame, stor
         run.output,
         {**run.settings, **told},
         {
-            **answer_digests(run.evaluations),
-            **round_digests(run.trained, seconds),
+            **run.answered,
+            **run.rounds,
             **asked,
             **shown,
             "token_map": read_manifest(run.student)["token_map"],

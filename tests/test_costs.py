@@ -141,7 +141,7 @@ def test_files_of_a_round(tmp_path):
 
 
 def test_seconds_are_those_of_the_benchmark_files(tmp_path):
-    assert costs.seconds_of(tmp_path / "nowhere", 1) == NO_TIME
+    assert costs.seconds_of(costs.seconds_by_stage(tmp_path / "nowhere", 1)) == NO_TIME
     for name, seconds in [
         ("sample/shard_0", 1.5),
         ("sample/shard_1", 2.0),
@@ -151,7 +151,8 @@ def test_seconds_are_those_of_the_benchmark_files(tmp_path):
         path = tmp_path / f"{name}.jsonl"
         path.parent.mkdir(exist_ok=True)
         path.write_text(json.dumps({"s": seconds, "h:m:s": "0:00:01"}) + "\n")
-    assert costs.seconds_of(tmp_path, 2) == {"wall_seconds": 7.5, "evaluation_seconds": 8.0}
+    found = costs.seconds_of(costs.seconds_by_stage(tmp_path, 2))
+    assert found == {"wall_seconds": 7.5, "evaluation_seconds": 8.0}
     # A second shard of an earlier run, with more shards, does not count.
     assert costs.seconds_by_stage(tmp_path, 1) == {"sample": 1.5, "distill": 4.0, "evaluate": 8.0}
 
