@@ -12,9 +12,8 @@ from typing import Any
 
 import polars as pl
 
-from mpd.compare import is_significant
-
-Student = tuple[str, int]
+from mpd.charts import held_out
+from mpd.compare import Student, is_significant
 
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -141,9 +140,8 @@ def main() -> None:
         return frame.filter(pl.col("method").is_in([*names, "base"]))
 
     summary, comparison, costs = read("summary"), read("comparison"), read("costs")
-    known = summary["benchmark"].unique(maintain_order=True).to_list()
-    held_out = [name for name in known if name != "dev"]
-    benchmarks = arguments.benchmarks or held_out or ["dev"]
+    known = held_out(summary)["benchmark"].unique(maintain_order=True).to_list()
+    benchmarks = arguments.benchmarks or known
     for benchmark in benchmarks:
         print(f"### {benchmark}\n")
         of = pl.col("benchmark") == benchmark

@@ -19,21 +19,24 @@ NUM_DRAWS = 4000
 DRAWS_AT_ONCE = 200
 TAIL = 0.025  # outside each end of an interval
 
-Student = tuple[str, int]
+SAMPLED = pl.col("finish_reason") != "too_long"  # else the prompt did not fit
+
+Student = tuple[str, int]  # method and round
 Answers = dict[Student, dict[int, np.ndarray]]  # by seed: C × P
 
 
-def per_problem(answered: pl.DataFrame) -> pl.DataFrame:
+def per_problem(answered: pl.DataFrame, **further: pl.Expr) -> pl.DataFrame:
     """Rows of `evaluate` as one row per problem: problem_id and MEASURES, means over its samples.
 
     `solved_tokens` are those of the correct samples; null where there is none. A sample whose
-    prompt did not fit has no tokens and counts for accuracy alone.
+    prompt did not fit has no tokens and counts for accuracy alone. `further` columns may be added.
     """
-    tokens, sampled = pl.col("num_tokens"), pl.col("finish_reason") != "too_long"
+    tokens = pl.col("num_tokens")
     return answered.group_by("problem_id", maintain_order=True).agg(
         accuracy=pl.col("correct").mean(),
-        tokens=tokens.filter(sampled).mean(),
+        tokens=tokens.filter(SAMPLED).mean(),
         solved_tokens=tokens.filter(pl.col("correct")).mean(),
+        **further,
     )
 
 

@@ -13,7 +13,7 @@ import polars as pl
 
 from mpd import charts
 from mpd.browser_section import Section
-from mpd.compare import REFERENCE
+from mpd.compare import REFERENCE, Student
 from mpd.efficiency import FORMULA
 from mpd.funnel import STAGES
 from mpd.page_tables import (
@@ -34,7 +34,6 @@ from mpd.page_tables import (
     with_minus,
 )
 
-Student = tuple[str, int]  # method and round
 FUNNEL_HEADER = ["method", "round", *STAGES, "tokens before", "after"]
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from mpd import schema, table
+from mpd.compare import SAMPLED, per_problem
 from mpd.efficiency import aes
 
 COLUMNS = ["problem_id", "finish_reason", "num_tokens", "thinking_tokens", "answer", "correct"]
@@ -24,13 +25,10 @@ def summarise(place: Mapping[str, Any], answered: pl.DataFrame) -> dict[str, Any
     prompt did not fit has no tokens and counts for accuracy alone: an answer that never was is
     not a short one. Raises ValueError where that is so of every sample.
     """
-    correct, sampled = pl.col("correct"), pl.col("finish_reason") != "too_long"
-    problems = answered.group_by("problem_id", maintain_order=True).agg(
-        accuracy=correct.mean(),
-        solved=correct.any(),
-        tokens=pl.col("num_tokens").filter(sampled).mean(),
-        thinking_tokens=pl.col("thinking_tokens").filter(sampled).mean(),
-        solved_tokens=pl.col("num_tokens").filter(correct).mean(),
+    problems = per_problem(
+        answered,
+        solved=pl.col("correct").any(),
+        thinking_tokens=pl.col("thinking_tokens").filter(SAMPLED).mean(),
     )
     if problems["tokens"].is_null().all():
         raise ValueError(
