@@ -82,7 +82,7 @@ def stage_seconds(
 
 
 def settings_of_stages(
-    folders: Iterable[Path], places: Mapping[Path, Place], benchmarks: Iterable[str]
+    places: Mapping[Path, Place], benchmarks: Iterable[str]
 ) -> dict[str, dict[str, list[str]]]:
     """By stage the settings, as JSON, with the students that have them: "mpd, round 1, seed 0".
 
@@ -92,8 +92,8 @@ def settings_of_stages(
     found: dict[str, dict[str, list[str]]] = {}
     notes = {stage: f"{stage}/{note}" for stage, note in STAGES.items()}
     notes |= {f"evaluate {name}": f"evaluate/{name}.json" for name in benchmarks}
-    for folder in folders:
-        name = "{method}, round {round}, seed {seed}".format(**places[folder])
+    for folder, place in places.items():
+        name = "{method}, round {round}, seed {seed}".format(**place)
         for stage, note in notes.items():
             if (folder / note).is_file():
                 settings = json.loads((folder / note).read_text(encoding="utf-8"))["settings"]

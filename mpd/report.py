@@ -288,7 +288,7 @@ def write_report(run: Run, tables: Mapping[str, Any], choice: pl.DataFrame, stor
         "experiment": folder.name,
         "artifacts": costs.count_artifacts(artifact_files(run.evaluations, run.trained)),
         "models": findings.model_manifests(folder / "models", seeds),
-        "stages": findings.settings_of_stages(run.places, run.places, run.benchmarks),
+        "stages": findings.settings_of_stages(run.places, run.benchmarks),
         "versions": findings.versions(),
     }
     shown = {

@@ -85,7 +85,7 @@ def test_settings_of_stages_are_told_once(tmp_path):
             (folder / note).parent.mkdir(parents=True, exist_ok=True)
             (folder / note).write_text(json.dumps({"settings": settings}))
     first, second = "mpd, round 1, seed 0", "mpd, round 1, seed 1"
-    assert findings.settings_of_stages(places, places, ["dev", "absent"]) == {
+    assert findings.settings_of_stages(places, ["dev", "absent"]) == {
         "filter": {'{\n "leaks": [\n  "ü"\n ]\n}': [first, second]},
         "student": {'{\n "seed": 0\n}': [first], '{\n "seed": 1\n}': [second]},
         "evaluate dev": {'{\n "temperature": 0\n}': [first, second]},
