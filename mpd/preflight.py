@@ -8,8 +8,7 @@ import re
 from pathlib import Path
 
 from mpd.config import Config, FolderModel, Section, TinyModel
-from mpd.methods import Method
-from mpd.settings import model_files, problem_files, problem_sources
+from mpd.settings import model_files, problem_files, problem_sources, scorer_context
 from mpd.tiny.tokenizer import unknown_piece
 
 
@@ -30,14 +29,13 @@ def check(config: Config) -> None:
     _check_token_maps(models.student, models.teacher)
     _check_words("chat.prompt", config.chat.prompt, models.student)
     for name in config.methods:
-        _check_prompts(config.of(name), config.method(name))
+        _check_prompts(config.of(name), name)
 
 
-def _check_prompts(config: Config, method: Method) -> None:
+def _check_prompts(config: Config, name: str) -> None:
     """The prompts that a branch has beside the plain one; `config` is that of the branch."""
-    models = config.models
-    context = config.logits.context or method.context
-    if not method.trained or context == "concise":
+    models, method = config.models, config.method(name)
+    if not method.trained or scorer_context(config, name) == "concise":
         # Its scorer sees it: the student or the teacher.
         for model in (models.student, models.teacher):
             _check_words("chat.concise", config.chat.concise, model)

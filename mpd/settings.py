@@ -155,7 +155,7 @@ def _filter(config: Config, method: str) -> dict[str, Any]:
 
 
 def _logits(config: Config, method: str) -> dict[str, Any]:
-    context = _context(config, method)
+    context = scorer_context(config, method)
     settings = {**_dump(config.logits), "context": context, "dtype": config.models.dtype}
     if context == "problem":
         return {**settings, "chat": _chat(config, "think", "close")}
@@ -164,8 +164,8 @@ def _logits(config: Config, method: str) -> dict[str, Any]:
     return {**settings, "chat": chat, "prompt": concise if context == "concise" else rewriting}
 
 
-def _context(config: Config, method: str) -> str:
-    """What the scorer of a method sees."""
+def scorer_context(config: Config, method: str) -> str:
+    """What the scorer of a method sees; `config` is that of its branch."""
     return config.logits.context or config.method(method).context
 
 
@@ -200,7 +200,7 @@ def _report(config: Config) -> dict[str, Any]:
     given = config.sample.trajectories is not None  # no one drew the first round's samples
     samplers = {name: config.method(name).sampler for name in config.methods}
     limits = {name: of["max_new_tokens"] for name, of in _decodings(config).items()}
-    contexts = {name: _context(config.of(name), name) for name in config.methods}
+    contexts = {name: scorer_context(config.of(name), name) for name in config.methods}
     told = {"samplers": samplers, "given": given, "max_new_tokens": limits, "contexts": contexts}
     return {**_dump(config.report), **told}
 
