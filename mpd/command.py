@@ -11,11 +11,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from mpd.rights import refusal
 from mpd.store import Explained, Store
 
 log = logging.getLogger("mpd")
 
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS)
 # torch.save keeps no error number; these are what it says where a write fails.
 TORCH_CANNOT_WRITE = r"unexpected pos \d+ vs \d+|PytorchStreamWriter failed writing"
 
@@ -89,6 +91,8 @@ def run(main: Callable[[], Any], name: str) -> None:
     except ValueError as error:
         sys.exit(f"{name}: error: {error}")
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in REFUSALS and error.filename:
+            sys.exit(f"{name}: error: {refusal(Path(error.filename))}")
         if not _is_full_disk(error):
             raise
         cause = str(error).splitlines()[0]

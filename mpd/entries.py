@@ -1,31 +1,84 @@
 """One stored file or folder with its note, and the links of an output to it.
 
-The note is a JSON file: where the entry came from, and the sizes of its files, by which a half
-written or truncated entry is known. In an output folder it is called provenance.json.
+The note is a JSON file: where the entry came from, with size and SHA-256 of each of its files. In
+an output folder it is called provenance.json. Outputs are hard links to the entry, so whatever
+writes into one writes into the entry: it is handed out only while its bytes are those of its note.
+A file beside the note, with the suffix .seen, keeps size, time and inode of each file as they
+were when the bytes were last right; they are read again only where one of these moved.
 """
 
 import filecmp
+import hashlib
 import json
 import logging
 import os
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import Any
+
+from mpd.rights import make_writable, mode_in
 
 log = logging.getLogger("mpd")
 
 PROVENANCE = "provenance.json"
 
 
-def is_whole(entry: Path, note: Path) -> bool:
-    """Whether a stored file or folder has the sizes that were noted when it was made."""
+def changes(entry: Path, note: Path) -> list[str] | None:
+    """Names of the files of an entry that are not as its note has them: none where it is whole.
+
+    None where there is no entry, or no note that can be read. The file of an entry that is one
+    file has the empty name. A note written before digests were noted speaks of sizes alone.
+    """
     if not (entry.exists() and note.exists()):
-        return False
-    if _noted_sizes(note) == sizes(entry):
-        return True
-    log.warning("%s or its note is damaged; it is computed again", entry)
-    return False
+        return None
+    noted = _read(note)
+    if "sizes" not in noted:
+        log.warning("%s is damaged; %s is computed again", note, entry)
+        return None
+    expected, found = noted["sizes"], sizes(entry)
+    seen, digests = _read(_seen(note)), noted.get("digests", {})
+    return [
+        name
+        for name in sorted({**expected, **found})
+        if expected.get(name) != found.get(name)
+        or (
+            name in digests
+            and seen.get(name) != _marks(entry / name)
+            and file_digest(entry / name) != digests[name]
+        )
+    ]
+
+
+def set_aside(entry: Path, note: Path, changed: list[str], output: Path) -> None:
+    """Rename an entry that was changed after it was made, and its note; say so."""
+    names = (f"{note.stem}-changed{'' if number == 1 else number}" for number in count(1))
+    free = (entry.with_name(f"{name}{entry.suffix}") for name in names)
+    aside = next(path for path in free if not path.exists())
+    others = other_links(entry, output)
+    log.warning(
+        "%s was changed after it was made%s: kept as %s, and computed again%s",
+        entry,
+        f" ({', '.join(changed)})" if any(changed) else "",
+        aside,
+        f"; other outputs that link to what was changed: {others}" if others else "",
+    )
+    entry.rename(aside)
+    note.rename(aside.with_suffix(".json"))
+
+
+def bring_up_to_date(entry: Path, note: Path) -> None:
+    """Make an entry of before what it would be now: writable, with digests in its note.
+
+    Entries used to be read-only, and an output, which shares the mode, could then not be replaced.
+    """
+    for path in files_of(entry):
+        make_writable(path)
+    noted = _read(note)
+    if "digests" not in noted:
+        _write(note, {**noted, "digests": _digests(entry)})
 
 
 def files_of(entry: Path) -> list[Path]:
@@ -50,13 +103,14 @@ def same_bytes(old: Path, new: Path) -> bool:
 
 
 def install(fresh: Path, entry: Path, note: Path, provenance: Mapping[str, Any]) -> None:
-    """Make `fresh` the entry: read-only, on the disk, with its note."""
+    """Make `fresh` the entry, on the disk, with its note."""
     from mpd.table import sync
 
     draft = note.with_suffix(".json.draft")
-    draft.write_text(json.dumps({**provenance, "sizes": sizes(fresh)}, indent=1, sort_keys=True))
+    content = {**provenance, "sizes": sizes(fresh), "digests": _digests(fresh)}
+    draft.write_text(json.dumps(content, indent=1, sort_keys=True))
     for path in files_of(fresh):
-        path.chmod(0o444)
+        path.chmod(mode_in(entry.parent))  # safetensors, for one, lets nobody else read
     for path in (*files_of(fresh), draft):
         sync(path)
     # The entry goes before its note, and its note after: an entry without a note is not whole.
@@ -77,12 +131,13 @@ def link(entry: Path, note: Path, output: Path) -> None:
         noted, stale = output.with_suffix(".json"), []
     else:
         noted = output / PROVENANCE
-        stale = [output / name for name in _noted_sizes(noted) or {}]
+        stale = [output / name for name in _read(noted).get("sizes", {})]
     sources = {output / name: entry / name for name in sizes(entry)}
     for path in (*stale, *sources, noted):
         path.unlink(missing_ok=True)
     for target, source in {noted: note, **sources}.items():
         _link(source, target)
+    _write(_seen(note), {name: _marks(entry / name) for name in sizes(entry)})
 
 
 def other_links(entry: Path, output: Path) -> int:
@@ -92,21 +147,59 @@ def other_links(entry: Path, output: Path) -> int:
     return max(counts, default=0)
 
 
-def _noted_sizes(note: Path) -> dict[str, int] | None:
-    """The sizes that a note holds; None where it is missing, torn or another's file."""
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _digests(entry: Path) -> dict[str, str]:
+    return {name: file_digest(entry / name) for name in sizes(entry)}
+
+
+def _marks(path: Path) -> list[int]:
+    """What moves when a file is written to or replaced."""
+    found = path.stat()
+    return [found.st_size, found.st_mtime_ns, found.st_ino]
+
+
+def _seen(note: Path) -> Path:
+    return note.with_suffix(".seen")
+
+
+def _read(note: Path) -> dict[str, Any]:
+    """A JSON file of the store; empty where it is missing, torn or another's file."""
     try:
-        return json.loads(note.read_text())["sizes"]
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        return None
+        content = json.loads(note.read_text())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _write(path: Path, content: Mapping[str, Any]) -> None:
+    draft = path.with_name(f"{path.name}.draft")
+    draft.write_text(json.dumps(content, indent=1, sort_keys=True))
+    draft.rename(path)
 
 
 def _link(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(source, target)
-    except OSError:  # another file system, or one without hard links
+    linked = False
+    if os.access(source, os.W_OK):  # a link to what only another user may write is of no use
+        with suppress(OSError):  # another file system, or one without hard links
+            os.link(source, target)
+            linked = True
+    if not linked:
         draft = target.with_name(f".{target.name}.draft")
-        draft.unlink(missing_ok=True)  # what a killed run left may be read-only already
-        shutil.copy(source, draft)
+        draft.unlink(missing_ok=True)  # of a killed run, maybe of another user's
+        shutil.copyfile(source, draft)
         draft.rename(target)
-    os.utime(target)
+    _touch(target)
+
+
+def _touch(path: Path) -> None:
+    """Set the time to now, plus a nanosecond: a write in the same tick of the clock shows."""
+    os.utime(path)
+    now = path.stat()
+    with suppress(PermissionError):  # another user's file takes no other time than now
+        os.utime(path, ns=(now.st_atime_ns, now.st_mtime_ns + 1))

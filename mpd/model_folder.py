@@ -10,6 +10,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mpd.entries import file_digest
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
@@ -74,12 +76,6 @@ def require_same_tokens(student: dict[str, Any], teacher: dict[str, Any]) -> Non
             f"({student['token_map'][:12]} and {teacher['token_map'][:12]}): the teacher cannot "
             "score the student's ids; take both from one model family"
         )
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def chat_template(folder: Path) -> str:

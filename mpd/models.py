@@ -37,7 +37,7 @@ def resolve(settings: Mapping[str, Any], folder: Path, scratch: Path, threads: i
 
 
 def _copy(settings: Mapping[str, Any], folder: Path, scratch: Path, threads: int) -> None:
-    # A copy: hard links would make the user's own files read-only.
+    # A copy: through a hard link, an edit of the user's own files would change the stored ones.
     chat_template(Path(settings["path"]))  # refuse before the weights are copied
     for path in _files(settings):
         shutil.copy(path, folder / path.name)

@@ -3,7 +3,8 @@
 A stage names its settings and the content of its inputs; their digest is the fingerprint.
 If `{store}/{artifact}/{fingerprint}` is there, it is hard-linked to the stage's output and
 nothing is computed. Else it is computed in `{fingerprint}.parts/`, where what a killed run
-left is resumed, renamed into the store as a whole, made read-only and linked.
+left is resumed, renamed into the store as a whole and linked. What was changed since, through
+a link or not, is known by the digests in its note: it is set aside and computed again.
 
     python -m mpd.store --store results/store            list what no output links to, and
                                                          what killed jobs left
@@ -11,9 +12,11 @@ left is resumed, renamed into the store as a whole, made read-only and linked.
 """
 
 import argparse
+import errno
 import hashlib
 import json
 import logging
+import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -23,7 +26,17 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from mpd.entries import files_of, install, is_whole, link, other_links, same_bytes
+from mpd.entries import (
+    bring_up_to_date,
+    changes,
+    files_of,
+    install,
+    link,
+    other_links,
+    same_bytes,
+    set_aside,
+)
+from mpd.rights import refusal
 from mpd.schema import Artifact
 
 if TYPE_CHECKING:
@@ -151,7 +164,7 @@ class Explained(Exception):
         self.meaning = meaning
         self.output = output
         self.entry = entry
-        self.is_there = is_whole(entry, entry.with_suffix(".json"))
+        self.is_there = changes(entry, entry.with_suffix(".json")) == []
 
     def __str__(self) -> str:
         return f"{self.output}: {self.entry} is {'' if self.is_there else 'not '}in the store"
@@ -204,7 +217,7 @@ class Store:
         """Link a file that is no table, such as a report, to `output`; `compute(path)` if new."""
 
         def build(fresh: Path, scratch: Path) -> None:
-            fresh.unlink(missing_ok=True)  # what a killed run left may be read-only already
+            fresh.unlink(missing_ok=True)  # of a killed run, maybe of another user's
             compute(fresh)
 
         self._publish(kind, version, output.suffix, output, settings, inputs, build)
@@ -249,8 +262,13 @@ class Store:
             raise Explained(meaning, output, entry)
         home.mkdir(parents=True, exist_ok=True)
         with _locked(home / f"{key}.lock", what):
-            there = is_whole(entry, note)
-            if there:  # a job killed after it had stored all left its parts
+            changed = changes(entry, note)
+            there = changed == []
+            if changed:
+                set_aside(entry, note, changed, output)
+            if there:
+                bring_up_to_date(entry, note)
+                # A job killed after it had stored all left its parts.
                 shutil.rmtree(home / f"{key}.parts", ignore_errors=True)
             if there and not self.refresh:
                 log.info("reused %s", what)
@@ -288,17 +306,46 @@ def _refreshed(what: str, agrees: bool, entry: Path, output: Path) -> str:
 def unused(root: Path) -> Iterator[Path]:
     """Stored files and folders that no output links to, and what killed jobs left."""
     for entry in sorted(root.glob("*/*")):
-        is_note = entry.suffix in {".json", ".lock", ".draft"}
+        is_own = entry.suffix in {".json", ".lock", ".draft", ".seen"}
         if entry.suffix == ".parts" or (
-            not is_note and all(path.stat().st_nlink == 1 for path in files_of(entry))
+            not is_own and all(path.stat().st_nlink == 1 for path in files_of(entry))
         ):
             yield entry
 
 
+def _may_delete(entry: Path) -> bool:
+    folders = [path for path in (entry, *entry.rglob("*")) if path.is_dir()]
+    return all(os.access(folder, os.W_OK) for folder in (entry.parent, *folders))
+
+
 def _delete(entry: Path) -> None:
+    """Delete an entry with its note. Raises PermissionError, before it begins, where it may not."""
+    for folder in (entry.parent, entry, *entry.rglob("*")):
+        if folder.is_dir() and not os.access(folder, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
     if entry.suffix != ".parts":
-        entry.with_suffix(".json").unlink(missing_ok=True)
+        for suffix in (".json", ".seen"):
+            entry.with_suffix(suffix).unlink(missing_ok=True)
     shutil.rmtree(entry) if entry.is_dir() else entry.unlink(missing_ok=True)
+
+
+def prune(root: Path, delete: bool) -> Iterator[tuple[Path, int, str]]:
+    """What is unused, its bytes, and why it is not deleted, where it is another user's.
+
+    What a running job fills, or is about to link, is passed over.
+    """
+    for entry in unused(root):
+        size = sum(path.stat().st_size for path in files_of(entry))
+        refused = ""
+        try:
+            with FileLock(entry.with_name(f"{entry.name.partition('.')[0]}.lock"), timeout=0):
+                if delete:
+                    _delete(entry)
+        except Timeout:
+            continue
+        except PermissionError as error:
+            refused = f"not deleted: {refusal(Path(error.filename))}" if delete else ""
+        yield entry, size, refused
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -308,17 +355,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--delete", action="store_true", help="delete what is listed")
     arguments = parser.parse_args(argv)
     total = 0
-    for entry in unused(arguments.store):
-        key = entry.name.partition(".")[0]
-        try:
-            with FileLock(entry.with_name(f"{key}.lock"), timeout=0):
-                size = sum(path.stat().st_size for path in files_of(entry))
-                print(f"{size / 1e6:10.2f} MB  {entry}")
-                total += size
-                if arguments.delete:
-                    _delete(entry)
-        except Timeout:
-            continue  # a running job fills it, or is about to link it
+    for entry, size, refused in prune(arguments.store, arguments.delete):
+        print(f"{size / 1e6:10.2f} MB  {entry}{f'  {refused}' if refused else ''}")
+        total += 0 if refused else size
     done = "deleted" if arguments.delete else "unused; delete with: make prune DELETE=1"
     print(f"{total / 1e6:10.2f} MB  {done}")
 

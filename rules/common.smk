@@ -14,6 +14,7 @@ from snakemake.logging import logger
 from mpd import schema
 from mpd.config import parse_config
 from mpd.preflight import check
+from mpd.rights import open_results, require_working_folder
 from mpd.settings import (
     benchmark_source,
     model_files,
@@ -23,12 +24,18 @@ from mpd.settings import (
 )
 
 try:
+    require_working_folder()
     CONFIG = parse_config(config)
     check(CONFIG)
 except ValueError as error:
     raise WorkflowError(str(error)) from None
 
 RESOURCES = CONFIG.resources
+
+# Snakemake asks of every output that it would replace whether it may write it.
+if workflow.is_main_process:
+    for sentence in open_results(Path(f"results/{CONFIG.experiment}")):
+        logger.warning(sentence)
 
 
 wildcard_constraints:

@@ -9,14 +9,15 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from hashlib import sha256
 from pathlib import Path
 
 import polars as pl
 import pytest
 from filelock import FileLock
 
+from mpd import entries, table
 from mpd import store as store_module
-from mpd import table
 from mpd.schema import Artifact, Column
 from mpd.store import Explained, Store, fingerprint
 
@@ -209,15 +210,26 @@ def test_an_edit_taken_back_computes_nothing(tmp_path, root):
     assert output.stat().st_ino == entry_of(root, {"add": 0}).stat().st_ino
 
 
-def test_stored_file_is_read_only_and_nothing_else_is_left(tmp_path, root):
+@pytest.mark.parametrize(
+    ("of_folder", "of_file"), [(0o755, 0o644), (0o2775, 0o664), (0o700, 0o600)]
+)
+def test_a_stored_file_is_its_owners_and_its_groups_as_its_folder_is(
+    tmp_path, root, of_folder, of_file
+):
+    (root / "squares").mkdir(parents=True)
+    (root / "squares").chmod(of_folder)
+    output = tmp_path / "out.parquet"
+    publish(root, output, Squares())
+    assert oct(output.stat().st_mode & 0o777) == oct(of_file)
+
+
+def test_beside_an_entry_and_an_output_are_only_their_notes(tmp_path, root):
     output = tmp_path / "out" / "rows.parquet"
     publish(root, output, Squares())
-    assert oct(output.stat().st_mode & 0o777) == "0o444"
     key = entry_of(root).stem
-    names = {f"{key}.parquet", f"{key}.json", f"{key}.lock"}
     found = {path.name for path in (root / "squares").iterdir()}
-    assert found - {f"{key}.lock"} == names - {f"{key}.lock"}  # who unlocks may delete the lock
-    assert found <= names
+    # Who unlocks may delete the lock.
+    assert found - {f"{key}.lock"} == {f"{key}.parquet", f"{key}.json", f"{key}.seen"}
     assert {path.name for path in output.parent.iterdir()} == {"rows.parquet", "rows.json"}
 
 
@@ -249,6 +261,7 @@ def test_footer_and_provenance(tmp_path, root):
         "settings": {"add": 0},
         "inputs": {"model": "abc"},
         "sizes": {"": output.stat().st_size},
+        "digests": {"": sha256(output.read_bytes()).hexdigest()},
     }
 
 
@@ -515,7 +528,6 @@ def test_refresh_with_another_result_replaces_it(tmp_path, root, messages):
     assert messages()[1:] == [f"refreshed squares {entry_of(root).stem[:12]}: the bytes DIFFER"]
     assert table.read(output, SQUARES).equals(RESULT.with_columns(pl.col("square") + 100))
     assert output.stat().st_ino == entry_of(root).stat().st_ino
-    assert oct(output.stat().st_mode & 0o777) == "0o444"
 
     compute = Squares()
     publish(root, tmp_path / "later.parquet", compute)  # the note describes the new file
@@ -537,40 +549,166 @@ def test_refresh_that_differs_counts_the_outputs_left_behind(tmp_path, root, mes
     assert messages()[3:] == [f"{differ}; {left}: 2", f"{differ}; {left}: 1", differ]
 
 
-def test_refresh_heals_a_damaged_entry_of_the_same_size(tmp_path, root):
-    """The output is a link to the entry: to delete it and run again would bring the damage back."""
-    output = tmp_path / "out.parquet"
-    publish(root, output, Squares())
-    whole = output.read_bytes()
-    entry_of(root).chmod(0o644)
-    with entry_of(root).open("r+b") as file:
-        file.seek(10)
-        file.write(bytes(20))
-    output.unlink()
-    publish(root, output, never)
-    with pytest.raises(ValueError, match="--config store=refresh"):
-        table.read(output, SQUARES)
-    publish(root, output, Squares(), refresh=True)
-    assert output.read_bytes() == entry_of(root).read_bytes() == whole
-    publish(root, tmp_path / "later.parquet", never)
-    assert table.read(tmp_path / "later.parquet", SQUARES).equals(RESULT)
-
-
 def test_refresh_of_what_is_not_there_computes(tmp_path, root, messages):
     publish(root, tmp_path / "out.parquet", Squares(), refresh=True)
     assert messages() == [f"computed squares {entry_of(root).stem[:12]}"]
 
 
-def test_damaged_entry_is_computed_again(tmp_path, root, messages):
-    output = tmp_path / "out.parquet"
+def set_aside_of(entry, number=""):
+    return entry.with_name(f"{entry.stem}-changed{number}{entry.suffix}")
+
+
+def write_in_place(path, content=b"edited"):
+    """Change the first bytes of a file, as an editor or a script may; its size stays."""
+    with path.open("r+b") as file:
+        file.write(content)
+
+
+@pytest.mark.parametrize("edit", [cut, write_in_place, lambda path: path.write_bytes(b"")])
+def test_what_was_changed_through_an_output_is_kept_aside_and_computed_again(
+    tmp_path, root, messages, edit
+):
+    output, entry = tmp_path / "out.parquet", entry_of(root)
     publish(root, output, Squares())
-    whole = output.read_bytes()
-    os.truncate(entry_of(root), len(whole) - 1)
+    whole, note = output.read_bytes(), entry.with_suffix(".json").read_bytes()
+    edit(output)
+    edited = output.read_bytes()
+    assert entry.read_bytes() == edited != whole
     compute = Squares()
     publish(root, output, compute)
     assert compute.computed == [0, 3, 6, 9]
+    assert output.read_bytes() == entry.read_bytes() == whole
+    aside = set_aside_of(entry)
+    assert aside.read_bytes() == edited
+    assert aside.with_suffix(".json").read_bytes() == note
+    assert messages()[1] == (
+        f"{entry} was changed after it was made: kept as {aside}, and computed again"
+    )
+    publish(root, tmp_path / "later.parquet", never)
+
+
+def test_each_changed_entry_is_kept_and_the_other_outputs_are_counted(tmp_path, root, messages):
+    outputs = [tmp_path / name for name in ("one.parquet", "two.parquet", "three.parquet")]
+    for output in outputs:
+        publish(root, output, Squares())
+    whole, entry = outputs[0].read_bytes(), entry_of(root)
+    for content in (b"first", b"again"):
+        write_in_place(entry, content)
+        publish(root, outputs[0], Squares())
+    assert [path.read_bytes()[:5] for path in (set_aside_of(entry), set_aside_of(entry, 2))] == [
+        b"first",
+        b"again",
+    ]
+    assert outputs[0].read_bytes() == whole
+    assert outputs[1].read_bytes()[:5] == b"first"
+    ends = [
+        message.partition("and computed again")[2] for message in messages() if "kept" in message
+    ]
+    assert ends == ["; other outputs that link to what was changed: 2", ""]
+
+
+def test_a_change_in_the_same_tick_of_the_clock_is_seen(tmp_path, root):
+    """The time of a link is one that the kernel, whose clock ticks in milliseconds, never gives."""
+    output, compute = tmp_path / "out.parquet", Squares()
+    publish(root, output, Squares())
+    tick = output.stat().st_mtime_ns - 1
+    write_in_place(output)
+    os.utime(output, ns=(tick, tick))
+    publish(root, output, compute)
+    assert compute.computed == [0, 3, 6, 9]
+
+
+def test_bytes_are_read_again_only_where_size_time_or_inode_moved(tmp_path, root, monkeypatch):
+    output, entry, read = tmp_path / "out.parquet", entry_of(root), []
+    publish(root, output, Squares())
+
+    def file_digest(path):
+        read.append(path)
+        return sha256(path.read_bytes()).hexdigest()
+
+    monkeypatch.setattr(entries, "file_digest", file_digest)
+    publish(root, output, never)
+    output.unlink()  # as Snakemake does before a job
+    publish(root, output, never)
+    assert read == []
+    os.utime(output, (LONG_AGO, LONG_AGO))  # as `snakemake --touch` does
+    publish(root, output, never)
+    publish(root, output, never)
+    assert read == [entry]
+    shutil.copy2(entry, tmp_path / "copy")  # as a backup that is put back
+    (tmp_path / "copy").rename(entry)
+    publish(root, output, never)
+    publish(root, output, never)
+    assert read == [entry] * 2
+
+
+def test_an_edited_note_vouches_for_nothing(tmp_path, root):
+    output, compute = tmp_path / "out.parquet", Squares()
+    publish(root, output, Squares())
+    note = entry_of(root).with_suffix(".json")
+    content = json.loads(note.read_text())
+    note.write_text(json.dumps({**content, "digests": {"": "0" * 64}}))
+    os.utime(output, (LONG_AGO, LONG_AGO))
+    publish(root, output, compute)
+    assert compute.computed == [0, 3, 6, 9]
+
+
+def make_old(entry):
+    """What an entry was like in version 0.1: read-only, with no digests in its note."""
+    note = entry.with_name(f"{entry.stem}.json")
+    content = json.loads(note.read_text())
+    del content["digests"]
+    note.write_text(json.dumps(content, indent=1, sort_keys=True))
+    note.with_suffix(".seen").unlink()
+    for path in [entry] if entry.is_file() else [*entry.rglob("*")]:
+        path.chmod(0o444 if path.is_file() else 0o755)
+
+
+def test_an_entry_of_before_is_put_right_without_computing(tmp_path, root, messages):
+    output, entry = tmp_path / "out.parquet", entry_of(root)
+    publish(root, output, Squares())
+    whole, note = output.read_bytes(), entry.with_suffix(".json").read_bytes()
+    make_old(entry)
+    publish(root, output, never)
+    assert oct(output.stat().st_mode & 0o777) == "0o644"
+    assert entry.with_suffix(".json").read_bytes() == note
+    assert output.with_suffix(".json").read_bytes() == note
+    assert messages()[1:] == [f"reused squares {entry.stem[:12]}"]
+    write_in_place(output)
+    publish(root, output, Squares())
     assert output.read_bytes() == whole
-    assert messages()[1] == f"{entry_of(root)} or its note is damaged; it is computed again"
+
+
+def test_a_folder_of_before_is_put_right_without_computing(tmp_path, root):
+    output, store = tmp_path / "out", Store(root)
+    files = {"weights": "1", "deep/config": "2"}
+    store.publish_folder("model", 1, output, {}, {}, fill_with(files))
+    make_old(root / "model" / fingerprint("model", 1, {}, {}))
+    store.publish_folder("model", 1, output, {}, {}, never)
+    assert contents(output) == files
+    assert {oct((output / name).stat().st_mode & 0o777) for name in files} == {"0o644"}
+    assert set(json.loads((output / "provenance.json").read_text())["digests"]) == set(files)
+
+
+def test_an_old_entry_of_another_size_is_not_handed_out(tmp_path, root):
+    output, compute = tmp_path / "out.parquet", Squares()
+    publish(root, output, Squares())
+    make_old(entry_of(root))
+    entry_of(root).chmod(0o644)
+    cut(entry_of(root))
+    publish(root, output, compute)
+    assert compute.computed == [0, 3, 6, 9]
+
+
+def test_to_explain_sees_a_change_and_leaves_it(tmp_path, root):
+    output, entry = tmp_path / "out.parquet", entry_of(root)
+    publish(root, output, Squares())
+    write_in_place(output)
+    before = sorted(path.name for path in (root / "squares").iterdir())
+    with pytest.raises(Explained, match="is not in the store"):
+        Store(root, explain=True).publish_table(SQUARES, output, {}, {}, never)
+    assert sorted(path.name for path in (root / "squares").iterdir()) == before
+    assert entry.read_bytes()[:6] == b"edited"
 
 
 def test_entry_with_a_torn_note_is_computed_again(tmp_path, root):
@@ -633,13 +771,16 @@ def test_folder_replaces_what_is_stale_in_the_output(tmp_path, root):
         "settings": {"a": 2},
         "inputs": {},
         "sizes": {"weights": 1, "deep/config": 1},
+        "digests": {
+            "weights": "4b227777d4dd1fc61c6f884f48641d02b4d121d3fd328cb08b5531fcacdabf8a",
+            "deep/config": "d4735e3a265e16eee03f59718b9b5d03019c07d8b6c51f90da3a666eec13ab35",
+        },
     }
 
     store.publish_folder("model", 1, output, {"a": 1}, {}, never)
     assert contents(output) == {**shape, "old": "3"}
     assert json.loads((output / "provenance.json").read_text())["settings"] == {"a": 1}
     assert {path.stat().st_nlink for path in output.rglob("*") if path.is_file()} == {2}
-    assert oct((output / "deep" / "config").stat().st_mode & 0o777) == "0o444"
 
 
 def test_stopped_folder_keeps_its_scratch_and_not_its_files(tmp_path, root):
@@ -659,13 +800,22 @@ def test_stopped_folder_keeps_its_scratch_and_not_its_files(tmp_path, root):
     assert contents(output) == {"whole": "step 5"}
 
 
-def test_damaged_folder_is_computed_again(tmp_path, root, messages):
+def test_a_folder_of_which_a_file_changed_is_kept_aside_and_computed_again(
+    tmp_path, root, messages
+):
     output, store = tmp_path / "out", Store(root)
-    store.publish_folder("model", 1, output, {}, {}, fill_with({"a": "123", "b": "4"}))
-    os.truncate(output / "a", 1)
-    store.publish_folder("model", 1, output, {}, {}, fill_with({"a": "123", "b": "4"}))
-    assert contents(output) == {"a": "123", "b": "4"}
-    assert "is damaged" in messages()[1]
+    files = {"a": "123", "b": "4", "deep/c": "5"}
+    store.publish_folder("model", 1, output, {}, {}, fill_with(files))
+    write_in_place(output / "a", b"9")
+    write_in_place(output / "deep" / "c", b"6")
+    store.publish_folder("model", 1, output, {}, {}, fill_with(files))
+    assert contents(output) == files
+    entry = root / "model" / fingerprint("model", 1, {}, {})
+    aside = set_aside_of(entry)
+    assert contents(aside) == {"a": "923", "b": "4", "deep/c": "6"}
+    assert messages()[1] == (
+        f"{entry} was changed after it was made (a, deep/c): kept as {aside}, and computed again"
+    )
 
 
 @pytest.mark.parametrize(
@@ -695,7 +845,7 @@ def test_file_is_stored_under_its_suffix(tmp_path, root):
 
 
 def test_file_does_not_meet_the_file_of_a_killed_run(tmp_path, root):
-    """That one may be read-only already, and then could not be written to."""
+    """That one may be another user's, and then could not be written to."""
 
     def compute(path):
         assert not path.exists()
@@ -725,7 +875,6 @@ def test_table_is_copied_to_another_file_system(tmp_path, root, another_file_sys
     assert output.read_bytes() == entry_of(root).read_bytes()
     assert output.stat().st_nlink == 1
     assert output.stat().st_ino != entry_of(root).stat().st_ino
-    assert oct(output.stat().st_mode & 0o777) == "0o444"
     assert {path.name for path in output.parent.iterdir()} == {"rows.parquet", "rows.json"}
 
 
@@ -739,7 +888,7 @@ def test_folder_is_copied_to_another_file_system(tmp_path, root, another_file_sy
 
 
 def test_copy_does_not_meet_the_draft_of_a_killed_copy(tmp_path, root, another_file_system):
-    """That one may be read-only already, and then could not be written to."""
+    """That one may be another user's, and then could not be written to."""
     draft = tmp_path / ".out.parquet.draft"
     draft.write_bytes(b"left")
     with draft.open("rb") as left:
@@ -814,6 +963,21 @@ def test_prune_lists_what_nothing_links_to(root, pruned, capsys):
         "      4.00 MB  unused; delete with: make prune DELETE=1",
     ]
     assert all(path.exists() for path in pruned.values())
+
+
+def test_prune_lists_what_was_kept_aside_once_nothing_links_to_it(tmp_path, root, capsys):
+    output, again, entry = tmp_path / "out.parquet", tmp_path / "two.parquet", entry_of(root)
+    publish(root, output, Squares())
+    publish(root, again, Squares())
+    write_in_place(output)
+    publish(root, output, Squares())
+    assert list(store_module.unused(root)) == []
+    publish(root, again, never)
+    aside = set_aside_of(entry)
+    assert list(store_module.unused(root)) == [aside]
+    store_module.main(["--store", str(root), "--delete"])
+    left = {path.name for path in (root / "squares").iterdir() if path.suffix != ".lock"}
+    assert left == {f"{entry.stem}{suffix}" for suffix in (".parquet", ".json", ".seen")}
 
 
 def test_prune_deletes_on_request(tmp_path, root, pruned):

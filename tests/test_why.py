@@ -5,6 +5,7 @@ import sys
 from dataclasses import replace
 
 import pytest
+from ordinary import ORDINARY
 from test_workflow import Project
 
 from mpd import schema, why
@@ -154,7 +155,7 @@ def test_what_was_made_otherwise_behind_the_back_of_snakemake(project, asked):
 def test_mistakes_end_in_a_sentence(project, arguments, changes, sentence):
     project.command(**changes)
     done = subprocess.run(
-        [sys.executable, "-m", "mpd.why", *arguments, "--configfile", "overlay.yaml"],
+        [*ORDINARY, sys.executable, "-m", "mpd.why", *arguments, "--configfile", "overlay.yaml"],
         cwd=project.folder,
         capture_output=True,
         text=True,

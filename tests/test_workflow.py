@@ -18,6 +18,7 @@ from typing import Any
 import polars as pl
 import pytest
 import yaml
+from ordinary import ORDINARY
 
 REPOSITORY = Path(__file__).parents[1]
 # Jobs call `python`: that of the environment the tests run in, activated or not.
@@ -62,10 +63,11 @@ TABLES = ("budgets", "comparison", "difficulty", "summary")
 
 
 class Project:
-    """A copy of the workflow in a folder of its own."""
+    """A copy of the workflow in a folder of its own; `rights` begin each command."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.rights = ORDINARY
         for name in ("rules", "profiles", "envs"):
             shutil.copytree(REPOSITORY / name, folder / name)
         for name in ("Snakefile", "config.yaml"):
@@ -74,7 +76,7 @@ class Project:
     def command(self, *arguments: str, **changes: Any) -> list[str]:
         overlay = self.folder / "overlay.yaml"
         overlay.write_text(yaml.safe_dump(merged(WORLD, changes)))
-        snakemake = [sys.executable, "-m", "snakemake", "--cores", "2"]
+        snakemake = [*self.rights, sys.executable, "-m", "snakemake", "--cores", "2"]
         return [*snakemake, "--configfile", "overlay.yaml", *arguments]
 
     def run(self, *arguments: str, **changes: Any) -> str:
@@ -281,7 +283,7 @@ def test_refresh_says_whether_the_bytes_agree(project: Project) -> None:
 
 def test_prune_lists_what_nothing_links_to(project: Project) -> None:
     project.run(report={"max_accuracy_drop": 0.2})  # the report of before is unused now
-    store = [sys.executable, "-m", "mpd.store", "--store", "results/store"]
+    store = [*ORDINARY, sys.executable, "-m", "mpd.store", "--store", "results/store"]
 
     def prune(*arguments: str) -> list[str]:
         done = subprocess.run(
@@ -335,7 +337,7 @@ def test_a_stage_runs_without_snakemake(project: Project, tmp_path: Path) -> Non
     (command,) = re.findall(r"\b(python -m mpd\.filter .*round_1.*)$", printed, re.MULTILINE)
     command = command.replace("--mode reuse", f"--mode reuse --store {tmp_path / 'store'}")
     done = subprocess.run(
-        ["bash", "-c", f"set -o pipefail; {command}"],
+        [*ORDINARY, "bash", "-c", f"set -o pipefail; {command}"],
         cwd=project.folder,
         env=ENVIRONMENT,
         capture_output=True,
