@@ -235,24 +235,6 @@ def test_visited_stages_compute_only_what_is_new(project: Project) -> None:
     assert computed(project.run()) == []
 
 
-def test_a_third_round_computes_that_round(project: Project) -> None:
-    stages = ["sample", "compress", "filter", "logits", "student"]
-    expected = sorted([*stages, *["evaluate"] * 3, *TABLES])
-    assert computed(project.run(rounds=3)) == expected
-    assert computed(project.run()) == []
-
-
-def test_a_benchmark_more_is_evaluated_alone(project: Project) -> None:
-    more = [*BENCHMARKS, {"name": "other", "source": "tiny", "num_problems": 5, "num_samples": 2}]
-    before = project.bytes_of("problems/train/shard_0.parquet")
-    printed = project.run(problems={"benchmarks": more})
-    # Training problems are checked against the new benchmark; their shard stays as it is.
-    expected = sorted([*["evaluate"] * 3, *["problems"] * 2, *TABLES])
-    assert computed(printed) == expected
-    assert project.bytes_of("problems/train/shard_0.parquet") == before
-    assert computed(project.run()) == []
-
-
 def test_branches_share_what_is_the_same(project: Project) -> None:
     # A second experiment with other training: everything up to the cache is there already.
     printed = project.run(experiment="other", distill={"learning_rate": 2e-5}, rounds=1)
@@ -279,24 +261,6 @@ def test_refresh_says_whether_the_bytes_agree(project: Project) -> None:
     assert {stage for stage, _ in verdicts} == stages
     assert {verdict for _, verdict in verdicts} == {"the bytes agree"}
     assert project.visits() == set()
-
-
-def test_prune_lists_what_nothing_links_to(project: Project) -> None:
-    project.run(report={"max_accuracy_drop": 0.2})  # the report of before is unused now
-    store = [*ORDINARY, sys.executable, "-m", "mpd.store", "--store", "results/store"]
-
-    def prune(*arguments: str) -> list[str]:
-        done = subprocess.run(
-            [*store, *arguments], cwd=project.folder, capture_output=True, text=True, check=True
-        )
-        return done.stdout.splitlines()
-
-    listed = prune()
-    assert any("/report/" in line for line in listed[:-1])
-    prune("--delete")
-    assert prune() == ["      0.00 MB  unused; delete with: make prune DELETE=1"]
-    assert project.visits(report={"max_accuracy_drop": 0.2}) == set()
-    project.run()
 
 
 def test_a_killed_run_resumes_to_the_same_bytes(
