@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from mpd.entries import files_of, install, is_whole, link, other_links, same_bytes
-from mpd.schema import Artifact
+from mpd.schema import Artifact, Version
 
 if TYPE_CHECKING:
     import polars as pl
@@ -35,7 +35,7 @@ log = logging.getLogger("mpd")
 
 
 def fingerprint(
-    kind: str, version: int, settings: Mapping[str, Any], inputs: Mapping[str, str]
+    kind: str, version: Version, settings: Mapping[str, Any], inputs: Mapping[str, str]
 ) -> str:
     """Digest of what an artifact means; 32 hexadecimal digits.
 
@@ -212,7 +212,7 @@ class Store:
     def publish_folder(
         self,
         kind: str,
-        version: int,
+        version: Version,
         output: Path,
         settings: Mapping[str, Any],
         inputs: Mapping[str, str],
@@ -234,7 +234,7 @@ class Store:
     def _publish(
         self,
         kind: str,
-        version: int,
+        version: Version,
         suffix: str,
         output: Path,
         settings: Mapping[str, Any],
