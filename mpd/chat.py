@@ -9,6 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from datetime import date
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -38,11 +39,16 @@ def ids_digest(prompt_ids: list[int], completion_ids: list[int]) -> str:
     return hashlib.sha256(ids.encode()).hexdigest()[:16]
 
 
+class UnknownWord(ValueError):
+    """The tokenizer has no token for a word."""
+
+
 class ChatFormat:
     """A tokenizer together with the settings of `chat` and the model's stop ids.
 
     A stage gives the keys of `chat` that it needs, so each is read where it is used: `prompt` and
-    `thinking` by prompts, `think` and `close` by what is read, `open` too by what is written.
+    `thinking` by prompts, `think` and `close` by what is read, `open` too by what is written. With
+    prompts goes `date`, where it is set.
     """
 
     def __init__(
@@ -97,25 +103,26 @@ class ChatFormat:
     def prompt_ids(self, content: str, thinking: bool) -> list[int]:
         """Render one user message and encode it.
 
-        Raises ValueError where the tokenizer has no token for a word of it.
+        Raises UnknownWord where the tokenizer has no token for a word of it, ValueError as `render`
+        does.
         """
         text = self.render(content, thinking)
         word = self.unknown_word(text)
         if word is not None:
             word = self.unknown_word(content) or word  # rather than that of the chat template
-            raise ValueError(f"this model's vocabulary has no token for {word!r} of a prompt")
+            raise UnknownWord(f"this model's vocabulary has no token for {word!r} of a prompt")
         return self._encode(text)
 
     def problem_ids(self, question: str) -> list[int]:
         """The plain student prompt of a question.
 
         Raises ValueError, naming chat.prompt or the question, where the tokenizer has no token
-        for a word of it.
+        for a word of it; and as `render` does.
         """
         content = fill(self.chat["prompt"], problem=question)
         try:
             return self.prompt_ids(content, self.chat["thinking"])
-        except ValueError:
+        except UnknownWord:
             self.require_sayable(fill(self.chat["prompt"], problem=""), "chat.prompt")
             word = self.unknown_word(question)
             if word is None:
@@ -146,15 +153,29 @@ class ChatFormat:
         return next((word for word in text.split() if lacks(word)), text) if lacks(text) else None
 
     def render(self, content: str, thinking: bool) -> str:
-        """The text that the chat template makes of one user message."""
+        """The text that the chat template makes of one user message.
+
+        Raises ValueError where the template asks for the day and the settings have none.
+        """
         rendered = self.tokenizer.apply_chat_template(
             [{"role": "user", "content": content}],
             add_generation_prompt=True,
             tokenize=False,
             enable_thinking=thinking,
+            strftime_now=self._strftime,  # in place of transformers' own, which asks the clock
         )
         assert isinstance(rendered, str)
         return rendered
+
+    def _strftime(self, format: str) -> str:
+        day = self.chat.get("date")
+        if day is None:
+            raise ValueError(
+                f"{self.tokenizer.name_or_path}: its chat template puts the day into prompts, and "
+                "chat.date is null; set it to a day, such as 2025-01-31, so that a rerun means the "
+                "same"
+            )
+        return date.fromisoformat(day).strftime(format)
 
     def text(self, ids: list[int]) -> str:
         """The text of a completion without its stop token, control tokens shown."""

@@ -17,7 +17,7 @@ from typing import Any
 import polars as pl
 
 from mpd import command, schema, table
-from mpd.chat import ChatFormat, fill
+from mpd.chat import ChatFormat, UnknownWord, fill
 from mpd.generate import (
     Completion,
     Engine,
@@ -158,7 +158,7 @@ def _prompt(
     content = fill(settings["prompt"], problem=row["question"], trajectory=row["text"])
     try:
         return chat.prompt_ids(content, settings["thinking"])
-    except ValueError:
+    except UnknownWord:
         return "sample_unsayable"
 
 

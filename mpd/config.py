@@ -8,6 +8,7 @@ Stages never read config.yaml. The Snakefile validates it here and hands each st
 settings as JSON (mpd/settings.py).
 """
 
+import datetime
 import difflib
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -87,6 +88,23 @@ class Chat(Section):
     )
     open: str = Field("<think>\n", description="what comes before the reasoning")
     close: str = Field("\n</think>\n\n", description="what stands between reasoning and answer")
+    date: str | None = Field(
+        None,
+        pattern=r"^\d{4}-\d\d-\d\d$",
+        description="the day, such as 2025-01-31, for a chat template that puts one into prompts",
+    )
+
+    @field_validator("date", mode="before")
+    @classmethod
+    def _as_text(cls, day: Any) -> Any:
+        return str(day) if isinstance(day, datetime.date) else day  # YAML makes it one
+
+    @field_validator("date")
+    @classmethod
+    def _in_the_calendar(cls, day: str | None) -> str | None:
+        if day:
+            datetime.date.fromisoformat(day)
+        return day
 
     @model_validator(mode="after")
     def _placeholder(self) -> "Chat":

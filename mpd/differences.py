@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mpd.entries import PROVENANCE
+from mpd.schema import Version
 
 MAX_VALUE = 60  # characters of a setting that are shown
 
@@ -20,7 +21,9 @@ def note_of(output: Path) -> Note:
     return {}
 
 
-def differences(note: Note, settings: Mapping[str, Any], version: int, section: str) -> list[str]:
+def differences(
+    note: Note, settings: Mapping[str, Any], version: Version, section: str
+) -> list[str]:
     """Settings that differ from those in a note, by their keys in config.yaml, and a new version.
 
     `section` is where the settings of this stage stand. None without a note.

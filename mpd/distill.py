@@ -175,7 +175,7 @@ def main(argv: list[str] | None = None) -> None:
 
     command.store_of(arguments).publish_folder(
         "student",
-        schema.STUDENT_VERSION,
+        schema.student_version(),
         arguments.output.parent,
         settings,
         {

@@ -14,10 +14,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mpd import command
+from mpd import command, schema
 from mpd.entries import PROVENANCE
 from mpd.model_folder import chat_template, file_digest, write_manifest
-from mpd.schema import MODELS_VERSION
 from mpd.settings import model_files
 
 log = logging.getLogger("mpd")
@@ -99,7 +98,7 @@ def main(argv: list[str] | None = None) -> None:
     settings = arguments.settings
     command.store_of(arguments).publish_folder(
         "models",
-        MODELS_VERSION,
+        schema.MODELS_VERSION,
         arguments.output.parent,
         settings,
         {path.name: file_digest(path) for path in _files(settings)},

@@ -234,7 +234,7 @@ def main(argv: list[str] | None = None) -> None:
         )
         store.publish_folder(
             "problems",
-            schema.PROBLEMS.version,
+            schema.problems_version(),
             arguments.output,
             settings,
             {**inputs, "benchmarks": " ".join(contents)},

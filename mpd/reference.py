@@ -15,8 +15,9 @@ HEAD = """# Every key of the configuration
 
 Made from mpd/config.py by `python -m mpd.reference > docs/config.md`. config.yaml holds the
 settings of the embedded world; an overlay (`--configfile mine.yaml`) changes some of them, and
-lists are replaced as a whole. Unknown keys and values out of range are refused before anything
-runs. `python -m mpd.why` says what an edit makes rerun in a project as it stands.
+lists are replaced as a whole. Unknown keys, keys that a file gives twice and values out of range
+are refused before anything runs. `python -m mpd.why` says what an edit makes rerun in a project as
+it stands.
 
 The last column names the stages whose results a key is part of: they are made anew after a change
 of it, and what follows them. With "nothing", no result depends on it."""
@@ -36,6 +37,7 @@ STAGES = {
     "chat.think": "compress, filter, logits, evaluate",
     "chat.open": "compress",
     "chat.close": "compress, filter, logits, evaluate",
+    "chat.date": "sample, evaluate; compress where it rewrites; logits but of context: problem",
     "problems.path": "problems",
     "problems.seed": "problems",
     "problems.benchmarks": "problems, evaluate",

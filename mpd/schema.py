@@ -3,10 +3,13 @@
 A stage writes the keys and its own columns; readers join strictly on the keys:
 `problem_id` (digest of the normalised question), `sample_id`, `candidate`.
 Raise an artifact's `version` whenever the same inputs and settings give other rows:
-the version is part of its fingerprint, so the store then computes it anew.
+the version is part of its fingerprint, so the store then computes it anew. A folder has the
+versions of all its tables, see `problems_version` and `student_version`.
 """
 
 from dataclasses import dataclass
+
+Version = int | list[int]  # of a folder it may be several
 
 
 @dataclass(frozen=True)
@@ -570,6 +573,21 @@ MODELS_VERSION = 3
 HEAD_VERSION = 1
 REPORT_VERSION = 10
 STUDENT_VERSION = 2
+
+
+def problems_version() -> Version:
+    """The version of the folder of training problems, in which `dropped` is too.
+
+    While that has version 2 it is the number of `problems` alone, as before both counted, so that
+    what was computed then stays valid.
+    """
+    return PROBLEMS.version if DROPPED.version == 2 else [PROBLEMS.version, DROPPED.version]
+
+
+def student_version() -> Version:
+    """The version of a student's folder, in which `metrics` are too; as in `problems_version`."""
+    return STUDENT_VERSION if METRICS.version == 2 else [STUDENT_VERSION, METRICS.version]
+
 
 ARTIFACTS = (
     *(PROBLEMS, DROPPED, SAMPLE, COMPRESS, FILTER, LOGITS, METRICS, EVALUATE),

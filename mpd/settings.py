@@ -113,13 +113,19 @@ def _chat(config: Config, *keys: str) -> dict[str, Any]:
     return {key: getattr(config.chat, key) for key in keys}
 
 
+def _rendering(config: Config, *keys: str) -> dict[str, Any]:
+    """Those of a stage that renders prompts: with the date, where one is set."""
+    date = {"date": config.chat.date} if config.chat.date else {}
+    return {**_chat(config, *keys), **date}
+
+
 def _sample(config: Config, method: str, round: int, seed: int) -> dict[str, Any]:
     own = config.sample.trajectories
     if own and round == 1:  # the user's trajectories are not those of a later student
-        chat = _chat(config, "prompt", "thinking", "think", "open", "close")
+        chat = _rendering(config, "prompt", "thinking", "think", "open", "close")
         return {"trajectories": own, "chat": chat}
     decoding = {**_dump(config.sample), "trajectories": None}
-    chat = _chat(config, "prompt", "thinking")
+    chat = _rendering(config, "prompt", "thinking")
     # A student is another one in each round; the teacher stays and is to say something else.
     drawn = f"{seed}.{round}" if config.method(method).sampler == "teacher" else seed
     return {**decoding, "chat": chat, "dtype": config.models.dtype, "seed": drawn}
@@ -127,16 +133,16 @@ def _sample(config: Config, method: str, round: int, seed: int) -> dict[str, Any
 
 def _compress(config: Config, method: str, seed: int) -> dict[str, Any]:
     row = config.method(method)
-    chat = _chat(config, "think", "open", "close")
+    keys = "think", "open", "close"
     if row.rewriter == "none":
-        return {"rewriter": "none", "sampler": row.sampler, "chat": chat}
+        return {"rewriter": "none", "sampler": row.sampler, "chat": _chat(config, *keys)}
     own = _dump(config.compress, "refine")
     return {
         **own,
         "prompt": _rewriting_prompt(config, method),
         "rewriter": row.rewriter,
         "sampler": row.sampler,
-        "chat": chat,
+        "chat": _rendering(config, *keys),
         "dtype": config.models.dtype,
         "seed": seed,
     }
@@ -160,7 +166,7 @@ def _logits(config: Config, method: str) -> dict[str, Any]:
     if context == "problem":
         return {**settings, "chat": _chat(config, "think", "close")}
     concise, rewriting = config.chat.concise, _rewriting_prompt(config, method)
-    chat = _chat(config, "think", "close", "thinking")
+    chat = _rendering(config, "think", "close", "thinking")
     return {**settings, "chat": chat, "prompt": concise if context == "concise" else rewriting}
 
 
@@ -189,7 +195,7 @@ def _decodings(config: Config) -> dict[str, dict[str, Any]]:
 
 def _evaluate(config: Config, method: str, seed: int) -> dict[str, Any]:
     engine = _dump(config.evaluate, *Decoding.model_fields)
-    chat = _chat(config, "prompt", "thinking", "think", "close")
+    chat = _rendering(config, "prompt", "thinking", "think", "close")
     if method != "base" and not config.method(method).trained:
         chat["prompt"] = config.chat.concise
     rest = {"chat": chat, "dtype": config.models.dtype, "seed": seed, **engine}

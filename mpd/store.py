@@ -37,7 +37,7 @@ from mpd.entries import (
     set_aside,
 )
 from mpd.rights import refusal
-from mpd.schema import Artifact
+from mpd.schema import Artifact, Version
 
 if TYPE_CHECKING:
     import polars as pl
@@ -48,7 +48,7 @@ log = logging.getLogger("mpd")
 
 
 def fingerprint(
-    kind: str, version: int, settings: Mapping[str, Any], inputs: Mapping[str, str]
+    kind: str, version: Version, settings: Mapping[str, Any], inputs: Mapping[str, str]
 ) -> str:
     """Digest of what an artifact means; 32 hexadecimal digits.
 
@@ -225,7 +225,7 @@ class Store:
     def publish_folder(
         self,
         kind: str,
-        version: int,
+        version: Version,
         output: Path,
         settings: Mapping[str, Any],
         inputs: Mapping[str, str],
@@ -247,7 +247,7 @@ class Store:
     def _publish(
         self,
         kind: str,
-        version: int,
+        version: Version,
         suffix: str,
         output: Path,
         settings: Mapping[str, Any],

@@ -22,9 +22,12 @@ from mpd.settings import (
     stage_settings,
     train_source,
 )
+from mpd.unique_keys import require_unique_arguments, require_unique_keys
 
 try:
     require_working_folder()
+    require_unique_keys(workflow.configfiles)
+    require_unique_arguments(workflow.config_settings.config_args)
     CONFIG = parse_config(config)
     check(CONFIG)
 except ValueError as error:

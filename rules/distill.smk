@@ -29,7 +29,7 @@ rule distill:
         tracker=RESOURCES.distill.tracker,
         store=CONFIG.store,
     params:
-        version=schema.STUDENT_VERSION,
+        version=schema.student_version(),
         settings=settings_of("distill", "method", "round", "seed"),
     message:
         "distill {wildcards.method}/seed_{wildcards.seed}/round_{wildcards.round}"

@@ -25,7 +25,7 @@ rule problems:
         mem_mb=RESOURCES.problems.memory_mb,
         store=CONFIG.store,
     params:
-        version=schema.PROBLEMS.version,
+        version=schema.problems_version(),
         settings=settings_of("problems"),
     message:
         "problems train"

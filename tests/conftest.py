@@ -137,20 +137,20 @@ def teacher(write_model, tmp_path_factory):
 
 @pytest.fixture
 def variant(student, tmp_path):
-    """A function that copies the student with a changed JSON file, or a point in its template."""
+    """A function that copies the student with a changed JSON file, or more in its template."""
     import json
     import shutil
 
     from mpd.model_folder import write_manifest
 
-    def change(name: str, **changes: object) -> Path:
+    def change(name: str, more: str = ".", **changes: object) -> Path:
         folder = tmp_path / f"variant_{name}"
         shutil.copytree(student.parent, folder, ignore=lambda *_: ["manifest.json"])
         path = folder / name
         if changes:
             path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
         else:
-            path.write_text(path.read_text() + ".")
+            path.write_text(path.read_text() + more)
         write_manifest(folder)
         return folder / "manifest.json"
 

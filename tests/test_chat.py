@@ -120,6 +120,83 @@ def test_the_prompt_of_the_embedded_world(tiny_format, tokenizer):
     assert tiny_format.prompt_ids("1+2", False) == off
 
 
+# How templates come to the day: Llama 3.2's is the first.
+CLOCKS = {
+    "default": """{%- if not date_string is defined %}
+        {%- if strftime_now is defined %}
+            {%- set date_string = strftime_now("%d %b %Y") %}
+        {%- else %}
+            {%- set date_string = "26 Jul 2024" %}
+        {%- endif %}
+    {%- endif %}
+    {{- date_string }}""",
+    "keyword": "{{ strftime_now(format='%d %b %Y') }}",
+    "alias": "{% set ns = namespace(now=strftime_now) %}{{ ns.now('%d %b %Y') }}",
+    "macro": "{% macro day(f='%d %b %Y') %}{{ strftime_now(f) }}{% endmacro %}{{ day() }}",
+    "call": "{% macro outer() %}{{ caller() }}{% endmacro %}"
+    "{% call outer() %}{{ strftime_now('%d %b %Y') }}{% endcall %}",
+    "block": "{% block day %}{{ strftime_now('%d %b %Y') }}{% endblock %}",
+    "loop": "{% for now in [strftime_now] %}{{ now('%d %b %Y') }}{% endfor %}",
+}
+
+
+@pytest.fixture
+def templated(qwen_tokenizer):
+    """A function that gives a format another chat template and settings."""
+    import copy
+
+    def change(template, **changes):
+        tokenizer = copy.deepcopy(qwen_tokenizer)
+        tokenizer.chat_template, tokenizer.name_or_path = template, "models/student"
+        return ChatFormat(tokenizer, {**QWEN, **changes}, [tokenizer.eos_token_id])
+
+    return change
+
+
+@pytest.fixture
+def no_clock(monkeypatch):
+    """Fails the test where transformers looks at the clock for a template."""
+    from transformers.utils import chat_template_utils
+
+    class Clock:
+        @staticmethod
+        def now():
+            raise AssertionError("asked for the time")
+
+    monkeypatch.setattr(chat_template_utils, "datetime", Clock)
+
+
+@pytest.mark.parametrize("spelling", CLOCKS)
+def test_a_template_that_asks_for_the_day_gets_that_of_the_settings(
+    templated, no_clock, ids_of, spelling
+):
+    template = CLOCKS[spelling] + "{{ ': ' + messages[0].content }}"
+    format = templated(template, date="2025-01-31")
+    assert format.render("2+2", True) == "31 Jan 2025: 2+2"
+    assert format.problem_ids("2+2") == ids_of("31 Jan 2025: 2+2")
+
+
+@pytest.mark.parametrize("spelling", CLOCKS)
+def test_a_template_that_asks_for_the_day_needs_one(templated, no_clock, spelling):
+    with pytest.raises(ValueError) as caught:
+        templated(CLOCKS[spelling]).problem_ids("2+2")
+    assert str(caught.value) == (
+        "models/student: its chat template puts the day into prompts, and chat.date is null; set "
+        "it to a day, such as 2025-01-31, so that a rerun means the same"
+    )
+
+
+def test_the_day_has_no_time(templated, no_clock):
+    format = templated("{{ strftime_now('%Y-%m-%dT%H:%M:%S%z') }}", date="2025-01-31")
+    assert format.render("2+2", True) == "2025-01-31T00:00:00"
+
+
+@pytest.mark.parametrize("mention", ["", "{% if false %}{{ strftime_now('%Y') }}{% endif %}"])
+def test_a_template_that_does_not_ask_for_the_day_needs_none(templated, no_clock, mention):
+    dated, plain = (templated(CHATML + mention, **of) for of in ({"date": "2025-01-31"}, {}))
+    assert dated.problem_ids("2+2") == plain.problem_ids("2+2")
+
+
 LACKS = "this model's vocabulary has no token for 'Zebra'"
 
 

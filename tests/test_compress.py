@@ -318,6 +318,12 @@ def test_of_the_student_the_context_and_the_tokenizer_count(
     assert events(variant("generation_config.json", eos_token_id=[1, 2])) == ["computed"]
 
 
+def test_a_day_that_is_missing_is_no_unsayable_sample(run, given, variant):
+    asking = variant("chat_template.jinja", "{{ strftime_now('%w') }}")
+    with pytest.raises(ValueError, match=r"puts the day into prompts, and chat\.date is null"):
+        run(sample=given, by=asking)
+
+
 def test_without_a_rewriter_trajectories_pass_verbatim(rows, tiny_format):
     stop = tiny_format.stop_ids[0]
     ids = [[5, 6, stop], [7, 8], [], [9, 10]]

@@ -262,6 +262,11 @@ def test_every_mistake_has_its_line():
          "config: models.student.revision: String should match pattern '^[0-9a-f]{40}$', "
          "found 'main'"),
         ({"chat__prompt": "Solve it."}, "config: chat: prompt must contain {problem}"),
+        ({"chat__date": "31.1.2025"},
+         "config: chat.date: String should match pattern '^\\d{4}-\\d\\d-\\d\\d$', found "
+         "'31.1.2025'"),
+        ({"chat__date": "2025-02-30"},
+         "config: chat.date: day is out of range for month, found '2025-02-30'"),
         ({"chat__close": " \n"},
          "config: chat: think: tags needs a close tag; set close, or think: none"),
         ({"chat__thinking": False},
@@ -437,6 +442,7 @@ def settings_of(raw):
         ({"chat__think": "none"}, READING),
         ({"chat__open": "[think]"}, {"compress"}),
         ({"chat__close": "[/think]"}, READING),
+        ({"chat__date": "2025-01-31"}, {*SAMPLING, "compress", "evaluate"}),
         ({"problems__path": "new.jsonl"}, {"problems"}),
         ({"problems__train__path": "new.jsonl"}, {"problems"}),
         ({"problems__train__form": "hash"}, {"problems"}),
@@ -676,6 +682,29 @@ def test_thinking_counts_where_a_prompt_is_rendered():
     assert stages_changed(plain, chat__thinking=False) == rendering
     informed = {**plain, "logits__context": "rewriting"}
     assert stages_changed(informed, chat__thinking=False) == {*rendering, "logits"}
+
+
+def test_the_date_counts_where_a_prompt_is_rendered():
+    day = {"chat__date": "2025-01-31"}
+    informed = {"logits__context": "rewriting"}
+    assert stages_changed(informed, **day) == {*SAMPLING, "compress", "logits", "evaluate"}
+    given = {"sample__trajectories": "own.jsonl"}
+    assert stages_changed(given, **day) == {*SAMPLING, "compress", "evaluate"}
+    config = parse_config(changed(methods=["opd"], **day))
+    assert of_stage(config, "sample", "opd")["chat"]["date"] == "2025-01-31"
+    assert "date" not in of_stage(config, "compress", "opd")["chat"]  # it asks no teacher
+
+
+@pytest.mark.parametrize("stage", ["sample", "compress", "logits", "evaluate"])
+def test_without_a_date_the_settings_have_none(stage):
+    config = parse_config(changed(chat__date=None, logits__context="rewriting"))
+    assert "date" not in of_stage(config, stage, "mpd")["chat"]
+
+
+@pytest.mark.parametrize("text", ["2025-01-31", "'2025-01-31'"])
+def test_a_date_in_yaml_needs_no_quotes(text):
+    config = parse_config(changed(chat__date=yaml.safe_load(text)))
+    assert config.chat.date == "2025-01-31"
 
 
 def test_of_given_trajectories_the_format_counts_and_no_decoding():

@@ -58,12 +58,13 @@ def test_nothing_imports_a_stage(path: Path) -> None:
 def test_the_snakefile_imports_config_and_schema_and_what_checks_them() -> None:
     text = "".join(path.read_text() for path in (REPOSITORY / "rules").glob("*.smk"))
     found = re.findall(r"^\s*(?:from|import) +(mpd\S*)(?: import (.*))?$", text, re.MULTILINE)
-    assert {module for module, _ in found} == {"mpd", "mpd.config", "mpd.preflight", "mpd.settings"}
+    modules = {"mpd", "mpd.config", "mpd.preflight", "mpd.settings", "mpd.unique_keys"}
+    assert {module for module, _ in found} == modules
     assert [names for module, names in found if module == "mpd"] == ["schema"]
 
 
 def test_the_snakefile_loads_no_library_of_models() -> None:
-    code = "import sys, mpd.schema, mpd.preflight; print(*sys.modules)"
+    code = "import sys, mpd.schema, mpd.preflight, mpd.unique_keys; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert {"torch", "transformers", "tokenizers", "polars"} & set(done.stdout.split()) == set()
 

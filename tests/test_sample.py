@@ -261,6 +261,19 @@ def test_a_shard_may_have_no_given_trajectory_where_another_has_some(run, shard_
     assert len(run(*more, trajectories=path, questions=second, name="second_shard")) == 0
 
 
+def test_the_day_of_the_settings_is_in_the_prompt(run, tmp_path, tokenizer, chat, variant):
+    """Of a template that asks for the day of the week, drawn or given."""
+    asking = variant("chat_template.jinja", "{{ strftime_now('%w') }}")
+    path = write_given(tmp_path / "given.jsonl", [{"problem": ONE, "text": "4"}])
+    for own in ({}, {"trajectories": path}):
+        with pytest.raises(ValueError, match=r"puts the day into prompts, and chat\.date is null"):
+            run(of=asking, chat=chat, **own)
+        found = run(of=asking, chat={**chat, "date": "2025-01-31"}, **own)
+        plain = run(name="plain", chat=chat, **own)
+        friday = tokenizer.convert_tokens_to_ids("5")
+        assert found["prompt_ids"][0].to_list() == [*plain["prompt_ids"][0], friday]
+
+
 def test_given_trajectories_depend_on_how_the_student_says_them_alone(
     run, tmp_path, student, teacher, variant, caplog
 ):

@@ -1,18 +1,37 @@
 """What `why` says of a small finished project and of edits of its configuration."""
 
+import logging
+import shutil
 import subprocess
 import sys
-from dataclasses import replace
 
 import pytest
 from ordinary import ORDINARY
 from test_workflow import Project
 
-from mpd import schema, why
+from mpd import report, schema, why
+from mpd.planned import planned
 
+HEAD = "results/small/models/head/head.safetensors"
 ROUND = "results/small/mpd/seed_0/round_1"
 SHARD = f"{ROUND}/filter/shard_0.parquet"
 PLACE = "mpd/seed_0/round_1/shard_0"
+VERSIONS = [
+    name
+    for name, value in vars(schema).items()
+    if isinstance(value, schema.Artifact) or name.endswith("_VERSION")
+]
+# The stages that write what has a version, but for those of its name.
+WRITERS = {
+    "DROPPED": "problems",
+    "METRICS": "distill",
+    "STUDENT_VERSION": "distill",
+    **dict.fromkeys(("SUMMARY", "COMPARISON", "BUDGETS", "DIFFICULTY", "COSTS"), "report"),
+}
+
+
+def writer_of(name):
+    return WRITERS.get(name, name.removesuffix("_VERSION").lower())
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +54,20 @@ def asked(project, monkeypatch, capsys):
         return capsys.readouterr().out.splitlines()
 
     return asked
+
+
+@pytest.fixture
+def raise_version(monkeypatch):
+    """A function that raises one version by 1, for every module that reads it."""
+
+    def raise_version(name):
+        value = getattr(schema, name)
+        if isinstance(value, schema.Artifact):
+            monkeypatch.setitem(vars(value), "version", value.version + 1)
+        else:
+            monkeypatch.setattr(schema, name, value + 1)
+
+    return raise_version
 
 
 def test_a_finished_run_is_up_to_date(asked):
@@ -111,14 +144,58 @@ def test_a_refresh_computes_what_it_visits(asked):
     ]
 
 
-def test_a_risen_version_is_named(asked, monkeypatch):
+def test_a_risen_version_is_named(asked, raise_version):
+    raise_version("FILTER")
     version = schema.FILTER.version
-    monkeypatch.setattr(schema, "FILTER", replace(schema.FILTER, version=version + 1))
     assert asked(SHARD) == [
         f"{SHARD}: would be computed",
-        f"  version of filter was {version}, is {version + 1}",
+        f"  version of filter was {version - 1}, is {version}",
         "up to date: 7 jobs",
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "said"),
+    [
+        ("DROPPED", "results/small/problems/train/dropped.parquet", "problems was 2, is [2, 3]"),
+        ("METRICS", f"{ROUND}/student/metrics.parquet", "student was 2, is [2, 3]"),
+    ],
+)
+def test_a_folder_has_the_versions_of_its_tables(asked, raise_version, name, file, said):
+    raise_version(name)
+    assert asked(file)[:2] == [f"{file}: would be computed", f"  version of {said}"]
+
+
+@pytest.mark.parametrize("name", VERSIONS)
+def test_a_risen_version_makes_its_stage_compute(name, project, raise_version, monkeypatch):
+    project.run("--cores", "2", HEAD, rounds=1)
+    monkeypatch.chdir(project.folder)
+    targets = [HEAD] if writer_of(name) == "head" else []
+
+    def verdicts():
+        found = why.findings(planned([*targets, "--configfile", "overlay.yaml"]))
+        return {of.verdict for of in found if of.job.stage == writer_of(name)}
+
+    assert verdicts() == {why.FRESH}
+    raise_version(name)
+    assert verdicts() & {why.COMPUTE, why.LINK} == {why.COMPUTE}
+
+
+@pytest.mark.parametrize("name", [name for name in VERSIONS if writer_of(name) == "report"])
+def test_a_risen_version_of_the_report_is_computed_alone(
+    name, project, raise_version, monkeypatch, tmp_path, caplog
+):
+    """`why` does not ask the report, which tells the times of the jobs; so it runs, on a copy."""
+    copied = shutil.copytree(project.folder, tmp_path / "copied")
+    monkeypatch.chdir(copied)
+    (job,) = [job for job in planned(["--configfile", "overlay.yaml"]) if job.rule == "report"]
+    caplog.set_level(logging.INFO, "mpd")
+    report.main([*job.command])
+    caplog.clear()
+    raise_version(name)
+    report.main([*job.command])
+    computed = [message.split()[1] for message in caplog.messages if "computed" in message]
+    assert computed == [name.removesuffix("_VERSION").lower()]
 
 
 def test_more_rounds_are_new(asked):
