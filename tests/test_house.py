@@ -58,7 +58,14 @@ def test_nothing_imports_a_stage(path: Path) -> None:
 def test_the_snakefile_imports_config_and_schema_and_what_checks_them() -> None:
     text = "".join(path.read_text() for path in (REPOSITORY / "rules").glob("*.smk"))
     found = re.findall(r"^\s*(?:from|import) +(mpd\S*)(?: import (.*))?$", text, re.MULTILINE)
-    modules = {"mpd", "mpd.config", "mpd.preflight", "mpd.settings", "mpd.unique_keys"}
+    modules = {
+        "mpd",
+        "mpd.config",
+        "mpd.preflight",
+        "mpd.rights",
+        "mpd.settings",
+        "mpd.unique_keys",
+    }
     assert {module for module, _ in found} == modules
     assert [names for module, names in found if module == "mpd"] == ["schema"]
 
