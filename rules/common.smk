@@ -13,7 +13,7 @@ from snakemake.logging import logger
 
 from mpd import schema
 from mpd.config import parse_config
-from mpd.preflight import check
+from mpd.preflight import check, check_folder
 from mpd.settings import (
     benchmark_source,
     model_files,
@@ -25,6 +25,7 @@ from mpd.settings import (
 try:
     CONFIG = parse_config(config)
     check(CONFIG)
+    check_folder(workflow.basedir, workflow.workdir_init)
 except ValueError as error:
     raise WorkflowError(str(error)) from None
 
