@@ -6,6 +6,7 @@ Raise an artifact's `version` whenever the same inputs and settings give other r
 the version is part of its fingerprint, so the store then computes it anew.
 """
 
+import sys
 from dataclasses import dataclass
 
 
@@ -596,4 +597,5 @@ def markdown() -> str:
 
 
 if __name__ == "__main__":
-    print(markdown())
+    # A document is UTF-8, whatever the terminal.
+    sys.stdout.buffer.write(f"{markdown()}\n".encode())
