@@ -8,7 +8,8 @@ from snakemake.utils import min_version
 min_version("9.27")
 
 
-configfile: "config.yaml"
+# Beside this file, also where the results are elsewhere (--directory).
+configfile: f"{workflow.basedir}/config.yaml"
 
 
 report: "docs/workflow.rst"

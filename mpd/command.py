@@ -2,15 +2,18 @@
 
 import argparse
 import errno
+import io
 import json
 import logging
 import os
 import re
 import sys
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from mpd.places import room_left, settle
 from mpd.rights import refusal
 from mpd.store import Explained, Store
 
@@ -84,7 +87,10 @@ def run(main: Callable[[], Any], name: str) -> None:
     logging.basicConfig(level=logging.INFO, format=f"{name}: %(message)s", stream=sys.stderr)
     logging.getLogger().setLevel(logging.WARNING)
     log.setLevel(logging.INFO)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal may lack the signs of a text
     try:
+        settle()
         main()
     except Explained as found:
         print(found)
@@ -96,10 +102,18 @@ def run(main: Callable[[], Any], name: str) -> None:
         if not _is_full_disk(error):
             raise
         cause = str(error).splitlines()[0]
+        left = room_left(*_folders(sys.argv))
         sys.exit(
-            f"{name}: error: no room to write ({cause}); "
+            f"{name}: error: no room to write ({cause}); left are {left}: "
             "free some space and run again: finished parts are kept"
         )
+
+
+def _folders(argv: Sequence[str]) -> list[Path]:
+    """The folder of the output and the store, as far as a command line names them."""
+    given = dict(pairwise(argv))
+    output, store = given.get("--output"), given.get("--store", "results/store")
+    return [*([Path(output).parent] if output else []), Path(store)]
 
 
 def view(main: Callable[[], Any], name: str) -> None:

@@ -7,6 +7,7 @@ the version is part of its fingerprint, so the store then computes it anew. A fo
 versions of all its tables, see `problems_version` and `student_version`.
 """
 
+import sys
 from dataclasses import dataclass
 
 Version = int | list[int]  # of a folder it may be several
@@ -614,4 +615,5 @@ def markdown() -> str:
 
 
 if __name__ == "__main__":
-    print(markdown())
+    # A document is UTF-8, whatever the terminal.
+    sys.stdout.buffer.write(f"{markdown()}\n".encode())

@@ -41,11 +41,17 @@ def model_files(source: Mapping[str, Any]) -> list[Path]:
 def problem_files(source: Mapping[str, Any]) -> list[Path]:
     """The local file that problems come from; none for the hub and the embedded world.
 
-    Raises ValueError where it is missing or empty.
+    Raises ValueError where it is missing or empty, or `datasets` would take its path for another.
     """
     if source["source"] != "file":
         return []
     path = Path(source["path"])
+    odd = next((sign for sign in ("$", "::") if sign in str(path.absolute())), None)
+    if odd:
+        raise ValueError(
+            f"{path.absolute()}: the library datasets reads no path with {odd} in it; rename the "
+            "file or its folder"
+        )
     if not path.is_file() or not path.stat().st_size:
         state = "an empty file" if path.is_file() else "no such file"
         raise ValueError(f"{path}: {state}; mend the path of this problem source in the config")

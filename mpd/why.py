@@ -14,6 +14,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import chdir
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from rich.text import Text
 from mpd import command
 from mpd.differences import differences, note_of, other_content
 from mpd.entries import PROVENANCE
-from mpd.planned import Job, planned
+from mpd.planned import Job, folder_of, planned
 from mpd.store import Explained
 
 FAIL = "would stop with an error"
@@ -222,7 +223,9 @@ def main(argv: list[str] | None = None) -> None:
         print(__doc__.strip())
         return
     console = Console(highlight=False, markup=False, soft_wrap=True)
-    print_findings(console, findings(planned(words)), words)
+    jobs = planned(words)
+    with chdir(folder_of(words)):
+        print_findings(console, findings(jobs), words)
 
 
 if __name__ == "__main__":

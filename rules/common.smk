@@ -13,7 +13,7 @@ from snakemake.logging import logger
 
 from mpd import schema
 from mpd.config import parse_config
-from mpd.preflight import check
+from mpd.preflight import check, check_folder
 from mpd.rights import open_results, require_working_folder
 from mpd.settings import (
     benchmark_source,
@@ -30,6 +30,7 @@ try:
     require_unique_arguments(workflow.config_settings.config_args)
     CONFIG = parse_config(config)
     check(CONFIG)
+    check_folder(workflow.basedir, workflow.workdir_init)
 except ValueError as error:
     raise WorkflowError(str(error)) from None
 

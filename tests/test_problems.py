@@ -43,7 +43,7 @@ def questions(*texts):
 
 
 def loaded(path, **changes):
-    rows = problems.load(source_of(path, **changes), seed=0, split="train")
+    rows = problems.load(source_of(path, **changes), 0, "train", path.parent)
     assert [row["problem_id"] for row in rows] == [problem_id(row["question"]) for row in rows]
     return [(row["source_row"], row["question"], row["gold"]) for row in rows]
 
@@ -91,10 +91,10 @@ def test_load_extracts_the_gold_answer(tmp_path, answer, form, gold):
     assert loaded(path, form=form) == [(0, "q", gold)]
 
 
-def test_load_makes_the_embedded_world():
+def test_load_makes_the_embedded_world(tmp_path):
     source = {**source_of("", source="tiny", num_problems=3), "path": None}
     train, again, test = (
-        problems.load(source, seed=5, split=split) for split in ("train", "train", "test")
+        problems.load(source, 5, split, tmp_path) for split in ("train", "train", "test")
     )
     assert train == again
     assert [row["source_row"] for row in train] == [0, 1, 2]
@@ -147,7 +147,7 @@ def test_load_sees_new_content_of_the_same_time(tmp_path):
 
 def message_of_load(path, **changes):
     with pytest.raises(ValueError) as caught:
-        problems.load(source_of(path, **changes), seed=0, split="train")
+        problems.load(source_of(path, **changes), 0, "train", path.parent)
     return str(caught.value)
 
 
@@ -449,7 +449,7 @@ def test_benchmark_subset_is_seeded_and_in_order(tmp_path, caplog):
 
     def chosen(seed, count):
         settings = {**source_of(path, num_problems=count), "seed": seed}
-        return [row["source_row"] for row in problems.benchmark_rows(settings)]
+        return [row["source_row"] for row in problems.benchmark_rows(settings, tmp_path)]
 
     caplog.set_level(logging.INFO, "mpd")
     first = chosen(0, 5)
