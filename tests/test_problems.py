@@ -3,6 +3,7 @@ import logging
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import polars as pl
@@ -43,7 +44,8 @@ def questions(*texts):
 
 
 def loaded(path, **changes):
-    rows = problems.load(source_of(path, **changes), 0, "train", path.parent)
+    with tempfile.TemporaryDirectory() as scratch:
+        rows = problems.load(source_of(path, **changes), 0, "train", Path(scratch))
     assert [row["problem_id"] for row in rows] == [problem_id(row["question"]) for row in rows]
     return [(row["source_row"], row["question"], row["gold"]) for row in rows]
 
