@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 
-from mpd import answers, compare, schema, table
+from mpd import compare, grading, schema, table
 
 SMALLEST_POWER = 4
 
@@ -41,7 +41,7 @@ def answers_by_budget(
         text = decode(ids[:budget])
         if think_close is not None and think_close not in text:
             break  # nor is it in any shorter prefix
-        found[budget] = answers.extract(text, think_close)
+        found[budget] = grading.extract(text, think_close)
     return {budget: answer for budget, answer in found.items() if answer is not None}
 
 
@@ -58,7 +58,7 @@ def grade(
     pairs = list(zip(golds, found, strict=True))
     for gold, of in zip(golds, cut, strict=True):
         pairs += [(gold, answer) for answer in of.values()]
-    with answers.Grader(num_workers=num_workers) as grader:
+    with grading.Grader(num_workers=num_workers) as grader:
         verdicts = grader.grade([gold for gold, _ in pairs], [answer for _, answer in pairs])
     correct = {pair for pair, verdict in zip(pairs, verdicts, strict=True) if verdict == "correct"}
     budgets = [

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from tokenizers import Tokenizer
 
-from mpd.answers import extract
+from mpd.grading import extract
 from mpd.model_folder import vocabulary_size
 
 if TYPE_CHECKING:

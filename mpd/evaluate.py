@@ -15,7 +15,7 @@ from typing import Any
 
 import polars as pl
 
-from mpd import answers, budgets, command, schema, table
+from mpd import budgets, command, grading, schema, table
 from mpd.chat import ChatFormat, answer_delimiter
 from mpd.generate import (
     Completion,
@@ -89,7 +89,7 @@ def graded(
     """Evaluation rows of completions, in order. `ladder`: the budgets at which prefixes count."""
     texts = [format.text(completion.token_ids) for completion in completions]
     close = answer_delimiter(format.chat)
-    found = [answers.extract(text, close) for text in texts]
+    found = [grading.extract(text, close) for text in texts]
     cut = [
         budgets.answers_by_budget(completion.token_ids, answer, ladder, format.text, close)
         for completion, answer in zip(completions, found, strict=True)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from mpd import answers, command, schema, table
+from mpd import command, grading, schema, table
 from mpd.chat import answer_delimiter
 from mpd.lineage import require_made_from
 from mpd.store import Parts
@@ -56,12 +56,12 @@ def verdicts(rows: pl.DataFrame, settings: Mapping[str, Any], num_workers: int =
     `num_workers` answers are checked at a time.
     """
     delimiter = answer_delimiter(settings["chat"])
-    sample_answers = [answers.extract(text, delimiter) for text in rows["sample_text"]]
+    sample_answers = [grading.extract(text, delimiter) for text in rows["sample_text"]]
     own_answers = [
-        None if text is None else answers.extract(text, delimiter) for text in rows["text"]
+        None if text is None else grading.extract(text, delimiter) for text in rows["text"]
     ]
     golds = rows["gold"].to_list()
-    with answers.Grader(num_workers=num_workers) as grader:
+    with grading.Grader(num_workers=num_workers) as grader:
         graded = grader.grade(golds * 2, sample_answers + own_answers)
     sample_graded, own_graded = graded[: len(golds)], graded[len(golds) :]
     made = []

@@ -4,8 +4,8 @@ import polars as pl
 import pytest
 
 from mpd import schema, table
-from mpd.answers import extract
 from mpd.budgets import accuracies, answers_by_budget, curves, grade, ladder
+from mpd.grading import extract
 
 
 @pytest.mark.parametrize(
