@@ -15,7 +15,7 @@ from typing import Any
 
 import polars as pl
 
-from mpd import budgets, command, grading, schema, table
+from mpd import budgets, command, schema, table
 from mpd.chat import ChatFormat, answer_delimiter
 from mpd.generate import (
     Completion,
@@ -27,6 +27,7 @@ from mpd.generate import (
     require_room,
     seed_of,
 )
+from mpd.grading import Grader, extract
 from mpd.model_folder import read_manifest
 from mpd.store import Parts
 
@@ -39,7 +40,7 @@ def answer(
     path: Path,
     settings: Mapping[str, Any],
     rows_per_part: int,
-    threads: int,
+    grader: Grader,
     parts: Parts,
 ) -> None:
     """Answer the problems of one benchmark; the engine is made only where a part is missing.
@@ -54,15 +55,15 @@ def answer(
         prompts = [engine().chat.problem_ids(question) for question in problems["question"]]
         key = f"evaluate.max_new_tokens (benchmark {name})"
         require_room(engine(), prompts, settings, key)
-        return evaluator(engine(), name, settings, parts.remaining, threads)
+        return evaluator(engine(), name, settings, parts.remaining, grader)
 
     complete(parts, rows, rows_per_part, settings["engine"], prepare)
 
 
 def evaluator(
-    engine: Engine, name: str, settings: Mapping[str, Any], total: int, num_workers: int = 1
+    engine: Engine, name: str, settings: Mapping[str, Any], total: int, grader: Grader
 ) -> Task:
-    """The task of a benchmark: answer and grade each row, `num_workers` of them at a time."""
+    """The task of a benchmark: answer and grade each row."""
     from mpd.progress import Progress
 
     prompt_of = cache(engine.chat.problem_ids)
@@ -74,7 +75,7 @@ def evaluator(
     def answered(rows: pl.DataFrame, completions: list[list[Completion]]) -> pl.DataFrame:
         made = [completion for (completion,) in completions]
         ladder = budgets.ladder(settings["max_new_tokens"])
-        return graded(rows, made, engine.chat, ladder, num_workers)
+        return graded(rows, made, engine.chat, ladder, grader)
 
     return Task(engine, settings, ask, answered, Progress(f"answered {name}", total))
 
@@ -84,17 +85,17 @@ def graded(
     completions: list[Completion],
     format: ChatFormat,
     ladder: list[int],
-    num_workers: int = 1,
+    grader: Grader,
 ) -> pl.DataFrame:
     """Evaluation rows of completions, in order. `ladder`: the budgets at which prefixes count."""
     texts = [format.text(completion.token_ids) for completion in completions]
     close = answer_delimiter(format.chat)
-    found = [grading.extract(text, close) for text in texts]
+    found = [extract(text, close) for text in texts]
     cut = [
         budgets.answers_by_budget(completion.token_ids, answer, ladder, format.text, close)
         for completion, answer in zip(completions, found, strict=True)
     ]
-    verdicts, correct_budgets = budgets.grade(rows["gold"].to_list(), found, cut, num_workers)
+    verdicts, correct_budgets = budgets.grade(rows["gold"].to_list(), found, cut, grader)
     columns = (completions, texts, found, verdicts, correct_budgets)
     return table.frame_of(
         (
@@ -134,21 +135,22 @@ def main(argv: list[str] | None = None) -> None:
     def engine() -> Engine:
         return open_engine(arguments.student, common, arguments)
 
-    sizes = arguments.rows_per_part, arguments.threads
-    for benchmark in arguments.benchmarks:
-        name, _, path = benchmark.partition("=")
-        settings = {**arguments.settings["benchmarks"][name], **common}
-        command.store_of(arguments).publish_table(
-            schema.EVALUATE,
-            arguments.output / f"{name}.parquet",
-            settings,
-            {
-                "problems": table.content_digest(Path(path), schema.PROBLEMS),
-                "student": student["digest"],
-            },
-            partial(answer, engine, name, Path(path), settings, *sizes),
-            identity={"student": student["digest"]},
-        )
+    with Grader(num_workers=arguments.threads) as grader:
+        for benchmark in arguments.benchmarks:
+            name, _, path = benchmark.partition("=")
+            settings = {**arguments.settings["benchmarks"][name], **common}
+            of = engine, name, Path(path), settings, arguments.rows_per_part, grader
+            command.store_of(arguments).publish_table(
+                schema.EVALUATE,
+                arguments.output / f"{name}.parquet",
+                settings,
+                {
+                    "problems": table.content_digest(Path(path), schema.PROBLEMS),
+                    "student": student["digest"],
+                },
+                partial(answer, *of),
+                identity={"student": student["digest"]},
+            )
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from mpd.engines import transformers
 from mpd.engines.transformers import TransformersEngine
 from mpd.evaluate import graded
 from mpd.generate import Completion, Request, seed_of
+from mpd.grading import Grader
 
 ENGINE = {"engine": "transformers", "engine_arguments": {}, "dtype": "float32"}
 DECODING = {"num_samples": 2, "temperature": 0.7, "top_p": 1.0, "top_k": 0, "max_new_tokens": 8}
@@ -74,7 +75,8 @@ def test_completions_are_graded(problems, tiny_format):
     completions = [Completion(tiny_format.encode(text), [], "stop") for text in texts]
     completions[3] = Completion(completions[3].token_ids[:-1], [], "length")
     completions += [Completion([], [], "too_long"), completions[0]]
-    found = graded(rows, completions, tiny_format, [8, 16, 17, 18, 64])
+    with Grader() as grader:
+        found = graded(rows, completions, tiny_format, [8, 16, 17, 18, 64], grader)
     assert found.columns == schema.EVALUATE.names
     assert found.select("answer", "verdict", "correct").rows() == [
         ("2", "correct", True),
