@@ -1,0 +1,131 @@
+"""answers: a student's answers to the held-out problems, as the engine gives them.
+
+One process answers all benchmarks; each is an artifact of its own, so adding one computes
+only that one. Every answer is kept. What is right is for `evaluate` to say: the gold answers
+are not read here, so that correcting one samples nothing anew.
+
+    python -m mpd.answers --settings JSON --student .../manifest.json \\
+        --benchmarks dev=.../dev.parquet aime=.../aime.parquet --output .../answers
+"""
+
+from collections.abc import Callable, Mapping
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from mpd import command, schema, table
+from mpd.chat import ChatFormat
+from mpd.generate import (
+    Completion,
+    Engine,
+    Request,
+    Task,
+    complete,
+    open_engine,
+    require_room,
+    seed_of,
+)
+from mpd.model_folder import read_manifest
+from mpd.store import Parts
+
+ASKED = ("problem_id", "question")  # the columns of a benchmark that are read
+
+
+def answer(
+    engine: Callable[[], Engine],
+    name: str,
+    path: Path,
+    settings: Mapping[str, Any],
+    rows_per_part: int,
+    parts: Parts,
+) -> None:
+    """Answer the problems of one benchmark; the engine is made only where a part is missing.
+
+    Raises ValueError where a question cannot be said, or no prompt leaves room for an answer.
+    """
+    problems = table.read_columns(path, ASKED)
+    indices = pl.Series(range(settings["num_samples"]), dtype=pl.Int32)
+    rows = problems.join(pl.DataFrame({"sample_index": indices}), how="cross")
+
+    def prepare() -> Task:
+        prompts = [engine().chat.problem_ids(question) for question in problems["question"]]
+        key = f"evaluate.max_new_tokens (benchmark {name})"
+        require_room(engine(), prompts, settings, key)
+        return answerer(engine(), name, settings, parts.remaining)
+
+    complete(parts, rows, rows_per_part, settings["engine"], prepare)
+
+
+def answerer(engine: Engine, name: str, settings: Mapping[str, Any], total: int) -> Task:
+    """The task of a benchmark: answer each row."""
+    from mpd.progress import Progress
+
+    prompt_of = cache(engine.chat.problem_ids)
+
+    def ask(row: Mapping[str, Any]) -> list[Request]:
+        # Named as its section of the configuration: other words would draw other answers.
+        seed = seed_of("evaluate", settings["seed"], row["problem_id"], row["sample_index"])
+        return [Request(prompt_of(row["question"]), seed)]
+
+    def answered(rows: pl.DataFrame, completions: list[list[Completion]]) -> pl.DataFrame:
+        prompts = [prompt_of(question) for question in rows["question"]]
+        return _frame(rows, prompts, [made for (made,) in completions], engine.chat)
+
+    return Task(engine, settings, ask, answered, Progress(f"answered {name}", total))
+
+
+def _frame(
+    rows: pl.DataFrame,
+    prompts: list[list[int]],
+    completions: list[Completion],
+    format: ChatFormat,
+) -> pl.DataFrame:
+    columns = zip(rows.iter_rows(named=True), prompts, completions, strict=True)
+    return table.frame_of(
+        (
+            {
+                "problem_id": row["problem_id"],
+                "sample_index": row["sample_index"],
+                "prompt_ids": prompt,
+                "completion_ids": completion.token_ids,
+                "text": format.text(completion.token_ids),
+                "finish_reason": completion.finish_reason,
+                "num_tokens": len(completion.token_ids),
+            }
+            for row, prompt, completion in columns
+        ),
+        schema.ANSWERS,
+    )
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = command.parser(__doc__, "answers")
+    parser.set_defaults(stage="evaluate")  # the section of config.yaml that errors name
+    parser.add_argument("--student", type=Path, required=True, help="manifest of the student")
+    command.benchmark_argument(parser, "benchmarks", "problems")
+    command.generation_arguments(parser)
+    command.engine_arguments(parser)
+    arguments = parser.parse_args(argv)
+    student = read_manifest(arguments.student)["digest"]
+    common = {key: value for key, value in arguments.settings.items() if key != "benchmarks"}
+
+    @cache
+    def engine() -> Engine:
+        return open_engine(arguments.student, common, arguments)
+
+    for name, path in arguments.benchmarks:
+        settings = {**arguments.settings["benchmarks"][name], **common}
+        command.store_of(arguments).publish_table(
+            schema.ANSWERS,
+            arguments.output / f"{name}.parquet",
+            settings,
+            {"questions": table.column_digest(path, schema.PROBLEMS, ASKED), "student": student},
+            partial(answer, engine, name, path, settings, arguments.rows_per_part),
+            identity={"student": student},
+        )
+
+
+if __name__ == "__main__":
+    command.run(main, "answers")
