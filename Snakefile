@@ -23,6 +23,7 @@ include: "rules/compress.smk"
 include: "rules/filter.smk"
 include: "rules/logits.smk"
 include: "rules/distill.smk"
+include: "rules/answers.smk"
 include: "rules/evaluate.smk"
 include: "rules/report.smk"
 

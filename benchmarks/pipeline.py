@@ -25,7 +25,7 @@ from rich.table import Table
 IMPORTS = (
     "import torch, transformers; transformers.AutoModelForCausalLM, transformers.AutoTokenizer"
 )
-MODEL_STAGES = {"models", "sample", "compress", "logits", "distill", "evaluate"}
+MODEL_STAGES = {"models", "sample", "compress", "logits", "distill", "answers"}
 
 
 def records(folder: Path) -> list[dict]:

@@ -63,6 +63,19 @@ def engine_arguments(made: argparse.ArgumentParser) -> None:
     made.add_argument("--server", help="base URL of an OpenAI-compatible server")
 
 
+def benchmark_argument(made: argparse.ArgumentParser, name: str, content: str) -> None:
+    """An argument that names a file of each benchmark, parsed to pairs of name and path."""
+
+    def pair(word: str) -> tuple[str, Path]:
+        benchmark, _, path = word.partition("=")
+        if not benchmark or not path:
+            raise argparse.ArgumentTypeError(f"expected name={content}.parquet, found {word}")
+        return benchmark, Path(path)
+
+    shown = f"name={content}.parquet"
+    made.add_argument(f"--{name}", type=pair, nargs="+", required=True, help=shown)
+
+
 def store_of(arguments: argparse.Namespace) -> Store:
     mode = arguments.mode
     return Store(arguments.store, refresh=mode == "refresh", explain=mode == "explain")

@@ -16,6 +16,7 @@ ARTIFACTS = {
     "logits": schema.LOGITS,
     "metrics": schema.METRICS,
 }
+EVALUATION = ("answers", "evaluate")  # stages whose seconds are apart from a round's
 COLUMNS = {
     "sample": ["num_tokens"],
     "compress": ["rewrite_tokens"],
@@ -62,11 +63,9 @@ def seconds_by_stage(folder: Path, num_shards: int) -> dict[str, float]:
 
 def seconds_of(stages: Mapping[str, float]) -> dict[str, float | None]:
     """The seconds of all stages together, those of evaluation apart; None where there are none."""
-    others = [seconds for stage, seconds in stages.items() if stage != "evaluate"]
-    return {
-        "wall_seconds": sum(others) if others else None,
-        "evaluation_seconds": stages.get("evaluate"),
-    }
+    held_out = [seconds for stage, seconds in stages.items() if stage in EVALUATION]
+    others = [seconds for stage, seconds in stages.items() if stage not in EVALUATION]
+    return {"wall_seconds": _sum_known(others), "evaluation_seconds": _sum_known(held_out)}
 
 
 def costs_of(frames: Mapping[str, pl.DataFrame], sampler: str | None) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from mpd import answers, command, schema, table
+from mpd import command, grading, schema, table
 from mpd.model_folder import file_digest
 from mpd.questions import problem_id, word_runs
 from mpd.settings import problem_files
@@ -53,7 +53,7 @@ def load(source: Mapping[str, Any], seed: int, split: str, scratch: Path) -> lis
         if answer is None or not str(answer).strip():
             raise ValueError(f"{where}: column {source['answer']} is empty; mend or remove it")
         try:
-            gold = answers.gold(answer, source["form"])
+            gold = grading.gold(answer, source["form"])
         except ValueError as error:
             raise ValueError(f"{where}, column {source['answer']}: {error}") from None
         rows.append(

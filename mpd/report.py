@@ -6,7 +6,8 @@
         --output results/tiny/report.html
 
 Writes summary, comparison, budgets, difficulty and costs.parquet beside report.html and prints
-the summary. A round of 0 trained nothing: of its folder only the evaluations are read.
+the summary. A round of 0 trained nothing: of its folder only the evaluations are read. Of answers
+nothing is read; how many were sampled and how many are links is counted.
 """
 
 import hashlib
@@ -196,7 +197,8 @@ def artifact_files(evaluations: Evaluations, trained: Trained) -> dict[str, list
         kind: [path for files in trained.values() for path in files[kind]]
         for kind in costs.ARTIFACTS
     }
-    return {**kinds, "evaluate": list(evaluations)}
+    answers = [path.parents[1] / "answers" / path.name for path in evaluations]
+    return {**kinds, "answers": answers, "evaluate": list(evaluations)}
 
 
 def trajectories(

@@ -40,9 +40,20 @@ class Artifact:
 
 
 PROBLEM_ID = Column("problem_id", "string", "", "digest of the normalised question")
+SAMPLE_INDEX = Column("sample_index", "int32", "", "index of the sample among those of its problem")
 SAMPLE_ID = Column("sample_id", "string", "", "problem_id, a dash, the sample's index")
 CANDIDATE = Column("candidate", "int32", "", "index of the rewrite among those of its sample")
 GOLD = Column("gold", "string", "", "gold answer")
+PROMPT_IDS = Column("prompt_ids", "list<int32>", "token id", "rendered prompt of the student")
+SAMPLED_IDS = Column("completion_ids", "list<int32>", "token id", "sampled ids, stop id included")
+TEXT = Column("text", "string", "", "completion without the stop token, control tokens shown")
+FINISH_REASON = Column(
+    "finish_reason",
+    "string",
+    "",
+    "stop, length (cut by the token limit), too_long (the prompt does not fit)",
+)
+NUM_TOKENS = Column("num_tokens", "int32", "token", "length of completion_ids")
 
 PROBLEMS = Artifact(
     "problems",
@@ -84,9 +95,9 @@ SAMPLE = Artifact(
     (
         SAMPLE_ID,
         PROBLEM_ID,
-        Column("sample_index", "int32", "", "index of the sample among those of its problem"),
-        Column("prompt_ids", "list<int32>", "token id", "rendered prompt of the student"),
-        Column("completion_ids", "list<int32>", "token id", "sampled ids, stop id included"),
+        SAMPLE_INDEX,
+        PROMPT_IDS,
+        SAMPLED_IDS,
         Column(
             "logprobs",
             "list<float32>",
@@ -95,14 +106,9 @@ SAMPLE = Artifact(
             "top-p; null where the trajectory was given by the user",
             nullable=True,
         ),
-        Column("text", "string", "", "completion without the stop token, control tokens shown"),
-        Column(
-            "finish_reason",
-            "string",
-            "",
-            "stop, length (cut by the token limit), too_long (the prompt does not fit)",
-        ),
-        Column("num_tokens", "int32", "token", "length of completion_ids"),
+        TEXT,
+        FINISH_REASON,
+        NUM_TOKENS,
     ),
 )
 
@@ -313,19 +319,25 @@ METRICS = Artifact(
     ),
 )
 
+ANSWERS = Artifact(
+    "answers",
+    1,
+    "a student's answers to a benchmark, every one kept",
+    ("problem_id", "sample_index"),
+    (PROBLEM_ID, SAMPLE_INDEX, PROMPT_IDS, SAMPLED_IDS, TEXT, FINISH_REASON, NUM_TOKENS),
+)
+
 EVALUATE = Artifact(
     "evaluate",
-    2,
-    "a student's answers to a benchmark, every one kept",
+    3,
+    "grades of a student's answers to a benchmark, one for each",
     ("problem_id", "sample_index"),
     (
         PROBLEM_ID,
-        Column("sample_index", "int32", "", "index of the sample among those of its problem"),
+        SAMPLE_INDEX,
         GOLD,
-        Column("completion_ids", "list<int32>", "token id", "sampled ids, stop id included"),
-        Column("text", "string", "", "completion without the stop token, control tokens shown"),
-        Column("finish_reason", "string", "", "stop, length or too_long"),
-        Column("num_tokens", "int32", "token", "length of completion_ids"),
+        FINISH_REASON,
+        Column("num_tokens", "int32", "token", "completion tokens of the answer"),
         Column("thinking_tokens", "int32", "token", "of these, up to the end of thinking"),
         Column("answer", "string", "", "final answer", nullable=True),
         Column("verdict", "string", "", "correct, wrong, none, unparsed or timeout"),
@@ -528,7 +540,7 @@ COSTS = Artifact(
             "evaluation_seconds",
             "float64",
             "s",
-            "wall time of the evaluation jobs as they last ran",
+            "wall time of the jobs answers and evaluate as they last ran",
             nullable=True,
         ),
         Column(
@@ -591,7 +603,7 @@ def student_version() -> Version:
 
 
 ARTIFACTS = (
-    *(PROBLEMS, DROPPED, SAMPLE, COMPRESS, FILTER, LOGITS, METRICS, EVALUATE),
+    *(PROBLEMS, DROPPED, SAMPLE, COMPRESS, FILTER, LOGITS, METRICS, ANSWERS, EVALUATE),
     *(SUMMARY, COMPARISON, BUDGETS, DIFFICULTY, COSTS),
 )
 

@@ -199,13 +199,20 @@ def _decodings(config: Config) -> dict[str, dict[str, Any]]:
     return decodings
 
 
-def _evaluate(config: Config, method: str, seed: int) -> dict[str, Any]:
+def _answers(config: Config, method: str, seed: int) -> dict[str, Any]:
     engine = _dump(config.evaluate, *Decoding.model_fields)
-    chat = _rendering(config, "prompt", "thinking", "think", "close")
+    chat = _rendering(config, "prompt", "thinking")
     if method != "base" and not config.method(method).trained:
         chat["prompt"] = config.chat.concise
     rest = {"chat": chat, "dtype": config.models.dtype, "seed": seed, **engine}
     return {"benchmarks": _decodings(config), **rest}
+
+
+def _evaluate(config: Config) -> dict[str, Any]:
+    limits = {
+        name: {"max_new_tokens": of["max_new_tokens"]} for name, of in _decodings(config).items()
+    }
+    return {"benchmarks": limits, "chat": _chat(config, "think", "close")}
 
 
 def _report(config: Config) -> dict[str, Any]:
@@ -231,6 +238,7 @@ _SETTINGS: dict[str, Any] = {
     "filter": _filter,
     "logits": _logits,
     "distill": _distill,
+    "answers": _answers,
     "evaluate": _evaluate,
     "report": _report,
 }

@@ -35,6 +35,7 @@ REFRESH = "would be computed anew and compared, since store is refresh"
 FRESH = "up to date"
 STYLES = {FAIL: "bold red", COMPUTE: "bold yellow", WAIT: "bold", LINK: "bold green"}
 MAX_PLACES = 3  # of jobs of one kind that are named
+OF_BENCHMARKS = ("answers", "evaluate")  # rules of which a job has an artifact for each benchmark
 
 
 @dataclass(frozen=True)
@@ -118,17 +119,18 @@ def _asked(job: Job, stored: Mapping[str, str]) -> tuple[str, list[str], dict[st
 
 
 def _command_lines(job: Job, stored: Mapping[str, str]) -> Iterator[list[str]]:
-    """The command line of a job, reading what is stored; of evaluate one for each benchmark."""
+    """The command line of a job, reading what is stored; one for each benchmark it publishes."""
 
     def read(word: str) -> str:
         name, sign, path = word.rpartition("=")
         return f"{name}{sign}{stored[path]}" if path in stored else word
 
     words = [read(word) for word in job.command]
-    if job.rule != "evaluate":
+    if job.rule not in OF_BENCHMARKS:
         yield words
         return
-    start, stop = words.index("--benchmarks") + 1, words.index("--output")
+    start = words.index("--benchmarks") + 1
+    stop = next(place for place in range(start, len(words)) if words[place].startswith("--"))
     for benchmark in words[start:stop]:
         yield [*words[:start], benchmark, *words[stop:]]
 
@@ -138,7 +140,7 @@ def _told_otherwise(job: Job) -> Iterator[str]:
     settings = json.loads(job.settings)
     for output in map(Path, job.outputs):
         own = settings
-        if job.rule == "evaluate":
+        if job.rule in OF_BENCHMARKS:
             own = settings["benchmarks"][output.stem] | settings
         in_folder = (output.parent / PROVENANCE).is_file()
         note = note_of(output.parent if in_folder else output)
@@ -155,7 +157,7 @@ def _section(job: Job, output: Path) -> str:
     sections = {
         "models": f"models.{job.wildcards.get('role', '').partition('_')[0]}",
         "benchmark_problems": f"problems.benchmarks.{job.wildcards.get('benchmark')}",
-        "evaluate": f"evaluate, benchmark {output.stem}: evaluate",
+        **dict.fromkeys(OF_BENCHMARKS, f"evaluate, benchmark {output.stem}: evaluate"),
     }
     return sections.get(job.rule, job.rule)
 

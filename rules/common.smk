@@ -196,6 +196,12 @@ def benchmark_arguments(wildcards):
     return [f"{name}={path}" for name, path in named]
 
 
+def answer_arguments(wildcards):
+    """name=path of the answers to every evaluation set, the development split first."""
+    folder = round_folder(**dict(wildcards.items()))
+    return [f"{name}={folder}/answers/{name}.parquet" for name in EVALUATED]
+
+
 def untrained_students():
     """Method, seed and round of the students that are evaluated as they are."""
     untrained = [name for name in CONFIG.methods if not CONFIG.method(name).trained]
@@ -221,13 +227,20 @@ def all_rounds(wildcards):
     return [round_folder(wildcards.experiment, *student) for student in students]
 
 
-def evaluations(wildcards):
-    """The evaluations of every student: the base student of each seed, and every round."""
-    return [
-        f"{folder}/evaluate/{benchmark}.parquet"
-        for folder in all_rounds(wildcards)
-        for benchmark in EVALUATED
-    ]
+def all_benchmarks(stage):
+    """An input function: the benchmarks of a stage for every student.
+
+    These are the base student of each seed, and that of every round.
+    """
+
+    def benchmarks(wildcards):
+        return [
+            f"{folder}/{stage}/{benchmark}.parquet"
+            for folder in all_rounds(wildcards)
+            for benchmark in EVALUATED
+        ]
+
+    return benchmarks
 
 
 def all_shards(stage):

@@ -140,6 +140,7 @@ def test_what_the_libraries_really_raise_is_known(tmp_path, kind):
             "sample mpd/seed_0/round_1/shard_3",
         ),
         ("distill", "mpd/seed_0/round_1/student/manifest.json", "distill mpd/seed_0/round_1"),
+        ("answers", "mpd/seed_0/round_1/answers", "answers mpd/seed_0/round_1"),
         ("evaluate", "mpd/seed_0/round_1/evaluate", "evaluate mpd/seed_0/round_1"),
         ("models", "models/student_seed_0/manifest.json", "models student_seed_0"),
         ("problems", "problems/eval/greedy.parquet", "problems eval/greedy"),

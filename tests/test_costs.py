@@ -146,15 +146,17 @@ def test_seconds_are_those_of_the_benchmark_files(tmp_path):
         ("sample/shard_0", 1.5),
         ("sample/shard_1", 2.0),
         ("distill", 4.0),
-        ("evaluate", 8.0),
+        ("answers", 8.0),
+        ("evaluate", 0.5),
     ]:
         path = tmp_path / f"{name}.jsonl"
         path.parent.mkdir(exist_ok=True)
         path.write_text(json.dumps({"s": seconds, "h:m:s": "0:00:01"}) + "\n")
     found = costs.seconds_of(costs.seconds_by_stage(tmp_path, 2))
-    assert found == {"wall_seconds": 7.5, "evaluation_seconds": 8.0}
+    assert found == {"wall_seconds": 7.5, "evaluation_seconds": 8.5}
     # A second shard of an earlier run, with more shards, does not count.
-    assert costs.seconds_by_stage(tmp_path, 1) == {"sample": 1.5, "distill": 4.0, "evaluate": 8.0}
+    by_stage = {"sample": 1.5, "distill": 4.0, "answers": 8.0, "evaluate": 0.5}
+    assert costs.seconds_by_stage(tmp_path, 1) == by_stage
 
 
 def test_links_are_counted_by_inode(tmp_path):

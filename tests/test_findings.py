@@ -79,8 +79,9 @@ def test_settings_of_stages_are_told_once(tmp_path):
             ("filter/shard_1.json", {"leaks": []}),
             ("student/provenance.json", {"seed": places[folder]["seed"]}),
             ("student/config.json", None),
-            ("evaluate/dev.json", {"temperature": 0}),
-            ("evaluate/former.json", {"temperature": 9}),
+            ("answers/dev.json", {"temperature": 0}),
+            ("answers/former.json", {"temperature": 9}),
+            ("evaluate/dev.json", {"max_new_tokens": 9}),
         ):
             (folder / note).parent.mkdir(parents=True, exist_ok=True)
             (folder / note).write_text(json.dumps({"settings": settings}))
@@ -88,7 +89,8 @@ def test_settings_of_stages_are_told_once(tmp_path):
     assert findings.settings_of_stages(places, ["dev", "absent"]) == {
         "filter": {'{\n "leaks": [\n  "ü"\n ]\n}': [first, second]},
         "student": {'{\n "seed": 0\n}': [first], '{\n "seed": 1\n}': [second]},
-        "evaluate dev": {'{\n "temperature": 0\n}': [first, second]},
+        "answers dev": {'{\n "temperature": 0\n}': [first, second]},
+        "evaluate dev": {'{\n "max_new_tokens": 9\n}': [first, second]},
     }
 
 

@@ -20,6 +20,7 @@ import test_browser
 import test_page
 
 from mpd import (
+    answers,
     browser_section,
     budgets,
     compare,
@@ -36,6 +37,8 @@ from mpd import (
     table,
 )
 from mpd.config import Distill
+from mpd.grading import Grader
+from mpd.reading import Reading
 
 GOLDEN = Path(__file__).with_name("golden.json")
 
@@ -132,16 +135,19 @@ def frames(tmp_path_factory, tiny_format, shard, chat, cached, student):
         "chat": chat,
     }
     joined = filter.joined(questions, made["sample"], made["compress"])
-    made["filter"] = filter.verdicts(joined, limits)
+    grader = Grader()  # the golds are whole numbers: it starts no worker
+    made["filter"] = filter.verdicts(joined, limits, grader)
     made["logits"] = table.read(cached, schema.LOGITS)
-    made["evaluate"] = evaluate.evaluator(engine, "golden", decoding, len(samples))(samples)
+    made["answers"] = answers.answerer(engine, "golden", decoding, len(samples))(samples)
+    reading, ladder = Reading(student.parent, chat), budgets.ladder(decoding["max_new_tokens"])
+    answered = evaluate.joined(questions, made["answers"])
+    made["evaluate"] = evaluate.graded(answered, reading, ladder, grader)
     place = {"method": "mpd", "round": 1, "seed": 0, "benchmark": "dev"}
     row = summary.summarise(place, made["evaluate"])
     made["summary"] = table.frame_of(summary.with_efficiency([row]), schema.SUMMARY)
     compared = students_of(made["evaluate"])
     made["comparison"] = compare.differences(compared)
     made["difficulty"] = difficulty.by_difficulty(compared)
-    ladder = budgets.ladder(decoding["max_new_tokens"])
     at = budgets.accuracies(made["evaluate"], ladder).with_columns(placed("base", 0))
     made["budgets"] = budgets.curves([at])
 

@@ -21,7 +21,19 @@ import polars as pl
 import pytest
 import yaml
 
-from mpd import compress, distill, evaluate, filter, head, logits, models, problems, report, sample
+from mpd import (
+    answers,
+    compress,
+    distill,
+    evaluate,
+    filter,
+    head,
+    logits,
+    models,
+    problems,
+    report,
+    sample,
+)
 from mpd.chat import ChatFormat
 from mpd.config import Config, parse_config
 from mpd.model_folder import load_model
@@ -242,10 +254,13 @@ class Run:
         self.call(problems.main, settings, self.train, benchmarks=self.benchmarks)
 
     def evaluate(self, student: Path, folder: Path) -> None:
-        names = ["dev", *BENCHMARKS]
+        names, home = ["dev", *BENCHMARKS], folder / "answers"
         named = zip(names, [self.train / "dev.parquet", *self.benchmarks], strict=True)
-        settings = stage_settings(self.config, "evaluate", method="mpd", seed=0)
+        settings = stage_settings(self.config, "answers", method="mpd", seed=0)
         arguments = {"student": student, "benchmarks": [f"{name}={path}" for name, path in named]}
+        self.call(answers.main, settings, home, **arguments)
+        settings = stage_settings(self.config, "evaluate")
+        arguments["answers"] = [f"{name}={home / name}.parquet" for name in names]
         self.call(evaluate.main, settings, folder / "evaluate", **arguments)
 
     def whole(self) -> None:
@@ -398,7 +413,7 @@ def test_sampled_ids_are_what_the_engine_chose(run: Run, vocabulary: Any) -> Non
 
 
 def test_padded_rows_are_never_sampled(run: Run) -> None:
-    paths = [*run.folder.rglob("evaluate/*.parquet"), run.path("sample")]
+    paths = [*run.folder.rglob("answers/*.parquet"), run.path("sample")]
     sampled = [ids for path in paths for ids in pl.read_parquet(path)["completion_ids"].to_list()]
     assert len(sampled) == 2 * 6 + 4
     assert max(token for ids in sampled for token in ids) < SIZE
@@ -619,5 +634,5 @@ def test_the_graph_of_the_recipe(tmp_path: Path) -> None:
     counts.pop("total")
     rounds = dict.fromkeys(("sample", "compress", "filter", "logits", "distill"), "3")
     once = {"all": "1", "problems": "1", "report": "1"}
-    others = {"models": "2", "benchmark_problems": "5", "evaluate": "4"}
+    others = {"models": "2", "benchmark_problems": "5", "answers": "4", "evaluate": "4"}
     assert counts == {**rounds, **once, **others}

@@ -20,7 +20,8 @@ WANTED = {
     "filter": {"method": "mpd"},
     "logits": {"method": "mpd"},
     "distill": BRANCH,
-    "evaluate": {"method": "mpd", "seed": 0},
+    "answers": {"method": "mpd", "seed": 0},
+    "evaluate": {},
     "report": {},
     "head": {},
 }
@@ -64,6 +65,7 @@ def changed_stages(key: str, value: object) -> set[str]:
         ("logits.top_k", 1),
         ("distill.epochs", 1.0),
         ("evaluate.top_k", 1),
+        ("evaluate.max_new_tokens", 1),
         ("report.max_accuracy_drop", 0.5),
     ],
 )

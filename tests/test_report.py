@@ -25,8 +25,6 @@ def evaluated(*answers):
                 "problem_id": problem,
                 "sample_index": index,
                 "gold": "4",
-                "completion_ids": [1],
-                "text": "",
                 "finish_reason": "stop",
                 "num_tokens": tokens,
                 "thinking_tokens": 0,
@@ -244,6 +242,9 @@ def write_evaluations(folder, *answers):
     for benchmark in ("one", "dev"):
         path = folder / "evaluate" / f"{benchmark}.parquet"
         table.write(path, evaluated(*answers), schema.EVALUATE, {})
+        sampled = folder / "answers" / path.name  # only counted
+        sampled.parent.mkdir(parents=True, exist_ok=True)
+        sampled.write_bytes(b"")
 
 
 def write_tokenizer(folder):
@@ -309,7 +310,7 @@ def test_main(run, capsys, caplog):
     assert told.pop("versions") == findings.versions()
     assert told == {**SETTINGS, "experiment": "my run", "models": {}, "stages": {}}
     stages = dict.fromkeys(("sample", "compress", "filter", "logits", "metrics"), (1, 0))
-    assert counts == {**stages, "evaluate": (4, 0)}
+    assert counts == {**stages, "answers": (4, 0), "evaluate": (4, 0)}
     printed = capsys.readouterr().out.splitlines()
     assert [line.split() for line in printed if " one " in line] == [
         [*("│", "base", "│", "0", "│", "0", "│", "one", "│", "2", "│", "1", "│"),
