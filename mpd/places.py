@@ -38,10 +38,10 @@ def settle() -> None:
         os.environ.setdefault("LOGNAME", str(os.getuid()))
     home = _home()
     cache = Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache")
-    blocked = [str(folder) for folder in (home, cache) if not _can_be_written(folder)]
+    blocked = [str(folder) for folder in (home, cache) if not can_be_written(folder)]
     if blocked:
         cause = "there is no HOME" if home == NOWHERE else f"{blocked[0]} cannot be written"
-        if not _can_be_written(temporary):
+        if not can_be_written(temporary):
             raise ValueError(f"{cause}, and {temporary} is full; set HOME to a folder with room")
         _move(home, temporary / f"mpd-{os.getuid()}")
         log.warning("%s: HOME is %s now", cause, os.environ["HOME"])
@@ -66,7 +66,7 @@ def _move(home: Path, other: Path) -> None:
     os.environ["HOME"] = str(other)
 
 
-def _can_be_written(folder: Path) -> bool:
+def can_be_written(folder: Path) -> bool:
     """Whether there is a folder, or can be one, with room for some files."""
     above = (folder, *folder.parents)
     # Not Path.exists, which raises where a search is forbidden.

@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 from mpd.config import Config, FolderModel, Section, TinyModel
+from mpd.places import can_be_written
 from mpd.settings import model_files, problem_files, problem_sources, scorer_context
 from mpd.tiny.tokenizer import unknown_piece
 
@@ -32,8 +33,10 @@ def check(config: Config) -> None:
         _check_prompts(config.of(name), name)
 
 
-def check_folder(workflow: str, started_in: str) -> None:
-    """Raise ValueError where Snakemake cannot bear the name of the workflow's folder."""
+def check_folders(workflow: str, started_in: str) -> None:
+    """Raise ValueError where Snakemake cannot bear the name of the workflow's folder, or nothing
+    can be written to that of the results, which is the present one.
+    """
     require_no_braces(workflow)
     if workflow != started_in and re.search(r"\[.+\]", workflow):  # a pattern to it
         raise ValueError(
@@ -41,6 +44,12 @@ def check_folder(workflow: str, started_in: str) -> None:
             "is started in this folder; do so (the results can be elsewhere: --directory), or "
             "rename it"
         )
+    for name in (".snakemake", "results"):
+        if not can_be_written(Path(name).absolute()):
+            raise ValueError(
+                f"{Path(name).absolute()}: cannot be written, or is full; name a folder of yours "
+                "for the results with --directory"
+            )
 
 
 def require_no_braces(*paths: str) -> None:

@@ -13,7 +13,7 @@ from snakemake.logging import logger
 
 from mpd import schema
 from mpd.config import parse_config
-from mpd.preflight import check, check_folder
+from mpd.preflight import check, check_folders
 from mpd.settings import (
     benchmark_source,
     model_files,
@@ -25,7 +25,7 @@ from mpd.settings import (
 try:
     CONFIG = parse_config(config)
     check(CONFIG)
-    check_folder(workflow.basedir, workflow.workdir_init)
+    check_folders(workflow.basedir, workflow.workdir_init)
 except ValueError as error:
     raise WorkflowError(str(error)) from None
 

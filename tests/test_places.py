@@ -17,7 +17,7 @@ import yaml
 from test_workflow import ENVIRONMENT, REPOSITORY, WORLD, Project, merged
 
 from mpd import given, places, problems, schema
-from mpd.preflight import check_folder
+from mpd.preflight import check_folders
 from mpd.settings import problem_files
 
 # Every file is ASCII to a Python that is started so, and so is the terminal.
@@ -210,10 +210,27 @@ def test_a_folder_that_snakemake_cannot_bear_is_refused(tmp_path, name, sentence
     assert "Traceback" not in printed
 
 
-def test_a_folder_with_brackets_is_no_trouble_where_snakemake_is_started_in_it(tmp_path):
+def test_a_folder_with_brackets_is_no_trouble_where_snakemake_is_started_in_it(
+    tmp_path, monkeypatch
+):
     folder = tmp_path / "[a]"
     folder.mkdir()
-    check_folder(str(folder), str(folder))
+    monkeypatch.chdir(folder)
+    check_folders(str(folder), str(folder))
+
+
+@pytest.mark.parametrize("command", ["snakemake", "mpd.why"])
+@pytest.mark.parametrize("name", [".snakemake", "results"])
+def test_results_that_cannot_be_written_are_one_sentence(tmp_path, command, name):
+    folder = tmp_path / "installation"
+    folder.mkdir()
+    Project(folder)
+    overlay(tmp_path, "rows.jsonl")
+    (tmp_path / name).symlink_to(tmp_path / "rows.jsonl")
+    code, printed = ask(command, folder, tmp_path)
+    assert code == 1
+    assert f"{tmp_path / name}: cannot be written, or is full; name a folder of yours" in printed
+    assert "Traceback" not in printed
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "json", "csv", "parquet"])
