@@ -37,7 +37,7 @@ STAGES = {
     "chat.think": "compress, filter, logits, evaluate",
     "chat.open": "compress",
     "chat.close": "compress, filter, logits, evaluate",
-    "chat.date": "sample, evaluate; compress where it rewrites; logits but of context: problem",
+    "chat.date": "sample, answers; compress where it rewrites; logits but of context: problem",
     "problems.path": "problems",
     "problems.seed": "problems",
     "problems.benchmarks": "problems, answers, evaluate",

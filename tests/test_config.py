@@ -444,7 +444,7 @@ def settings_of(raw):
         ({"chat__think": "none"}, READING),
         ({"chat__open": "[think]"}, {"compress"}),
         ({"chat__close": "[/think]"}, READING),
-        ({"chat__date": "2025-01-31"}, {*SAMPLING, "compress", "evaluate"}),
+        ({"chat__date": "2025-01-31"}, {*SAMPLING, "compress", "answers"}),
         ({"problems__path": "new.jsonl"}, {"problems"}),
         ({"problems__train__path": "new.jsonl"}, {"problems"}),
         ({"problems__train__form": "hash"}, {"problems"}),
@@ -690,15 +690,15 @@ def test_thinking_counts_where_a_prompt_is_rendered():
 def test_the_date_counts_where_a_prompt_is_rendered():
     day = {"chat__date": "2025-01-31"}
     informed = {"logits__context": "rewriting"}
-    assert stages_changed(informed, **day) == {*SAMPLING, "compress", "logits", "evaluate"}
+    assert stages_changed(informed, **day) == {*SAMPLING, "compress", "logits", "answers"}
     given = {"sample__trajectories": "own.jsonl"}
-    assert stages_changed(given, **day) == {*SAMPLING, "compress", "evaluate"}
+    assert stages_changed(given, **day) == {*SAMPLING, "compress", "answers"}
     config = parse_config(changed(methods=["opd"], **day))
     assert of_stage(config, "sample", "opd")["chat"]["date"] == "2025-01-31"
     assert "date" not in of_stage(config, "compress", "opd")["chat"]  # it asks no teacher
 
 
-@pytest.mark.parametrize("stage", ["sample", "compress", "logits", "evaluate"])
+@pytest.mark.parametrize("stage", ["sample", "compress", "logits", "answers"])
 def test_without_a_date_the_settings_have_none(stage):
     config = parse_config(changed(chat__date=None, logits__context="rewriting"))
     assert "date" not in of_stage(config, stage, "mpd")["chat"]

@@ -31,7 +31,8 @@ def world(tmp_path, monkeypatch):
     for name in ("HOME", "TMPDIR"):
         (tmp_path / name.lower()).mkdir()
         monkeypatch.setenv(name, str(tmp_path / name.lower()))
-    for name in ("XDG_CACHE_HOME", "LOGNAME", "HF_TOKEN_PATH", "NETRC"):
+    monkeypatch.setenv("LOGNAME", "somebody")
+    for name in ("XDG_CACHE_HOME", "HF_TOKEN_PATH", "NETRC"):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
     monkeypatch.setattr(tempfile, "tempdir", None)
@@ -94,6 +95,7 @@ def test_an_account_without_entry_has_its_number_for_a_name(world, monkeypatch, 
 
     monkeypatch.setattr(pwd, "getpwuid", unknown)
     monkeypatch.delenv("HOME")
+    monkeypatch.delenv("LOGNAME")
     places.settle()
     assert os.environ["LOGNAME"] == str(os.getuid())
     assert caplog.messages == [f"there is no HOME: HOME is {os.environ['HOME']} now"]
@@ -156,7 +158,7 @@ def ask(command, folder, results, **environment):
     done = subprocess.run(
         words,
         cwd=results,
-        env={**ENVIRONMENT, **environment},
+        env={**ENVIRONMENT, "HOME": str(results), **environment},
         capture_output=True,
         text=True,
         check=False,
@@ -212,6 +214,19 @@ def test_a_folder_with_brackets_is_no_trouble_where_snakemake_is_started_in_it(t
     folder = tmp_path / "[a]"
     folder.mkdir()
     check_folder(str(folder), str(folder))
+
+
+@pytest.mark.parametrize("command", ["snakemake", "mpd.why"])
+def test_a_folder_in_which_snakemake_can_keep_nothing_is_one_sentence(tmp_path, command):
+    folder = tmp_path / "installation"
+    folder.mkdir()
+    Project(folder)
+    overlay(tmp_path, "rows.jsonl")
+    (tmp_path / ".snakemake").mkdir(mode=0o555)
+    code, printed = ask(command, folder, tmp_path)
+    assert code == 1
+    assert ".snakemake is read-only; run `chmod -R u+w` on it, or use another folder" in printed
+    assert "Traceback" not in printed
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "json", "csv", "parquet"])
