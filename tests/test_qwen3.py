@@ -37,6 +37,7 @@ from mpd import (
 from mpd.chat import ChatFormat
 from mpd.config import Config, parse_config
 from mpd.model_folder import load_model
+from mpd.reading import Reading
 from mpd.settings import problem_sources, stage_settings
 
 REPOSITORY = Path(__file__).parents[1]
@@ -418,6 +419,21 @@ def test_padded_rows_are_never_sampled(run: Run) -> None:
     assert len(sampled) == 2 * 6 + 4
     assert max(token for ids in sampled for token in ids) < SIZE
     assert all(ids[-1] == STOP for ids in sampled)
+
+
+def test_answers_are_read_without_transformers_as_with_it(run: Run) -> None:
+    chat = run.config.chat.model_dump()
+    reading = Reading(run.student.parent, chat)
+    assert reading.close_ids == ([CLOSE] if run.config.chat.thinking else [])
+    for path in run.folder.rglob("answers/*.parquet"):
+        graded = pl.read_parquet(path.parents[1] / "evaluate" / path.name)
+        for row, grade in zip(pl.read_parquet(path).to_dicts(), graded.to_dicts(), strict=True):
+            ids = row["completion_ids"]
+            assert reading.text(ids[:-1]) == row["text"]
+            ends = [place + 1 for place, token in enumerate(ids) if token == CLOSE]
+            assert grade["thinking_tokens"] == max(ends, default=0)
+            assert (grade["answer"], grade["verdict"]) == ("4", "correct")
+            assert grade["correct_budgets"][-1] == 128
 
 
 def test_trained_ids(run: Run) -> None:
