@@ -259,8 +259,8 @@ unlikely, or would rather go on thinking, reverse KL works against them.</p>
 def spending(found: Findings) -> str:
     return f"""\
 <p>Sums over the seeds of a method. Every method is charged in full, also for what it shares with
-another. Evaluation is not among the tokens. Seconds are the wall time of the jobs as they last
-ran: a job that linked what the store already had took about a second.</p>
+another. Evaluation is not among the tokens. Seconds are the wall time of computing the artifacts,
+also where the store already had them; those of before version 0.2 have none.</p>
 {costs_table(found.costs)}
 <h3>Seconds by stage</h3>
 {seconds_table(found.seconds)}

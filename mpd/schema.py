@@ -512,7 +512,7 @@ DIFFICULTY = Artifact(
 
 COSTS = Artifact(
     "costs",
-    2,
+    3,
     "what each round of each method cost and what its teacher thought of the trained completions; "
     "sums over seeds, each method in full, also where it shares what another computed",
     ("method", "round"),
@@ -532,15 +532,15 @@ COSTS = Artifact(
             "wall_seconds",
             "float64",
             "s",
-            "wall time of the jobs as they last ran, evaluation apart; a job that linked what "
-            "the store had took about a second",
+            "wall time of computing the artifacts of the round, evaluation apart, also where the "
+            "store had them; null where a note does not say",
             nullable=True,
         ),
         Column(
             "evaluation_seconds",
             "float64",
             "s",
-            "wall time of the jobs answers and evaluate as they last ran",
+            "wall time of sampling and grading the held-out answers; null as above",
             nullable=True,
         ),
         Column(
@@ -584,7 +584,7 @@ COSTS = Artifact(
 # What is no table of ours (weights, a student, the report) has a version too.
 MODELS_VERSION = 3
 HEAD_VERSION = 1
-REPORT_VERSION = 10
+REPORT_VERSION = 11
 STUDENT_VERSION = 2
 
 

@@ -82,7 +82,7 @@ def findings(jobs: Sequence[Job]) -> list[Finding]:
 def _can_be_asked(job: Job) -> bool:
     """Whether the stage can say what it would make, and soon.
 
-    The report quotes the times of the jobs, so that it is another one whenever jobs ran. To say
+    The report is several artifacts, of which its stage would name the first alone. To say
     what a model is, its files are hashed: only where it would be resolved. Inputs that nobody
     needs may be missing.
     """

@@ -77,7 +77,7 @@ def test_the_stages_of_a_key_are_those_whose_settings_it_is_in(key: str, value: 
     ("key", "value", "stages"),
     [
         ("chat.think", "none", {"compress", "filter", "logits", "evaluate"}),
-        ("chat.date", "2025-01-31", {"sample", "compress", "evaluate"}),
+        ("chat.date", "2025-01-31", {"sample", "compress", "answers"}),
         ("distill.round_decay", 0.25, {"distill"}),
         ("distill.min_kept", 2, {"distill"}),
         ("sample.trajectories", "own.jsonl", {"report"}),  # another round than the first

@@ -185,7 +185,7 @@ def test_a_risen_version_makes_its_stage_compute(name, project, raise_version, m
 def test_a_risen_version_of_the_report_is_computed_alone(
     name, project, raise_version, monkeypatch, tmp_path, caplog
 ):
-    """`why` does not ask the report, which tells the times of the jobs; so it runs, on a copy."""
+    """`why` does not ask the report, which is several artifacts; so it runs, on a copy."""
     copied = shutil.copytree(project.folder, tmp_path / "copied")
     monkeypatch.chdir(copied)
     (job,) = [job for job in planned(["--configfile", "overlay.yaml"]) if job.rule == "report"]

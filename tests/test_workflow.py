@@ -60,7 +60,7 @@ def jobs_from(stage: str, round: int) -> set[str]:
 
 ALL_ROUNDS = jobs_from("sample", 1)
 # Of the report; they follow the evaluations.
-TABLES = ("budgets", "comparison", "difficulty", "summary")
+TABLES = ("budgets", "comparison", "costs", "difficulty", "report", "summary")
 
 
 class Project:
@@ -119,12 +119,8 @@ def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def computed(printed: str) -> list[str]:
-    """The artifacts that a run computed, in the order of their names.
-
-    Without costs and report: they tell the wall times of the jobs, which are others in each run.
-    """
-    found = re.findall(r"^\w+(?: \S+)?: computed (\w+) \w+$", printed, re.MULTILINE)
-    return sorted(name for name in found if name not in ("costs", "report"))
+    """The artifacts that a run computed, in the order of their names."""
+    return sorted(re.findall(r"^\w+(?: \S+)?: computed (\w+) \w+$", printed, re.MULTILINE))
 
 
 @pytest.fixture(scope="module")
