@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mpd import audit, cache, schema, support, table
-from mpd.config import Logits
+from mpd.config.training import Logits
 from mpd.engines.transformers import TransformersEngine
 from mpd.forward import completion_states, pack
 from mpd.generate import Request, seed_of

@@ -24,7 +24,7 @@ import polars as pl
 
 from mpd import command, schema, table
 from mpd.chat import ids_digest
-from mpd.exact import require_exact
+from mpd.config.checks import require_exact
 from mpd.model_folder import MANIFEST, read_manifest, write_manifest
 
 log = logging.getLogger("mpd")

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from mpd import command, schema
+from mpd.config.files import model_files
 from mpd.entries import PROVENANCE
 from mpd.model_folder import chat_template, file_digest, write_manifest
-from mpd.settings import model_files
 
 log = logging.getLogger("mpd")
 

@@ -7,8 +7,11 @@ import json
 import re
 from pathlib import Path
 
-from mpd.config import Config, FolderModel, Section, TinyModel
-from mpd.settings import model_files, problem_files, problem_sources, scorer_context
+from mpd.config import Config
+from mpd.config.base import Section
+from mpd.config.files import model_files, problem_files
+from mpd.config.models import FolderModel, TinyModel
+from mpd.config.settings import problem_sources, scorer_context
 from mpd.tiny.tokenizer import unknown_piece
 
 

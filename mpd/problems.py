@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from mpd import command, grading, schema, table
+from mpd.config.files import problem_files
 from mpd.model_folder import file_digest
 from mpd.questions import problem_id, word_runs
-from mpd.settings import problem_files
 from mpd.store import Parts
 
 log = logging.getLogger("mpd")

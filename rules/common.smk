@@ -15,13 +15,8 @@ from mpd import schema
 from mpd.config import parse_config
 from mpd.preflight import check, check_folder
 from mpd.rights import open_results, require_working_folder
-from mpd.settings import (
-    benchmark_source,
-    model_files,
-    problem_files,
-    stage_settings,
-    train_source,
-)
+from mpd.config.files import model_files, problem_files
+from mpd.config.settings import benchmark_source, stage_settings, train_source
 from mpd.unique_keys import require_unique_arguments, require_unique_keys
 
 try:

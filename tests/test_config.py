@@ -7,8 +7,9 @@ import pytest
 import yaml
 
 from mpd.config import Config, parse_config
-from mpd.methods import METHODS
-from mpd.settings import model_files, problem_files, stage_settings
+from mpd.config.files import model_files, problem_files
+from mpd.config.methods import METHODS
+from mpd.config.settings import stage_settings
 
 REPOSITORY = Path(__file__).parents[1]
 HASH = "0123456789abcdef0123456789abcdef01234567"

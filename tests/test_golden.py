@@ -36,7 +36,7 @@ from mpd import (
     summary,
     table,
 )
-from mpd.config import Distill
+from mpd.config.training import Distill
 from mpd.grading import Grader
 from mpd.reading import Reading
 

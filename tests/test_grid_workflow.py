@@ -7,7 +7,7 @@ import pytest
 from test_workflow import REPOSITORY, Project
 
 from mpd import schema, table
-from mpd.methods import METHODS
+from mpd.config.methods import METHODS
 
 TRAINED = [name for name, method in METHODS.items() if method.trained]
 CHANGES = {

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from mpd import schema
 from mpd.config import Config, parse_config
-from mpd.methods import SECTIONS
+from mpd.config.methods import SECTIONS
 
 REPOSITORY = Path(__file__).parents[1]
 PACKAGE = REPOSITORY / "mpd"
@@ -65,7 +65,8 @@ def test_the_snakefile_imports_config_and_schema_and_what_checks_them() -> None:
         "mpd.config",
         "mpd.preflight",
         "mpd.rights",
-        "mpd.settings",
+        "mpd.config.files",
+        "mpd.config.settings",
         "mpd.unique_keys",
     }
     assert {module for module, _ in found} == modules
@@ -122,8 +123,8 @@ ENGINES = ["generate", "engines/transformers", "engines/vllm"]
 READERS = {
     "models.student": ["models"],
     "models.teacher": ["models"],
-    "problems.train": ["problems", "settings"],
-    "problems.benchmarks": ["problems", "settings", "answers", *ENGINES],
+    "problems.train": ["problems", "config/settings"],
+    "problems.benchmarks": ["problems", "config/settings", "answers", *ENGINES],
     "sample": ["sample", *ENGINES],
     "compress": ["compress", *ENGINES],
     "evaluate": ["answers", *ENGINES],
@@ -145,7 +146,7 @@ def is_read(section: str, key: str) -> bool:
     first, _, stage = section.partition(".")
     sources = [*(REPOSITORY / "rules").glob("*.smk"), REPOSITORY / "Snakefile"]
     if first == "custom":  # the configuration itself puts a custom row together
-        text = (PACKAGE / "config.py").read_text()
+        text = (PACKAGE / "config/config.py").read_text()
         return key in SECTIONS or re.search(rf"\brow\.{key}\b", text) is not None
     if first == "resources":
         rule = RULES_OF.get(stage, stage)
@@ -155,7 +156,7 @@ def is_read(section: str, key: str) -> bool:
     elif section == "problems.benchmarks":
         section = "benchmark"  # each of them is one
     else:
-        sources += [PACKAGE / "settings.py"]
+        sources += [PACKAGE / "config/settings.py"]
         section = f"config.{section}".rstrip(".")
     text = "".join(path.read_text() for path in sources)
     by_name = re.search(rf"\b{re.escape(section)}\.{key}\b", text, re.IGNORECASE)

@@ -17,8 +17,8 @@ import yaml
 from test_workflow import ENVIRONMENT, REPOSITORY, WORLD, Project, merged
 
 from mpd import given, places, problems, schema
+from mpd.config.files import problem_files
 from mpd.preflight import check_folder
-from mpd.settings import problem_files
 
 # Every file is ASCII to a Python that is started so, and so is the terminal.
 ASCII = {**ENVIRONMENT, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}

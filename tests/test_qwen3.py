@@ -36,9 +36,9 @@ from mpd import (
 )
 from mpd.chat import ChatFormat
 from mpd.config import Config, parse_config
+from mpd.config.settings import problem_sources, stage_settings
 from mpd.model_folder import load_model
 from mpd.reading import Reading
-from mpd.settings import problem_sources, stage_settings
 
 REPOSITORY = Path(__file__).parents[1]
 RECIPE = REPOSITORY / "recipes" / "qwen3-1.7b.yaml"

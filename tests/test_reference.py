@@ -5,10 +5,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mpd import reference
-from mpd.config import parse_config
-from mpd.methods import METHODS
-from mpd.settings import stage_settings
+from mpd.config import parse_config, reference
+from mpd.config.methods import METHODS
+from mpd.config.settings import stage_settings
 
 REPOSITORY = Path(__file__).parents[1]
 BRANCH = {"method": "mpd", "round": 2, "seed": 0}
@@ -29,7 +28,7 @@ WANTED = {
 
 def test_the_reference_is_current() -> None:
     written = (REPOSITORY / "docs/config.md").read_text()
-    assert written == reference.markdown(), "run: python -m mpd.reference > docs/config.md"
+    assert written == reference.markdown(), "run: python -m mpd.config.reference > docs/config.md"
 
 
 def changed_stages(key: str, value: object) -> set[str]:

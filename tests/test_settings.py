@@ -7,8 +7,8 @@ import pytest
 from test_config import changed
 
 from mpd.config import parse_config
-from mpd.methods import METHODS
-from mpd.settings import stage_settings
+from mpd.config.methods import METHODS
+from mpd.config.settings import stage_settings
 
 HUB = {"source": "hub", "path": "a/b", "revision": "0" * 40}
 CONFIGS = {

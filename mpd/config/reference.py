@@ -1,6 +1,6 @@
-"""The reference of config.yaml, docs/config.md, from its one definition in mpd/config.py.
+"""The reference of config.yaml, docs/config.md, from its one definition in mpd/config/.
 
-python -m mpd.reference > docs/config.md
+python -m mpd.config.reference > docs/config.md
 """
 
 import json
@@ -13,7 +13,7 @@ Node = Mapping[str, Any]  # of a JSON schema
 
 HEAD = """# Every key of the configuration
 
-Made from mpd/config.py by `python -m mpd.reference > docs/config.md`. config.yaml holds the
+Made from mpd/config/ by `python -m mpd.config.reference > docs/config.md`. config.yaml holds the
 settings of the embedded world; an overlay (`--configfile mine.yaml`) changes some of them, and
 lists are replaced as a whole. Unknown keys, keys that a file gives twice and values out of range
 are refused before anything runs. `python -m mpd.why` says what an edit makes rerun in a project as

@@ -1,4 +1,4 @@
-"""Which losses a cache can give. No import: the Snakefile asks before a run, distill in it."""
+"""Which losses a cache can give: the Snakefile asks before a run, distill in it."""
 
 
 def require_exact(divergence: str | None, temperature: float, tail: str, cache: str) -> None:
