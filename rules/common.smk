@@ -111,13 +111,13 @@ def teacher_of(wildcards):
 
 def sampler(wildcards):
     """The model that samples: as the method says, the teacher or the student."""
-    of_teacher = CONFIG.method(wildcards.method).sampler == "teacher"
+    of_teacher = CONFIG.branches[wildcards.method].method.sampler == "teacher"
     return teacher_of(wildcards) if of_teacher else previous(wildcards)
 
 
 def scorer(wildcards):
     """The model that scores: as the method says, the teacher or the student of the round before."""
-    of_student = CONFIG.method(wildcards.method).scorer == "student"
+    of_student = CONFIG.branches[wildcards.method].method.scorer == "student"
     return previous(wildcards) if of_student else teacher_of(wildcards)
 
 
@@ -129,7 +129,7 @@ def given_trajectories(wildcards):
 
 def teacher_head(wildcards):
     """The teacher's output head, where the cache holds its inputs."""
-    hidden = CONFIG.of(wildcards.method).logits.cache == "hidden"
+    hidden = CONFIG.branches[wildcards.method].logits.cache == "hidden"
     return (
         [f"results/{wildcards.experiment}/models/head/head.safetensors"]
         if hidden
@@ -199,7 +199,9 @@ def answer_arguments(wildcards):
 
 def untrained_students():
     """Method, seed and round of the students that are evaluated as they are."""
-    untrained = [name for name in CONFIG.methods if not CONFIG.method(name).trained]
+    untrained = [
+        name for name in CONFIG.methods if not CONFIG.branches[name].method.trained
+    ]
     return [
         (method, seed, 0) for method in ["base", *untrained] for seed in CONFIG.seeds
     ]
@@ -210,7 +212,7 @@ def trained_students():
     return [
         (method, seed, round)
         for method in CONFIG.methods
-        if CONFIG.method(method).trained
+        if CONFIG.branches[method].method.trained
         for seed in CONFIG.seeds
         for round in range(1, CONFIG.rounds + 1)
     ]

@@ -48,6 +48,11 @@ def changed(**changes):
     return raw
 
 
+def row_of(**changes):
+    """The change that makes mpd another method, or gives it other settings."""
+    return {"custom": [{"name": "mpd", "like": "mpd", **changes}]}
+
+
 def message_of(**changes):
     with pytest.raises(ValueError) as caught:
         parse_config(changed(**changes))
@@ -154,16 +159,6 @@ def test_unknown_key_is_refused(place, message):
         ("compress__num_samples", 0, "Input should be greater than or equal to 1, found 0"),
         ("filter__max_ratio", 0, "Input should be greater than 0, found 0"),
         ("filter__max_overlap", 1.1, "Input should be less than or equal to 1, found 1.1"),
-        (
-            "filter__kept",
-            "none",
-            "Input should be 'correct', 'incorrect' or 'all', found 'none'",
-        ),
-        (
-            "logits__context",
-            "none",
-            "Input should be 'problem', 'concise' or 'rewriting', found 'none'",
-        ),
         ("logits__top_k", 0, "Input should be greater than or equal to 1, found 0"),
         ("distill__learning_rate", 0, "Input should be greater than 0, found 0"),
         ("distill__learning_rate", "high", "Input should be a valid number, unable to parse string "
@@ -467,9 +462,12 @@ def settings_of(raw):
         ({"compress__thinking": True}, {"compress"}),
         ({"custom": [{"name": "mine", "like": "mpd"}]}, set()),
         ({"filter__max_ratio": 0.9}, {"filter"}),
-        ({"filter__kept": "all"}, {"filter"}),
+        (row_of(axes={"kept": "all"}), {"filter"}),
         ({"logits__top_k": 5}, {"logits"}),
-        ({"logits__context": "rewriting"}, {"logits", "report"}),
+        (row_of(axes={"context": "rewriting"}), {"logits", "report"}),
+        (row_of(axes={"divergence": "mix"}), DISTILL),
+        (row_of(axes={"sampler": "teacher"}), {*SAMPLING, "compress", "report"}),
+        (row_of(filter={"max_ratio": 0.9}), {"filter"}),
         ({"distill__learning_rate": 0.1}, DISTILL),
         ({"distill__round_decay": 0.5}, {"distill 2"}),
         ({"distill__epochs": 2}, DISTILL),
@@ -538,7 +536,7 @@ def of_stage(config, stage, method, round=1):
     ],
 )
 def test_what_methods_share_is_one_artifact(stage, one, other, shared):
-    config = parse_config(RAW)
+    config = parse_config(changed(methods=list(METHODS)))
     settings = [of_stage(config, stage, method) for method in (one, other)]
     assert (settings[0] == settings[1]) == shared
 
@@ -568,7 +566,7 @@ def test_the_grid():
 
 
 def test_each_axis_reaches_its_stage():
-    raw = changed(methods=["trd", "opsdc", "prompt_only"], chat__concise="{problem} concise")
+    raw = changed(methods=list(METHODS), chat__concise="{problem} concise")
     raw["compress"]["refine"] = "{problem} {trajectory} refine"
     config = parse_config(raw)
     assert of_stage(config, "compress", "trd")["prompt"] == "{problem} {trajectory} refine"
@@ -588,9 +586,9 @@ def test_each_axis_reaches_its_stage():
 CUSTOM = {
     "name": "mine",
     "like": "mpd",
-    "axes": {"kept": "all", "context": "rewriting"},
+    "axes": {"kept": "all", "context": "rewriting", "divergence": "forward_kl"},
     "logits": {"support": "teacher", "top_k": 8},
-    "distill": {"divergence": "forward_kl", "tail": "truncated"},
+    "distill": {"tail": "truncated"},
 }
 
 
@@ -611,7 +609,7 @@ def test_a_custom_row_may_take_the_name_of_its_method():
     config = parse_config(changed(methods=["mpd", "opd"], custom=[row]))
     assert of_stage(config, "distill", "opd")["learning_rate"] == 0.5
     assert of_stage(config, "distill", "mpd")["learning_rate"] == 0.001
-    assert config.method("opd") == METHODS["opd"]
+    assert config.branches["opd"].method == METHODS["opd"]
 
 
 @pytest.mark.parametrize(
@@ -624,10 +622,18 @@ def test_a_custom_row_may_take_the_name_of_its_method():
         ({"custom": [{**CUSTOM, "like": "mp"}]}, "like: mp is no method; there are mpd"),
         ({"custom": [{**CUSTOM, "name": "opd"}]}, "name: opd is another method than mpd"),
         ({"custom": [{**CUSTOM, "axes": {"keep": "all"}}]}, "axes: keep is no axis"),
-        ({"custom": [{**CUSTOM, "axes": {"kept": "some"}}]}, "custom row mine: config: kept: "),
+        (
+            {"custom": [{**CUSTOM, "axes": {"kept": "some"}}]},
+            "config: custom row mine: axes.kept: Input should be 'correct', 'incorrect' or 'all', "
+            "found 'some'",
+        ),
         (
             {"custom": [{**CUSTOM, "logits": {"top_kk": 1}}]},
-            "custom row mine: config: logits.top_kk: unknown key; did you mean top_k?",
+            "config: custom row mine: logits.top_kk: unknown key; did you mean top_k?",
+        ),
+        (
+            {"custom": [{**CUSTOM, "filter": {"kept": "all"}}]},
+            "config: custom.0: filter.kept is an axis of the method; write it into axes",
         ),
         (
             {"custom": [{**CUSTOM, "compress": {"engine": "vllm"}}]},
@@ -644,8 +650,18 @@ def test_a_custom_row_may_take_the_name_of_its_method():
         ),
         ({"custom": [{**CUSTOM, "axes": {"scorer": "student"}}]}, "who rewrote has to score"),
         (
-            {"methods": ["opd"], "logits__context": "rewriting"},
-            "logits.context: rewriting, but opd has no rewriter",
+            {"filter__kept": "all"},
+            "config: filter: kept is an axis of the method; in place of this key, write custom: "
+            "[{name: mpd, like: mpd, axes: {kept: all}}]",
+        ),
+        (
+            {"logits__context": "concise"},
+            "config: logits: context is an axis of the method; in place of this key, write custom: "
+            "[{name: mpd, like: mpd, axes: {context: concise}}]",
+        ),
+        (
+            {"distill__divergence": None},
+            "config: distill: divergence: null is what the method says anyway; remove this key",
         ),
         (
             {"methods": ["opsdc"], "logits__cache": "hidden"},
@@ -684,13 +700,13 @@ def test_thinking_counts_where_a_prompt_is_rendered():
     plain = {"chat__think": "none"}
     rendering = {*SAMPLING, "answers"}
     assert stages_changed(plain, chat__thinking=False) == rendering
-    informed = {**plain, "logits__context": "rewriting"}
+    informed = {**plain, **row_of(axes={"context": "rewriting"})}
     assert stages_changed(informed, chat__thinking=False) == {*rendering, "logits"}
 
 
 def test_the_date_counts_where_a_prompt_is_rendered():
     day = {"chat__date": "2025-01-31"}
-    informed = {"logits__context": "rewriting"}
+    informed = row_of(axes={"context": "rewriting"})
     assert stages_changed(informed, **day) == {*SAMPLING, "compress", "logits", "answers"}
     given = {"sample__trajectories": "own.jsonl"}
     assert stages_changed(given, **day) == {*SAMPLING, "compress", "answers"}
@@ -701,7 +717,7 @@ def test_the_date_counts_where_a_prompt_is_rendered():
 
 @pytest.mark.parametrize("stage", ["sample", "compress", "logits", "answers"])
 def test_without_a_date_the_settings_have_none(stage):
-    config = parse_config(changed(chat__date=None, logits__context="rewriting"))
+    config = parse_config(changed(chat__date=None, **row_of(axes={"context": "rewriting"})))
     assert "date" not in of_stage(config, stage, "mpd")["chat"]
 
 
@@ -723,7 +739,8 @@ def test_of_given_trajectories_the_format_counts_and_no_decoding():
 
 def test_rewriting_prompt_counts_for_the_scorer_only_where_it_sees_it():
     shorter = {"compress__prompt": "{problem} {trajectory} shorter"}
-    assert stages_changed({"logits__context": "rewriting"}, **shorter) == {"compress", "logits"}
+    informed = row_of(axes={"context": "rewriting"})
+    assert stages_changed(informed, **shorter) == {"compress", "logits"}
 
 
 def test_a_new_benchmark_changes_no_training_problems():
@@ -800,7 +817,7 @@ def test_problem_sources_take_the_common_path():
             "with logits.cache: hidden there is no tail",
         ),
         (
-            {"distill__divergence": "cross_entropy", "distill__tail": "truncated"},
+            {**row_of(axes={"divergence": "cross_entropy"}), "distill__tail": "truncated"},
             "cross_entropy has neither temperature nor tail",
         ),
     ],

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from mpd import schema
 from mpd.config import Config, parse_config
-from mpd.config.methods import SECTIONS
+from mpd.config.branches import SECTIONS
 
 REPOSITORY = Path(__file__).parents[1]
 PACKAGE = REPOSITORY / "mpd"
@@ -146,8 +146,8 @@ def is_read(section: str, key: str) -> bool:
     first, _, stage = section.partition(".")
     sources = [*(REPOSITORY / "rules").glob("*.smk"), REPOSITORY / "Snakefile"]
     if first == "custom":  # the configuration itself puts a custom row together
-        text = (PACKAGE / "config/config.py").read_text()
-        return key in SECTIONS or re.search(rf"\brow\.{key}\b", text) is not None
+        text = (PACKAGE / "config/branches.py").read_text()
+        return key in SECTIONS or re.search(rf"\b{key}\b", text) is not None
     if first == "resources":
         rule = RULES_OF.get(stage, stage)
         sources, section = [REPOSITORY / "rules" / f"{rule}.smk"], f"RESOURCES.{stage}"
@@ -157,9 +157,9 @@ def is_read(section: str, key: str) -> bool:
         section = "benchmark"  # each of them is one
     else:
         sources += [PACKAGE / "config/settings.py"]
-        section = f"config.{section}".rstrip(".")
+        section = rf"(config|branch).{section}".rstrip(".")
     text = "".join(path.read_text() for path in sources)
-    by_name = re.search(rf"\b{re.escape(section)}\.{key}\b", text, re.IGNORECASE)
+    by_name = re.search(rf"\b{section}\.{key}\b", text, re.IGNORECASE)
     names = READERS.get(f"{first}.{stage}".rstrip("."), [first])
     return by_name is not None or any(read_in(name, key) for name in names)
 

@@ -90,6 +90,7 @@ def test_stages_that_the_reference_has_in_words(key: str, value: object, stages:
 
 def test_thinking_is_part_of_scores_under_another_than_the_plain_prompt() -> None:
     raw = yaml.safe_load((REPOSITORY / "config.yaml").read_text())
+    raw["methods"] = list(METHODS)
     plain = {**raw["chat"], "think": "none"}
     configs = [parse_config({**raw, "chat": {**plain, "thinking": on}}) for on in (True, False)]
     told = {

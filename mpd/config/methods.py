@@ -6,15 +6,15 @@ divergence is minimised. Sources are arXiv ids.
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field, model_validator
+
+from mpd.config.base import Section
 
 Divergence = Literal["reverse_kl", "forward_kl", "jensen_shannon", "mix", "cross_entropy"]
 
 
-class Method(BaseModel):
+class Method(Section):
     """A row of the grid. x is the problem, y the sampled trajectory, c an instruction."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     trained: bool = Field(True, description="false: the base student, evaluated under (x, c)")
     sampler: Literal["student", "teacher"] = Field("student", description="whose trajectories")
@@ -31,7 +31,18 @@ class Method(BaseModel):
     context: Literal["problem", "concise", "rewriting"] = Field(
         "problem", description="what the scorer sees: x, (x, c) or (x, y, c)"
     )
-    divergence: Divergence = "reverse_kl"
+    divergence: Divergence = Field("reverse_kl", description="what training minimises")
+
+    @model_validator(mode="after")
+    def _possible(self) -> "Method":
+        if self.scorer == "student" and self.rewriter == "teacher":
+            raise ValueError(
+                "scorer: student with rewriter: teacher: who rewrote has to score; set one of the "
+                "two"
+            )
+        if self.context == "rewriting" and self.rewriter == "none":
+            raise ValueError("context: rewriting needs a rewriter; set rewriter: teacher")
+        return self
 
 
 METHODS = {
@@ -57,17 +68,19 @@ METHODS = {
     "prompt_only": Method(trained=False),
 }
 
-# The sections of the config that a row may change, beside the axes of the grid.
-SECTIONS = ("sample", "compress", "filter", "logits", "distill")
+# What the stage of a section needs to know of the method beside its own keys.
+AXES = {"filter": "kept", "logits": "context", "distill": "divergence"}
 
 
-def method_of(like: str, axes: dict[str, Any]) -> Method:
-    """A method with some axes of its own. Raises ValueError where they do not fit together."""
-    made = Method.model_validate({**METHODS[like].model_dump(), **axes})
-    if made.scorer == "student" and made.rewriter == "teacher":
-        raise ValueError(
-            "scorer: student with rewriter: teacher: who rewrote has to score; set one of the two"
-        )
-    if made.context == "rewriting" and made.rewriter == "none":
-        raise ValueError("context: rewriting needs a rewriter; set rewriter: teacher")
-    return made
+def require_no_axis(name: str, section: Any) -> None:
+    """Raise ValueError, which says what to write, where a section has an axis among its keys."""
+    axis = AXES.get(name)
+    if axis is None or not isinstance(section, dict) or axis not in section:
+        return
+    value = section[axis]
+    if value is None:
+        raise ValueError(f"{axis}: null is what the method says anyway; remove this key")
+    raise ValueError(
+        f"{axis} is an axis of the method; in place of this key, write "
+        f"custom: [{{name: mpd, like: mpd, axes: {{{axis}: {value}}}}}]"
+    )

@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 from mpd.config.base import Section
+from mpd.config.branches import Branch
 from mpd.config.config import Config
 from mpd.config.generation import Decoding
 from mpd.config.problems import Source
@@ -18,7 +19,7 @@ def stage_settings(config: Config, stage: str, **of: Any) -> str:
     `of` narrows them down where the stage needs it: `role` and `seed` for models, `benchmark`
     for a benchmark's problems, `method` for what the method grid decides, `round` for distill.
     """
-    settings = _SETTINGS[stage](config.of(of["method"]) if "method" in of else config, **of)
+    settings = _SETTINGS[stage](config, **of)
     return json.dumps(settings, sort_keys=True)
 
 
@@ -80,26 +81,28 @@ def _rendering(config: Config, *keys: str) -> dict[str, Any]:
 
 
 def _sample(config: Config, method: str, round: int, seed: int) -> dict[str, Any]:
-    own = config.sample.trajectories
+    branch = config.branches[method]
+    own = branch.sample.trajectories
     if own and round == 1:  # the user's trajectories are not those of a later student
         chat = _rendering(config, "prompt", "thinking", "think", "open", "close")
         return {"trajectories": own, "chat": chat}
-    decoding = {**_dump(config.sample), "trajectories": None}
+    decoding = {**_dump(branch.sample), "trajectories": None}
     chat = _rendering(config, "prompt", "thinking")
     # A student is another one in each round; the teacher stays and is to say something else.
-    drawn = f"{seed}.{round}" if config.method(method).sampler == "teacher" else seed
+    drawn = f"{seed}.{round}" if branch.method.sampler == "teacher" else seed
     return {**decoding, "chat": chat, "dtype": config.models.dtype, "seed": drawn}
 
 
 def _compress(config: Config, method: str, seed: int) -> dict[str, Any]:
-    row = config.method(method)
+    branch = config.branches[method]
+    row = branch.method
     keys = "think", "open", "close"
     if row.rewriter == "none":
         return {"rewriter": "none", "sampler": row.sampler, "chat": _chat(config, *keys)}
-    own = _dump(config.compress, "refine")
+    own = _dump(branch.compress, "refine")
     return {
         **own,
-        "prompt": _rewriting_prompt(config, method),
+        "prompt": _rewriting_prompt(branch),
         "rewriter": row.rewriter,
         "sampler": row.sampler,
         "chat": _rendering(config, *keys),
@@ -108,38 +111,35 @@ def _compress(config: Config, method: str, seed: int) -> dict[str, Any]:
     }
 
 
-def _rewriting_prompt(config: Config, method: str) -> str:
-    refines = config.method(method).instruction == "refine"
-    return config.compress.refine if refines else config.compress.prompt
+def _rewriting_prompt(branch: Branch) -> str:
+    refines = branch.method.instruction == "refine"
+    return branch.compress.refine if refines else branch.compress.prompt
 
 
 def _filter(config: Config, method: str) -> dict[str, Any]:
-    row, own = config.method(method), _dump(config.filter)
+    branch = config.branches[method]
+    row, own = branch.method, _dump(branch.filter)
     chat = _chat(config, "think", "close")
     asked = {"rewriter": row.rewriter, "instruction": row.instruction}
-    return {**own, "kept": own["kept"] or row.kept, **asked, "chat": chat}
+    return {**own, "kept": row.kept, **asked, "chat": chat}
 
 
 def _logits(config: Config, method: str) -> dict[str, Any]:
-    context = scorer_context(config, method)
-    settings = {**_dump(config.logits), "context": context, "dtype": config.models.dtype}
+    branch = config.branches[method]
+    context = branch.method.context
+    settings = {**_dump(branch.logits), "context": context, "dtype": config.models.dtype}
     if context == "problem":
         return {**settings, "chat": _chat(config, "think", "close")}
-    concise, rewriting = config.chat.concise, _rewriting_prompt(config, method)
+    concise, rewriting = config.chat.concise, _rewriting_prompt(branch)
     chat = _rendering(config, "think", "close", "thinking")
     return {**settings, "chat": chat, "prompt": concise if context == "concise" else rewriting}
 
 
-def scorer_context(config: Config, method: str) -> str:
-    """What the scorer of a method sees; `config` is that of its branch."""
-    return config.logits.context or config.method(method).context
-
-
 def _distill(config: Config, method: str, round: int, seed: int) -> dict[str, Any]:
-    own = _dump(config.distill, "round_decay")
-    own["learning_rate"] *= config.distill.round_decay ** (round - 1)
-    own["divergence"] = own["divergence"] or config.method(method).divergence
-    return {**own, "seed": seed}
+    branch = config.branches[method]
+    own = _dump(branch.distill, "round_decay")
+    own["learning_rate"] *= branch.distill.round_decay ** (round - 1)
+    return {**own, "divergence": branch.method.divergence, "seed": seed}
 
 
 def _decodings(config: Config) -> dict[str, dict[str, Any]]:
@@ -156,7 +156,7 @@ def _decodings(config: Config) -> dict[str, dict[str, Any]]:
 def _answers(config: Config, method: str, seed: int) -> dict[str, Any]:
     engine = _dump(config.evaluate, *Decoding.model_fields)
     chat = _rendering(config, "prompt", "thinking")
-    if method != "base" and not config.method(method).trained:
+    if method != "base" and not config.branches[method].method.trained:
         chat["prompt"] = config.chat.concise
     rest = {"chat": chat, "dtype": config.models.dtype, "seed": seed, **engine}
     return {"benchmarks": _decodings(config), **rest}
@@ -171,9 +171,10 @@ def _evaluate(config: Config) -> dict[str, Any]:
 
 def _report(config: Config) -> dict[str, Any]:
     given = config.sample.trajectories is not None  # no one drew the first round's samples
-    samplers = {name: config.method(name).sampler for name in config.methods}
+    methods = {name: config.branches[name].method for name in config.methods}
+    samplers = {name: method.sampler for name, method in methods.items()}
     limits = {name: of["max_new_tokens"] for name, of in _decodings(config).items()}
-    contexts = {name: scorer_context(config.of(name), name) for name in config.methods}
+    contexts = {name: method.context for name, method in methods.items()}
     told = {"samplers": samplers, "given": given, "max_new_tokens": limits, "contexts": contexts}
     return {**_dump(config.report), **told}
 

@@ -6,15 +6,11 @@ from pydantic import Field, model_validator
 
 from mpd.config.base import Count, Section, Share
 from mpd.config.generation import Engine
-from mpd.config.methods import Divergence
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Filter(Section):
-    kept: Literal["correct", "incorrect", "all"] | None = Field(
-        None, description="by the answer of what is trained on; null: as the method says"
-    )
     min_ratio: float = Field(0.02, ge=0, description="tokens of the rewrite over the sample's")
     max_ratio: float = Field(1.0, gt=0, description="tokens of the rewrite over the sample's")
     max_overlap: Share = Field(1.0, description="share of the rewrite's trigrams in the sample")
@@ -40,11 +36,6 @@ class Filter(Section):
 
 
 class Logits(Engine):
-    context: Literal["problem", "concise", "rewriting"] | None = Field(
-        None,
-        description="what the scorer sees: the plain prompt, that with the request for brevity, or "
-        "the rewriting prompt; null: as the method says",
-    )
     cache: Literal["sparse", "hidden"] = Field(
         "sparse", description="log-probabilities on a support, or inputs of the teacher's head"
     )
@@ -99,7 +90,6 @@ class Distill(Section):
         None, description="of budget: steps, optimiser steps; tokens, trained completion tokens"
     )
     batch_size: Count = Field(32, description="trajectories per optimiser step, all processes")
-    divergence: Divergence | None = Field(None, description="null: as the method says")
     beta: float = Field(0.5, gt=0, lt=1, description="weight of the teacher in jensen_shannon")
     forward_share: Share = Field(0.5, description="of forward KL in mix; the rest is reverse KL")
     tail: Literal["bucket", "truncated", "renormalised"] = Field(
