@@ -12,7 +12,6 @@ from mpd.config.base import Section
 from mpd.config.branches import Branch
 from mpd.config.files import model_files, problem_files
 from mpd.config.models import FolderModel, TinyModel
-from mpd.config.settings import problem_sources
 from mpd.tiny.tokenizer import unknown_piece
 
 
@@ -26,9 +25,9 @@ def check(config: Config) -> None:
     own = config.sample.trajectories
     if own and not Path(own).is_file():
         raise ValueError(f"{own}: no such file; mend sample.trajectories in the config")
-    paths = [path for source in problem_sources(config) for path in problem_files(source)]
+    paths = [path for source in config.problems.sources() for path in problem_files(source)]
     for model in (models.student, models.teacher):
-        paths += model_files(model.model_dump())
+        paths += model_files(model)
     require_no_braces(*map(str, paths), *([own] if own else []))
     _check_token_maps(models.student, models.teacher)
     _check_words("chat.prompt", config.chat.prompt, models.student)

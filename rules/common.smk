@@ -16,7 +16,7 @@ from mpd.config import parse_config
 from mpd.preflight import check, check_folder
 from mpd.rights import open_results, require_working_folder
 from mpd.config.files import model_files, problem_files
-from mpd.config.settings import benchmark_source, stage_settings, train_source
+from mpd.config.stages import as_text, stage_settings
 from mpd.unique_keys import require_unique_arguments, require_unique_keys
 
 try:
@@ -47,13 +47,11 @@ wildcard_constraints:
     benchmark="[a-z0-9][a-z0-9_-]*",
 
 
-def settings_of(stage, *wildcard_names):
-    """A params function: the stage's validated settings as JSON; the shell line quotes them."""
+def settings_of(rule):
+    """A params function: the validated settings of a job as JSON; the shell line quotes them."""
 
     def settings(wildcards):
-        of = {name: getattr(wildcards, name) for name in wildcard_names}
-        of |= {name: int(of[name]) for name in ("seed", "round") if name in of}
-        return stage_settings(CONFIG, stage, **of)
+        return as_text(stage_settings(CONFIG, rule, **dict(wildcards.items())))
 
     return settings
 
@@ -149,19 +147,20 @@ def local_model_files(wildcards):
     own = (
         CONFIG.models.teacher if wildcards.role == "teacher" else CONFIG.models.student
     )
-    return model_files(own.model_dump())
+    return model_files(own)
 
 
 def local_train_file(wildcards):
     """The local file of the training problems, if they come from one."""
-    return problem_files(train_source(CONFIG))
+    return problem_files(CONFIG.problems.train_source)
 
 
 def local_benchmark_file(wildcards):
     """The local file of a benchmark, if it comes from one."""
     names = [benchmark.name for benchmark in CONFIG.problems.benchmarks]
-    known = wildcards.benchmark in names
-    return problem_files(benchmark_source(CONFIG, wildcards.benchmark)) if known else []
+    if wildcards.benchmark not in names:
+        return []
+    return problem_files(CONFIG.problems.benchmark_source(wildcards.benchmark))
 
 
 def benchmark_problems(wildcards):

@@ -8,7 +8,7 @@ import pytest
 from safetensors.torch import load_file
 
 from mpd import distill, schema, table
-from mpd.config.training import Distill
+from mpd.config.distill import Distill
 from mpd.distill import (
     copy_beside_weights,
     model_card,

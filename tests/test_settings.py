@@ -4,11 +4,10 @@ import hashlib
 import json
 
 import pytest
-from test_config import changed
+from test_config import changed, text_of
 
 from mpd.config import parse_config
 from mpd.config.methods import METHODS
-from mpd.config.settings import stage_settings
 
 HUB = {"source": "hub", "path": "a/b", "revision": "0" * 40}
 CONFIGS = {
@@ -35,7 +34,7 @@ BRANCH = {"seed": 3}
 PLACES = {
     "models": [{"role": "teacher"}, {"role": "student_seed_3"}],
     "problems": [{}],
-    "benchmark": [{"benchmark": "one"}, {"benchmark": "two"}],
+    "benchmark_problems": [{"benchmark": "one"}, {"benchmark": "two"}],
     "sample": [{**BRANCH, "round": 1}, {**BRANCH, "round": 2}],
     "compress": [BRANCH],
     "filter": [{}],
@@ -51,7 +50,7 @@ OF_A_METHOD = ("sample", "compress", "filter", "logits", "distill", "answers")
 DIGESTS = {
     "models": "bdb10b999afb2117",
     "problems": "a151e5000ac4f09f",
-    "benchmark": "e1f1ba24605eada2",
+    "benchmark_problems": "e1f1ba24605eada2",
     "sample": "faa93e18cb3c7ef0",
     "compress": "1596aa816fc3c904",
     "filter": "8c3a4905f5cd8197",
@@ -71,12 +70,12 @@ def texts_of(stage):
         config = parse_config(changed(methods=list(METHODS), rounds=2, **changes))
         for method in METHODS if stage in OF_A_METHOD else [None]:
             of_method = {} if method is None else {"method": method}
-            texts += [stage_settings(config, stage, **of_method, **of) for of in PLACES[stage]]
+            texts += [text_of(config, stage, **of_method, **of) for of in PLACES[stage]]
     given = parse_config(changed(sample__trajectories="own.jsonl", chat__date="2025-01-31"))
     if stage == "sample":
-        texts += [stage_settings(given, stage, method="mpd", **of) for of in PLACES[stage]]
+        texts += [text_of(given, stage, method="mpd", **of) for of in PLACES[stage]]
     if stage == "report":
-        texts.append(stage_settings(given, stage))
+        texts.append(text_of(given, stage))
     return texts
 
 

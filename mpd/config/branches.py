@@ -10,10 +10,13 @@ from typing import Any
 from pydantic import Field, ValidationError, model_validator
 
 from mpd.config.base import Name, Section
-from mpd.config.generation import Compress, Sample
+from mpd.config.compress import Compress
+from mpd.config.distill import Distill
+from mpd.config.filter import Filter
+from mpd.config.logits import Logits
 from mpd.config.methods import AXES, METHODS, Method
 from mpd.config.mistakes import sentences
-from mpd.config.training import Distill, Filter, Logits
+from mpd.config.sample import Sample
 
 
 class Custom(Section):

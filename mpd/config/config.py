@@ -5,7 +5,7 @@ stage and what follows; `evaluate` is that of the stage `answers` too. `resource
 cannot change a result (batch and part sizes, threads, GPUs): editing it visits nothing.
 
 Stages never read config.yaml. The Snakefile validates it and hands each stage its settings as
-JSON (mpd/config/settings.py).
+JSON (mpd/config/stages.py).
 """
 
 from functools import cached_property
@@ -13,28 +13,43 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from mpd.config.base import Count, Name, Section
+from mpd.config.base import Count, Effect, Name, Section, Seed
 from mpd.config.branches import SECTIONS, Branch, Custom, branch_of
 from mpd.config.chat import Chat
-from mpd.config.generation import Compress, Evaluate, Sample
+from mpd.config.compress import Compress
+from mpd.config.distill import Distill
+from mpd.config.evaluate import Evaluate
+from mpd.config.filter import Filter
+from mpd.config.logits import Logits
 from mpd.config.methods import AXES, METHODS, require_no_axis
 from mpd.config.models import Models
 from mpd.config.problems import Problems
+from mpd.config.report import Report
 from mpd.config.resources import AllResources
-from mpd.config.training import Distill, Filter, Logits, Report
+from mpd.config.sample import Sample
+
+ALL = Effect("all are visited; the store has their results")
+NEW_BRANCHES = Effect("those of new branches, report")
+NEW_ROUNDS = Effect("those of new rounds, report")
+OF_ROW = Effect("those of the row")
+NOTHING = Effect("nothing")
 
 
 class Config(Section):
-    experiment: Name = Field(description="names the folder below results/")
-    methods: tuple[str, ...] = Field(
+    experiment: Annotated[Name, ALL] = Field(description="names the folder below results/")
+    methods: Annotated[tuple[str, ...], NEW_BRANCHES] = Field(
         ("mpd",), min_length=1, description="rows of mpd/config/methods.py, or of custom"
     )
-    custom: tuple[Custom, ...] = Field((), description="rows of your own; they may reuse a name")
-    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+    custom: Annotated[tuple[Custom, ...], OF_ROW] = Field(
+        (), description="rows of your own; they may reuse a name"
+    )
+    seeds: Annotated[tuple[Seed, ...], NEW_BRANCHES] = Field(
         (0,), min_length=1, description="one branch for each; of sampling and training"
     )
-    rounds: Count = Field(2, description="of sampling, rewriting and training, one after another")
-    store: Literal["reuse", "refresh"] = Field(
+    rounds: Annotated[Count, NEW_ROUNDS] = Field(
+        2, description="of sampling, rewriting and training, one after another"
+    )
+    store: Annotated[Literal["reuse", "refresh"], NOTHING] = Field(
         "reuse", description="refresh: visited stages compute anew and compare"
     )
     models: Models
@@ -47,7 +62,7 @@ class Config(Section):
     distill: Distill
     evaluate: Evaluate
     report: Report = Report()
-    resources: AllResources = AllResources()
+    resources: Annotated[AllResources, NOTHING] = AllResources()
 
     @cached_property
     def branches(self) -> dict[str, Branch]:

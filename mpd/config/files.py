@@ -1,45 +1,48 @@
 """The local files that sources of models and problems name."""
 
 import importlib.util
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+
+from mpd.config.models import FolderModel, GgufModel, ModelSource
+from mpd.config.problems import Source
 
 
-def model_files(source: Mapping[str, Any]) -> list[Path]:
+def model_files(source: ModelSource) -> list[Path]:
     """The local files that a model comes from; none for the hub and the embedded world.
 
     Raises ValueError where they are missing.
     """
-    if source["source"] == "folder":
-        folder = Path(source["path"])
+    if isinstance(source, FolderModel):
+        folder = Path(source.path)
         kinds = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")
         files = sorted(path for kind in kinds for path in folder.glob(kind))
         if not files:
             raise ValueError(f"{folder}: no model folder; give one with safetensors weights")
         return [path for path in files if path.name != "manifest.json"]
-    if source["source"] == "gguf":
-        path = Path(source["path"])
-        if source["path"].startswith("package:"):
-            package, _, name = source["path"].removeprefix("package:").partition("/")
-            found = importlib.util.find_spec(package)
-            if found is None or not found.submodule_search_locations:
-                raise ValueError(f"{source['path']}: no such package; pip install {package}")
-            path = Path(found.submodule_search_locations[0]) / name
+    if isinstance(source, GgufModel):
+        path = Path(source.path)
+        if source.path.startswith("package:"):
+            package, _, name = source.path.removeprefix("package:").partition("/")
+            spec = importlib.util.find_spec(package)
+            if spec is None or not spec.submodule_search_locations:
+                raise ValueError(f"{source.path}: no such package; pip install {package}")
+            path = Path(spec.submodule_search_locations[0]) / name
         if not path.is_file():
             raise ValueError(f"{path}: no such GGUF file; mend models.*.path")
         return [path]
     return []
 
 
-def problem_files(source: Mapping[str, Any]) -> list[Path]:
+def problem_files(source: Source) -> list[Path]:
     """The local file that problems come from; none for the hub and the embedded world.
 
     Raises ValueError where it is missing or empty, or `datasets` would take its path for another.
     """
-    if source["source"] != "file":
+    if source.source != "file":
         return []
-    path = Path(source["path"])
+    if source.path is None:
+        raise ValueError("source: file needs a path; set it")
+    path = Path(source.path)
     odd = next((sign for sign in ("$", "::") if sign in str(path.absolute())), None)
     if odd:
         raise ValueError(

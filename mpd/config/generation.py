@@ -1,10 +1,14 @@
-"""The sections of the stages that generate: sample, compress and evaluate (of answers)."""
+"""What the sections of all stages share that run models."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from mpd.config.base import Count, Section
+from mpd.config.base import Count, From, Of, Section, Seed, StageSettings
+from mpd.config.models import Dtype
+
+Precision = Annotated[Dtype, From("models.dtype"), Field(description="in which models run")]
+BranchSeed = Annotated[Seed, Of("branch"), Field(description="of the branch")]
 
 
 class Decoding(Section):
@@ -28,39 +32,17 @@ class Engine(Section):
         return self
 
 
-class Generation(Decoding, Engine):
+class GenerationEngine(Engine):
     engine: Literal["transformers", "vllm", "server"] = Field(  # type: ignore[assignment]
         "transformers", description="what generates; server: that of resources.<stage>.server"
     )
 
 
-class Sample(Generation):
-    trajectories: str | None = Field(
-        None,
-        pattern=r"\.(jsonl|parquet)$",
-        description="own trajectories (Parquet, JSONL: problem, text or ids), not sampled",
-    )
+class Generation(Decoding, GenerationEngine):
+    """What a section has whose stage generates."""
 
 
-class Compress(Generation):
-    num_samples: Count = Field(1, description="candidates: rewrites per trajectory")
-    prompt: str = Field(description="user message; {problem} and {trajectory} are filled in")
-    refine: str = Field(
-        "{problem}\n\n{trajectory}\n\nCorrect this solution where it is wrong and improve it.",
-        description="the same, of methods that refine rather than shorten",
-    )
-    thinking: bool = Field(False, description="render the rewriting prompt with thinking enabled")
+class EngineSettings(GenerationEngine, StageSettings):
+    """What an engine needs to know to load a model."""
 
-    @model_validator(mode="after")
-    def _placeholders(self) -> "Compress":
-        for key in ("prompt", "refine"):
-            for placeholder in ("{problem}", "{trajectory}"):
-                if placeholder not in getattr(self, key):
-                    raise ValueError(f"{key} must contain {placeholder}")
-        return self
-
-
-class Evaluate(Generation):
-    temperature: float = Field(0.6, ge=0, description="0 is greedy")
-    top_p: float = Field(0.95, gt=0, le=1, description="share of the mass to sample from; 1: off")
-    top_k: int = Field(20, ge=0, description="most probable ids to sample from; 0: off")
+    dtype: Precision = "float32"

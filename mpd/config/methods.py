@@ -4,34 +4,45 @@ Who samples the prefix × who rewrites it × which rows are kept × who scores, 
 divergence is minimised. Sources are arXiv ids.
 """
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from mpd.config.base import Section
 
-Divergence = Literal["reverse_kl", "forward_kl", "jensen_shannon", "mix", "cross_entropy"]
+Sampler = Annotated[Literal["student", "teacher"], Field(description="whose trajectories")]
+Rewriter = Annotated[Literal["teacher", "none"], Field(description="none: y is trained on itself")]
+Instruction = Annotated[
+    Literal["rewrite", "refine"],
+    Field(description="what the rewriter is asked: compress.prompt or compress.refine"),
+]
+Kept = Annotated[
+    Literal["correct", "incorrect", "all"],
+    Field(description="by the answer of what is trained on; all: those that were cut too"),
+]
+Context = Annotated[
+    Literal["problem", "concise", "rewriting"],
+    Field(description="what the scorer sees: x, (x, c) or (x, y, c)"),
+]
+Divergence = Annotated[
+    Literal["reverse_kl", "forward_kl", "jensen_shannon", "mix", "cross_entropy"],
+    Field(description="what training minimises"),
+]
 
 
 class Method(Section):
     """A row of the grid. x is the problem, y the sampled trajectory, c an instruction."""
 
     trained: bool = Field(True, description="false: the base student, evaluated under (x, c)")
-    sampler: Literal["student", "teacher"] = Field("student", description="whose trajectories")
-    rewriter: Literal["teacher", "none"] = Field("none", description="none: y is trained on itself")
-    instruction: Literal["rewrite", "refine"] = Field(
-        "rewrite", description="what the rewriter is asked: compress.prompt or compress.refine"
-    )
-    kept: Literal["correct", "incorrect", "all"] = Field(
-        "correct", description="by the answer of what is trained on; all: those that were cut too"
-    )
+    sampler: Sampler = "student"
+    rewriter: Rewriter = "none"
+    instruction: Instruction = "rewrite"
+    kept: Kept = "correct"
     scorer: Literal["teacher", "student"] = Field(
         "teacher", description="whose log-probabilities; student: that of the round before"
     )
-    context: Literal["problem", "concise", "rewriting"] = Field(
-        "problem", description="what the scorer sees: x, (x, c) or (x, y, c)"
-    )
-    divergence: Divergence = Field("reverse_kl", description="what training minimises")
+    context: Context = "problem"
+    divergence: Divergence = "reverse_kl"
 
     @model_validator(mode="after")
     def _possible(self) -> "Method":

@@ -37,9 +37,10 @@ def _follow(schema: Schema, place: list[str]) -> tuple[Schema, set[int]]:
     definitions, tags = schema.get("$defs", {}), set()
     node = _resolved(schema, definitions)
     for number, step in enumerate(place):
-        if "discriminator" in node:
+        if "oneOf" in node:
             tags.add(number)
-            node = {"$ref": node["discriminator"]["mapping"][step]}
+            kinds = node.get("discriminator", {}).get("mapping", {})
+            node = {"$ref": kinds.get(step, f"#/$defs/{step}")}
         elif step.isdigit():
             node = node.get("items", {})
         else:

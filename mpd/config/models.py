@@ -1,10 +1,10 @@
-"""The section models: which model is trained, and which one rewrites and scores."""
+"""The section models, which is trained and which rewrites, and the settings of its stage."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from mpd.config.base import COMMIT, Count, Section
+from mpd.config.base import COMMIT, Count, Of, Section, Seed, StageSettings
 
 
 class TinyModel(Section):
@@ -37,11 +37,44 @@ ModelSource = Annotated[
 ]
 
 
+Dtype = Literal["float32", "bfloat16"]
+
+
 class Models(Section):
     student: ModelSource = Field(description="the model that is trained; keys by source below")
     teacher: ModelSource = Field(
         description="the model that rewrites and scores; keys by source below"
     )
-    dtype: Literal["float32", "bfloat16"] = Field(
+    dtype: Dtype = Field(
         "float32", description="in which models generate and score; training keeps float32 weights"
     )
+
+
+class RoleSettings(StageSettings):
+    section: ClassVar[str] = "models.{role}"
+
+
+class TinySettings(TinyModel, RoleSettings):
+    """Settings of a model of the embedded world."""
+
+    role: Annotated[Literal["student", "teacher"], Of("model")] = Field(
+        description="student or teacher"
+    )
+    seed: Annotated[Seed, Of("branch")] = Field(0, description="of the student; the teacher has 0")
+
+
+class FolderSettings(FolderModel, RoleSettings):
+    """Settings of a model folder on this machine."""
+
+
+class HubSettings(HubModel, RoleSettings):
+    """Settings of a model of the Hugging Face hub."""
+
+
+class GgufSettings(GgufModel, RoleSettings):
+    """Settings of a GGUF file."""
+
+
+ModelsSettings = Annotated[
+    TinySettings | FolderSettings | HubSettings | GgufSettings, Field(discriminator="source")
+]

@@ -1,10 +1,11 @@
-"""The section problems: where problems come from, and how they are split."""
+"""The section problems, and the settings of its stage."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
-from mpd.config.base import COMMIT, Count, Name, Section
+from mpd.config.base import COMMIT, Also, Count, From, Name, Section, Seed, StageSettings
 
 
 class Source(Section):
@@ -13,7 +14,7 @@ class Source(Section):
     source: Literal["file", "hub", "tiny"] = Field(
         "file", description="a file, a dataset of the hub, or the embedded world"
     )
-    path: str | None = Field(
+    path: Annotated[str | None, Also("problems.path", "of sources without a path")] = Field(
         None, description="file (JSONL, JSON, Parquet, CSV) or hub dataset; null: problems.path"
     )
     config: str | None = Field(None, description="configuration of a hub dataset")
@@ -51,13 +52,16 @@ class Benchmark(Source):
     max_new_tokens: Count | None = Field(None, description="what reaches it is truncated")
 
 
-class Problems(Section):
-    path: str | None = Field(None, description="file of the sources that name no path")
-    train: Source = Field(description="where training problems come from; keys below")
+class Split(Section):
     num_train: Count | None = Field(None, description="training problems; null: all that are left")
     num_dev: Count = Field(description="problems of the development split")
     num_shards: Count = Field(1, description="parts of the training problems: jobs of their own")
     seed: int = Field(0, ge=0, description="of the subset and the split")
+
+
+class Problems(Split):
+    path: str | None = Field(None, description="file of the sources that name no path")
+    train: Source = Field(description="where training problems come from; keys below")
     benchmarks: tuple[Benchmark, ...] = Field((), description="held-out sets; keys below")
 
     @model_validator(mode="after")
@@ -76,3 +80,49 @@ class Problems(Section):
                 "train.num_problems is for source: tiny; set it to null, and num_train"
             )
         return self
+
+    @property
+    def train_source(self) -> Source:
+        """The source of the training problems, its path filled in."""
+        return self._with_path(self.train)
+
+    def benchmark_source(self, name: str) -> Source:
+        """The source of a benchmark, its path filled in."""
+        (benchmark,) = (benchmark for benchmark in self.benchmarks if benchmark.name == name)
+        return self._with_path(benchmark)
+
+    def sources(self) -> list[Source]:
+        """The source of the training problems and those of the benchmarks, paths filled in."""
+        return [self.train_source, *map(self._with_path, self.benchmarks)]
+
+    def _with_path(self, source: Source) -> Source:
+        keys = {name: getattr(source, name) for name in Source.model_fields}
+        if source.source != "tiny":
+            keys["path"] = source.path or self.path
+        return Source(**keys)
+
+
+class TrainingProblems(Split, StageSettings):
+    """Settings of the training problems."""
+
+    section: ClassVar[str] = "problems"
+    train: Annotated[Source, From("problems.train")] = Field(description="where they come from")
+
+
+class BenchmarkProblems(Source, StageSettings):
+    """Settings of a benchmark."""
+
+    section: ClassVar[str] = "problems.benchmarks"
+    seed: Annotated[Seed, From("problems.seed")] = Field(0, description="of the subset")
+
+
+def _kind(settings: Any) -> str:
+    is_train = "train" in settings if isinstance(settings, Mapping) else hasattr(settings, "train")
+    return "TrainingProblems" if is_train else "BenchmarkProblems"
+
+
+ProblemsSettings = Annotated[
+    Annotated[TrainingProblems, Tag("TrainingProblems")]
+    | Annotated[BenchmarkProblems, Tag("BenchmarkProblems")],
+    Discriminator(_kind),
+]

@@ -3,13 +3,18 @@
 python -m mpd.config.reference > docs/config.md
 """
 
-import json
-from collections.abc import Iterator, Mapping
-from typing import Any
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
 
-from mpd.config import Config
+from mpd.config.base import Effect, From, Gate, StageSettings
+from mpd.config.config import Config
+from mpd.config.keys import SETTINGS, kinds_of, settings_of
+from mpd.config.words import Node, default_of, type_of
 
-Node = Mapping[str, Any]  # of a JSON schema
+ROLES = ("student", "teacher")
+STAGES_OF_RULES = {"benchmark_problems": "problems"}  # where a rule has another name
 
 HEAD = """# Every key of the configuration
 
@@ -22,46 +27,73 @@ it stands.
 The last column names the stages whose results a key is part of: they are made anew after a change
 of it, and what follows them. With "nothing", no result depends on it."""
 
-# Stages of keys and sections, where these are not the section's own name; the nearest counts.
-STAGES = {
-    "experiment": "all are visited; the store has their results",
-    "methods": "those of new branches, report",
-    "custom": "those of the row",
-    "seeds": "those of new branches, report",
-    "rounds": "those of new rounds, report",
-    "store": "nothing",
-    "models.dtype": "sample, compress, logits, answers, head",
-    "chat.prompt": "sample, answers",
-    "chat.concise": "logits and answers, of methods that ask for brevity",
-    "chat.thinking": "sample, answers; logits but of context: problem",
-    "chat.think": "compress, filter, logits, evaluate",
-    "chat.open": "compress",
-    "chat.close": "compress, filter, logits, evaluate",
-    "chat.date": "sample, answers; compress where it rewrites; logits but of context: problem",
-    "problems.path": "problems",
-    "problems.seed": "problems",
-    "problems.benchmarks": "problems, answers, evaluate",
-    "problems.benchmarks.num_samples": "answers",
-    "problems.benchmarks.temperature": "answers",
-    "problems.benchmarks.top_p": "answers",
-    "problems.benchmarks.top_k": "answers",
-    "problems.benchmarks.max_new_tokens": "answers, evaluate, report",
-    "sample.trajectories": "sample, of round 1; report",
-    "compress.prompt": "compress; logits of context: rewriting",
-    "compress.refine": "compress and logits, of methods that refine",
-    "distill.round_decay": "distill, from round 2 on",
-    "distill.min_kept": "distill is visited; its result stays",
-    "evaluate": "answers",
-    "evaluate.max_new_tokens": "answers, evaluate, report",
-    "resources": "nothing",
-}
+
+@dataclass(frozen=True)
+class Reader:
+    """A stage whose settings a key is in: all of them, or those of some `conditions`."""
+
+    stage: str
+    conditions: tuple[str, ...]
+    is_gate: bool
+
+
+@cache
+def readers() -> dict[str, list[Reader]]:
+    """By key the stages that read it, in the order of the workflow; one may stand there twice."""
+    table: dict[str, list[Reader]] = {}
+    for rule, settings in SETTINGS.items():
+        stage, kinds = STAGES_OF_RULES.get(rule, rule), kinds_of(settings)
+        by_kind = [dict(_read_by(stage, kind)) for kind in kinds]
+        for kind, read in zip(kinds, by_kind, strict=True):
+            for key, reader in read.items():
+                # What all kinds read, or stands in the section of the stage, needs no condition.
+                shared = all(key in other for other in by_kind)
+                if not shared and kind.when and not key.startswith(f"{kind.section}."):
+                    reader = replace(reader, conditions=(kind.when, *reader.conditions))
+                table.setdefault(key, []).append(reader)
+    return table
+
+
+def _read_by(stage: str, kind: type[StageSettings]) -> Iterator[tuple[str, Reader]]:
+    for setting in settings_of(kind):
+        is_gate = any(isinstance(mark, Gate) for mark in setting.field.metadata)
+        for origin in setting.origins:
+            if isinstance(origin, From):
+                conditions = (origin.when,) if origin.when else ()
+                for role in ROLES if "{role}" in origin.key else ROLES[:1]:
+                    yield origin.key.format(role=role), Reader(stage, conditions, is_gate)
 
 
 def stages_of(key: str) -> str:
-    """The stages that a key belongs to, such as distill.epochs to distill."""
-    parts = key.split(".")
-    places = [".".join(parts[:length]) for length in range(len(parts), 0, -1)]
-    return next((STAGES[place] for place in places if place in STAGES), parts[0])
+    """The stages whose settings a key is in, such as: sample, compress (where it rewrites).
+
+    Of a section those of all its keys.
+    """
+    effects = Config.model_fields[key.partition(".")[0]].metadata
+    words = next((mark.words for mark in effects if isinstance(mark, Effect)), None)
+    if words is not None:
+        return words
+    within = [
+        reader
+        for name, found in readers().items()
+        for reader in found
+        if name.startswith(f"{key}.")
+    ]
+    if within:
+        return ", ".join(dict.fromkeys(reader.stage for reader in within))
+    by_stage: dict[str, list[Reader]] = {}
+    for reader in readers()[key]:
+        by_stage.setdefault(reader.stage, []).append(reader)
+    return ", ".join(_phrase(stage, found) for stage, found in by_stage.items())
+
+
+def _phrase(stage: str, readers: Sequence[Reader]) -> str:
+    if readers[0].is_gate:
+        return f"{stage} is visited; its result stays"
+    if not all(reader.conditions for reader in readers):
+        return stage
+    conditions = dict.fromkeys(", ".join(reader.conditions) for reader in readers)
+    return f"{stage} ({'; '.join(conditions)})"
 
 
 def tables(definitions: Node, node: Node, section: str = "") -> Iterator[tuple[str, list[str]]]:
@@ -73,8 +105,7 @@ def tables(definitions: Node, node: Node, section: str = "") -> Iterator[tuple[s
         parts = list(_parts(field))
         inner += [(place.replace("*", name), definitions[part]) for place, part in parts]
         if not parts or "description" in field:
-            required = key in node.get("required", ())
-            rows.append(_row(name, key, field, required))
+            rows.append(_row(name, key, field, default_of(key, node)))
     if rows:
         yield section, rows
     for name, part in inner:
@@ -93,40 +124,10 @@ def _parts(field: Node) -> Iterator[tuple[str, str]]:
         yield f"*, source: {source}", of.rpartition("/")[2]
 
 
-def _row(name: str, key: str, field: Node, required: bool) -> str:
-    default = (
-        "required" if required else f"`{json.dumps(field.get('default'), ensure_ascii=False)}`"
-    )
-    cells = [f"`{key}`", type_of(field), default, field["description"], stages_of(name)]
+def _row(name: str, key: str, field: Node, default: str) -> str:
+    stages = stages_of(re.sub(r", source: \w+", "", name))
+    cells = [f"`{key}`", type_of(field), default, field["description"], stages]
     return " | ".join(cell.replace("|", "\\|") for cell in cells)
-
-
-def type_of(field: Node) -> str:
-    """Type and range in words: integer, at least 1; or null."""
-    if "const" in field:
-        return f"`{field['const']}`"
-    if "enum" in field:
-        return ", ".join(f"`{value}`" for value in field["enum"])
-    if "anyOf" in field:
-        return " or ".join(type_of(kind) for kind in field["anyOf"])
-    if "$ref" in field or "oneOf" in field:
-        return "section"
-    if "prefixItems" in field:
-        return f"list of {len(field['prefixItems'])}: {type_of(field['prefixItems'][0])}"
-    if field.get("type") == "array":
-        return f"list of {type_of(field['items'])}"
-    names = {"string": "text", "boolean": "true or false", "object": "mapping"}
-    kind: str = field["type"]
-    said = [names.get(kind, kind)]
-    ranges = {
-        "minimum": "at least {}",
-        "exclusiveMinimum": "above {}",
-        "maximum": "at most {}",
-        "exclusiveMaximum": "below {}",
-        "pattern": "like `{}`",
-    }
-    said += [words.format(field[key]) for key, words in ranges.items() if key in field]
-    return ", ".join(said)
 
 
 def markdown() -> str:
