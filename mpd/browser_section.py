@@ -1,16 +1,14 @@
-"""The trajectory browser as a section of the report: reads the rounds, packs, writes HTML.
+"""The data of the trajectory browser as they stand in the report: reads the rounds, packs.
 
 All data stand in the page as deflated JSON in base64, in chunks: the page inflates what is
 looked at, and nothing that a model or a user wrote can be taken for markup. A content policy
-lets this script run and no other, and nothing be fetched. The section stays under about 26 MB.
+lets its script run and no other, and nothing be fetched. The section stays under about 26 MB.
 """
 
 import base64
-import hashlib
 import json
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -24,17 +22,25 @@ if TYPE_CHECKING:
 Rounds = Sequence[tuple[Mapping[str, Any], Mapping[str, list[Path]]]]  # place and files by kind
 Records = list[tuple[int, dict[str, Any]]]  # number of a line, and its record
 
-SCRIPTS = ("data.js", "align.js", "tokens.js", "trajectory.js", "browser.js")
 TEXT_BYTES, TOKEN_BYTES = 8_000_000, 9_000_000  # in the page, in base64
 CHUNK_CHARACTERS = 250_000  # of JSON
 NUM_PROBED, PROBED_TOKENS = 256, 200_000  # lines that are packed to see how much others will take
 
 
-class Section(NamedTuple):
-    """What goes into the head of a page, and the section itself."""
+class Counts(NamedTuple):
+    """How many rewrites there are; and of these, as texts, how many the page holds, and what of."""
 
-    head: str
-    body: str
+    rewrites: int
+    listed: str
+    texts: str
+    tokens: str
+
+
+class Section(NamedTuple):
+    """Packed data by name, and how much of all they hold; none where no round was trained."""
+
+    counts: Counts
+    blocks: Mapping[str, str]
 
 
 class Chunk(NamedTuple):
@@ -50,7 +56,7 @@ def section(
     """The browser of all rounds; `problems` are the training problems, `rounds` trained ones."""
     lines = read_lines(rounds)
     if lines.is_empty():
-        return Section(head(), "<p>No round was trained.</p>")
+        return Section(Counts(0, "every one", "all", "all"), {})
     taken = browser.in_turn(browser.with_solved(lines)).head(browser.MAX_LINES)
     listed = taken.with_row_index("turn").sort("method", "round", "seed", *browser.KEY)
     taken = listed.with_row_index("line").sort("turn")
@@ -77,8 +83,13 @@ def section(
         **{f"texts-{number}": chunk.packed for number, chunk in enumerate(texts)},
         **{f"tokens-{number}": chunk.packed for number, chunk in enumerate(tokens)},
     }
-    note = counts_note(len(lines), len(listed), len(lines.filter("scored")), texts, tokens)
-    return Section(head(), body(note, blocks))
+    counts = Counts(
+        rewrites=len(lines),
+        listed="every one" if len(listed) == len(lines) else f"{len(listed):,}",
+        texts=share_of(texts, len(lines)),
+        tokens=share_of(tokens, len(lines.filter("scored"))),
+    )
+    return Section(counts, blocks)
 
 
 def sampled(
@@ -211,56 +222,7 @@ def _parts(records: Records) -> Iterator[list[tuple[int, dict[str, Any], str]]]:
         yield part
 
 
-def counts_note(
-    num_lines: int, num_listed: int, num_scored: int, texts: list[Chunk], tokens: list[Chunk]
-) -> str:
-    """How many trajectories there are, and of how many this file holds what."""
-
-    def some(chunks: list[Chunk], whole: int) -> str:
-        held = sum(len(chunk.lines) for chunk in chunks)
-        return "all" if held == whole else f"{held:,} of {whole:,}"
-
-    with_texts, with_tokens = some(texts, num_lines), some(tokens, num_scored)
-    sampled = (
-        ""
-        if with_texts == with_tokens == "all"
-        else " That is a fixed sample: each method, round, seed and reason in turn. "
-        "<code>python -m mpd.show</code> prints any other."
-    )
-    listed = "every one" if num_listed == num_lines else f"{num_listed:,}"
-    return (
-        f"Rewrites: {num_lines:,}. In this list: {listed}. With texts: {with_texts}. "
-        f"With tokens, where the teacher scored: {with_tokens}.{sampled}"
-    )
-
-
-def asset(name: str) -> str:
-    return (files("mpd") / "assets" / name).read_text(encoding="utf-8")
-
-
-def script() -> str:
-    """The one script of the page."""
-    return '"use strict";\n' + "\n".join(map(asset, SCRIPTS))
-
-
-def head() -> str:
-    """Policy and style. The policy names the script by its digest."""
-    digest = base64.b64encode(hashlib.sha256(script().encode()).digest()).decode()
-    policy = (
-        f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; "
-        "base-uri 'none'; form-action 'none'"
-    )
-    return (
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
-        f"<style>{asset('browser.css')}</style>"
-    )
-
-
-def body(note: str, blocks: Mapping[str, str]) -> str:
-    """The section: its skeleton, its data by name, and the script."""
-    data = "".join(
-        f'<script type="application/octet-stream" id="data-{name}">{text}</script>\n'
-        for name, text in blocks.items()
-    )
-    skeleton = asset("browser.html").replace("<!-- note -->", note)
-    return f"{skeleton}{data}<script>{script()}</script>"
+def share_of(chunks: list[Chunk], whole: int) -> str:
+    """How many lines the chunks hold, of so many."""
+    held = sum(len(chunk.lines) for chunk in chunks)
+    return "all" if held == whole else f"{held:,} of {whole:,}"

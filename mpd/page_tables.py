@@ -1,13 +1,14 @@
-"""The tables of the report, and how their cells are written. No I/O."""
+"""The tables of the report, and how their cells are written. No markup, no I/O."""
 
-import html
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import polars as pl
 
-from mpd.compare import MEASURES, is_significant
+from mpd.charts import held_out
+from mpd.compare import MEASURES, Student, is_significant
 from mpd.difficulty import BINS
+from mpd.funnel import STAGES
 
 HEADER = [
     *("method", "round", "seed", "benchmark", "problems", "samples"),
@@ -16,23 +17,50 @@ HEADER = [
 SEEDS_HEADER = ["method", "round", "seeds", "benchmark", "accuracy", "tokens"]
 
 
-def html_table(
-    header: Sequence[str | tuple[str, str]],
-    rows: Iterable[Sequence[str | tuple[str, str]]],
+class Cell(NamedTuple):
+    """Text, and the name of its class in the style sheet: empty, text (on the left) or another."""
+
+    text: str
+    kind: str = ""
+
+
+class Grid(NamedTuple):
+    """The cells of a table, whose header is one row."""
+
+    header: list[Cell]
+    rows: list[list[Cell]]
+
+
+class Split(NamedTuple):
+    """What is shown of the benchmarks, and of the development split; None where that is all."""
+
+    benchmarks: Any
+    development: Any
+
+
+def grid(
+    header: Sequence[str | Cell],
+    rows: Iterable[Sequence[str | Cell]],
     text: Sequence[int] = (0,),
-) -> str:
-    """A table of cells: text, or text and the name of a class. `text`: columns on the left."""
+) -> Grid:
+    """The cells of a table. `text`: columns on the left."""
 
-    def cell(tag: str, column: int, content: str | tuple[str, str]) -> str:
-        shown, name = content if isinstance(content, tuple) else (content, "")
-        name = "text" if column in text else name
-        return f"<{tag}{f' class={name}' if name else ''}>{html.escape(shown)}</{tag}>"
+    def line(cells: Sequence[str | Cell]) -> list[Cell]:
+        whole = (cell if isinstance(cell, Cell) else Cell(cell) for cell in cells)
+        return [
+            cell._replace(kind="text") if column in text else cell
+            for column, cell in enumerate(whole)
+        ]
 
-    def line(tag: str, cells: Sequence[str | tuple[str, str]]) -> str:
-        return f"<tr>{''.join(cell(tag, *numbered) for numbered in enumerate(cells))}</tr>"
+    return Grid(line(header), [line(cells) for cells in rows])
 
-    body = "".join(line("td", cells) for cells in rows)
-    return f"<div class=wide><table>{line('th', header)}{body}</table></div>"
+
+def by_split(rows: pl.DataFrame, cells: Callable[[pl.DataFrame], Any]) -> Split:
+    """What `cells` makes of the held-out benchmarks, and of the development split."""
+    benchmarks = held_out(rows)
+    if len(benchmarks) == len(rows):
+        return Split(cells(rows), None)
+    return Split(cells(benchmarks), cells(rows.filter(benchmark="dev")))
 
 
 def printable(summary: pl.DataFrame) -> list[list[str]]:
@@ -54,7 +82,7 @@ def printable(summary: pl.DataFrame) -> list[list[str]]:
     ]
 
 
-def measures_table(summary: pl.DataFrame) -> str:
+def measures_table(summary: pl.DataFrame) -> Grid:
     """The measures of every seed that the table of `printable` has no room for."""
     columns = {
         "pass_at_k": ("pass@k", 3),
@@ -74,7 +102,7 @@ def measures_table(summary: pl.DataFrame) -> str:
         for row in summary.iter_rows(named=True)
     ]
     header = [*place, "samples, k", *(title for title, _ in columns.values())]
-    return html_table(header, rows, text=(0, 3))
+    return grid(header, rows, text=(0, 3))
 
 
 def over_seeds(summary: pl.DataFrame) -> list[list[str]]:
@@ -105,7 +133,7 @@ def shipping_lines(choice: pl.DataFrame) -> list[str]:
     ]
 
 
-def shipping_table(choice: pl.DataFrame) -> str:
+def shipping_table(choice: pl.DataFrame) -> Grid:
     """The round to ship by method and seed."""
     seeds = choice["seed"].unique().sort().to_list()
     rounds = {(method, seed): number for method, seed, number in choice.iter_rows()}
@@ -119,7 +147,7 @@ def shipping_table(choice: pl.DataFrame) -> str:
         ]
         for method in choice["method"].unique(maintain_order=True)
     ]
-    return html_table(["method", *(f"seed {seed}" for seed in seeds)], rows)
+    return grid(["method", *(f"seed {seed}" for seed in seeds)], rows)
 
 
 def interval(row: Mapping[str, Any], measure: str, digits: int, sign: str = "") -> str:
@@ -153,7 +181,7 @@ def intervals_note(num_seeds: int) -> str:
     )
 
 
-def means_table(means: pl.DataFrame) -> str:
+def means_table(means: pl.DataFrame) -> Grid:
     header = ["benchmark", "method", "round", "seeds", "accuracy", "tokens"]
     rows = [
         [
@@ -162,18 +190,18 @@ def means_table(means: pl.DataFrame) -> str:
         ]
         for row in means.iter_rows(named=True)
     ]
-    return html_table(header, rows, text=(0, 1))
+    return grid(header, rows, text=(0, 1))
 
 
-def difference_tables(comparison: pl.DataFrame) -> str:
-    """A table for each of what is subtracted; the score is one against the base student alone."""
+def difference_tables(comparison: pl.DataFrame) -> dict[str, Grid]:
+    """By title a table for each of what is subtracted; the score is against the base student."""
     header = ["benchmark", "method", "round"]
     header += ["accuracy", "tokens", "tokens, both solve"]
     titles = {
         "base": "to the base student",
         "mpd": "to mpd of the same round, or of its last where nothing is trained",
     }
-    shown = ""
+    tables = {}
     for against, title in titles.items():
         scores = ["aes"] if against == "base" else []
         rows = [
@@ -183,18 +211,21 @@ def difference_tables(comparison: pl.DataFrame) -> str:
             for row in comparison.filter(against=against).iter_rows(named=True)
         ]
         if rows:
-            own = html_table([*header, *("AES" for _ in scores), "both solve"], rows, (0, 1))
-            shown += f"<h3>{title}</h3>{own}"
-    return shown or "<p>Only the base student was evaluated.</p>"
+            tables[title] = grid(
+                [*header, *("AES" for _ in scores), "both solve"], rows, text=(0, 1)
+            )
+    return tables
 
 
-def difference(row: Mapping[str, Any], measure: str) -> tuple[str, str]:
+def difference(row: Mapping[str, Any], measure: str) -> Cell:
     """A difference as a cell, marked where its interval excludes zero."""
     shown = interval(row, measure, {"accuracy": 3, "aes": 2}.get(measure, 1), "+")
-    return (f"{shown} *", "clear") if is_significant(row, measure) else (shown, "unclear")
+    if is_significant(row, measure):
+        return Cell(f"{shown} *", "clear")
+    return Cell(shown, "unclear")
 
 
-def difficulty_table(bins: pl.DataFrame) -> str:
+def difficulty_table(bins: pl.DataFrame) -> Grid:
     header = ["benchmark", "solved by base", "problems", "method", "round"]
     header += ["accuracy", "tokens", "saved tokens"]
     order = pl.col("bin").replace_strict(BINS, range(len(BINS)))
@@ -207,7 +238,7 @@ def difficulty_table(bins: pl.DataFrame) -> str:
         ]
         for row in bins.sort("benchmark", order, maintain_order=True).iter_rows(named=True)
     ]
-    return html_table(header, rows, text=(0, 1, 3))
+    return grid(header, rows, text=(0, 1, 3))
 
 
 def whole_number(value: float | None) -> str:
@@ -215,7 +246,7 @@ def whole_number(value: float | None) -> str:
     return "–" if value is None else f"{value:,.0f}"
 
 
-def costs_table(costs: pl.DataFrame) -> str:
+def costs_table(costs: pl.DataFrame) -> Grid:
     columns = {
         "num_seeds": "seeds",
         "num_samples": "samples",
@@ -232,10 +263,10 @@ def costs_table(costs: pl.DataFrame) -> str:
         [row["method"], str(row["round"]), *(whole_number(row[name]) for name in columns)]
         for row in costs.iter_rows(named=True)
     ]
-    return html_table(["method", "round", *columns.values()], rows)
+    return grid(["method", "round", *columns.values()], rows)
 
 
-def diagnostics_table(costs: pl.DataFrame, contexts: Mapping[str, str]) -> str:
+def diagnostics_table(costs: pl.DataFrame, contexts: Mapping[str, str]) -> Grid:
     columns = {
         "mean_teacher_logprob": "log-probability, all ids",
         "stop_logprob": "last id",
@@ -254,20 +285,45 @@ def diagnostics_table(costs: pl.DataFrame, contexts: Mapping[str, str]) -> str:
         + [shown(name, row[name]) for name in columns]
         for row in costs.iter_rows(named=True)
     ]
-    return html_table(["method", "round", "scorer sees", "share kept", *columns.values()], rows)
+    return grid(["method", "round", "scorer sees", "share kept", *columns.values()], rows)
 
 
-def artifacts_table(artifacts: Sequence[Mapping[str, Any]]) -> str:
+def funnel_table(funnels: Mapping[Student, Mapping[str, Any]]) -> Grid:
+    """The funnel of each round; why trajectories were not kept in a column of its own."""
+    header: list[str | Cell] = ["method", "round", *STAGES, "tokens before", "after"]
+    header.append(Cell("why the others were not kept", "reasons"))
+    rows: list[list[str | Cell]] = []
+    for (method, number), row in funnels.items():
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in row["reasons"].items())
+        counts = [f"{row[name]:,}" for name in STAGES]
+        lengths = [
+            "–" if row[name] is None else f"{row[name]:.1f}"
+            for name in ("sample_tokens", "num_tokens")
+        ]
+        rows.append([method, str(number), *counts, *lengths, Cell(reasons or "–", "reasons")])
+    return grid(header, rows)
+
+
+def models_table(models: Mapping[str, Mapping[str, Any]]) -> Grid:
+    """The digests of the models that the run started from."""
+    rows = [
+        [role, *(manifest[name][:16] for name in ("digest", "weights", "token_map"))]
+        for role, manifest in models.items()
+    ]
+    return grid(["model", "digest", "weights", "token map"], rows, text=(0, 1, 2, 3))
+
+
+def artifacts_table(artifacts: Sequence[Mapping[str, Any]]) -> Grid:
     counts = ("files", "computed", "linked")
     whole = {"kind": "all", **{name: sum(row[name] for row in artifacts) for name in counts}}
     rows = [[row["kind"], *(str(row[name]) for name in counts)] for row in (*artifacts, whole)]
-    return html_table(["kind", *counts], rows)
+    return grid(["kind", *counts], rows)
 
 
-def seconds_table(seconds: Mapping[tuple[str, int], Mapping[str, float]]) -> str:
+def seconds_table(seconds: Mapping[tuple[str, int], Mapping[str, float]]) -> Grid:
     stages = list(dict.fromkeys(stage for own in seconds.values() for stage in own))
     rows = [
         [method, str(number), *(whole_number(own.get(stage)) for stage in stages)]
         for (method, number), own in seconds.items()
     ]
-    return html_table(["method", "round", *stages], rows)
+    return grid(["method", "round", *stages], rows)

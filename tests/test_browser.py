@@ -1,4 +1,5 @@
 import base64
+import hashlib
 import json
 import math
 import random
@@ -8,8 +9,9 @@ import zlib
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
+from test_report import words_of
 
-from mpd import browser, browser_section, schema, table
+from mpd import browser, browser_section, markup, schema, table
 from mpd.candidates import candidates
 
 HOSTILE = "</script><img src=x onerror=alert(1)><!-- \u2028 ]]>"
@@ -155,10 +157,14 @@ def unpack(text):
     return json.loads(zlib.decompress(base64.b64decode(text), wbits=-15))
 
 
-def blocks_of(body):
+def blocks_of(section):
     """The packed data of a section by name, unpacked."""
-    found = re.findall(r'<script type="application/octet-stream" id="data-([^"]+)">([^<]*)<', body)
-    return {name: unpack(text) for name, text in found}
+    return {name: unpack(packed) for name, packed in section.blocks.items()}
+
+
+def drawn(section):
+    """The section of the page."""
+    return markup.rendered("sections/trajectories.html", browser=section)
 
 
 def test_scores_are_means_over_tokens_and_null_where_vllm_scored():
@@ -389,7 +395,7 @@ PROBLEMS = problems_of(p0=HOSTILE, p1="1+6?")
 
 def test_section_holds_every_line_with_texts_and_tokens(rounds, words):
     found = browser_section.section("tiny", rounds, PROBLEMS, words)
-    blocks = blocks_of(found.body)
+    blocks = blocks_of(found)
     assert list(blocks) == ["index", "texts-0", "tokens-0"]
     index = blocks["index"]
     assert (index["problem"], index["candidate"]) == ([0, 0, 1], [0, 1, 0])
@@ -401,8 +407,9 @@ def test_section_holds_every_line_with_texts_and_tokens(rounds, words):
     assert [texts[line]["status"] for line in range(3)] == ["ok", "ok", "sample_truncated"]
     assert [texts[line]["question"] for line in range(3)] == [HOSTILE, HOSTILE, "1+6?"]
     assert blocks["tokens-0"]["records"] == [browser.token_record(table_row(rounds))]
+    assert found.counts == (3, "every one", "all", "all")
     note = "Rewrites: 3. In this list: every one. With texts: all. "
-    assert f"{note}With tokens, where the teacher scored: all.</p>" in found.body
+    assert f"{note}With tokens, where the teacher scored: all.</p>" in words_of(drawn(found))
 
 
 def test_section_finds_each_line_in_its_round_and_shard(tmp_path, words):
@@ -425,7 +432,7 @@ def test_section_finds_each_line_in_its_round_and_shard(tmp_path, words):
         (place_of(round=2), files_of("second", [2, 1])),
         (place_of(seed=7), files_of("seventh", [3])),
     ]
-    blocks = blocks_of(browser_section.section("tiny", rounds, PROBLEMS, words).body)
+    blocks = blocks_of(browser_section.section("tiny", rounds, PROBLEMS, words))
     index = blocks["index"]
     texts, tokens = (
         dict(zip(index[kind][0], blocks[f"{kind}-0"]["records"], strict=True))
@@ -453,21 +460,28 @@ def table_row(rounds):
 def test_section_is_the_same_bytes_again_and_holds_nothing_that_a_model_wrote(rounds, words):
     found = browser_section.section("tiny", rounds, PROBLEMS, words)
     assert browser_section.section("tiny", rounds, PROBLEMS, words) == found
-    assert "onerror" not in found.body
-    assert "\u2028" not in found.body
-    tags = re.findall(r"</?script[^>]*>", found.body)
+    text = drawn(found)
+    assert "onerror" not in text
+    assert "\u2028" not in text
+    tags = re.findall(r"</?script[^>]*>", text)
     assert tags[-2:] == ["<script>", "</script>"]
     data = [tag for tag in tags[:-2] if tag != "</script>"]
     assert all(tag.startswith('<script type="application/octet-stream" id="data-') for tag in data)
 
 
-def test_the_policy_names_the_script_of_the_page(rounds, words):
-    import hashlib
-
+def test_the_data_and_the_script_stand_in_the_page_letter_by_letter(rounds, words):
     found = browser_section.section("tiny", rounds, PROBLEMS, words)
-    code = found.body[found.body.rindex("<script>") + 8 : found.body.rindex("</script>")]
-    digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
-    assert f"default-src 'none'; script-src 'sha256-{digest}';" in found.head
+    data = re.findall(
+        r'<script type="application/octet-stream" id="data-([^"]+)">([^<]*)</script>', drawn(found)
+    )
+    assert dict(data) == found.blocks
+    assert drawn(found).count(f"<script>{markup.script()}</script>") == 1
+
+
+def test_the_policy_names_the_script_of_the_page():
+    digest = base64.b64encode(hashlib.sha256(markup.script().encode()).digest()).decode()
+    policy = f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline';"
+    assert f'content="{policy} base-uri' in markup.rendered("head.html")
 
 
 def test_section_says_of_how_many_it_holds_texts_and_tokens(rounds, words, monkeypatch):
@@ -475,17 +489,18 @@ def test_section_says_of_how_many_it_holds_texts_and_tokens(rounds, words, monke
     monkeypatch.setattr(browser_section, "TEXT_BYTES", 700)
     monkeypatch.setattr(browser_section, "TOKEN_BYTES", 10)
     found = browser_section.section("tiny", rounds, PROBLEMS, words)
-    held = len(blocks_of(found.body)["index"]["texts"])
-    assert held == 2
-    assert "With texts: 2 of 3. With tokens, where the teacher scored: 0 of 1. That" in found.body
-    assert "python -m mpd.show" in found.body
+    assert len(blocks_of(found)["index"]["texts"]) == 2
+    assert found.counts == (3, "every one", "2 of 3", "0 of 1")
+    text = words_of(drawn(found))
+    assert "With texts: 2 of 3. With tokens, where the teacher scored: 0 of 1. That is" in text
+    assert "<code>python -m mpd.show</code> prints any other." in text
 
 
 def test_list_is_a_sample_where_there_are_too_many_lines(rounds, words, monkeypatch):
     monkeypatch.setattr(browser, "MAX_LINES", 2)
     found = browser_section.section("tiny", rounds, PROBLEMS, words)
-    assert len(blocks_of(found.body)["index"]["branch"]) == 2
-    assert "Rewrites: 3. In this list: 2. With texts: 2 of 3." in found.body
+    assert len(blocks_of(found)["index"]["branch"]) == 2
+    assert found.counts[:3] == (3, "2", "2 of 3")
 
 
 def test_the_file_stays_small_whatever_the_questions_are():
@@ -512,7 +527,7 @@ def test_the_file_stays_small_whatever_the_questions_are():
 
 def test_section_of_nothing_trained(words):
     found = browser_section.section("tiny", [], PROBLEMS, words)
-    assert found.body == "<p>No round was trained.</p>"
+    assert drawn(found) == "<p>No round was trained.</p>\n"
 
 
 def test_section_of_an_empty_cache(tmp_path, words):
@@ -524,12 +539,12 @@ def test_section_of_an_empty_cache(tmp_path, words):
         logits=[],
     )
     found = browser_section.section("tiny", [(place_of(), files)], PROBLEMS, words)
-    assert list(blocks_of(found.body)) == ["index", "texts-0"]
+    assert list(blocks_of(found)) == ["index", "texts-0"]
 
 
 def test_assets_load_nothing_and_set_no_markup():
-    code = browser_section.script() + browser_section.asset("browser.html")
-    code += browser_section.asset("browser.css")
+    styles = markup.asset("page.css") + markup.asset("browser.css")
+    code = markup.script() + styles
     for word in (
         "innerHTML",
         "outerHTML",
@@ -540,4 +555,6 @@ def test_assets_load_nothing_and_set_no_markup():
         "url(",
     ):
         assert word not in code
-    assert "</script" not in browser_section.script()
+    for word in ("</script", "<script", "<!--"):
+        assert word not in markup.script().lower()
+    assert "</style" not in styles.lower()

@@ -11,6 +11,7 @@ from test_browser import (
     CACHED,
     HOSTILE,
     cached,
+    drawn,
     place_of,
     problems_of,
     rewritten,
@@ -18,8 +19,10 @@ from test_browser import (
     verdict,
     write_round,
 )
+from test_page import EVIL, page_with
 
 from mpd import browser_section
+from mpd.markup import rendered
 
 playwright = pytest.importorskip("playwright.sync_api", reason="the package playwright is missing")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -45,10 +48,12 @@ def opened(chromium, tmp_path):
     context = chromium.new_context(viewport={"width": 1280, "height": 800})
 
     def open_section(section):
+        head = f'<!doctype html>\n<html lang="en"><meta charset="utf-8">{rendered("head.html")}'
+        return open_text(f"{head}{drawn(section)}</html>")
+
+    def open_text(text):
         path = tmp_path / "report.html"
-        style = f"<style>{browser_section.asset('page.css')}</style>"
-        head = f'<!doctype html>\n<html lang="en"><meta charset="utf-8">{style}{section.head}'
-        path.write_text(f"{head}{section.body}</html>", encoding="utf-8")
+        path.write_text(text, encoding="utf-8")
         page = context.new_page()
         page.on("console", lambda message: troubles.append(message.text))
         page.on("pageerror", lambda error: troubles.append(str(error)))
@@ -59,7 +64,7 @@ def opened(chromium, tmp_path):
         page.wait_for_selector("#detail header")
         return page
 
-    open_section.troubles = troubles
+    open_section.troubles, open_section.text = troubles, open_text
     yield open_section
     context.close()
     assert troubles == []
@@ -370,6 +375,17 @@ def test_hostile_texts_stay_texts(opened, small):
     settle(page)
     assert page.locator("img, iframe, object").count() == 0
     assert page.locator("script:not([type])").count() == 1
+
+
+def test_a_page_of_hostile_texts_stays_a_page(opened, small):
+    page = opened.text(page_with(EVIL, browser=small))
+    assert page.inner_text("h1") == f"name{EVIL}"
+    assert page.inner_text("h2 >> nth=-1") == "Where it came from"
+    assert EVIL in page.text_content("#costs ~ .wide >> nth=0")
+    assert page.locator("img, iframe, object").count() == 0
+    assert page.locator("script:not([type])").count() == 1
+    settle(page)
+    assert page.inner_text("#count") == "4 / 4"
 
 
 def test_the_policy_lets_no_other_script_run(opened, small):

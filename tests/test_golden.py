@@ -256,7 +256,7 @@ def report(folder, student) -> pl.DataFrame:
     )
     page = re.sub(r"<svg.*?</svg>", "<svg>", test_page.page_of(browser=section), flags=re.DOTALL)
     page = re.sub(r'( id="data-[^"]+">)[^<]*<', r"\1<", page)
-    data = json.dumps(test_browser.blocks_of(section.body))
+    data = json.dumps(test_browser.blocks_of(section))
     return pl.DataFrame({"text": [page, data]})
 
 
