@@ -15,7 +15,7 @@ from typing import Any
 
 import polars as pl
 
-from mpd import answers, budgets, command, schema, table
+from mpd import answers, command, schema, table
 from mpd.chat import ChatFormat, answer_delimiter
 from mpd.generate import (
     Completion,
@@ -28,6 +28,7 @@ from mpd.generate import (
     seed_of,
 )
 from mpd.model_folder import read_manifest
+from mpd.reporting import budgets
 from mpd.store import Parts
 
 log = logging.getLogger("mpd")

@@ -20,14 +20,21 @@ from typing import Any
 
 import polars as pl
 
-from mpd import budgets, command, compare, costs, difficulty, findings, schema, table
-from mpd.browser_section import Section, section
+from mpd import command, schema, table
 from mpd.model_folder import read_manifest
-from mpd.page import Findings, page
-from mpd.page_tables import HEADER, SEEDS_HEADER, over_seeds, printable, shipping_lines
-from mpd.shipping import shipped
+from mpd.reporting import budgets, compare, costs, difficulty, findings
+from mpd.reporting.browser_section import Section, section
+from mpd.reporting.page.page import Findings, page
+from mpd.reporting.page.page_tables import (
+    HEADER,
+    SEEDS_HEADER,
+    over_seeds,
+    printable,
+    shipping_lines,
+)
+from mpd.reporting.shipping import shipped
+from mpd.reporting.summary import Evaluations, summary_frame
 from mpd.store import Parts, Store
-from mpd.summary import Evaluations, summary_frame
 
 TABLES = {
     artifact.name: artifact
@@ -77,7 +84,7 @@ class Run:
 
     @cached_property
     def compared(self) -> pl.DataFrame:
-        """What mpd.compare asks for of every evaluation; read where something is to be computed."""
+        """What `compare` asks for of every evaluation; read where something is to be computed."""
         return problem_frame(self.evaluations)
 
 
@@ -86,7 +93,7 @@ def placed(
     columns: Sequence[str],
     per_problem: Callable[[pl.DataFrame], pl.DataFrame],
 ) -> pl.DataFrame:
-    """What mpd.compare asks for: one row per problem of each evaluation, and where it is from."""
+    """What `compare` asks for: one row per problem of each evaluation, and where it is from."""
     return pl.concat(
         per_problem(table.read_columns(path, columns)).with_columns(
             pl.lit(place[name], dtype).alias(name) for name, dtype in PLACE_TYPES.items()

@@ -11,8 +11,10 @@ import pytest
 from polars.testing import assert_frame_equal
 from test_report import words_of
 
-from mpd import browser, browser_section, markup, schema, table
+from mpd import schema, table
 from mpd.candidates import candidates
+from mpd.reporting import browser, browser_section
+from mpd.reporting.page import markup
 
 HOSTILE = "</script><img src=x onerror=alert(1)><!-- \u2028 ]]>"
 WORDS = ["<unk>", "go ", "7", HOSTILE, "\n", "<|end|>"]

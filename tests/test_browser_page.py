@@ -21,8 +21,8 @@ from test_browser import (
 )
 from test_page import EVIL, page_with
 
-from mpd import browser_section
-from mpd.markup import rendered
+from mpd.reporting import browser_section
+from mpd.reporting.page.markup import rendered
 
 playwright = pytest.importorskip("playwright.sync_api", reason="the package playwright is missing")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")

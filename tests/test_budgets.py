@@ -5,7 +5,7 @@ import pytest
 
 from mpd import schema, table
 from mpd.answers import extract
-from mpd.budgets import accuracies, answers_by_budget, curves, grade, ladder
+from mpd.reporting.budgets import accuracies, answers_by_budget, curves, grade, ladder
 
 
 @pytest.mark.parametrize(

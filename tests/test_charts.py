@@ -5,7 +5,7 @@ import re
 import polars as pl
 import pytest
 
-from mpd import charts
+from mpd.reporting.page import charts
 
 LENGTHS = pl.DataFrame(
     {

@@ -5,7 +5,8 @@ import os
 import polars as pl
 import pytest
 
-from mpd import costs, schema, table
+from mpd import schema, table
+from mpd.reporting import costs
 
 
 def frames(kept=(True, False), tokens=(10, 30), steps=(5, 9), logprobs=((-1.0, -0.5),)):

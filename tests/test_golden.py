@@ -19,23 +19,9 @@ import pytest
 import test_browser
 import test_page
 
-from mpd import (
-    browser_section,
-    budgets,
-    compare,
-    compress,
-    costs,
-    difficulty,
-    distill,
-    evaluate,
-    filter,
-    problems,
-    sample,
-    schema,
-    summary,
-    table,
-)
+from mpd import compress, distill, evaluate, filter, problems, sample, schema, table
 from mpd.config import Distill
+from mpd.reporting import browser_section, budgets, compare, costs, difficulty, summary
 
 GOLDEN = Path(__file__).with_name("golden.json")
 

@@ -10,12 +10,13 @@ from jinja2 import UndefinedError
 from test_charts import LENGTHS, METRICS
 from test_report import BASE, HOSTILE, summary_of, words_of
 
-from mpd import markup, page, page_tables, schema, table
-from mpd.browser_section import Counts, Section
-from mpd.compare import MEASURES
-from mpd.efficiency import FORMULA
-from mpd.funnel import STAGES
-from mpd.shipping import shipped
+from mpd import schema, table
+from mpd.reporting.browser_section import Counts, Section
+from mpd.reporting.compare import MEASURES
+from mpd.reporting.efficiency import FORMULA
+from mpd.reporting.funnel import STAGES
+from mpd.reporting.page import markup, page, page_tables
+from mpd.reporting.shipping import shipped
 
 SUMMARY = summary_of(
     BASE,

@@ -7,10 +7,11 @@ import pytest
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 
-from mpd import findings, report, schema, table
-from mpd.page_tables import shipping_lines
+from mpd import report, schema, table
 from mpd.report import place_of
-from mpd.shipping import shipped
+from mpd.reporting import findings
+from mpd.reporting.page.page_tables import shipping_lines
+from mpd.reporting.shipping import shipped
 
 HOSTILE = "<script>alert(1)</script> & \"quoted\" 'text' ]]> </pre>"
 

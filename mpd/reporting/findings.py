@@ -1,7 +1,7 @@
 """What the page of the report shows beside its tables, read from the files of the rounds.
 
-A round's files by kind are those of mpd.costs.round_files; `places` give method, round and seed of
-a folder.
+A round's files by kind are those of costs.round_files; `places` give method, round and seed of a
+folder.
 """
 
 import json
@@ -12,7 +12,9 @@ from typing import Any
 
 import polars as pl
 
-from mpd import charts, funnel, table
+from mpd import table
+from mpd.reporting import funnel
+from mpd.reporting.page import charts
 
 Place = Mapping[str, Any]
 Files = Mapping[str, Sequence[Path]]
@@ -71,7 +73,7 @@ def stage_seconds(
 ) -> dict[tuple[str, int], dict[str, float]]:
     """Wall seconds of each method and round by stage, over all its seeds.
 
-    `seconds`: by the folder of a round those of its stages, see mpd.costs.
+    `seconds`: by the folder of a round those of its stages, see `costs`.
     """
     found: dict[tuple[str, int], dict[str, float]] = {}
     for folder, stages in seconds.items():

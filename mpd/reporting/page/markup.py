@@ -1,4 +1,4 @@
-"""Templates to HTML: whatever they are given is escaped. Reads mpd/templates and mpd/assets.
+"""Templates to HTML: whatever they are given is escaped. Reads the files beside it.
 
 Only what is of type Markup goes in as it is, each time with a line that says why it is safe.
 """
@@ -16,9 +16,9 @@ SCRIPTS = ("data.js", "align.js", "tokens.js", "trajectory.js", "browser.js")
 
 
 def asset(name: str) -> Markup:
-    """A file of mpd/assets."""
+    """A file of assets."""
     # Safe: a file of this package, which no model and no user wrote.
-    return Markup((files("mpd") / "assets" / name).read_text(encoding="utf-8"))
+    return Markup((files(__package__) / "assets" / name).read_text(encoding="utf-8"))
 
 
 def script() -> Markup:
@@ -36,7 +36,7 @@ def script_digest() -> str:
 def environment() -> Environment:
     """The templates. A name that nobody gave is an error."""
     found = Environment(
-        loader=PackageLoader("mpd"),
+        loader=PackageLoader(__package__),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

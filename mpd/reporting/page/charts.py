@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from mpd.compare import REFERENCE
+from mpd.reporting.compare import REFERENCE
 
 # Tableau's ten colours without its grey, which stands for the base student.
 PALETTE = ["#4c78a8", "#f58518", "#e45756", "#72b7b2", "#54a24b", "#b279a2"]

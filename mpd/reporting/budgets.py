@@ -10,7 +10,8 @@ from typing import Any
 
 import polars as pl
 
-from mpd import answers, compare, schema, table
+from mpd import answers, schema, table
+from mpd.reporting import compare
 
 SMALLEST_POWER = 4
 

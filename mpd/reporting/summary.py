@@ -9,8 +9,8 @@ import numpy as np
 import polars as pl
 
 from mpd import schema, table
-from mpd.compare import SAMPLED, per_problem
-from mpd.efficiency import aes
+from mpd.reporting.compare import SAMPLED, per_problem
+from mpd.reporting.efficiency import aes
 
 COLUMNS = ["problem_id", "finish_reason", "num_tokens", "thinking_tokens", "answer", "correct"]
 

@@ -5,10 +5,10 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from mpd.charts import held_out
-from mpd.compare import MEASURES, Student, is_significant
-from mpd.difficulty import BINS
-from mpd.funnel import STAGES
+from mpd.reporting.compare import MEASURES, Student, is_significant
+from mpd.reporting.difficulty import BINS
+from mpd.reporting.funnel import STAGES
+from mpd.reporting.page.charts import held_out
 
 HEADER = [
     *("method", "round", "seed", "benchmark", "problems", "samples"),

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from mpd import schema, table
-from mpd.efficiency import aes
+from mpd.reporting.efficiency import aes
 
 MEASURES = ("accuracy", "tokens", "solved_tokens")
 REFERENCE = "mpd"  # methods are compared with the base student, and with this one

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from mpd import compare, schema, table
-from mpd.compare import stacked
+from mpd import schema, table
+from mpd.reporting import compare
+from mpd.reporting.compare import stacked
 
 BINS = ("never", "up to half", "more than half", "always")  # the hardest first
 COLUMNS = ("accuracy", "tokens", "saved_tokens")

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 import polars as pl
 from markupsafe import Markup
 
-from mpd import charts, markup
-from mpd.browser_section import Section
-from mpd.compare import REFERENCE, Student
-from mpd.efficiency import FORMULA
-from mpd.page_tables import (
+from mpd.reporting.browser_section import Section
+from mpd.reporting.compare import REFERENCE, Student
+from mpd.reporting.efficiency import FORMULA
+from mpd.reporting.page import charts, markup
+from mpd.reporting.page.page_tables import (
     HEADER,
     Grid,
     artifacts_table,
@@ -56,9 +56,9 @@ SECTIONS = (
 class Findings:
     """All that the page shows.
 
-    `means` are those of mpd.compare, `artifacts` the counts of mpd.costs, `choice` is made by
-    mpd.shipping, `contexts` are what the scorer of each method sees, `browser` is made by
-    mpd.browser_section, and what follows by mpd.findings.
+    Of the modules of mpd.reporting, `means` are those of compare, `artifacts` the counts of costs,
+    `choice` is made by shipping, `browser` by browser_section, and what follows by findings.
+    `contexts` are what the scorer of each method sees.
     """
 
     experiment: str

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import polars as pl
 
-from mpd import browser, schema, table
+from mpd import schema, table
+from mpd.reporting import browser
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
