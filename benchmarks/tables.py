@@ -13,7 +13,7 @@ from typing import Any
 import polars as pl
 
 from mpd.reporting.compare import Student, is_significant
-from mpd.reporting.page.charts import held_out
+from mpd.reporting.series import held_out
 
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -7,15 +7,16 @@ from xml.etree import ElementTree
 import polars as pl
 import pytest
 from jinja2 import UndefinedError
-from test_charts import LENGTHS, METRICS
 from test_report import BASE, HOSTILE, summary_of, words_of
+from test_series import LENGTHS, METRICS
 
 from mpd import schema, table
+from mpd.reporting import terminal
 from mpd.reporting.browser_section import Counts, Section
 from mpd.reporting.compare import MEASURES
 from mpd.reporting.efficiency import FORMULA
 from mpd.reporting.funnel import STAGES
-from mpd.reporting.page import markup, page, page_tables
+from mpd.reporting.page import markup, page, tables
 from mpd.reporting.shipping import shipped
 
 SUMMARY = summary_of(
@@ -213,18 +214,10 @@ def cells_of(text, title):
     return [[html.unescape(cell) for cell in row] for row in cells]
 
 
-def test_printable():
-    assert page_tables.printable(SUMMARY[3:5]) == [
-        ["base", "0", "0", "one", "200", "2", "0.800 ± 0.020", "1234.6 ± 1.2", "0.5%", "10.0%"],
-        ["mpd", "1", "0", "one", "200", "2", "0.850 ± 0.020", "60.0 ± 1.2", "0.5%", "10.0%"],
-    ]
-    assert len(page_tables.HEADER) == len(page_tables.printable(SUMMARY)[0])
-
-
 def test_measures_of_a_seed_that_solves_some():
     known = {"solved_tokens": 50.25, "tokens_per_correct": 2000.5, "aes": -0.125}
     row = SUMMARY[4:5].with_columns(pl.lit(value).alias(name) for name, value in known.items())
-    (cells,) = page_tables.measures_table(row).rows
+    (cells,) = tables.measures_table(row).rows
     assert [cell.text for cell in cells] == [
         *("mpd", "1", "0", "one", "2", "0.850", "56.0", "4.0", "50.2", "2,000.5", "−0.12"),
     ]
@@ -367,8 +360,8 @@ def test_page_holds_charts_and_tables(html_page):
         ["dev", "opd", "1"],
     ]
     assert cells_of(html_page, "Every seed, ± standard error over problems") == [
-        page_tables.HEADER,
-        *page_tables.printable(SUMMARY),
+        terminal.HEADER,
+        *terminal.printable(SUMMARY),
     ]
     further = cells_of(html_page, "Every seed, further measures")
     assert further[0][4:7] == ["samples, k", "pass@k", "thinking tokens"]
@@ -433,7 +426,7 @@ def test_page_holds_costs_diagnostics_and_counts(html_page):
     ],
 )
 def test_the_page_says_what_few_seeds_are_worth(num_seeds, sentence):
-    assert page_tables.intervals_note(num_seeds).endswith(sentence)
+    assert tables.intervals_note(num_seeds).endswith(sentence)
 
 
 def test_the_result_leads_from_the_base_student_to_each_round(html_page):

@@ -13,8 +13,7 @@ from typing import Any
 import polars as pl
 
 from mpd import table
-from mpd.reporting import funnel
-from mpd.reporting.page import charts
+from mpd.reporting import funnel, series
 
 Place = Mapping[str, Any]
 Files = Mapping[str, Sequence[Path]]
@@ -39,7 +38,7 @@ def lengths(evaluations: Mapping[Path, Place]) -> pl.DataFrame:
 
 def training(trained: Mapping[Path, Files], places: Mapping[Path, Place]) -> pl.DataFrame:
     """The metrics of every training, with method, round and seed; empty where nothing trained."""
-    columns = ["step", "tokens_seen", *charts.CURVES]
+    columns = ["step", "tokens_seen", *series.CURVES]
     frames = [
         table.read_columns(path, columns).with_columns(
             pl.lit(places[folder][name]).alias(name) for name in ("method", "round", "seed")

@@ -13,28 +13,9 @@ from markupsafe import Markup
 from mpd.reporting.browser_section import Section
 from mpd.reporting.compare import REFERENCE, Student
 from mpd.reporting.efficiency import FORMULA
-from mpd.reporting.page import charts, markup
-from mpd.reporting.page.page_tables import (
-    HEADER,
-    Grid,
-    artifacts_table,
-    by_split,
-    costs_table,
-    diagnostics_table,
-    difference_tables,
-    difficulty_table,
-    funnel_table,
-    grid,
-    interval,
-    intervals_note,
-    means_table,
-    measures_table,
-    models_table,
-    printable,
-    seconds_table,
-    shipping_table,
-    with_minus,
-)
+from mpd.reporting.page import charts, markup, tables
+from mpd.reporting.page.cells import Grid, by_split, grid, interval, with_minus
+from mpd.reporting.series import held_out
 
 # In their order; each has a template of its name.
 SECTIONS = (
@@ -107,33 +88,33 @@ def page(findings: Findings) -> str:
         sections={title: title.lower().replace(" ", "-") for title in SECTIONS},
         result=result(findings),
         browser=findings.browser,
-        intervals_note=intervals_note(findings.summary["seed"].n_unique()),
+        intervals_note=tables.intervals_note(findings.summary["seed"].n_unique()),
         formula=FORMULA,
         figures=figures(findings),
         stages={
             stage: {settings: shortened(students) for settings, students in groups.items()}
             for stage, groups in findings.stages.items()
         },
-        **tables(findings),
+        **grids(findings),
     )
 
 
-def tables(findings: Findings) -> dict[str, Any]:
+def grids(findings: Findings) -> dict[str, Any]:
     """The tables by the names that the templates know them by."""
     return {
-        "means": by_split(findings.means, means_table),
-        "summary": grid(HEADER, printable(findings.summary), text=(0, 3)),
-        "measures": measures_table(findings.summary),
-        "differences": by_split(findings.comparison, difference_tables),
-        "difficulty": by_split(findings.difficulty, difficulty_table),
-        "shipping": shipping_table(findings.choice),
-        "funnel": funnel_table(findings.funnels),
-        "diagnostics": diagnostics_table(findings.costs, findings.contexts),
-        "costs": costs_table(findings.costs),
-        "seconds": seconds_table(findings.seconds),
-        "artifacts": artifacts_table(findings.artifacts),
-        "packages": grid(["package", "version"], findings.versions.items(), text=(0, 1)),
-        "models": models_table(findings.models),
+        "means": by_split(findings.means, tables.means_table),
+        "summary": tables.summary_table(findings.summary),
+        "measures": tables.measures_table(findings.summary),
+        "differences": by_split(findings.comparison, tables.difference_tables),
+        "difficulty": by_split(findings.difficulty, tables.difficulty_table),
+        "shipping": tables.shipping_table(findings.choice),
+        "funnel": tables.funnel_table(findings.funnels),
+        "diagnostics": tables.diagnostics_table(findings.costs, findings.contexts),
+        "costs": tables.costs_table(findings.costs),
+        "seconds": tables.seconds_table(findings.seconds),
+        "artifacts": tables.artifacts_table(findings.artifacts),
+        "packages": tables.versions_table(findings.versions),
+        "models": tables.models_table(findings.models),
     }
 
 
@@ -155,7 +136,7 @@ def result(findings: Findings) -> Result | None:
     if not trained:
         return None
     method = REFERENCE if REFERENCE in trained else trained[0]
-    shown = charts.held_out(findings.means).filter(pl.col("method").is_in(["base", method]))
+    shown = held_out(findings.means).filter(pl.col("method").is_in(["base", method]))
     choice = findings.choice.filter(method=method)
     number = shipped_most(choice) or max(shown["round"].to_list())
     comparison = findings.comparison.filter(method=method)

@@ -1,89 +1,32 @@
-"""The tables of the report, and how their cells are written. No markup, no I/O."""
+"""The tables of the page, as cells. No markup, no I/O."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import polars as pl
 
-from mpd.reporting.compare import MEASURES, Student, is_significant
+from mpd.reporting.compare import MEASURES, Student
 from mpd.reporting.difficulty import BINS
 from mpd.reporting.funnel import STAGES
-from mpd.reporting.page.charts import held_out
-
-HEADER = [
-    *("method", "round", "seed", "benchmark", "problems", "samples"),
-    *("accuracy", "tokens", "truncated", "no answer"),
-]
-SEEDS_HEADER = ["method", "round", "seeds", "benchmark", "accuracy", "tokens"]
-
-
-class Cell(NamedTuple):
-    """Text, and the name of its class in the style sheet: empty, text (on the left) or another."""
-
-    text: str
-    kind: str = ""
+from mpd.reporting.page.cells import (
+    Cell,
+    Grid,
+    difference,
+    grid,
+    interval,
+    whole_number,
+    with_minus,
+)
+from mpd.reporting.terminal import HEADER, printable
 
 
-class Grid(NamedTuple):
-    """The cells of a table, whose header is one row."""
-
-    header: list[Cell]
-    rows: list[list[Cell]]
-
-
-class Split(NamedTuple):
-    """What is shown of the benchmarks, and of the development split; None where that is all."""
-
-    benchmarks: Any
-    development: Any
-
-
-def grid(
-    header: Sequence[str | Cell],
-    rows: Iterable[Sequence[str | Cell]],
-    text: Sequence[int] = (0,),
-) -> Grid:
-    """The cells of a table. `text`: columns on the left."""
-
-    def line(cells: Sequence[str | Cell]) -> list[Cell]:
-        whole = (cell if isinstance(cell, Cell) else Cell(cell) for cell in cells)
-        return [
-            cell._replace(kind="text") if column in text else cell
-            for column, cell in enumerate(whole)
-        ]
-
-    return Grid(line(header), [line(cells) for cells in rows])
-
-
-def by_split(rows: pl.DataFrame, cells: Callable[[pl.DataFrame], Any]) -> Split:
-    """What `cells` makes of the held-out benchmarks, and of the development split."""
-    benchmarks = held_out(rows)
-    if len(benchmarks) == len(rows):
-        return Split(cells(rows), None)
-    return Split(cells(benchmarks), cells(rows.filter(benchmark="dev")))
-
-
-def printable(summary: pl.DataFrame) -> list[list[str]]:
-    """The cells of the table of every seed."""
-    return [
-        [
-            row["method"],
-            str(row["round"]),
-            str(row["seed"]),
-            row["benchmark"],
-            str(row["num_problems"]),
-            str(row["num_samples"]),
-            f"{row['accuracy']:.3f} ± {row['accuracy_se']:.3f}",
-            f"{row['mean_tokens']:.1f} ± {row['mean_tokens_se']:.1f}",
-            f"{row['truncation_rate']:.1%}",
-            f"{row['no_answer_rate']:.1%}",
-        ]
-        for row in summary.iter_rows(named=True)
-    ]
+def summary_table(summary: pl.DataFrame) -> Grid:
+    """Every seed."""
+    return grid(HEADER, printable(summary), text=(0, 3))
 
 
 def measures_table(summary: pl.DataFrame) -> Grid:
-    """The measures of every seed that the table of `printable` has no room for."""
+    """The measures of every seed that `summary_table` has no room for."""
     columns = {
         "pass_at_k": ("pass@k", 3),
         "thinking_tokens": ("thinking tokens", 1),
@@ -105,34 +48,6 @@ def measures_table(summary: pl.DataFrame) -> Grid:
     return grid(header, rows, text=(0, 3))
 
 
-def over_seeds(summary: pl.DataFrame) -> list[list[str]]:
-    """The cells of a table with a row for each student and benchmark: means and ranges."""
-
-    def cell(values: pl.Series, digits: int) -> str:
-        found = values.to_list()
-        ends = sum(found) / len(found), min(found), max(found)
-        mean, low, high = (f"{value:.{digits}f}" for value in ends)
-        return f"{mean} ({low} to {high})"
-
-    groups = summary.group_by("method", "benchmark", "round", maintain_order=True)
-    return [
-        [
-            *(method, str(number), str(len(rows)), benchmark),
-            *(cell(rows["accuracy"], 3), cell(rows["mean_tokens"], 1)),
-        ]
-        for (method, benchmark, number), rows in groups
-    ]
-
-
-def shipping_lines(choice: pl.DataFrame) -> list[str]:
-    """One sentence for each branch."""
-    return [
-        f"{method}, seed {seed}: "
-        + (f"round {number}" if number else "none; stay with the base student")
-        for method, seed, number in choice.select("method", "seed", "round").iter_rows()
-    ]
-
-
 def shipping_table(choice: pl.DataFrame) -> Grid:
     """The round to ship by method and seed."""
     seeds = choice["seed"].unique().sort().to_list()
@@ -148,20 +63,6 @@ def shipping_table(choice: pl.DataFrame) -> Grid:
         for method in choice["method"].unique(maintain_order=True)
     ]
     return grid(["method", *(f"seed {seed}" for seed in seeds)], rows)
-
-
-def interval(row: Mapping[str, Any], measure: str, digits: int, sign: str = "") -> str:
-    """Value and interval as text; a dash where there is none."""
-    if row[f"{measure}_low"] is None:
-        return "–"
-    ends = (row[measure], row[f"{measure}_low"], row[f"{measure}_high"])
-    value, low, high = (with_minus(f"{number:{sign},.{digits}f}") for number in ends)
-    return f"{value} [{low}, {high}]"
-
-
-def with_minus(number: str) -> str:
-    """A number as text, with the sign that is as wide as a plus."""
-    return number.replace("-", "−")
 
 
 def intervals_note(num_seeds: int) -> str:
@@ -217,14 +118,6 @@ def difference_tables(comparison: pl.DataFrame) -> dict[str, Grid]:
     return tables
 
 
-def difference(row: Mapping[str, Any], measure: str) -> Cell:
-    """A difference as a cell, marked where its interval excludes zero."""
-    shown = interval(row, measure, {"accuracy": 3, "aes": 2}.get(measure, 1), "+")
-    if is_significant(row, measure):
-        return Cell(f"{shown} *", "clear")
-    return Cell(shown, "unclear")
-
-
 def difficulty_table(bins: pl.DataFrame) -> Grid:
     header = ["benchmark", "solved by base", "problems", "method", "round"]
     header += ["accuracy", "tokens", "saved tokens"]
@@ -239,11 +132,6 @@ def difficulty_table(bins: pl.DataFrame) -> Grid:
         for row in bins.sort("benchmark", order, maintain_order=True).iter_rows(named=True)
     ]
     return grid(header, rows, text=(0, 1, 3))
-
-
-def whole_number(value: float | None) -> str:
-    """Without decimals; a dash where there is none."""
-    return "–" if value is None else f"{value:,.0f}"
 
 
 def costs_table(costs: pl.DataFrame) -> Grid:
@@ -302,6 +190,10 @@ def funnel_table(funnels: Mapping[Student, Mapping[str, Any]]) -> Grid:
         ]
         rows.append([method, str(number), *counts, *lengths, Cell(reasons or "–", "reasons")])
     return grid(header, rows)
+
+
+def versions_table(versions: Mapping[str, str]) -> Grid:
+    return grid(["package", "version"], versions.items(), text=(0, 1))
 
 
 def models_table(models: Mapping[str, Mapping[str, Any]]) -> Grid:
