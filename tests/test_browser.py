@@ -166,7 +166,7 @@ def blocks_of(section):
 
 def drawn(section):
     """The section of the page."""
-    return markup.rendered("sections/trajectories.html", browser=section)
+    return markup.rendered("trajectories.html", browser=section)
 
 
 def test_scores_are_means_over_tokens_and_null_where_vllm_scored():

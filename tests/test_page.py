@@ -16,7 +16,7 @@ from mpd.reporting.browser_section import Counts, Section
 from mpd.reporting.compare import MEASURES
 from mpd.reporting.efficiency import FORMULA
 from mpd.reporting.funnel import STAGES
-from mpd.reporting.page import markup, page, tables
+from mpd.reporting.page import cells, contents, markup, page, tables
 from mpd.reporting.shipping import shipped
 
 SUMMARY = summary_of(
@@ -217,8 +217,8 @@ def cells_of(text, title):
 def test_measures_of_a_seed_that_solves_some():
     known = {"solved_tokens": 50.25, "tokens_per_correct": 2000.5, "aes": -0.125}
     row = SUMMARY[4:5].with_columns(pl.lit(value).alias(name) for name, value in known.items())
-    (cells,) = tables.measures_table(row).rows
-    assert [cell.text for cell in cells] == [
+    (line,) = tables.measures_table(row).rows
+    assert [cell.text for cell in line] == [
         *("mpd", "1", "0", "one", "2", "0.850", "56.0", "4.0", "50.2", "2,000.5", "−0.12"),
     ]
 
@@ -319,11 +319,44 @@ def test_what_models_and_users_wrote_changes_no_tag_of_a_figure(evil_page):
 
 def test_a_name_that_nobody_gave_is_an_error():
     with pytest.raises(UndefinedError, match="'browser' is undefined"):
-        markup.rendered("sections/trajectories.html")
+        markup.rendered("trajectories.html")
+
+
+def test_entries_of_the_contents_stand_in_a_section_and_read_findings():
+    fields = {field.name for field in dataclasses.fields(page.Findings)}
+    for entry in (*contents.FIGURES, *contents.TABLES):
+        assert entry.section in contents.SECTIONS
+        assert set(entry.reads) <= fields
+
+
+def test_an_entry_is_all_that_a_figure_or_a_table_needs(monkeypatch):
+    figure = contents.Figure(
+        section="Costs",
+        title="A new <figure>",
+        caption="Of a & b.",
+        reads=("costs", "versions"),
+        draw=lambda costs, versions: f"<svg>{len(costs)} {versions['torch']}</svg>",
+    )
+    table = contents.Table(
+        section="Costs",
+        title="A new table",
+        reads=("versions",),
+        cells=lambda versions: cells.grid(["one"], [[name] for name in versions]),
+        folded=True,
+    )
+    monkeypatch.setattr(page, "FIGURES", (*contents.FIGURES, figure))
+    monkeypatch.setattr(page, "TABLES", (*contents.TABLES, table))
+    text = page_of()
+    figure_text = '<p>Of a &amp; b.</p>\n<div class="chart"><svg>2 2.0</svg></div>'
+    start = '<h2 id="costs">Costs</h2>\n<h3>A new &lt;figure&gt;</h3>\n'
+    assert text.count(start + figure_text) == 1
+    assert cells_of(text, "A new table") == [["one"], ["torch"]]
+    without = page_of(versions={})
+    assert "A new" not in without
 
 
 def test_page_has_a_heading_and_a_link_for_each_section(html_page):
-    anchors = [title.lower().replace(" ", "-") for title in page.SECTIONS]
+    anchors = [title.lower().replace(" ", "-") for title in contents.SECTIONS]
     assert re.findall('<h2 id="(.*?)">', html_page) == anchors
     assert re.findall('<a href="#(.*?)">', html_page) == anchors
 
@@ -507,6 +540,7 @@ def test_page_of_nothing_trained_says_so():
     )
     assert "<p>Only untrained students were evaluated.</p>" in found
     assert "<p>Nothing was trained.</p>" in found
+    assert found.count("<svg") == 3
 
 
 def test_page_without_benchmarks_draws_the_development_split():

@@ -1,6 +1,7 @@
 """The report as one HTML text that opens offline. No I/O but templates and assets.
 
-Here is what each template is given; the templates give the markup, and escape it all.
+Here is what the templates are given: the entries of contents.py, and the data of sections that have
+templates of their own. The templates give the markup, and escape it all.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,27 +11,13 @@ from typing import Any, NamedTuple
 import polars as pl
 from markupsafe import Markup
 
-from mpd.reporting.browser_section import Section
+from mpd.reporting import browser_section
 from mpd.reporting.compare import REFERENCE, Student
 from mpd.reporting.efficiency import FORMULA
-from mpd.reporting.page import charts, markup, tables
-from mpd.reporting.page.cells import Grid, by_split, grid, interval, with_minus
+from mpd.reporting.page import markup, tables
+from mpd.reporting.page.cells import Grid, Split, by_split, grid, interval, with_minus
+from mpd.reporting.page.contents import FIGURES, SECTIONS, TABLES, Figure, Table
 from mpd.reporting.series import held_out
-
-# In their order; each has a template of its name.
-SECTIONS = (
-    "Result",
-    "Accuracy against tokens",
-    "Differences",
-    "Answer lengths",
-    "Difficulty",
-    "Which round to ship",
-    "What became of the trajectories",
-    "Trajectories",
-    "Training",
-    "Costs",
-    "Where it came from",
-)
 
 
 @dataclass(frozen=True)
@@ -52,7 +39,7 @@ class Findings:
     artifacts: Sequence[Mapping[str, Any]]
     choice: pl.DataFrame
     contexts: Mapping[str, str]
-    browser: Section
+    browser: browser_section.Section
     lengths: pl.DataFrame
     metrics: pl.DataFrame
     funnels: Mapping[Student, Mapping[str, Any]]
@@ -80,54 +67,58 @@ class Result(NamedTuple):
     cards: list[Card]
 
 
+class Section(NamedTuple):
+    """A section, its entries with what came of them, and the template of the rest, if any."""
+
+    title: str
+    anchor: str
+    figures: list[tuple[Figure, Markup]]
+    tables: list[tuple[Table, Split]]
+    template: str | None
+
+
 def page(findings: Findings) -> str:
     """The whole report."""
     return markup.rendered(
         "page.html",
         experiment=findings.experiment,
-        sections={title: title.lower().replace(" ", "-") for title in SECTIONS},
+        sections=[section(title, findings) for title in SECTIONS],
         result=result(findings),
-        browser=findings.browser,
+        differences=by_split(findings.comparison, tables.difference_tables),
         intervals_note=tables.intervals_note(findings.summary["seed"].n_unique()),
         formula=FORMULA,
-        figures=figures(findings),
+        browser=findings.browser,
         stages={
             stage: {settings: shortened(students) for settings, students in groups.items()}
             for stage, groups in findings.stages.items()
         },
-        **grids(findings),
     )
 
 
-def grids(findings: Findings) -> dict[str, Any]:
-    """The tables by the names that the templates know them by."""
-    return {
-        "means": by_split(findings.means, tables.means_table),
-        "summary": tables.summary_table(findings.summary),
-        "measures": tables.measures_table(findings.summary),
-        "differences": by_split(findings.comparison, tables.difference_tables),
-        "difficulty": by_split(findings.difficulty, tables.difficulty_table),
-        "shipping": tables.shipping_table(findings.choice),
-        "funnel": tables.funnel_table(findings.funnels),
-        "diagnostics": tables.diagnostics_table(findings.costs, findings.contexts),
-        "costs": tables.costs_table(findings.costs),
-        "seconds": tables.seconds_table(findings.seconds),
-        "artifacts": tables.artifacts_table(findings.artifacts),
-        "packages": tables.versions_table(findings.versions),
-        "models": tables.models_table(findings.models),
-    }
+def section(title: str, findings: Findings) -> Section:
+    """A section of the contents, without the entries that have nothing to show."""
+
+    def read(entry: Figure | Table) -> list[Any]:
+        return [getattr(findings, name) for name in entry.reads]
+
+    entries = [entry for entry in (*FIGURES, *TABLES) if entry.section == title]
+    known = [entry for entry in entries if all(len(values) for values in read(entry))]
+    return Section(
+        title,
+        title.lower().replace(" ", "-"),
+        # Safe: SVG by vl_convert, which escapes the texts that it draws.
+        [(entry, Markup(entry.draw(*read(entry)))) for entry in known if isinstance(entry, Figure)],
+        [(entry, cells(entry, *read(entry))) for entry in known if isinstance(entry, Table)],
+        SECTIONS[title],
+    )
 
 
-def figures(findings: Findings) -> dict[str, Markup | None]:
-    """The figures by name; None where there is nothing to draw."""
-    drawn = {
-        "students": charts.students_chart(findings.summary, findings.means),
-        "lengths": charts.histograms(findings.lengths),
-        "budgets": charts.budget_curves(findings.budgets),
-        "training": None if findings.metrics.is_empty() else charts.curves(findings.metrics),
-    }
-    # Safe: SVG by vl_convert, which escapes the texts that it draws.
-    return {name: None if svg is None else Markup(svg) for name, svg in drawn.items()}
+def cells(table: Table, *values: Any) -> Split:
+    """The cells of a table of the contents."""
+    if table.by_split:
+        (rows,) = values
+        return by_split(rows, table.cells)
+    return Split(table.cells(*values), None)
 
 
 def result(findings: Findings) -> Result | None:
