@@ -10,11 +10,13 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 from test_report import words_of
+from test_token_texts import tokenizer_of
 
 from mpd import schema, table
-from mpd.candidates import candidates
 from mpd.reporting import browser, browser_section
 from mpd.reporting.page import markup
+from mpd.token_records import token_record
+from mpd.token_texts import SIGNS
 
 HOSTILE = "</script><img src=x onerror=alert(1)><!-- \u2028 ]]>"
 WORDS = ["<unk>", "go ", "7", HOSTILE, "\n", "<|end|>"]
@@ -23,13 +25,7 @@ WORDS = ["<unk>", "go ", "7", HOSTILE, "\n", "<|end|>"]
 @pytest.fixture(scope="session")
 def words():
     """A tokenizer whose tokens are WORDS."""
-    from tokenizers import Tokenizer
-    from tokenizers.decoders import Fuse
-    from tokenizers.models import WordLevel
-
-    tokenizer = Tokenizer(WordLevel({word: id for id, word in enumerate(WORDS)}, WORDS[0]))
-    tokenizer.decoder = Fuse()
-    return tokenizer
+    return tokenizer_of(WORDS)
 
 
 def verdict(number, **changes):
@@ -253,6 +249,7 @@ def test_index_names_things_once():
     problems = problems_of(p1=HOSTILE, p0="x" * 400, unused="?")
     assert browser.index(lines, problems, "tiny") == {
         "experiment": "tiny",
+        "signs": SIGNS,
         "branches": [["mpd", 2, 1], ["opd", 0, 1]],
         "problems": {"id": ["p0", "p1"], "question": ["x" * 300, HOSTILE]},
         "branch": [0, 0, 1],
@@ -268,61 +265,6 @@ def test_index_names_things_once():
         "verdict": {"names": ["correct"], "lines": [0, 0, 0]},
         "sample_verdict": {"names": ["correct", "wrong"], "lines": [0, 1, 1]},
     }
-
-
-def test_token_record():
-    assert browser.token_record(CACHED) == {
-        "ids": [2, 5],
-        "teacher": [1386, 0],
-        "student": [2000, 500],
-        "divergence": [1500, 250],
-        **candidates(CACHED),
-    }
-
-
-def test_token_record_of_what_vllm_scored_has_no_control_ids_and_no_student():
-    row = {**CACHED, "control_ids": [], "control_logprobs": []}
-    row |= {"student_logprob": None, "divergence": None}
-    record = browser.token_record(row)
-    assert (record["student"], record["divergence"]) == (None, None)
-    assert record["candidates"][0][::2] == [1, 2, 3]
-
-
-def test_token_record_of_hidden_states_has_no_candidates():
-    lists = ("support_size", "support_ids", "support_logprobs", "tail_logprobs")
-    record = browser.token_record({**CACHED, **dict.fromkeys(lists)})
-    assert (record["candidates"], record["tail"]) == (None, None)
-    assert record["divergence"] == [1500, 250]
-    assert browser.ids_of([record]) == [2, 5]
-
-
-def test_ids_of_are_those_of_completions_and_candidates():
-    assert browser.ids_of([browser.token_record(CACHED)]) == [1, 2, 3, 5]
-
-
-def test_token_texts(words):
-    assert browser.token_texts(words, [1, 3, 4, 99]) == {1: "go ", 3: HOSTILE, 4: "\n", 99: "<99>"}
-
-
-def test_token_texts_spell_parts_of_characters_as_the_vocabulary_does():
-    from tokenizers import Tokenizer
-    from tokenizers.decoders import ByteLevel
-    from tokenizers.models import WordLevel
-
-    # √ is the bytes e2 88 9a, which a byte-level vocabulary writes â, Ī and ļ; Ġ is a space.
-    tokenizer = Tokenizer(WordLevel({"âĪ": 0, "âĪļ": 1, "a": 2, "Ġa": 3}, "a"))
-    tokenizer.decoder = ByteLevel()
-    assert browser.token_texts(tokenizer, range(4)) == {0: "âĪ", 1: "√", 2: "a", 3: " a"}
-
-
-def test_token_texts_keep_the_space_that_some_decoders_drop():
-    from tokenizers import Tokenizer
-    from tokenizers.decoders import Metaspace
-    from tokenizers.models import WordLevel
-
-    tokenizer = Tokenizer(WordLevel({"▁a": 0, "b": 1}, "b"))
-    tokenizer.decoder = Metaspace()
-    assert browser.token_texts(tokenizer, [0, 1]) == {0: " a", 1: "b"}
 
 
 TEXTS = {
@@ -359,11 +301,11 @@ def test_packed_is_inflated_to_what_it_was_and_holds_no_markup():
 
 def test_chunks_are_cut_by_size_and_end_with_the_budget(words, monkeypatch):
     monkeypatch.setattr(browser_section, "CHUNK_CHARACTERS", 300)
-    records = [(line, browser.token_record(CACHED)) for line in (5, 3, 8, 1, 0)]
+    records = [(line, token_record(CACHED)) for line in (5, 3, 8, 1, 0)]
     chunks = browser_section.packed(records, 10_000, words)
     assert [chunk.lines for chunk in chunks] == [[5, 3, 8], [1, 0]]
     assert unpack(chunks[1].packed) == {
-        "records": [browser.token_record(CACHED)] * 2,
+        "records": [token_record(CACHED)] * 2,
         "texts": {"1": "go ", "2": "7", "3": HOSTILE, "5": "<|end|>"},
     }
     size = len(chunks[0].packed)
@@ -408,7 +350,7 @@ def test_section_holds_every_line_with_texts_and_tokens(rounds, words):
     assert [texts[line]["rewrite"] for line in range(3)] == ["short " + HOSTILE, "wrong", None]
     assert [texts[line]["status"] for line in range(3)] == ["ok", "ok", "sample_truncated"]
     assert [texts[line]["question"] for line in range(3)] == [HOSTILE, HOSTILE, "1+6?"]
-    assert blocks["tokens-0"]["records"] == [browser.token_record(table_row(rounds))]
+    assert blocks["tokens-0"]["records"] == [token_record(table_row(rounds))]
     assert found.counts == (3, "every one", "all", "all")
     note = "Rewrites: 3. In this list: every one. With texts: all. "
     assert f"{note}With tokens, where the teacher scored: all.</p>" in words_of(drawn(found))

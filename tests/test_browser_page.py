@@ -10,6 +10,7 @@ import pytest
 from test_browser import (
     CACHED,
     HOSTILE,
+    WORDS,
     cached,
     drawn,
     place_of,
@@ -20,6 +21,7 @@ from test_browser import (
     write_round,
 )
 from test_page import EVIL, page_with
+from test_token_texts import tokenizer_of
 
 from mpd.reporting import browser_section
 from mpd.reporting.page.markup import rendered
@@ -73,14 +75,7 @@ def opened(chromium, tmp_path):
 @pytest.fixture(scope="module")
 def words():
     """A tokenizer of a few words, one of them hostile."""
-    from tokenizers import Tokenizer
-    from tokenizers.decoders import Fuse
-    from tokenizers.models import WordLevel
-
-    pieces = ["<unk>", "go ", "7", HOSTILE, "\n", "<|end|>"]
-    tokenizer = Tokenizer(WordLevel({piece: id for id, piece in enumerate(pieces)}, "<unk>"))
-    tokenizer.decoder = Fuse()
-    return tokenizer
+    return tokenizer_of(WORDS)
 
 
 @pytest.fixture(scope="module")

@@ -4,22 +4,17 @@ Lines are rows of `filter` with what the cache says of them. Which lines come wi
 of these with tokens, is a sample: every method, round, seed and reason in turn, within each by a
 digest, so that equal inputs give the same one. Pure functions on frames.
 
-Log-probabilities go to the page as whole thousandths of a nat, their sign turned: 1250 is
--1.25 nat. That is finer than the cache rounds, but for the very small ones.
+Log-probabilities go to the page as whole thousandths of a nat, their sign turned, as those of
+tokens do (mpd/token_records.py).
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
-import numpy as np
 import polars as pl
 
-from mpd.candidates import candidates
-
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+from mpd.token_texts import SIGNS
 
 KEY = ["sample_id", "candidate"]
 BRANCH = ["method", "seed", "round"]
@@ -117,7 +112,8 @@ def token_cost() -> pl.Expr:
 def index(lines: pl.DataFrame, problems: pl.DataFrame, experiment: str) -> dict[str, Any]:
     """What the list shows, by columns; names, questions and golds once each.
 
-    `branches` are method, seed and round; of a long question the beginning is there.
+    `branches` are method, seed and round; of a long question the beginning is there. `signs` are
+    written for letters that cannot be seen.
     """
     branches = lines.select(BRANCH).unique().sort(BRANCH)
     lines = lines.join(
@@ -129,6 +125,7 @@ def index(lines: pl.DataFrame, problems: pl.DataFrame, experiment: str) -> dict[
     id_without_problem = pl.col("sample_id").str.strip_prefix(pl.col("problem_id") + pl.lit("-"))
     return {
         "experiment": experiment,
+        "signs": SIGNS,
         "branches": [list(branch) for branch in branches.iter_rows()],
         "problems": {
             "id": known["problem_id"].to_list(),
@@ -140,8 +137,8 @@ def index(lines: pl.DataFrame, problems: pl.DataFrame, experiment: str) -> dict[
         "candidate": lines["candidate"].to_list(),
         "sample_tokens": lines["sample_tokens"].to_list(),
         "num_tokens": lines["num_tokens"].to_list(),
-        "divergence": thousandths(lines["divergence"]),
-        "teacher_logprob": thousandths(-lines["teacher_logprob"]),
+        "divergence": _thousandths(lines["divergence"]),
+        "teacher_logprob": _thousandths(-lines["teacher_logprob"]),
         "solved": lines["solved"].round(3).to_list(),
         **{name: _named(lines[name]) for name in ("reason", "verdict", "sample_verdict")},
     }
@@ -157,11 +154,8 @@ def _named(values: pl.Series) -> dict[str, list[Any]]:
     return {"names": names.to_list(), "lines": _places(values, names)}
 
 
-def thousandths(values: pl.Series | np.ndarray) -> list[int]:
-    """Whole thousandths; null stays null."""
-    if isinstance(values, pl.Series):
-        return (values * 1000).round().cast(pl.Int64).to_list()
-    return np.rint(values * 1000.0).astype(np.int64).tolist()
+def _thousandths(values: pl.Series) -> list[int | None]:
+    return (values * 1000).round().cast(pl.Int64).to_list()
 
 
 def text_record(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -183,56 +177,3 @@ def text_record(row: Mapping[str, Any]) -> dict[str, Any]:
         "same": same,
         "rewrite": None if same else rewrite,
     }
-
-
-def token_record(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The tokens of a line of the cache, with the candidates of each where it has supports."""
-    arrays = {
-        name: np.asarray(row[name], np.float32)
-        for name in ("realised_logprob", "student_logprob", "divergence")
-        if row[name] is not None
-    }
-    made = {
-        "ids": row["completion_ids"],
-        "teacher": thousandths(-arrays["realised_logprob"]),
-        "student": thousandths(-arrays["student_logprob"]) if "student_logprob" in arrays else None,
-        "divergence": thousandths(arrays["divergence"]) if "divergence" in arrays else None,
-        "candidates": None,
-        "tail": None,
-    }
-    return made if row["support_size"] is None else {**made, **candidates(row)}
-
-
-def ids_of(records: Iterable[Mapping[str, Any]]) -> list[int]:
-    """The ids that token records speak of, sorted."""
-    found: set[int] = set()
-    for record in records:
-        found.update(record["ids"])
-        for pairs in record["candidates"] or []:
-            found.update(pairs[::2])
-    return sorted(found)
-
-
-def token_texts(tokenizer: "Tokenizer", ids: Iterable[int]) -> dict[int, str]:
-    """What each id adds to a text.
-
-    A part of a character, which is no text, is spelled as in the vocabulary; an id outside it as
-    a number.
-    """
-
-    def is_text(decoded: str) -> bool:
-        return bool(decoded.strip()) and "\ufffd" not in decoded
-
-    # Some decoders drop the space before the first token of a text: each is decoded as a second.
-    decode = partial(tokenizer.decode, skip_special_tokens=False)
-    first = next((id for id in range(tokenizer.get_vocab_size()) if is_text(decode([id]))), 0)
-    before = decode([first])
-
-    def text(token: int) -> str:
-        spelled = tokenizer.id_to_token(token)
-        if spelled is None:
-            return f"<{token}>"
-        both = decode([first, token])
-        return spelled if "\ufffd" in both else both.removeprefix(before)
-
-    return {token: text(token) for token in ids}

@@ -16,6 +16,8 @@ import polars as pl
 
 from mpd import schema, table
 from mpd.reporting import browser
+from mpd.token_records import ids_of, token_record
+from mpd.token_texts import token_texts
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -155,8 +157,7 @@ def read_tokens(rounds: Rounds, chosen: pl.DataFrame) -> Records:
         for group in table.groups(paths["logits"], browser.LOGITS_COLUMNS, keys):
             rows = group.join(own.select("turn", "line", *browser.KEY), on=browser.KEY)
             records += [
-                (row["turn"], row["line"], browser.token_record(row))
-                for row in rows.iter_rows(named=True)
+                (row["turn"], row["line"], token_record(row)) for row in rows.iter_rows(named=True)
             ]
     return _in_order(records)
 
@@ -196,8 +197,8 @@ def packed(records: Records, budget: int, tokenizer: "Tokenizer | None" = None) 
     chunks: list[Chunk] = []
     for part in _parts(records):
         lines, own, texts = zip(*part, strict=True)
-        ids = [] if tokenizer is None else browser.ids_of(own)
-        named = {} if tokenizer is None else browser.token_texts(tokenizer, ids)
+        ids = [] if tokenizer is None else ids_of(own)
+        named = {} if tokenizer is None else token_texts(tokenizer, ids)
         chunk = Chunk(
             list(lines), pack(f'{{"records":[{",".join(texts)}],"texts":{encoded(named)}}}')
         )

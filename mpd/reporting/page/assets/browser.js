@@ -15,6 +15,7 @@ const SOLVED = {
 class Browser {
   constructor(index) {
     this.experiment = index.experiment;
+    signs = index.signs;
     this.lines = linesOf(index);
     this.texts = new Chunks("texts", index.texts, Infinity);
     this.tokens = new Chunks("tokens", index.tokens, 4);

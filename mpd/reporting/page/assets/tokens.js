@@ -14,8 +14,10 @@ function heatOf(thousandths, most) {
   return Math.round(share * NUM_HEATS);
 }
 
+let signs = {}; // for letters that cannot be seen; the index has them
+
 function visible(text) {
-  return text.replaceAll(" ", "␣").replaceAll("\n", "↵").replaceAll("\t", "⇥");
+  return Array.from(text, (letter) => signs[letter] ?? letter).join("");
 }
 
 function percent(thousandths) {

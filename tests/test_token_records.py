@@ -7,7 +7,7 @@ import pytest
 from test_browser import CACHED
 
 from mpd import schema, table
-from mpd.candidates import candidates, decoded
+from mpd.token_records import candidates, decoded, ids_of, token_record
 
 
 def test_candidates_are_the_most_probable_of_support_realised_and_control():
@@ -59,3 +59,33 @@ def test_decoded_is_what_the_training_decodes(cached):
         found = expected.logprobs[:, :width].numpy()[distinct]
         assert logprobs[distinct] == pytest.approx(found, abs=1e-5)
         assert tails == pytest.approx(expected.logprobs[:, width:].exp().sum(1).numpy(), abs=1e-6)
+
+
+def test_token_record():
+    assert token_record(CACHED) == {
+        "ids": [2, 5],
+        "teacher": [1386, 0],
+        "student": [2000, 500],
+        "divergence": [1500, 250],
+        **candidates(CACHED),
+    }
+
+
+def test_token_record_of_what_vllm_scored_has_no_control_ids_and_no_student():
+    row = {**CACHED, "control_ids": [], "control_logprobs": []}
+    row |= {"student_logprob": None, "divergence": None}
+    record = token_record(row)
+    assert (record["student"], record["divergence"]) == (None, None)
+    assert record["candidates"][0][::2] == [1, 2, 3]
+
+
+def test_token_record_of_hidden_states_has_no_candidates():
+    lists = ("support_size", "support_ids", "support_logprobs", "tail_logprobs")
+    record = token_record({**CACHED, **dict.fromkeys(lists)})
+    assert (record["candidates"], record["tail"]) == (None, None)
+    assert record["divergence"] == [1500, 250]
+    assert ids_of([record]) == [2, 5]
+
+
+def test_ids_of_are_those_of_completions_and_candidates():
+    assert ids_of([token_record(CACHED)]) == [1, 2, 3, 5]

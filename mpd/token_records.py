@@ -1,10 +1,13 @@
-"""What the teacher would have said: a row of the cache decoded, for all who look at one.
+"""A row of the cache token by token, for all who look at one: the terminal and the page.
+
+Log-probabilities are whole thousandths of a nat, their sign turned: 1250 is -1.25 nat. That is
+finer than the cache rounds, but for the very small ones, and all who show one show the same.
 
 The layout is that of mpd/cache.py, which decodes many rows at once, as tensors for training. Here
 is no torch: the report is made without it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -13,6 +16,38 @@ import numpy as np
 NUM_CANDIDATES = 5
 LEAST_PROBABILITY = 0.0005  # of a candidate: less is shown as 0.0 %
 LEAST_TAIL = 1e-12  # of the mass outside the support
+
+
+def token_record(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The tokens of a row of `logits`, with the candidates of each where it has supports.
+
+    By token `ids`, log-probabilities `teacher` and `student`, and `divergence` (its sign as it is);
+    None stands for what the cache does not have: vLLM gives no student, hidden states no support.
+    """
+
+    def shown(name: str, sign: int) -> list[int] | None:
+        if row[name] is None:
+            return None
+        return thousandths(sign * np.asarray(row[name], np.float32)).tolist()
+
+    without = {"candidates": None, "tail": None}
+    return {
+        "ids": row["completion_ids"],
+        "teacher": shown("realised_logprob", -1),
+        "student": shown("student_logprob", -1),
+        "divergence": shown("divergence", 1),
+        **(without if row["support_size"] is None else candidates(row)),
+    }
+
+
+def ids_of(records: Iterable[Mapping[str, Any]]) -> list[int]:
+    """The ids that token records speak of, sorted."""
+    all_ids: set[int] = set()
+    for record in records:
+        all_ids.update(record["ids"])
+        for pairs in record["candidates"] or []:
+            all_ids.update(pairs[::2])
+    return sorted(all_ids)
 
 
 def decoded(row: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -45,22 +80,22 @@ def candidates(row: Mapping[str, Any]) -> dict[str, Any]:
     """The teacher's most probable ids of each position, and its mass outside the support.
 
     `candidates` has for each position up to five of the support, most probable first, as flat pairs
-    of id and log-probability; improbable ones are left out. `tail` is the log of the mass. Logs
-    are whole thousandths of a nat, their sign turned, so that all who show them show the same.
+    of id and log-probability; improbable ones are left out. `tail` is the log of the mass.
     """
     ids, logprobs, tails = decoded(row)
     order = np.argsort(-logprobs, axis=1, kind="stable")[:, :NUM_CANDIDATES]
     rows = np.arange(len(ids))[:, None]
     best, which = logprobs[rows, order], ids[rows, order]
     shown = best > np.log(LEAST_PROBABILITY)
-    pairs = np.stack([which, _thousandths(np.where(shown, best, 0))], 2)
+    pairs = np.stack([which, thousandths(-np.where(shown, best, 0))], 2)
     flat = pairs[shown].ravel().tolist()
     ends = (2 * shown.sum(1)).cumsum().tolist()
     return {
         "candidates": [flat[start:end] for start, end in pairwise([0, *ends])],
-        "tail": _thousandths(np.log(np.maximum(tails, LEAST_TAIL))).tolist(),
+        "tail": thousandths(-np.log(np.maximum(tails, LEAST_TAIL))).tolist(),
     }
 
 
-def _thousandths(logprobs: np.ndarray) -> np.ndarray:
-    return np.rint(-1000 * logprobs).astype(np.int64)
+def thousandths(values: np.ndarray) -> np.ndarray:
+    """Whole thousandths."""
+    return np.rint(values * 1000.0).astype(np.int64)
