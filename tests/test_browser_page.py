@@ -20,7 +20,7 @@ from test_browser import (
     verdict,
     write_round,
 )
-from test_page import EVIL, page_with
+from test_page import EVIL, page_of, page_with
 from test_token_texts import tokenizer_of
 
 from mpd.reporting import browser_section
@@ -482,6 +482,25 @@ def test_align_gives_up_on_long_texts_without_a_unique_run(opened, small):
     first, second, complete = aligned(page, ["s", *["a", "b"] * 9000], ["t", *["b"] * 9000, "c"])
     assert not complete
     assert "1" not in first + second
+
+
+def test_a_phone_shows_texts_in_full_and_nothing_wider_than_itself(opened, tmp_path, words):
+    files = write_round(
+        tmp_path,
+        sample=[sampled(0, "go and go on " * 40)],
+        compress=[rewritten("p0-0", "7")],
+        filter=[verdict(0)],
+        logits=[cached("p0-0")],
+    )
+    section = browser_section.section("x", [(place_of(), files)], problems_of(p0="?"), words)
+    page = opened.text(page_of(browser=section, name="tiny"))
+    page.set_viewport_size({"width": 390, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    texts = page.locator("#detail .side .text")
+    page.locator("#detail .sides").scroll_into_view_if_needed()
+    assert texts.count() == 2
+    cut = "panes => panes.filter(pane => pane.scrollHeight > pane.clientHeight).length"
+    assert texts.evaluate_all(cut) == 0
 
 
 def test_paper_shows_the_selected_trajectory_without_the_list(opened, small):

@@ -75,5 +75,22 @@ def test_chart_draws_every_student_and_every_seed():
     assert [row["tokens"] for row in rows if row["kind"] == "seed"] == [1234.56, 60.0, 70.0]
 
 
+def test_students_in_one_place_have_one_label():
+    from test_page import MEANS, SUMMARY
+
+    own = MEANS.filter(method="mpd", benchmark="one")
+    changes = {2: {}, 3: {"accuracy": 0.853}, 4: {"accuracy": 0.9}, 5: {"tokens": 70.0}}
+    others = [
+        own.with_columns(
+            pl.lit(number, pl.Int32).alias("round"),
+            **{name: pl.lit(value) for name, value in change.items()},
+        )
+        for number, change in changes.items()
+    ]
+    rows = series.chart_rows(SUMMARY, pl.concat([*others, MEANS]), 10)
+    labels = [row["label"] for row in rows if row["kind"] == "mean" and row["method"] == "mpd"]
+    assert labels == ["1, 2, 3", "", "", "4", "5"]
+
+
 def test_last_rounds_are_of_each_method():
     assert series.last_rounds(LENGTHS)["round"].to_list() == [0] * 4 + [2] * 4 + [1, 2]

@@ -100,7 +100,7 @@ def settings_of_stages(
                 settings = json.loads((folder / note).read_text(encoding="utf-8"))["settings"]
                 shown = json.dumps(settings, indent=1, sort_keys=True, ensure_ascii=False)
                 found.setdefault(stage, {}).setdefault(shown, []).append(name)
-    return found
+    return {stage: found[stage] for stage in notes if stage in found}
 
 
 def model_manifests(models: Path, seeds: Iterable[int]) -> dict[str, dict[str, str]]:

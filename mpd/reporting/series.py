@@ -28,7 +28,8 @@ def chart_rows(
     """Accuracy against tokens: a row for each student (kind mean or base) and each seed of it.
 
     The base student is a row of its own, and once more (kind start) at the start of the line of
-    each method. `label` is the round, with the method where there are more than `num_colours`.
+    each method. `label` is the round, with the method where there are more than `num_colours`; of
+    students that stand in one place, all of them at the first one.
     """
     shown = held_out(means)
     is_base = pl.col("method") == "base"
@@ -37,9 +38,16 @@ def chart_rows(
     label = pl.col("round").cast(pl.String)
     if len(methods) > num_colours:
         label = pl.format("{} {}", "method", "round")
+    # About as far from each other as a label is high and wide.
+    place = ["benchmark", "method", pl.col("accuracy").round(2), pl.col("tokens").log(2).round(1)]
+    first = pl.int_range(pl.len()).over(place) == 0
+    trained = shown.filter(~is_base).sort("round").with_columns(label=label)
+    together = pl.col("label").str.join(", ").over(place)
     rows = [
         base.with_columns(kind=pl.lit("base")),
-        shown.filter(~is_base).with_columns(kind=pl.lit("mean"), label=label),
+        trained.with_columns(
+            kind=pl.lit("mean"), label=pl.when(first).then(together).otherwise(pl.lit(""))
+        ),
         *(base.with_columns(kind=pl.lit("start"), method=pl.lit(name)) for name in methods),
         held_out(summary).select(
             "method", "round", "benchmark", "accuracy", tokens="mean_tokens", kind=pl.lit("seed")

@@ -119,6 +119,7 @@ def histograms(lengths: pl.DataFrame) -> str:
         .encode(
             x=alt.X("low:Q")
             .title("tokens per answer, logarithmic")
+            .axis(labelSeparation=6)
             .scale(type="log", base=2, nice=False),
             x2="high:Q",
             y=alt.Y("share:Q").title("share of answers").axis(format="%", tickCount=3).stack(None),
@@ -174,7 +175,8 @@ def curves(metrics: pl.DataFrame) -> str:
         .mark_line(strokeWidth=1.2, opacity=0.75)
         .encode(
             x=alt.X("tokens:Q").title("completion tokens trained on").axis(tickCount=4),
-            y=alt.Y("value:Q").title(None).axis(tickCount=4),
+            # Room for the longest labels, so that panels stand under each other.
+            y=alt.Y("value:Q").title(None).axis(tickCount=4, minExtent=44),
             color=alt.Color("method:N", scale=_colours(shown["method"].unique(), False))
             .title(None)
             .legend(symbolLimit=0),

@@ -19,6 +19,9 @@ from mpd.reporting.page.cells import (
 )
 from mpd.reporting.terminal import HEADER, printable
 
+# Stages of a round in their order; those of its evaluation follow.
+TRAINING = ("sample", "compress", "filter", "logits", "distill")
+
 
 def summary_table(summary: pl.DataFrame) -> Grid:
     """Every seed."""
@@ -173,7 +176,8 @@ def diagnostics_table(costs: pl.DataFrame, contexts: Mapping[str, str]) -> Grid:
         + [shown(name, row[name]) for name in columns]
         for row in costs.iter_rows(named=True)
     ]
-    return grid(["method", "round", "scorer sees", "share kept", *columns.values()], rows)
+    header = ["method", "round", "scorer sees", "share kept", *columns.values()]
+    return grid(header, rows, text=(0, 2))
 
 
 def funnel_table(funnels: Mapping[Student, Mapping[str, Any]]) -> Grid:
@@ -213,7 +217,9 @@ def artifacts_table(artifacts: Sequence[Mapping[str, Any]]) -> Grid:
 
 
 def seconds_table(seconds: Mapping[tuple[str, int], Mapping[str, float]]) -> Grid:
-    stages = list(dict.fromkeys(stage for own in seconds.values() for stage in own))
+    known = dict.fromkeys(stage for own in seconds.values() for stage in own)
+    stages = [*(stage for stage in TRAINING if stage in known)]
+    stages += [stage for stage in known if stage not in TRAINING]
     rows = [
         [method, str(number), *(whole_number(own.get(stage)) for stage in stages)]
         for (method, number), own in seconds.items()
