@@ -35,15 +35,15 @@ def script_digest() -> str:
 @cache
 def environment() -> Environment:
     """The templates. A name that nobody gave is an error."""
-    found = Environment(
+    templates = Environment(
         loader=PackageLoader(__package__),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found.globals |= {"asset": asset, "script": script, "script_digest": script_digest}
-    return found
+    templates.globals |= {"asset": asset, "script": script, "script_digest": script_digest}
+    return templates
 
 
 def rendered(name: str, **values: Any) -> str:

@@ -102,13 +102,17 @@ def section(title: str, findings: Findings) -> Section:
         return [getattr(findings, name) for name in entry.reads]
 
     entries = [entry for entry in (*FIGURES, *TABLES) if entry.section == title]
-    known = [entry for entry in entries if all(len(values) for values in read(entry))]
+    entries = [entry for entry in entries if all(len(values) for values in read(entry))]
     return Section(
         title,
         title.lower().replace(" ", "-"),
         # Safe: SVG by vl_convert, which escapes the texts that it draws.
-        [(entry, Markup(entry.draw(*read(entry)))) for entry in known if isinstance(entry, Figure)],
-        [(entry, cells(entry, *read(entry))) for entry in known if isinstance(entry, Table)],
+        [
+            (entry, Markup(entry.draw(*read(entry))))
+            for entry in entries
+            if isinstance(entry, Figure)
+        ],
+        [(entry, cells(entry, *read(entry))) for entry in entries if isinstance(entry, Table)],
         SECTIONS[title],
     )
 
