@@ -13,6 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from mpd.layout import STORE, place_in_experiment
 from mpd.places import room_left, settle
 from mpd.rights import refusal
 from mpd.store import Explained, Store
@@ -34,7 +35,7 @@ def parser(module_doc: str | None, prog: str) -> argparse.ArgumentParser:
     )
     made.add_argument("--settings", type=json.loads, required=True, help="settings, as JSON")
     made.add_argument("--output", type=Path, required=True, help="what the stage writes")
-    made.add_argument("--store", type=Path, default=Path("results/store"), help="the store")
+    made.add_argument("--store", type=Path, default=STORE, help="the store")
     made.add_argument(
         "--mode",
         choices=["reuse", "refresh", "explain"],
@@ -89,9 +90,9 @@ def label(name: str, argv: Sequence[str]) -> str:
     """
     if "--output" not in argv[:-1]:
         return name
-    parts = Path(argv[argv.index("--output") + 1]).with_suffix("").parts
-    place = [part for part in parts[2:] if part not in (name, "student", "manifest")]
-    return f"{name} {'/'.join(place)}".strip() if parts[:1] == ("results",) else name
+    place = place_in_experiment(Path(argv[argv.index("--output") + 1])).split("/")
+    said = [part for part in place if part not in (name, "student", "manifest")]
+    return f"{name} {'/'.join(said)}".strip()
 
 
 def run(main: Callable[[], Any], name: str) -> None:
@@ -125,7 +126,7 @@ def run(main: Callable[[], Any], name: str) -> None:
 def _folders(argv: Sequence[str]) -> list[Path]:
     """The folder of the output and the store, as far as a command line names them."""
     given = dict(pairwise(argv))
-    output, store = given.get("--output"), given.get("--store", "results/store")
+    output, store = given.get("--output"), given.get("--store", STORE)
     return [*([Path(output).parent] if output else []), Path(store)]
 
 

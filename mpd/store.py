@@ -36,6 +36,7 @@ from mpd.entries import (
     same_bytes,
     set_aside,
 )
+from mpd.layout import STORE
 from mpd.rights import refusal
 from mpd.schema import Artifact, Version
 from mpd.spent import Meter
@@ -358,7 +359,7 @@ def prune(root: Path, delete: bool) -> Iterator[tuple[Path, int, str]]:
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m mpd.store", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--store", type=Path, default=Path("results/store"))
+    parser.add_argument("--store", type=Path, default=STORE)
     parser.add_argument("--delete", action="store_true", help="delete what is listed")
     arguments = parser.parse_args(argv)
     total = 0

@@ -69,7 +69,7 @@ def test_the_snakefile_imports_config_and_schema_and_what_checks_them() -> None:
         "mpd.unique_keys",
     }
     assert {module for module, _ in found} == modules
-    assert [names for module, names in found if module == "mpd"] == ["schema"]
+    assert [names for module, names in found if module == "mpd"] == ["layout, schema"]
 
 
 def test_the_snakefile_loads_no_library_of_models() -> None:

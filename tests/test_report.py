@@ -310,7 +310,12 @@ def test_main(run, capsys, caplog):
     told = json.loads((root / "report.json").read_text())["settings"]
     counts = {row["kind"]: (row["files"], row["linked"]) for row in told.pop("artifacts")}
     assert told.pop("versions") == findings.versions()
-    assert told == {**SETTINGS, "experiment": "my run", "models": {}, "stages": {"student": {"{}": ["mpd, round 1, seed 0"]}}}
+    assert told == {
+        **SETTINGS,
+        "experiment": "my run",
+        "models": {},
+        "stages": {"student": {"{}": ["mpd, round 1, seed 0"]}},
+    }
     stages = dict.fromkeys(("sample", "compress", "filter", "logits", "metrics"), (1, 0))
     assert counts == {**stages, "answers": (4, 0), "evaluate": (4, 0)}
     printed = capsys.readouterr().out.splitlines()
