@@ -8,7 +8,8 @@ from snakemake.utils import min_version
 min_version("9.27")
 
 
-configfile: "config.yaml"
+# Beside this file, also where the results are elsewhere (--directory).
+configfile: f"{workflow.basedir}/config.yaml"
 
 
 report: "docs/workflow.rst"
@@ -22,6 +23,7 @@ include: "rules/compress.smk"
 include: "rules/filter.smk"
 include: "rules/logits.smk"
 include: "rules/distill.smk"
+include: "rules/answers.smk"
 include: "rules/evaluate.smk"
 include: "rules/report.smk"
 

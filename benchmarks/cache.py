@@ -164,7 +164,7 @@ def peak(num_tokens: int) -> float:
 
 def resident() -> float:
     """Peak resident memory of this process so far, in MB."""
-    status = Path("/proc/self/status").read_text()
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
@@ -178,7 +178,9 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     pa.set_cpu_count(1)
-    with tempfile.TemporaryDirectory() as name:
+    results = Path("results").absolute()
+    results.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=results) as name:
         folder = Path(name)
         if arguments.peak:
             start = resident()

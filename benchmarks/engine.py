@@ -122,7 +122,9 @@ def main() -> None:
         prefix_caching=1,
     )
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
+    results = Path("results").absolute()
+    results.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=results) as name:
         found = measure(Path(name), arguments)
     medians = {name: statistics.median(rates) for name, rates in found["rates"].items()}
     for name, rates in found["rates"].items():

@@ -202,7 +202,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of the noise")
     parser.add_argument("--json", action="store_true", help="a last line of JSON")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
+    results = Path("results").absolute()
+    results.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=results) as folder:
         found = run(arguments, Path(folder))
     for kind in NOISE:
         exact = found["hidden"][kind]["exact_loss"]

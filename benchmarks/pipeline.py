@@ -25,7 +25,7 @@ from rich.table import Table
 IMPORTS = (
     "import torch, transformers; transformers.AutoModelForCausalLM, transformers.AutoTokenizer"
 )
-MODEL_STAGES = {"models", "sample", "compress", "logits", "distill", "evaluate"}
+MODEL_STAGES = {"models", "sample", "compress", "logits", "distill", "answers"}
 
 
 def records(folder: Path) -> list[dict]:
@@ -39,7 +39,7 @@ def records(folder: Path) -> list[dict]:
                 part for part in relative.with_suffix("").parts if not part.startswith("shard")
             ]
             stage = named[-1]
-        record = json.loads(path.read_text().splitlines()[-1])
+        record = json.loads(path.read_text(encoding="utf-8").splitlines()[-1])
         end = path.stat().st_mtime
         found.append(
             {

@@ -167,7 +167,7 @@ def work(arguments: argparse.Namespace) -> None:
         start = time.monotonic()
         next(steps)
         seconds = time.monotonic() - start
-        status = Path("/proc/self/status").read_text()
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
         peak = int(status.split("VmHWM:")[1].split()[0]) / 1024
         print(json.dumps({"seconds": seconds, "peak": peak}), flush=True)
 
@@ -239,7 +239,9 @@ def main() -> None:
     other = {"sft": "cross_entropy", "trl": "trl"}[arguments.against]
     pythons = {"sft": sys.executable, "trl": arguments.bench_python}
     tokens = sum(len(completion) for _, completion in trajectories(arguments))
-    with tempfile.TemporaryDirectory() as name:
+    results = Path("results").absolute()
+    results.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=results) as name:
         prepare(Path(name), arguments)
         contestants = {"reverse_kl": sys.executable, other: pythons[arguments.against]}
         taken = compete(contestants, Path(name), arguments)

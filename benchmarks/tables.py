@@ -134,7 +134,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     def read(name: str) -> pl.DataFrame:
-        frame = pl.read_parquet(arguments.results / f"{name}.parquet")
+        frame = pl.read_parquet(arguments.results / f"{name}.parquet", glob=False)
         wanted = re.compile(arguments.only)
         names = [name for name in frame["method"].unique() if wanted.fullmatch(name)]
         return frame.filter(pl.col("method").is_in([*names, "base"]))

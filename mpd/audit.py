@@ -224,7 +224,9 @@ def main(argv: list[str] | None = None) -> None:
     made_by = {"student": student["digest"], "teacher": teacher["digest"]}
     table.check(arguments.cache, schema.LOGITS, made_by)
     rows = sampled_rows(arguments.cache, arguments.num_rows, arguments.seed)
-    settings = json.loads(arguments.cache.with_suffix(".json").read_text())["settings"]
+    settings = json.loads(arguments.cache.with_suffix(".json").read_text(encoding="utf-8"))[
+        "settings"
+    ]
     if arguments.max_noise_divergence is None:
         arguments.max_noise_divergence = NOISE[settings["dtype"]]
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from tokenizers import Tokenizer
 
-from mpd.answers import extract
+from mpd.grading import extract
 from mpd.model_folder import vocabulary_size
 
 if TYPE_CHECKING:
@@ -41,6 +41,15 @@ def ids_digest(prompt_ids: list[int], completion_ids: list[int]) -> str:
 
 class UnknownWord(ValueError):
     """The tokenizer has no token for a word."""
+
+
+def end_of_thinking(ids: list[int], close_ids: list[int]) -> int | None:
+    """The position after the last `close_ids`; None where there are none."""
+    width = len(close_ids)
+    for start in range(len(ids) - width, -1, -1):
+        if width and ids[start : start + width] == close_ids:
+            return start + width
+    return None
 
 
 class ChatFormat:
@@ -182,20 +191,9 @@ class ChatFormat:
         whole = ids[:-1] if ids and ids[-1] in self.stop_ids else ids
         return self._decode(whole)
 
-    def thinking_tokens(self, ids: list[int]) -> int:
-        """How many ids of a completion come up to and with the end of thinking.
-
-        All of them where thinking never ends; none where the format has no tags.
-        """
-        return (self.thinking_end(ids) or len(ids)) if self.tags else 0
-
     def thinking_end(self, ids: list[int]) -> int | None:
         """The position after the last end of thinking; None where there is none."""
-        width = len(self.close_ids)
-        for start in range(len(ids) - width, -1, -1):
-            if width and ids[start : start + width] == self.close_ids:
-                return start + width
-        return None
+        return end_of_thinking(ids, self.close_ids)
 
     def split(self, rewrite: str) -> tuple[str, str] | None:
         """Reasoning and answer of a rewrite.

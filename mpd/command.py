@@ -2,15 +2,19 @@
 
 import argparse
 import errno
+import io
 import json
 import logging
 import os
 import re
 import sys
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from mpd.layout import STORE, place_in_experiment
+from mpd.places import room_left, settle
 from mpd.rights import refusal
 from mpd.store import Explained, Store
 
@@ -31,7 +35,7 @@ def parser(module_doc: str | None, prog: str) -> argparse.ArgumentParser:
     )
     made.add_argument("--settings", type=json.loads, required=True, help="settings, as JSON")
     made.add_argument("--output", type=Path, required=True, help="what the stage writes")
-    made.add_argument("--store", type=Path, default=Path("results/store"), help="the store")
+    made.add_argument("--store", type=Path, default=STORE, help="the store")
     made.add_argument(
         "--mode",
         choices=["reuse", "refresh", "explain"],
@@ -60,6 +64,19 @@ def engine_arguments(made: argparse.ArgumentParser) -> None:
     made.add_argument("--server", help="base URL of an OpenAI-compatible server")
 
 
+def benchmark_argument(made: argparse.ArgumentParser, name: str, content: str) -> None:
+    """An argument that names a file of each benchmark, parsed to pairs of name and path."""
+
+    def pair(word: str) -> tuple[str, Path]:
+        benchmark, _, path = word.partition("=")
+        if not benchmark or not path:
+            raise argparse.ArgumentTypeError(f"expected name={content}.parquet, found {word}")
+        return benchmark, Path(path)
+
+    shown = f"name={content}.parquet"
+    made.add_argument(f"--{name}", type=pair, nargs="+", required=True, help=shown)
+
+
 def store_of(arguments: argparse.Namespace) -> Store:
     mode = arguments.mode
     return Store(arguments.store, refresh=mode == "refresh", explain=mode == "explain")
@@ -73,9 +90,9 @@ def label(name: str, argv: Sequence[str]) -> str:
     """
     if "--output" not in argv[:-1]:
         return name
-    parts = Path(argv[argv.index("--output") + 1]).with_suffix("").parts
-    place = [part for part in parts[2:] if part not in (name, "student", "manifest")]
-    return f"{name} {'/'.join(place)}".strip() if parts[:1] == ("results",) else name
+    place = place_in_experiment(Path(argv[argv.index("--output") + 1])).split("/")
+    said = [part for part in place if part not in (name, "student", "manifest")]
+    return f"{name} {'/'.join(said)}".strip()
 
 
 def run(main: Callable[[], Any], name: str) -> None:
@@ -84,7 +101,10 @@ def run(main: Callable[[], Any], name: str) -> None:
     logging.basicConfig(level=logging.INFO, format=f"{name}: %(message)s", stream=sys.stderr)
     logging.getLogger().setLevel(logging.WARNING)
     log.setLevel(logging.INFO)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal may lack the signs of a text
     try:
+        settle()
         main()
     except Explained as found:
         print(found)
@@ -96,10 +116,18 @@ def run(main: Callable[[], Any], name: str) -> None:
         if not _is_full_disk(error):
             raise
         cause = str(error).splitlines()[0]
+        left = room_left(*_folders(sys.argv))
         sys.exit(
-            f"{name}: error: no room to write ({cause}); "
+            f"{name}: error: no room to write ({cause}); left are {left}: "
             "free some space and run again: finished parts are kept"
         )
+
+
+def _folders(argv: Sequence[str]) -> list[Path]:
+    """The folder of the output and the store, as far as a command line names them."""
+    given = dict(pairwise(argv))
+    output, store = given.get("--output"), given.get("--store", STORE)
+    return [*([Path(output).parent] if output else []), Path(store)]
 
 
 def view(main: Callable[[], Any], name: str) -> None:

@@ -1,8 +1,8 @@
 """The one definition of config.yaml: sections, defaults, ranges; unknown keys are refused.
 
 A section named like a stage holds what gives that stage its meaning: editing it visits the
-stage and what follows. `resources` holds what cannot change a result (batch and part sizes,
-threads, GPUs): editing it visits nothing.
+stage and what follows; `evaluate` is that of the stage `answers` too. `resources` holds what
+cannot change a result (batch and part sizes, threads, GPUs): editing it visits nothing.
 
 Stages never read config.yaml. The Snakefile validates it here and hands each stage its
 settings as JSON (mpd/settings.py).
@@ -433,7 +433,8 @@ class AllResources(Section):
     filter: Resources = Resources()
     logits: ScoringResources = ScoringResources()
     distill: DistillResources = DistillResources()
-    evaluate: GenerationResources = GenerationResources()
+    evaluate: GenerationResources = GenerationResources()  # of the engine: the stage `answers`
+    grading: Resources = Resources()  # of what the answers are graded by: the stage `evaluate`
     report: Resources = Resources()
 
 

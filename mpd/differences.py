@@ -17,7 +17,7 @@ def note_of(output: Path) -> Note:
     """The note of what is linked to an output, a file or a folder; empty where there is none."""
     for path in (output / PROVENANCE, output.with_suffix(".json")):
         if path.is_file():
-            return json.loads(path.read_text())
+            return json.loads(path.read_text(encoding="utf-8"))
     return {}
 
 

@@ -170,7 +170,9 @@ def main(argv: list[str] | None = None) -> None:
             require_ids(path)
         copy_beside_weights(arguments.student.parent, folder)
         _train(arguments, folder, scratch)
-        (folder / "README.md").write_text(model_card(settings, student, len(keys)))
+        (folder / "README.md").write_text(
+            model_card(settings, student, len(keys)), encoding="utf-8"
+        )
         write_manifest(folder)
 
     command.store_of(arguments).publish_folder(
@@ -219,7 +221,7 @@ def _train(arguments: Any, folder: Path, scratch: Path) -> None:
         train(job)
         return
     description = scratch / "job.json"
-    description.write_text(json.dumps(asdict(job)))
+    description.write_text(json.dumps(asdict(job)), encoding="utf-8")
     # Not accelerate launch, which starts a single process where there are no GPUs.
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node"]
     launch += [str(arguments.num_processes), "-m", "mpd.train", str(description)]

@@ -108,7 +108,7 @@ def install(fresh: Path, entry: Path, note: Path, provenance: Mapping[str, Any])
 
     draft = note.with_suffix(".json.draft")
     content = {**provenance, "sizes": sizes(fresh), "digests": _digests(fresh)}
-    draft.write_text(json.dumps(content, indent=1, sort_keys=True))
+    draft.write_text(json.dumps(content, indent=1, sort_keys=True), encoding="utf-8")
     for path in files_of(fresh):
         path.chmod(mode_in(entry.parent))  # safetensors, for one, lets nobody else read
     for path in (*files_of(fresh), draft):
@@ -170,7 +170,7 @@ def _seen(note: Path) -> Path:
 def _read(note: Path) -> dict[str, Any]:
     """A JSON file of the store; empty where it is missing, torn or another's file."""
     try:
-        content = json.loads(note.read_text())
+        content = json.loads(note.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
@@ -178,7 +178,7 @@ def _read(note: Path) -> dict[str, Any]:
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:
     draft = path.with_name(f"{path.name}.draft")
-    draft.write_text(json.dumps(content, indent=1, sort_keys=True))
+    draft.write_text(json.dumps(content, indent=1, sort_keys=True), encoding="utf-8")
     draft.rename(path)
 
 

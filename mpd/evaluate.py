@@ -1,155 +1,121 @@
 """evaluate: a student's answers to the held-out problems, graded by the scorer of filter.
 
-One process answers all benchmarks; each is an artifact of its own, so adding one computes
-only that one. Every answer is kept, with the smaller token budgets at which it is right.
+One process grades all benchmarks, on a processor, without the model; each is an artifact of its
+own. Every answer stays, with the smaller token budgets at which it is right.
 
     python -m mpd.evaluate --settings JSON --student .../manifest.json \\
-        --benchmarks dev=.../dev.parquet aime=.../aime.parquet --output .../evaluate
+        --benchmarks dev=.../problems/train/dev.parquet aime=.../problems/eval/aime.parquet \\
+        --answers dev=.../answers/dev.parquet aime=.../answers/aime.parquet --output .../evaluate
 """
 
-import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
-from mpd import answers, command, schema, table
-from mpd.chat import ChatFormat, answer_delimiter
-from mpd.generate import (
-    Completion,
-    Engine,
-    Request,
-    Task,
-    complete,
-    open_engine,
-    require_room,
-    seed_of,
-)
+from mpd import command, schema, table
+from mpd.grading import Grader, extract
 from mpd.model_folder import read_manifest
+from mpd.reading import Reading
 from mpd.reporting import budgets
 from mpd.store import Parts
 
-log = logging.getLogger("mpd")
+ROWS_PER_PART = 256  # answers whose grades a kill can lose
 
 
-def answer(
-    engine: Callable[[], Engine],
-    name: str,
-    path: Path,
-    settings: Mapping[str, Any],
-    rows_per_part: int,
-    threads: int,
-    parts: Parts,
-) -> None:
-    """Answer the problems of one benchmark; the engine is made only where a part is missing.
-
-    Raises ValueError where a question cannot be said, or no prompt leaves room for an answer.
-    """
-    problems = table.read(path, schema.PROBLEMS)
-    indices = pl.Series(range(settings["num_samples"]), dtype=pl.Int32)
-    rows = problems.join(pl.DataFrame({"sample_index": indices}), how="cross")
-
-    def prepare() -> Task:
-        prompts = [engine().chat.problem_ids(question) for question in problems["question"]]
-        key = f"evaluate.max_new_tokens (benchmark {name})"
-        require_room(engine(), prompts, settings, key)
-        return evaluator(engine(), name, settings, parts.remaining, threads)
-
-    complete(parts, rows, rows_per_part, settings["engine"], prepare)
+def joined(problems: pl.DataFrame, answers: pl.DataFrame) -> pl.DataFrame:
+    """The answers, each with its gold answer. Raises ValueError where one of the two lacks some."""
+    golds = problems.select("problem_id", "gold")
+    rows = answers.join(golds, on="problem_id", validate="m:1", maintain_order="left")
+    asked = rows["problem_id"].n_unique()
+    if len(rows) != len(answers) or asked != len(problems):
+        raise ValueError(
+            f"{len(rows)} of {len(answers)} answers have their problem, and {asked} of "
+            f"{len(problems)} problems an answer: they are not of one benchmark; run answers again"
+        )
+    return rows
 
 
-def evaluator(
-    engine: Engine, name: str, settings: Mapping[str, Any], total: int, num_workers: int = 1
-) -> Task:
-    """The task of a benchmark: answer and grade each row, `num_workers` of them at a time."""
-    from mpd.progress import Progress
-
-    prompt_of = cache(engine.chat.problem_ids)
-
-    def ask(row: Mapping[str, Any]) -> list[Request]:
-        seed = seed_of("evaluate", settings["seed"], row["problem_id"], row["sample_index"])
-        return [Request(prompt_of(row["question"]), seed)]
-
-    def answered(rows: pl.DataFrame, completions: list[list[Completion]]) -> pl.DataFrame:
-        made = [completion for (completion,) in completions]
-        ladder = budgets.ladder(settings["max_new_tokens"])
-        return graded(rows, made, engine.chat, ladder, num_workers)
-
-    return Task(engine, settings, ask, answered, Progress(f"answered {name}", total))
-
-
-def graded(
-    rows: pl.DataFrame,
-    completions: list[Completion],
-    format: ChatFormat,
-    ladder: list[int],
-    num_workers: int = 1,
-) -> pl.DataFrame:
-    """Evaluation rows of completions, in order. `ladder`: the budgets at which prefixes count."""
-    texts = [format.text(completion.token_ids) for completion in completions]
-    close = answer_delimiter(format.chat)
-    found = [answers.extract(text, close) for text in texts]
+def graded(rows: pl.DataFrame, reading: Reading, ladder: list[int], grader: Grader) -> pl.DataFrame:
+    """Evaluation rows of `joined`, in order. `ladder`: the budgets at which prefixes count."""
+    all_ids, delimiter = rows["completion_ids"].to_list(), reading.delimiter
+    found = [extract(text, delimiter) for text in rows["text"]]
     cut = [
-        budgets.answers_by_budget(completion.token_ids, answer, ladder, format.text, close)
-        for completion, answer in zip(completions, found, strict=True)
+        budgets.answers_by_budget(ids, answer, ladder, reading.text, delimiter)
+        for ids, answer in zip(all_ids, found, strict=True)
     ]
-    verdicts, correct_budgets = budgets.grade(rows["gold"].to_list(), found, cut, num_workers)
-    columns = (completions, texts, found, verdicts, correct_budgets)
+    verdicts, correct_budgets = budgets.grade(rows["gold"].to_list(), found, cut, grader)
+    kept = ("problem_id", "sample_index", "gold", "finish_reason", "num_tokens")
+    columns = (all_ids, found, verdicts, correct_budgets)
     return table.frame_of(
         (
             {
-                "problem_id": row["problem_id"],
-                "sample_index": row["sample_index"],
-                "gold": row["gold"],
-                "completion_ids": completion.token_ids,
-                "text": text,
-                "finish_reason": completion.finish_reason,
-                "num_tokens": len(completion.token_ids),
-                "thinking_tokens": format.thinking_tokens(completion.token_ids),
+                **row,
+                "thinking_tokens": reading.thinking_tokens(ids),
                 "answer": answer,
                 "verdict": verdict,
                 "correct": verdict == "correct",
                 "correct_budgets": at,
             }
-            for row, completion, text, answer, verdict, at in zip(
-                rows.iter_rows(named=True), *columns, strict=True
+            for row, ids, answer, verdict, at in zip(
+                rows.select(kept).iter_rows(named=True), *columns, strict=True
             )
         ),
         schema.EVALUATE,
     )
 
 
+def grade(
+    problems: Path,
+    answers: Path,
+    ladder: list[int],
+    reading: Callable[[], Reading],
+    grader: Grader,
+    parts: Parts,
+) -> None:
+    """Grade the answers to one benchmark."""
+    rows = joined(table.read(problems, schema.PROBLEMS), table.read(answers, schema.ANSWERS))
+
+    def prepare() -> Callable[[pl.DataFrame], pl.DataFrame]:
+        return partial(graded, reading=reading(), ladder=ladder, grader=grader)
+
+    parts.map(rows, ROWS_PER_PART, prepare)
+
+
 def main(argv: list[str] | None = None) -> None:
     parser = command.parser(__doc__, "evaluate")
-    parser.add_argument("--student", type=Path, required=True, help="manifest of the student")
-    parser.add_argument("--benchmarks", nargs="+", required=True, help="name=problems.parquet")
-    command.generation_arguments(parser)
-    command.engine_arguments(parser)
+    parser.add_argument("--student", type=Path, required=True, help="manifest of who answered")
+    command.benchmark_argument(parser, "benchmarks", "problems")
+    command.benchmark_argument(parser, "answers", "answers")
     arguments = parser.parse_args(argv)
-    student = read_manifest(arguments.student)
-    common = {key: value for key, value in arguments.settings.items() if key != "benchmarks"}
+    student = read_manifest(arguments.student)["digest"]
+    chat, answers = arguments.settings["chat"], dict(arguments.answers)
 
     @cache
-    def engine() -> Engine:
-        return open_engine(arguments.student, common, arguments)
+    def reading() -> Reading:
+        return Reading(arguments.student.parent, chat)
 
-    sizes = arguments.rows_per_part, arguments.threads
-    for benchmark in arguments.benchmarks:
-        name, _, path = benchmark.partition("=")
-        settings = {**arguments.settings["benchmarks"][name], **common}
-        command.store_of(arguments).publish_table(
-            schema.EVALUATE,
-            arguments.output / f"{name}.parquet",
-            settings,
-            {
-                "problems": table.content_digest(Path(path), schema.PROBLEMS),
-                "student": student["digest"],
-            },
-            partial(answer, engine, name, Path(path), settings, *sizes),
-            identity={"student": student["digest"]},
-        )
+    with Grader(num_workers=arguments.threads) as grader:
+        for name, problems in arguments.benchmarks:
+            if name not in answers:
+                raise ValueError(f"--answers: none to benchmark {name}; give {name}=<its file>")
+            settings = {**arguments.settings["benchmarks"][name], "chat": chat}
+            ladder = budgets.ladder(settings["max_new_tokens"])
+            identity = {"student": student}
+            content = table.content_digest(answers[name], schema.ANSWERS, identity)
+            command.store_of(arguments).publish_table(
+                schema.EVALUATE,
+                arguments.output / f"{name}.parquet",
+                settings,
+                {
+                    "problems": table.content_digest(problems, schema.PROBLEMS),
+                    "answers": content,
+                    **identity,
+                },
+                partial(grade, problems, answers[name], ladder, reading, grader),
+                identity={"answers": content, **identity},
+            )
 
 
 if __name__ == "__main__":

@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from mpd import answers, command, schema, table
+from mpd import command, schema, table
 from mpd.chat import answer_delimiter
+from mpd.grading import Grader, extract
 from mpd.lineage import require_made_from
 from mpd.store import Parts
 
@@ -50,19 +51,13 @@ def repeats_more_than(limit: int, ids: list[int]) -> bool:
     return False
 
 
-def verdicts(rows: pl.DataFrame, settings: Mapping[str, Any], num_workers: int = 1) -> pl.DataFrame:
-    """Filter rows of joined problem, sample and candidate columns; keys are those of compress.
-
-    `num_workers` answers are checked at a time.
-    """
+def verdicts(rows: pl.DataFrame, settings: Mapping[str, Any], grader: Grader) -> pl.DataFrame:
+    """Filter rows of joined problem, sample and candidate columns; keys are those of compress."""
     delimiter = answer_delimiter(settings["chat"])
-    sample_answers = [answers.extract(text, delimiter) for text in rows["sample_text"]]
-    own_answers = [
-        None if text is None else answers.extract(text, delimiter) for text in rows["text"]
-    ]
+    sample_answers = [extract(text, delimiter) for text in rows["sample_text"]]
+    own_answers = [None if text is None else extract(text, delimiter) for text in rows["text"]]
     golds = rows["gold"].to_list()
-    with answers.Grader(num_workers=num_workers) as grader:
-        graded = grader.grade(golds * 2, sample_answers + own_answers)
+    graded = grader.grade(golds * 2, sample_answers + own_answers)
     sample_graded, own_graded = graded[: len(golds)], graded[len(golds) :]
     made = []
     for row, sample_answer, answer, sample_verdict, verdict in zip(
@@ -193,20 +188,21 @@ def main(argv: list[str] | None = None) -> None:
     contents = {name: table.content_digest(*of) for name, of in paths.items()}
     require_made_from(*paths["compress"], sample=contents["sample"])
 
-    def compute(parts: Parts) -> None:
+    def compute(grader: Grader, parts: Parts) -> None:
         problems, samples, candidates = (table.read(*of) for of in paths.values())
         rows = joined(problems, samples, candidates)
-        judge = partial(verdicts, settings=arguments.settings, num_workers=arguments.threads)
+        judge = partial(verdicts, settings=arguments.settings, grader=grader)
         parts.map(rows, max(len(rows), 1), lambda: judge)
 
-    command.store_of(arguments).publish_table(
-        schema.FILTER,
-        arguments.output,
-        arguments.settings,
-        contents,
-        compute,
-        identity={"sample": contents["sample"], "compress": contents["compress"]},
-    )
+    with Grader(num_workers=arguments.threads) as grader:
+        command.store_of(arguments).publish_table(
+            schema.FILTER,
+            arguments.output,
+            arguments.settings,
+            contents,
+            partial(compute, grader),
+            identity={"sample": contents["sample"], "compress": contents["compress"]},
+        )
     kept = table.read(arguments.output, schema.FILTER)
     log.info("kept %d of %d candidates", kept["keep"].sum(), len(kept))
 

@@ -45,10 +45,11 @@ def _require_kind(path: Path, frame: pl.DataFrame, name: str, kind: str) -> None
 
 def _read(path: Path) -> pl.DataFrame:
     try:
-        if path.suffix == ".jsonl":
-            return pl.read_ndjson(path, infer_schema_length=None)  # else late columns are lost
-        if path.suffix == ".parquet":
-            return pl.read_parquet(path)
+        with path.open("rb") as file:  # Polars would take a path for a pattern
+            if path.suffix == ".jsonl":
+                return pl.read_ndjson(file, infer_schema_length=None)  # else late columns are lost
+            if path.suffix == ".parquet":
+                return pl.read_parquet(file)
     except (pl.exceptions.PolarsError, OSError) as error:
         cause = str(error).splitlines()[0]
         raise ValueError(f"{path}: no whole {path.suffix[1:]} file ({cause}); mend it") from None

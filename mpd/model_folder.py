@@ -47,7 +47,7 @@ def write_manifest(folder: Path) -> None:
         "context_length": _context_length(folder),
         "files": {path.name: path.stat().st_size for path in files},
     }
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True))
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True), encoding="utf-8")
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise ValueError(f"{path}: no such manifest; give the manifest.json of a resolved model")
-    manifest = json.loads(path.read_text())
+    manifest = json.loads(path.read_text(encoding="utf-8"))
     for name, size in manifest["files"].items():
         found = path.parent / name
         if not found.is_file() or found.stat().st_size != size:
@@ -82,9 +82,13 @@ def chat_template(folder: Path) -> str:
     """The folder's chat template. Raises ValueError where it has none."""
     template = folder / "chat_template.jinja"
     if template.is_file():
-        return template.read_text()
+        return template.read_text(encoding="utf-8")
     config = folder / "tokenizer_config.json"
-    found = json.loads(config.read_text()).get("chat_template") if config.is_file() else None
+    found = (
+        json.loads(config.read_text(encoding="utf-8")).get("chat_template")
+        if config.is_file()
+        else None
+    )
     if not found:
         raise ValueError(
             f"{folder}: no chat template (chat_template.jinja, or chat_template in "
@@ -130,7 +134,9 @@ def stop_ids(folder: Path, tokenizer: "PreTrainedTokenizerFast") -> list[int]:
 
 def _generation_stop_ids(folder: Path) -> list[int]:
     path = folder / "generation_config.json"
-    listed = json.loads(path.read_text()).get("eos_token_id") if path.is_file() else None
+    listed = (
+        json.loads(path.read_text(encoding="utf-8")).get("eos_token_id") if path.is_file() else None
+    )
     if listed is None:
         return []
     return listed if isinstance(listed, list) else [listed]
@@ -149,7 +155,7 @@ def _context_length(folder: Path) -> int:
     path = folder / "config.json"
     if not path.is_file():
         raise ValueError(f"{folder}: no config.json; is this a model folder?")
-    config = json.loads(path.read_text())
+    config = json.loads(path.read_text(encoding="utf-8"))
     config = config.get("text_config", config)
     if "max_position_embeddings" not in config:
         raise ValueError(f"{path}: no max_position_embeddings; add the model's context length")

@@ -66,6 +66,7 @@ def planned(arguments: Sequence[str]) -> list[Job]:
                     config_args=given.config,
                 ),
                 snakefile=given.snakefile,
+                workdir=given.directory,
             )
             settings = DAGSettings(
                 targets=given.targets,
@@ -88,6 +89,13 @@ def planned(arguments: Sequence[str]) -> list[Job]:
     except (CliException, RuleException, WorkflowError) as error:
         sentence = " ".join(line.strip() for line in str(error).splitlines())
         raise ValueError(sentence) from None
+
+
+def folder_of(arguments: Sequence[str]) -> Path:
+    """Where the paths of the jobs begin: the folder that `arguments` name, or this one."""
+    from snakemake.cli import parse_args
+
+    return Path(_parsed(parse_args, arguments).directory or ".")
 
 
 def _parsed(parse_args: Any, arguments: Sequence[str]) -> Any:

@@ -15,21 +15,41 @@ from mpd.tiny.tokenizer import unknown_piece
 def check(config: Config) -> None:
     """Raise ValueError where a run of this configuration is bound to fail.
 
-    A local file is missing or empty, two model folders have different tokens, or a prompt has a
-    word that the embedded world cannot say.
+    A local file is missing, empty or has a path that a tool cannot bear, two model folders have
+    different tokens, or a prompt has a word that the embedded world cannot say.
     """
     models = config.models
-    for source in problem_sources(config):
-        problem_files(source)
-    for model in (models.student, models.teacher):
-        model_files(model.model_dump())
     own = config.sample.trajectories
     if own and not Path(own).is_file():
         raise ValueError(f"{own}: no such file; mend sample.trajectories in the config")
+    paths = [path for source in problem_sources(config) for path in problem_files(source)]
+    for model in (models.student, models.teacher):
+        paths += model_files(model.model_dump())
+    require_no_braces(*map(str, paths), *([own] if own else []))
     _check_token_maps(models.student, models.teacher)
     _check_words("chat.prompt", config.chat.prompt, models.student)
     for name in config.methods:
         _check_prompts(config.of(name), name)
+
+
+def check_folder(workflow: str, started_in: str) -> None:
+    """Raise ValueError where Snakemake cannot bear the name of the workflow's folder."""
+    require_no_braces(workflow)
+    if workflow != started_in and re.search(r"\[.+\]", workflow):  # a pattern to it
+        raise ValueError(
+            f"{workflow}: with brackets in its path Snakemake finds profiles/default only if it "
+            "is started in this folder; do so (the results can be elsewhere: --directory), or "
+            "rename it"
+        )
+
+
+def require_no_braces(*paths: str) -> None:
+    """Raise ValueError where Snakemake would take a part of a path for a wildcard."""
+    for path in paths:
+        if "{" in path or "}" in path:
+            raise ValueError(
+                f"{path}: Snakemake takes braces for wildcards; rename the file or its folder"
+            )
 
 
 def _check_prompts(config: Config, name: str) -> None:
@@ -61,7 +81,7 @@ def _token_map(path: Path) -> dict[str, int] | None:
     if not path.is_file():
         return None
     try:
-        state = json.loads(path.read_text())
+        state = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path}: no JSON ({error}); save the tokenizer again") from None
     tokens = state["model"]["vocab"]

@@ -10,15 +10,16 @@ shards, with a development split beside it. What was left out stands in dropped.
         --output results/tiny/problems/eval/a.parquet a benchmark
 """
 
+import glob
 import logging
 import random
-import re
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from mpd import answers, command, schema, table
+from mpd import command, grading, schema, table
+from mpd.layout import Experiment
 from mpd.model_folder import file_digest
 from mpd.questions import problem_id, word_runs
 from mpd.settings import problem_files
@@ -29,16 +30,18 @@ log = logging.getLogger("mpd")
 Row = dict[str, Any]
 
 
-def load(source: Mapping[str, Any], seed: int, split: str) -> list[Row]:
+def load(source: Mapping[str, Any], seed: int, split: str, scratch: Path) -> list[Row]:
     """The rows of a source: problem_id, question, gold, source_row.
 
-    `split` is the half of the embedded world to draw from: train or test. `source_row` counts
-    from the start of the file also where only a slice of it is read; where several slices are
-    added up, from the start of their sum.
+    `split` is the half of the embedded world to draw from: train or test. `scratch` is a folder
+    with room for a copy of the rows while they are read. `source_row` counts from the start of
+    the file also where only a slice of it is read; where several slices are added up, from the
+    start of their sum.
     Raises ValueError where a column is missing, a question or an answer is empty, or an answer
     is not in the form that the settings name; it names source, row and column.
     """
-    cells = _tiny(source, seed, split) if source["source"] == "tiny" else _read(source)
+    tiny = source["source"] == "tiny"
+    cells = _tiny(source, seed, split) if tiny else _read(source, scratch)
     added_up = f" of {source['split']}" if "+" in (source["split"] or "") else ""
     rows = []
     for number, question, answer in cells:
@@ -50,7 +53,7 @@ def load(source: Mapping[str, Any], seed: int, split: str) -> list[Row]:
         if answer is None or not str(answer).strip():
             raise ValueError(f"{where}: column {source['answer']} is empty; mend or remove it")
         try:
-            gold = answers.gold(answer, source["form"])
+            gold = grading.gold(answer, source["form"])
         except ValueError as error:
             raise ValueError(f"{where}, column {source['answer']}: {error}") from None
         rows.append(
@@ -117,14 +120,16 @@ def split_rows(
     return shuffled[:num_dev], shuffled[num_dev:end], rest
 
 
-def write_train(folder: Path, settings: Mapping[str, Any], benchmarks: list[Path]) -> None:
+def write_train(
+    folder: Path, scratch: Path, settings: Mapping[str, Any], benchmarks: list[Path]
+) -> None:
     """Fill `folder` with shard_{n}.parquet, dev.parquet and dropped.parquet."""
     questions = [
         question
         for path in benchmarks
         for question in table.read(path, schema.PROBLEMS)["question"]
     ]
-    rows = load(settings["train"], settings["seed"], "train")
+    rows = load(settings["train"], settings["seed"], "train", scratch)
     rows, again = without_duplicates(rows)
     rows, found = without_benchmarks(rows, questions)
     dev, train, rest = split_rows(
@@ -143,9 +148,9 @@ def write_train(folder: Path, settings: Mapping[str, Any], benchmarks: list[Path
     _write(folder / "dropped.parquet", dropped, schema.DROPPED)
 
 
-def benchmark_rows(settings: Mapping[str, Any]) -> list[Row]:
+def benchmark_rows(settings: Mapping[str, Any], scratch: Path) -> list[Row]:
     """The problems of a benchmark, without duplicates, or a seeded subset of num_problems."""
-    rows, again = without_duplicates(load(settings, settings["seed"], "test"))
+    rows, again = without_duplicates(load(settings, settings["seed"], "test", scratch))
     wanted = settings["num_problems"]
     count = len(rows) if wanted is None else min(wanted, len(rows))
     chosen = random.Random(settings["seed"]).sample(range(len(rows)), count)
@@ -156,11 +161,10 @@ def benchmark_rows(settings: Mapping[str, Any]) -> list[Row]:
     return [rows[number] for number in sorted(chosen)]
 
 
-def remove_surplus(experiment: Path, num_shards: int) -> None:
+def remove_surplus(experiment: Experiment, num_shards: int) -> None:
     """Remove what stages wrote for shards that are no more, so that a glob reads none of it."""
-    for path in experiment.glob("*/seed_*/round_*/*/shard_*"):
-        number = re.fullmatch(r"shard_(\d+)\.(parquet|json)", path.name)
-        if number and int(number[1]) >= num_shards:
+    for number, path in experiment.shard_files():
+        if number >= num_shards:
             path.unlink()
 
 
@@ -176,7 +180,7 @@ def _tiny(source: Mapping[str, Any], seed: int, split: str) -> list[tuple[int, A
     return [(number, row["question"], row["answer"]) for number, row in enumerate(made)]
 
 
-def _read(source: Mapping[str, Any]) -> list[tuple[int, Any, Any]]:
+def _read(source: Mapping[str, Any], scratch: Path) -> list[tuple[int, Any, Any]]:
     """Row numbers, and cells of the question and the answer column, through `datasets`."""
     import datasets
     from datasets.exceptions import DatasetGenerationError
@@ -194,10 +198,10 @@ def _read(source: Mapping[str, Any]) -> list[tuple[int, Any, Any]]:
             raise ValueError(f"{path}: give a file that ends in {', '.join(kinds)}")
         try:
             # Not the user's cache: it knows a file by path and time, not by content.
-            with tempfile.TemporaryDirectory() as cache:
+            with tempfile.TemporaryDirectory(dir=scratch) as cache:
                 rows = datasets.load_dataset(
                     kinds[path.suffix],
-                    data_files=str(path),
+                    data_files=glob.escape(str(path.absolute())),  # it is read as a pattern
                     split=split,
                     keep_in_memory=True,
                     cache_dir=cache,
@@ -238,13 +242,13 @@ def main(argv: list[str] | None = None) -> None:
             arguments.output,
             settings,
             {**inputs, "benchmarks": " ".join(contents)},
-            lambda folder, scratch: write_train(folder, settings, arguments.benchmarks),
+            lambda folder, scratch: write_train(folder, scratch, settings, arguments.benchmarks),
         )
-        remove_surplus(arguments.output.parents[1], settings["num_shards"])
+        remove_surplus(Experiment(arguments.output.parents[1]), settings["num_shards"])
         return
 
     def compute(parts: Parts) -> None:
-        rows = table.frame_of(benchmark_rows(settings), schema.PROBLEMS)
+        rows = table.frame_of(benchmark_rows(settings, parts.folder), schema.PROBLEMS)
         parts.map(rows, max(len(rows), 1), lambda: lambda part: part)
 
     inputs = {str(path): file_digest(path) for path in problem_files(settings)}

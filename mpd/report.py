@@ -6,7 +6,8 @@
         --output results/tiny/report.html
 
 Writes summary, comparison, budgets, difficulty and costs.parquet beside report.html and prints
-the summary. A round of 0 trained nothing: of its folder only the evaluations are read.
+the summary. A round of 0 trained nothing: of its folder only the evaluations are read. Of answers
+nothing is read; how many were sampled and how many are links is counted.
 """
 
 from argparse import Namespace
@@ -24,7 +25,6 @@ from mpd.reporting import compare, costs, difficulty, findings
 from mpd.reporting.browser_section import Section, section
 from mpd.reporting.page.page import Findings, page
 from mpd.reporting.rounds import (
-    BRANCH,
     Trained,
     answer_digests,
     budget_frame,
@@ -87,7 +87,8 @@ def artifact_files(evaluations: Evaluations, trained: Trained) -> dict[str, list
         kind: [path for files in trained.values() for path in files[kind]]
         for kind in costs.ARTIFACTS
     }
-    return {**kinds, "evaluate": list(evaluations)}
+    answers = [path.parents[1] / "answers" / path.name for path in evaluations]
+    return {**kinds, "answers": answers, "evaluate": list(evaluations)}
 
 
 def trajectories(
@@ -144,9 +145,7 @@ def run_of(arguments: Namespace) -> Run:
         },
         trained=trained,
         seconds={
-            folder: costs.seconds_by_stage(
-                output.parent / "benchmarks" / BRANCH.format(**places[folder]), arguments.num_shards
-            )
+            folder: costs.seconds_by_stage(folder, arguments.num_shards, arguments.benchmarks)
             for folder in trained
         },
         problems=arguments.problems,

@@ -7,6 +7,7 @@ the version is part of its fingerprint, so the store then computes it anew. A fo
 versions of all its tables, see `problems_version` and `student_version`.
 """
 
+import sys
 from dataclasses import dataclass
 
 Version = int | list[int]  # of a folder it may be several
@@ -39,9 +40,20 @@ class Artifact:
 
 
 PROBLEM_ID = Column("problem_id", "string", "", "digest of the normalised question")
+SAMPLE_INDEX = Column("sample_index", "int32", "", "index of the sample among those of its problem")
 SAMPLE_ID = Column("sample_id", "string", "", "problem_id, a dash, the sample's index")
 CANDIDATE = Column("candidate", "int32", "", "index of the rewrite among those of its sample")
 GOLD = Column("gold", "string", "", "gold answer")
+PROMPT_IDS = Column("prompt_ids", "list<int32>", "token id", "rendered prompt of the student")
+SAMPLED_IDS = Column("completion_ids", "list<int32>", "token id", "sampled ids, stop id included")
+TEXT = Column("text", "string", "", "completion without the stop token, control tokens shown")
+FINISH_REASON = Column(
+    "finish_reason",
+    "string",
+    "",
+    "stop, length (cut by the token limit), too_long (the prompt does not fit)",
+)
+NUM_TOKENS = Column("num_tokens", "int32", "token", "length of completion_ids")
 
 PROBLEMS = Artifact(
     "problems",
@@ -83,9 +95,9 @@ SAMPLE = Artifact(
     (
         SAMPLE_ID,
         PROBLEM_ID,
-        Column("sample_index", "int32", "", "index of the sample among those of its problem"),
-        Column("prompt_ids", "list<int32>", "token id", "rendered prompt of the student"),
-        Column("completion_ids", "list<int32>", "token id", "sampled ids, stop id included"),
+        SAMPLE_INDEX,
+        PROMPT_IDS,
+        SAMPLED_IDS,
         Column(
             "logprobs",
             "list<float32>",
@@ -94,14 +106,9 @@ SAMPLE = Artifact(
             "top-p; null where the trajectory was given by the user",
             nullable=True,
         ),
-        Column("text", "string", "", "completion without the stop token, control tokens shown"),
-        Column(
-            "finish_reason",
-            "string",
-            "",
-            "stop, length (cut by the token limit), too_long (the prompt does not fit)",
-        ),
-        Column("num_tokens", "int32", "token", "length of completion_ids"),
+        TEXT,
+        FINISH_REASON,
+        NUM_TOKENS,
     ),
 )
 
@@ -312,19 +319,25 @@ METRICS = Artifact(
     ),
 )
 
+ANSWERS = Artifact(
+    "answers",
+    1,
+    "a student's answers to a benchmark, every one kept",
+    ("problem_id", "sample_index"),
+    (PROBLEM_ID, SAMPLE_INDEX, PROMPT_IDS, SAMPLED_IDS, TEXT, FINISH_REASON, NUM_TOKENS),
+)
+
 EVALUATE = Artifact(
     "evaluate",
-    2,
-    "a student's answers to a benchmark, every one kept",
+    3,
+    "grades of a student's answers to a benchmark, one for each",
     ("problem_id", "sample_index"),
     (
         PROBLEM_ID,
-        Column("sample_index", "int32", "", "index of the sample among those of its problem"),
+        SAMPLE_INDEX,
         GOLD,
-        Column("completion_ids", "list<int32>", "token id", "sampled ids, stop id included"),
-        Column("text", "string", "", "completion without the stop token, control tokens shown"),
-        Column("finish_reason", "string", "", "stop, length or too_long"),
-        Column("num_tokens", "int32", "token", "length of completion_ids"),
+        FINISH_REASON,
+        Column("num_tokens", "int32", "token", "completion tokens of the answer"),
         Column("thinking_tokens", "int32", "token", "of these, up to the end of thinking"),
         Column("answer", "string", "", "final answer", nullable=True),
         Column("verdict", "string", "", "correct, wrong, none, unparsed or timeout"),
@@ -499,7 +512,7 @@ DIFFICULTY = Artifact(
 
 COSTS = Artifact(
     "costs",
-    2,
+    3,
     "what each round of each method cost and what its teacher thought of the trained completions; "
     "sums over seeds, each method in full, also where it shares what another computed",
     ("method", "round"),
@@ -519,15 +532,15 @@ COSTS = Artifact(
             "wall_seconds",
             "float64",
             "s",
-            "wall time of the jobs as they last ran, evaluation apart; a job that linked what "
-            "the store had took about a second",
+            "wall time of computing the artifacts of the round, evaluation apart, also where the "
+            "store had them; null where a note does not say",
             nullable=True,
         ),
         Column(
             "evaluation_seconds",
             "float64",
             "s",
-            "wall time of the evaluation jobs as they last ran",
+            "wall time of sampling and grading the held-out answers; null as above",
             nullable=True,
         ),
         Column(
@@ -571,7 +584,7 @@ COSTS = Artifact(
 # What is no table of ours (weights, a student, the report) has a version too.
 MODELS_VERSION = 3
 HEAD_VERSION = 1
-REPORT_VERSION = 11
+REPORT_VERSION = 12
 STUDENT_VERSION = 2
 
 
@@ -590,7 +603,7 @@ def student_version() -> Version:
 
 
 ARTIFACTS = (
-    *(PROBLEMS, DROPPED, SAMPLE, COMPRESS, FILTER, LOGITS, METRICS, EVALUATE),
+    *(PROBLEMS, DROPPED, SAMPLE, COMPRESS, FILTER, LOGITS, METRICS, ANSWERS, EVALUATE),
     *(SUMMARY, COMPARISON, BUDGETS, DIFFICULTY, COSTS),
 )
 
@@ -614,4 +627,5 @@ def markdown() -> str:
 
 
 if __name__ == "__main__":
-    print(markdown())
+    # A document is UTF-8, whatever the terminal.
+    sys.stdout.buffer.write(f"{markdown()}\n".encode())

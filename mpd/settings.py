@@ -41,11 +41,17 @@ def model_files(source: Mapping[str, Any]) -> list[Path]:
 def problem_files(source: Mapping[str, Any]) -> list[Path]:
     """The local file that problems come from; none for the hub and the embedded world.
 
-    Raises ValueError where it is missing or empty.
+    Raises ValueError where it is missing or empty, or `datasets` would take its path for another.
     """
     if source["source"] != "file":
         return []
     path = Path(source["path"])
+    odd = next((sign for sign in ("$", "::") if sign in str(path.absolute())), None)
+    if odd:
+        raise ValueError(
+            f"{path.absolute()}: the library datasets reads no path with {odd} in it; rename the "
+            "file or its folder"
+        )
     if not path.is_file() or not path.stat().st_size:
         state = "an empty file" if path.is_file() else "no such file"
         raise ValueError(f"{path}: {state}; mend the path of this problem source in the config")
@@ -193,13 +199,20 @@ def _decodings(config: Config) -> dict[str, dict[str, Any]]:
     return decodings
 
 
-def _evaluate(config: Config, method: str, seed: int) -> dict[str, Any]:
+def _answers(config: Config, method: str, seed: int) -> dict[str, Any]:
     engine = _dump(config.evaluate, *Decoding.model_fields)
-    chat = _rendering(config, "prompt", "thinking", "think", "close")
+    chat = _rendering(config, "prompt", "thinking")
     if method != "base" and not config.method(method).trained:
         chat["prompt"] = config.chat.concise
     rest = {"chat": chat, "dtype": config.models.dtype, "seed": seed, **engine}
     return {"benchmarks": _decodings(config), **rest}
+
+
+def _evaluate(config: Config) -> dict[str, Any]:
+    limits = {
+        name: {"max_new_tokens": of["max_new_tokens"]} for name, of in _decodings(config).items()
+    }
+    return {"benchmarks": limits, "chat": _chat(config, "think", "close")}
 
 
 def _report(config: Config) -> dict[str, Any]:
@@ -225,6 +238,7 @@ _SETTINGS: dict[str, Any] = {
     "filter": _filter,
     "logits": _logits,
     "distill": _distill,
+    "answers": _answers,
     "evaluate": _evaluate,
     "report": _report,
 }

@@ -36,8 +36,10 @@ from mpd.entries import (
     same_bytes,
     set_aside,
 )
+from mpd.layout import STORE
 from mpd.rights import refusal
 from mpd.schema import Artifact, Version
+from mpd.spent import Meter
 
 if TYPE_CHECKING:
     import polars as pl
@@ -61,8 +63,11 @@ def fingerprint(
 class Parts:
     """The resumable rows of one table artifact, computed slice by slice."""
 
-    def __init__(self, folder: Path, artifact: Artifact, identity: "Identity") -> None:
+    def __init__(
+        self, folder: Path, artifact: Artifact, identity: "Identity", meter: Meter
+    ) -> None:
         self.folder = folder
+        self.meter = meter
         self.artifact = artifact
         self.identity = identity
         self.finished: list[Path] = []
@@ -99,6 +104,7 @@ class Parts:
             if work is not None and path in missing:
                 frame = work(rows[start:stop])
                 table.write(path, frame, self.artifact, self.identity)
+                self.meter.save()
         self.finished += paths
 
     def gather(
@@ -131,6 +137,7 @@ class Parts:
             for frame in work(missing):
                 whole.append(next(free))
                 table.write(whole[-1], frame, self.artifact, self.identity)
+                self.meter.save()
         parts = (table.read(part, self.artifact, self.identity) for part in whole)
         made = pl.concat([table.frame_of([], self.artifact), *parts])
         lost = len(rows.join(made, on=key, how="anti"))
@@ -196,10 +203,10 @@ class Store:
         `identity` goes to the footer: what a reader must be able to refuse on.
         """
 
-        def build(fresh: Path, scratch: Path) -> None:
+        def build(fresh: Path, scratch: Path, meter: Meter) -> None:
             from mpd import table
 
-            parts = Parts(scratch, artifact, identity or {})
+            parts = Parts(scratch, artifact, identity or {}, meter)
             compute(parts)
             table.concatenate(fresh, parts.finished, artifact, identity or {})
 
@@ -216,7 +223,7 @@ class Store:
     ) -> None:
         """Link a file that is no table, such as a report, to `output`; `compute(path)` if new."""
 
-        def build(fresh: Path, scratch: Path) -> None:
+        def build(fresh: Path, scratch: Path, meter: Meter) -> None:
             fresh.unlink(missing_ok=True)  # of a killed run, maybe of another user's
             compute(fresh)
 
@@ -237,7 +244,7 @@ class Store:
         the folder's files and nothing else.
         """
 
-        def build(fresh: Path, scratch: Path) -> None:
+        def build(fresh: Path, scratch: Path, meter: Meter) -> None:
             shutil.rmtree(fresh, ignore_errors=True)
             fresh.mkdir()
             compute(fresh, scratch)
@@ -252,7 +259,7 @@ class Store:
         output: Path,
         settings: Mapping[str, Any],
         inputs: Mapping[str, str],
-        build: Callable[[Path, Path], None],
+        build: Callable[[Path, Path, Meter], None],
     ) -> None:
         key = fingerprint(kind, version, settings, inputs)
         meaning = {"kind": kind, "version": version, "settings": settings, "inputs": inputs}
@@ -276,11 +283,12 @@ class Store:
                 scratch = home / f"{key}{'.refresh' if there else ''}.parts"
                 fresh = scratch / f"complete{suffix}"
                 scratch.mkdir(exist_ok=True)
-                build(fresh, scratch)
+                meter = Meter(scratch / "spent.json")
+                build(fresh, scratch, meter)
                 agrees = there and same_bytes(entry, fresh)
                 done = _refreshed(what, agrees, entry, output) if there else f"computed {what}"
                 if not agrees:
-                    install(fresh, entry, note, meaning)
+                    install(fresh, entry, note, {**meaning, "spent": meter.spent()})
                 shutil.rmtree(scratch)
                 log.info(done)
             link(entry, note, output)
@@ -351,7 +359,7 @@ def prune(root: Path, delete: bool) -> Iterator[tuple[Path, int, str]]:
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m mpd.store", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--store", type=Path, default=Path("results/store"))
+    parser.add_argument("--store", type=Path, default=STORE)
     parser.add_argument("--delete", action="store_true", help="delete what is listed")
     arguments = parser.parse_args(argv)
     total = 0

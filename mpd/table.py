@@ -115,6 +115,14 @@ def content_digest(path: Path, artifact: Artifact, identity: Identity | None = N
     return check(path, artifact, identity)["content"]
 
 
+def column_digest(path: Path, artifact: Artifact, columns: Sequence[str]) -> str:
+    """The digest of some columns, for a stage that reads no others; after the checks of `read`."""
+    check(path, artifact)
+    digest = Digest()
+    digest.update(read_columns(path, columns).to_arrow())
+    return digest.hexdigest()
+
+
 def check(path: Path, artifact: Artifact, identity: Identity | None = None) -> dict[str, Any]:
     """The footer of an artifact; raises as `read` does, without reading rows."""
     try:

@@ -289,7 +289,7 @@ def _save(accelerator: Accelerator, scratch: Path, metrics: list[dict[str, Any]]
     accelerator.save_state(str(draft))
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
-        (draft / "metrics.json").write_text(json.dumps(metrics))
+        (draft / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
         for path in draft.iterdir():
             table.sync(path)
         older = list(scratch.glob("state_*"))
@@ -307,7 +307,7 @@ def _resume(accelerator: Accelerator, scratch: Path) -> list[dict[str, Any]]:
     accelerator.load_state(str(saved[-1]))
     # States are of whole steps; a count of micro-batches of another size would cut steps in two.
     accelerator.step = 0
-    metrics = json.loads((saved[-1] / "metrics.json").read_text())
+    metrics = json.loads((saved[-1] / "metrics.json").read_text(encoding="utf-8"))
     log.info("resumed training after step %d", len(metrics))
     return metrics
 
@@ -315,4 +315,4 @@ def _resume(accelerator: Accelerator, scratch: Path) -> list[dict[str, Any]]:
 if __name__ == "__main__":
     logging.basicConfig(level=logging.WARNING, format="distill: %(message)s", stream=sys.stderr)
     log.setLevel(logging.INFO)
-    train(Job(**json.loads(Path(sys.argv[1]).read_text())))
+    train(Job(**json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))))

@@ -14,6 +14,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import chdir
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from rich.text import Text
 from mpd import command
 from mpd.differences import differences, note_of, other_content
 from mpd.entries import PROVENANCE
-from mpd.planned import Job, planned
+from mpd.planned import Job, folder_of, planned
 from mpd.store import Explained
 
 FAIL = "would stop with an error"
@@ -34,6 +35,7 @@ REFRESH = "would be computed anew and compared, since store is refresh"
 FRESH = "up to date"
 STYLES = {FAIL: "bold red", COMPUTE: "bold yellow", WAIT: "bold", LINK: "bold green"}
 MAX_PLACES = 3  # of jobs of one kind that are named
+OF_BENCHMARKS = ("answers", "evaluate")  # rules of which a job has an artifact for each benchmark
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def findings(jobs: Sequence[Job]) -> list[Finding]:
 def _can_be_asked(job: Job) -> bool:
     """Whether the stage can say what it would make, and soon.
 
-    The report quotes the times of the jobs, so that it is another one whenever jobs ran. To say
+    The report is several artifacts, of which its stage would name the first alone. To say
     what a model is, its files are hashed: only where it would be resolved. Inputs that nobody
     needs may be missing.
     """
@@ -117,17 +119,18 @@ def _asked(job: Job, stored: Mapping[str, str]) -> tuple[str, list[str], dict[st
 
 
 def _command_lines(job: Job, stored: Mapping[str, str]) -> Iterator[list[str]]:
-    """The command line of a job, reading what is stored; of evaluate one for each benchmark."""
+    """The command line of a job, reading what is stored; one for each benchmark it publishes."""
 
     def read(word: str) -> str:
         name, sign, path = word.rpartition("=")
         return f"{name}{sign}{stored[path]}" if path in stored else word
 
     words = [read(word) for word in job.command]
-    if job.rule != "evaluate":
+    if job.rule not in OF_BENCHMARKS:
         yield words
         return
-    start, stop = words.index("--benchmarks") + 1, words.index("--output")
+    start = words.index("--benchmarks") + 1
+    stop = next(place for place in range(start, len(words)) if words[place].startswith("--"))
     for benchmark in words[start:stop]:
         yield [*words[:start], benchmark, *words[stop:]]
 
@@ -137,7 +140,7 @@ def _told_otherwise(job: Job) -> Iterator[str]:
     settings = json.loads(job.settings)
     for output in map(Path, job.outputs):
         own = settings
-        if job.rule == "evaluate":
+        if job.rule in OF_BENCHMARKS:
             own = settings["benchmarks"][output.stem] | settings
         in_folder = (output.parent / PROVENANCE).is_file()
         note = note_of(output.parent if in_folder else output)
@@ -154,7 +157,7 @@ def _section(job: Job, output: Path) -> str:
     sections = {
         "models": f"models.{job.wildcards.get('role', '').partition('_')[0]}",
         "benchmark_problems": f"problems.benchmarks.{job.wildcards.get('benchmark')}",
-        "evaluate": f"evaluate, benchmark {output.stem}: evaluate",
+        **dict.fromkeys(OF_BENCHMARKS, f"evaluate, benchmark {output.stem}: evaluate"),
     }
     return sections.get(job.rule, job.rule)
 
@@ -222,7 +225,9 @@ def main(argv: list[str] | None = None) -> None:
         print(__doc__.strip())
         return
     console = Console(highlight=False, markup=False, soft_wrap=True)
-    print_findings(console, findings(planned(words)), words)
+    jobs = planned(words)
+    with chdir(folder_of(words)):
+        print_findings(console, findings(jobs), words)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
-# Requires: a student, and the problems of every benchmark and of the development split.
-# Gives: its answers to them. One job answers them all; the store computes only new ones.
+# Requires: a student's answers, the problems that they answer, and the student for its tokenizer.
+# Gives: their grades, made on a processor. One job grades all benchmarks.
 
 
 rule evaluate:
@@ -7,6 +7,10 @@ rule evaluate:
         student=student,
         dev="results/{experiment}/problems/train/dev.parquet",
         benchmarks=benchmark_problems,
+        answers=expand(
+            "results/{{experiment}}/{{method}}/seed_{{seed}}/round_{{round}}/answers/{name}.parquet",
+            name=EVALUATED,
+        ),
     output:
         dev="results/{experiment}/{method}/seed_{seed}/round_{round}/evaluate/dev.parquet",
         benchmarks=expand(
@@ -18,22 +22,20 @@ rule evaluate:
     benchmark:
         "results/{experiment}/benchmarks/{method}/seed_{seed}/round_{round}/evaluate.jsonl"
     conda:
-        f"../envs/{CONFIG.evaluate.engine}.yaml"
-    threads: RESOURCES.evaluate.threads
+        "../envs/transformers.yaml"
+    threads: RESOURCES.grading.threads
     resources:
-        gpu=RESOURCES.evaluate.gpu,
-        mem_mb=RESOURCES.evaluate.memory_mb,
-        engine=engine_of("evaluate"),
+        mem_mb=RESOURCES.grading.memory_mb,
         store=CONFIG.store,
     params:
         version=schema.EVALUATE.version,
-        settings=settings_of("evaluate", "method", "seed"),
+        settings=settings_of("evaluate"),
         benchmarks=benchmark_arguments,
+        answers=answer_arguments,
     message:
         "evaluate {wildcards.method}/seed_{wildcards.seed}/round_{wildcards.round}"
     shell:
         "python -m mpd.evaluate --settings {params.settings:q} --student {input.student:q}"
-        " --benchmarks {params.benchmarks:q}"
+        " --benchmarks {params.benchmarks:q} --answers {params.answers:q}"
         ' --output "$(dirname {output.dev:q})"'
-        " {resources.engine}"
         " --mode {resources.store} --threads {threads} 2>&1 | tee {log:q}"

@@ -1,5 +1,5 @@
-# Requires: the evaluations of every student, every file of the rounds that trained it, the problems
-# and a tokenizer: all models of an experiment have one.
+# Requires: the answers of every student and their grades, every file of the rounds that trained it,
+# the problems and a tokenizer: all models of an experiment have one.
 # Gives: tables of the students, of their differences, of accuracy under a budget and by difficulty,
 # and of costs, and the page to read.
 # The stage is told the folders of the rounds: all the files would not fit on a command line.
@@ -7,7 +7,8 @@
 
 rule report:
     input:
-        evaluations=evaluations,
+        evaluations=all_benchmarks("evaluate"),
+        answers=all_benchmarks("answers"),
         problems=expand(
             "results/{{experiment}}/problems/train/shard_{shard}.parquet",
             shard=range(CONFIG.problems.num_shards),

@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 
 from mpd import schema, table
-from mpd.answers import extract
+from mpd.grading import Grader, extract
 from mpd.reporting.budgets import accuracies, answers_by_budget, curves, grade, ladder
 
 
@@ -78,14 +78,16 @@ def test_without_an_answer_there_is_none_at_any_budget():
 
 
 def test_grade_gives_verdicts_and_the_budgets_of_correct_answers():
-    verdicts, budgets = grade(
-        ["5", "5", "5", "x+1"],
-        ["5", None, "4", "1+x"],
-        [{16: "4", 24: "5", 32: "5"}, {}, {16: "5", 24: "4"}, {24: "x", 16: "x+1", 32: "1+x"}],
-    )
-    assert verdicts == ["correct", "none", "wrong", "correct"]
-    assert budgets == [[24, 32], [], [16], [16, 32]]
-    assert grade([], [], []) == ([], [])
+    with Grader() as grader:
+        verdicts, budgets = grade(
+            ["5", "5", "5", "x+1"],
+            ["5", None, "4", "1+x"],
+            [{16: "4", 24: "5", 32: "5"}, {}, {16: "5", 24: "4"}, {24: "x", 16: "x+1", 32: "1+x"}],
+            grader,
+        )
+        assert verdicts == ["correct", "none", "wrong", "correct"]
+        assert budgets == [[24, 32], [], [16], [16, 32]]
+        assert grade([], [], [], grader) == ([], [])
 
 
 PLACE_TYPES = {"method": pl.String, "round": pl.Int32, "seed": pl.Int32, "benchmark": pl.String}

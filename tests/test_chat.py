@@ -396,7 +396,7 @@ def test_added_tokens_of_space_alone_are_no_control_tokens(qwen_tokenizer, ids_o
     [
         (("prompt", "thinking"), lambda format: format.problem_ids("1+2")),
         ((), lambda format: (format.text([2, 3]), format.prompt_ids("1", False))),
-        (("think", "close"), lambda format: (format.control_ids, format.thinking_tokens([2]))),
+        (("think", "close"), lambda format: (format.control_ids, format.thinking_end([2]))),
         (("think", "open", "close"), lambda format: format.build("1\n\\boxed{4}", [2])),
         (("think", "open", "close"), lambda format: format.encode("<think>1</think>4")),
     ],
@@ -461,12 +461,9 @@ def test_thinking_ends_after_the_last_close_tag(qwen, qwen_tokenizer, ids_of):
     assert len(said) == 1
     once = [*said, closing, *said]
     twice = [closing, *said, closing, *said, *said]
-    assert (qwen.thinking_end(once), qwen.thinking_tokens(once)) == (2, 2)
-    assert (qwen.thinking_end(twice), qwen.thinking_tokens(twice)) == (3, 3)
-    assert (qwen.thinking_end(said * 4), qwen.thinking_tokens(said * 4)) == (None, 4)
-    assert (qwen.thinking_end([]), qwen.thinking_tokens([])) == (None, 0)
+    assert [qwen.thinking_end(ids) for ids in (once, twice, said * 4, [])] == [2, 3, None, None]
     none = ChatFormat(qwen_tokenizer, NONE, [qwen_tokenizer.eos_token_id])
-    assert (none.thinking_end(once), none.thinking_tokens(once)) == (None, 0)
+    assert none.thinking_end(once) is None
 
 
 def test_a_close_tag_of_several_tokens(qwen_tokenizer, ids_of):

@@ -3,6 +3,7 @@
 import errno
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -69,8 +70,20 @@ def test_a_mistake_of_the_user_is_one_sentence():
         ),
     ],
 )
-def test_a_full_disk_is_one_sentence(error, cause):
-    assert sentence_of(error) == f"sample: error: no room to write ({cause}); {ADVICE}"
+def test_a_full_disk_is_one_sentence(error, cause, monkeypatch):
+    monkeypatch.setattr(command, "room_left", lambda *folders: "0.0 MB in /tmp")
+    said = f"no room to write ({cause}); left are 0.0 MB in /tmp: {ADVICE}"
+    assert sentence_of(error) == f"sample: error: {said}"
+
+
+def test_a_full_disk_is_looked_for_at_output_and_store(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(command, "room_left", lambda *folders: asked.append(folders) or "")
+    for argv in ([], ["--output", "a/b.parquet"], ["--store", "c", "--output", "b.parquet"]):
+        monkeypatch.setattr(sys, "argv", ["prog", *argv])
+        sentence_of(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+    store = Path("results/store")
+    assert asked == [(store,), (Path("a"), store), (Path(), Path("c"))]
 
 
 @pytest.mark.parametrize(
@@ -114,7 +127,7 @@ def test_what_the_libraries_really_raise_is_known(tmp_path, kind):
     )
     assert done.returncode == 1
     assert done.stderr.startswith("distill: error: no room to write (")
-    assert done.stderr.endswith(f"); {ADVICE}\n")
+    assert re.search(rf"\); left are [\d,.]+ MB in /.*: {ADVICE}\n$", done.stderr)
     assert done.stderr.count("\n") == 1
 
 
@@ -127,6 +140,7 @@ def test_what_the_libraries_really_raise_is_known(tmp_path, kind):
             "sample mpd/seed_0/round_1/shard_3",
         ),
         ("distill", "mpd/seed_0/round_1/student/manifest.json", "distill mpd/seed_0/round_1"),
+        ("answers", "mpd/seed_0/round_1/answers", "answers mpd/seed_0/round_1"),
         ("evaluate", "mpd/seed_0/round_1/evaluate", "evaluate mpd/seed_0/round_1"),
         ("models", "models/student_seed_0/manifest.json", "models student_seed_0"),
         ("problems", "problems/eval/greedy.parquet", "problems eval/greedy"),

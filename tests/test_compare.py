@@ -323,7 +323,7 @@ def test_other_problems_are_refused():
         differences(problems_of(BASE, short))
     assert str(caught.value) == (
         "benchmark one: mpd, round 1, seed 0 answered other problems than the students before it; "
-        "run evaluate again"
+        "run answers and evaluate again"
     )
 
 

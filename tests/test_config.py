@@ -415,12 +415,14 @@ STAGES = {
     "logits": ("logits", {"method": "mpd"}),
     "distill 1": ("distill", {**BRANCH, "round": 1}),
     "distill 2": ("distill", {**BRANCH, "round": 2}),
-    "evaluate": ("evaluate", BRANCH),
+    "answers": ("answers", BRANCH),
+    "evaluate": ("evaluate", {}),
     "report": ("report", {}),
 }
 SAMPLING = {"sample 1", "sample 2"}
 READING = {"compress", "filter", "logits", "evaluate"}
 DISTILL = {"distill 1", "distill 2"}
+BUDGETED = {"answers", "evaluate", "report"}  # a limit of answers decides their budgets too
 
 
 def settings_of(raw):
@@ -437,12 +439,12 @@ def settings_of(raw):
         ({"seeds": [0, 1]}, set()),
         ({"models__student": {"source": "tiny", "num_steps": 9}}, {"student"}),
         ({"models__teacher": {"source": "gguf", "path": "a"}}, {"teacher"}),
-        ({"models__dtype": "bfloat16"}, {*SAMPLING, "compress", "logits", "evaluate"}),
-        ({"chat__prompt": "Q: {problem}"}, {*SAMPLING, "evaluate"}),
+        ({"models__dtype": "bfloat16"}, {*SAMPLING, "compress", "logits", "answers"}),
+        ({"chat__prompt": "Q: {problem}"}, {*SAMPLING, "answers"}),
         ({"chat__think": "none"}, READING),
         ({"chat__open": "[think]"}, {"compress"}),
         ({"chat__close": "[/think]"}, READING),
-        ({"chat__date": "2025-01-31"}, {*SAMPLING, "compress", "evaluate"}),
+        ({"chat__date": "2025-01-31"}, {*SAMPLING, "compress", "answers"}),
         ({"problems__path": "new.jsonl"}, {"problems"}),
         ({"problems__train__path": "new.jsonl"}, {"problems"}),
         ({"problems__train__form": "hash"}, {"problems"}),
@@ -453,12 +455,12 @@ def settings_of(raw):
         ({"problems__benchmarks__0__path": "new.jsonl"}, {"one"}),
         ({"problems__benchmarks__0__question": "problem"}, {"one"}),
         ({"problems__benchmarks__1__num_problems": 6}, {"two"}),
-        ({"problems__benchmarks__0__temperature": 0.1}, {"evaluate"}),
-        ({"problems__benchmarks__0__num_samples": 4}, {"evaluate"}),
+        ({"problems__benchmarks__0__temperature": 0.1}, {"answers"}),
+        ({"problems__benchmarks__0__num_samples": 4}, {"answers"}),
         ({"sample__temperature": 0.9}, SAMPLING),
         ({"sample__num_samples": 3}, SAMPLING),
         ({"sample__engine": "vllm"}, SAMPLING),
-        ({"evaluate__engine": "vllm", "evaluate__engine_arguments": {"seed": 1}}, {"evaluate"}),
+        ({"evaluate__engine": "vllm", "evaluate__engine_arguments": {"seed": 1}}, {"answers"}),
         ({"sample__trajectories": "own.parquet"}, {"sample 1", "report"}),
         ({"compress__prompt": "{problem} {trajectory} shorter"}, {"compress"}),
         ({"compress__thinking": True}, {"compress"}),
@@ -471,9 +473,9 @@ def settings_of(raw):
         ({"distill__round_decay": 0.5}, {"distill 2"}),
         ({"distill__epochs": 2}, DISTILL),
         ({"distill__min_kept": 2}, DISTILL),  # a gate: it is visited, but nothing trained
-        ({"evaluate__temperature": 0.5}, {"evaluate"}),
-        ({"evaluate__max_new_tokens": 9}, {"evaluate", "report"}),  # it decides the budgets
-        ({"problems__benchmarks__0__max_new_tokens": 9}, {"evaluate", "report"}),
+        ({"evaluate__temperature": 0.5}, {"answers"}),
+        ({"evaluate__max_new_tokens": 9}, BUDGETED),
+        ({"problems__benchmarks__0__max_new_tokens": 9}, BUDGETED),
         ({"report__max_accuracy_drop": 0.1}, {"report"}),
         *(
             ({f"resources__{stage}__{key}": 7}, set())
@@ -489,6 +491,7 @@ def settings_of(raw):
                 ("distill", "micro_batch_size"),
                 ("distill", "checkpoint_steps"),
                 ("evaluate", "gpu"),
+                ("grading", "threads"),
                 ("report", "threads"),
             ]
         ),
@@ -528,9 +531,9 @@ def of_stage(config, stage, method, round=1):
         ("logits", "opd", "opsdc", False),
         ("distill", "mpd", "opd", True),
         ("distill", "mpd", "sft_rewrites", False),
-        ("evaluate", "mpd", "opd", True),
-        ("evaluate", "base", "mpd", True),
-        ("evaluate", "base", "prompt_only", False),
+        ("answers", "mpd", "opd", True),
+        ("answers", "base", "mpd", True),
+        ("answers", "base", "prompt_only", False),
     ],
 )
 def test_what_methods_share_is_one_artifact(stage, one, other, shared):
@@ -576,7 +579,7 @@ def test_each_axis_reaches_its_stage():
     assert of_stage(config, "filter", "opsdc")["kept"] == "all"
     assert of_stage(config, "filter", "opsdc")["rewriter"] == "none"
     assert of_stage(config, "distill", "trd")["divergence"] == "forward_kl"
-    assert of_stage(config, "evaluate", "prompt_only")["chat"]["prompt"] == "{problem} concise"
+    assert of_stage(config, "answers", "prompt_only")["chat"]["prompt"] == "{problem} concise"
     assert of_stage(config, "sample", "sft", 2)["seed"] == "0.2"
     assert of_stage(config, "sample", "mpd", 2)["seed"] == 0
 
@@ -598,7 +601,7 @@ def test_a_custom_row_is_a_method_with_changes():
     assert of_stage(config, "distill", "mine")["divergence"] == "forward_kl"
     assert of_stage(config, "distill", "mine")["tail"] == "truncated"
     plain = parse_config(RAW)
-    for stage in ("sample", "compress", "filter", "logits", "distill", "evaluate"):
+    for stage in ("sample", "compress", "filter", "logits", "distill", "answers"):
         assert of_stage(config, stage, "mpd") == of_stage(plain, stage, "mpd")
 
 
@@ -678,7 +681,7 @@ def stages_changed(base, **changes):
 
 def test_thinking_counts_where_a_prompt_is_rendered():
     plain = {"chat__think": "none"}
-    rendering = {*SAMPLING, "evaluate"}
+    rendering = {*SAMPLING, "answers"}
     assert stages_changed(plain, chat__thinking=False) == rendering
     informed = {**plain, "logits__context": "rewriting"}
     assert stages_changed(informed, chat__thinking=False) == {*rendering, "logits"}
@@ -687,15 +690,15 @@ def test_thinking_counts_where_a_prompt_is_rendered():
 def test_the_date_counts_where_a_prompt_is_rendered():
     day = {"chat__date": "2025-01-31"}
     informed = {"logits__context": "rewriting"}
-    assert stages_changed(informed, **day) == {*SAMPLING, "compress", "logits", "evaluate"}
+    assert stages_changed(informed, **day) == {*SAMPLING, "compress", "logits", "answers"}
     given = {"sample__trajectories": "own.jsonl"}
-    assert stages_changed(given, **day) == {*SAMPLING, "compress", "evaluate"}
+    assert stages_changed(given, **day) == {*SAMPLING, "compress", "answers"}
     config = parse_config(changed(methods=["opd"], **day))
     assert of_stage(config, "sample", "opd")["chat"]["date"] == "2025-01-31"
     assert "date" not in of_stage(config, "compress", "opd")["chat"]  # it asks no teacher
 
 
-@pytest.mark.parametrize("stage", ["sample", "compress", "logits", "evaluate"])
+@pytest.mark.parametrize("stage", ["sample", "compress", "logits", "answers"])
 def test_without_a_date_the_settings_have_none(stage):
     config = parse_config(changed(chat__date=None, logits__context="rewriting"))
     assert "date" not in of_stage(config, stage, "mpd")["chat"]
@@ -727,7 +730,7 @@ def test_a_new_benchmark_changes_no_training_problems():
     raw["problems"]["benchmarks"].append({"name": "three", "source": "file"})
     before, after = settings_of(RAW), settings_of(raw)
     changed = {name for name in STAGES if before[name] != after[name]}
-    assert changed == {"evaluate", "report"}
+    assert changed == {"answers", "evaluate", "report"}
 
 
 def test_settings_are_json_with_sorted_keys():
@@ -770,10 +773,14 @@ def test_decoding_of_each_benchmark():
         "top_k": 20,
         "max_new_tokens": 9,
     }
-    assert json.loads(stage_settings(config, "evaluate", **BRANCH))["benchmarks"] == {
+    assert json.loads(stage_settings(config, "answers", **BRANCH))["benchmarks"] == {
         "dev": common,
         "one": {**common, "num_samples": 4},
         "two": {**common, "temperature": 0.0},
+    }
+    assert json.loads(stage_settings(config, "evaluate")) == {
+        "benchmarks": {name: {"max_new_tokens": 9} for name in ("dev", "one", "two")},
+        "chat": {"think": "tags", "close": "\n</think>\n\n"},
     }
 
 

@@ -141,21 +141,37 @@ def test_files_of_a_round(tmp_path):
     }
 
 
-def test_seconds_are_those_of_the_benchmark_files(tmp_path):
-    assert costs.seconds_of(costs.seconds_by_stage(tmp_path / "nowhere", 1)) == NO_TIME
-    for name, seconds in [
-        ("sample/shard_0", 1.5),
-        ("sample/shard_1", 2.0),
-        ("distill", 4.0),
-        ("evaluate", 8.0),
-    ]:
-        path = tmp_path / f"{name}.jsonl"
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(json.dumps({"s": seconds, "h:m:s": "0:00:01"}) + "\n")
-    found = costs.seconds_of(costs.seconds_by_stage(tmp_path, 2))
-    assert found == {"wall_seconds": 7.5, "evaluation_seconds": 8.0}
-    # A second shard of an earlier run, with more shards, does not count.
-    assert costs.seconds_by_stage(tmp_path, 1) == {"sample": 1.5, "distill": 4.0, "evaluate": 8.0}
+SECONDS = {
+    "sample/shard_0.json": 1.5,
+    "sample/shard_1.json": 2.0,
+    "student/provenance.json": 4.0,
+    "answers/dev.json": 8.0,
+    "answers/former.json": 100.0,
+    "evaluate/dev.json": 0.5,
+}
+
+
+def write_notes(folder, seconds):
+    for name, value in seconds.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(json.dumps({"spent": {"seconds": value}}))
+
+
+def test_seconds_are_those_of_the_notes(tmp_path):
+    nowhere = costs.seconds_by_stage(tmp_path / "nowhere", 1, ["dev"])
+    assert costs.seconds_of(nowhere) == NO_TIME
+    write_notes(tmp_path, SECONDS)
+    found = costs.seconds_of(costs.seconds_by_stage(tmp_path, 2, ["dev"]))
+    assert found == {"wall_seconds": 7.5, "evaluation_seconds": 8.5}
+    # A second shard, or a benchmark, of an earlier run does not count.
+    by_stage = {"sample": 1.5, "distill": 4.0, "answers": 8.0, "evaluate": 0.5}
+    assert costs.seconds_by_stage(tmp_path, 1, ["dev"]) == by_stage
+
+
+def test_a_stage_of_which_one_note_has_no_time_has_none(tmp_path):
+    write_notes(tmp_path, SECONDS)
+    (tmp_path / "sample/shard_1.json").write_text("{}")  # as before version 0.2
+    assert set(costs.seconds_by_stage(tmp_path, 2, ["dev"])) == {"distill", "answers", "evaluate"}
 
 
 def test_links_are_counted_by_inode(tmp_path):

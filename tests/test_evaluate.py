@@ -1,81 +1,71 @@
-"""evaluate: graded answers, one artifact for each benchmark."""
+"""evaluate: answers graded, without a model."""
 
 import json
 import logging
+import subprocess
+import sys
 
+import polars as pl
 import pytest
 
-from mpd import evaluate, schema, table
-from mpd.engines import transformers
-from mpd.engines.transformers import TransformersEngine
-from mpd.evaluate import graded
-from mpd.generate import Completion, Request, seed_of
+from mpd import evaluate, grading, schema, table
+from mpd.evaluate import graded, joined
+from mpd.grading import Grader
+from mpd.model_folder import read_manifest
+from mpd.reading import Reading
 
-ENGINE = {"engine": "transformers", "engine_arguments": {}, "dtype": "float32"}
-DECODING = {"num_samples": 2, "temperature": 0.7, "top_p": 1.0, "top_k": 0, "max_new_tokens": 8}
-
-
-@pytest.fixture
-def benchmarks(tmp_path, problems):
-    """Two benchmarks: the first five problems, and the others."""
-    frame = table.read(problems, schema.PROBLEMS)
-    paths = {}
-    for name, rows in (("dev", frame[:5]), ("hard", frame[5:])):
-        paths[name] = tmp_path / f"{name}.parquet"
-        table.write(paths[name], rows, schema.PROBLEMS, {})
-    return paths
+CHAT = {"think": "tags", "close": "</think>"}
+TEXTS = [
+    "<think>1+3=4. 4-2=2.</think>\\boxed{2}",
+    "<think>1+3=4. 4-2=2.</think>\\boxed{3}",
+    "<think>1+3=4. 4-2=2.</think>2",
+    "<think>So the answer is \\boxed{2}",
+]
 
 
-@pytest.fixture
-def run(tmp_path, student, chat, benchmarks):
-    """A function that runs the stage on the named benchmarks; it returns their rows."""
-
-    def run(*names, more=(), store="store", **changes):
-        settings = {
-            "benchmarks": {"dev": DECODING, "hard": {**DECODING, "num_samples": 1}},
-            "chat": {key: value for key, value in chat.items() if key != "open"},
-            "seed": 4,
-            **ENGINE,
-            **changes,
-        }
-        output = tmp_path / "evaluate"
-        arguments = ["--settings", json.dumps(settings), "--student", str(student)]
-        arguments += ["--output", str(output), "--store", str(tmp_path / store), *more]
-        arguments += ["--benchmarks", *(f"{name}={benchmarks[name]}" for name in names)]
-        evaluate.main(arguments)
-        return [table.read(output / f"{name}.parquet", schema.EVALUATE) for name in names]
-
-    return run
+def answers_of(format, problem_ids, texts, **changes):
+    """Answers of these texts, one sample after another to each problem."""
+    rows = []
+    for problem_id in problem_ids:
+        for index, text in enumerate(texts):
+            ids = format.encode(text)
+            row = {
+                "problem_id": problem_id,
+                "sample_index": index,
+                "prompt_ids": [1],
+                "completion_ids": ids,
+                "text": text,
+                "finish_reason": "stop",
+                "num_tokens": len(ids),
+            }
+            rows.append({**row, **changes})
+    return table.frame_of(rows, schema.ANSWERS)
 
 
-@pytest.fixture
-def engines(monkeypatch):
-    """The engines that were made: one entry for each."""
-    made = []
-
-    class Counted(TransformersEngine):
-        def __init__(self, *arguments):
-            made.append(self)
-            super().__init__(*arguments)
-
-    monkeypatch.setattr(transformers, "TransformersEngine", Counted)
-    return made
-
-
-def test_completions_are_graded(problems, tiny_format):
-    rows = table.read(problems, schema.PROBLEMS)[[0] * 6]  # its gold answer is 2
-    rows = rows.with_row_index("sample_index").cast({"sample_index": int})
-    texts = [
-        "<think>1+3=4. 4-2=2.</think>\\boxed{2}",
-        "<think>1+3=4. 4-2=2.</think>\\boxed{3}",
-        "<think>1+3=4. 4-2=2.</think>2",
-        "<think>So the answer is \\boxed{2}",
-    ]
-    completions = [Completion(tiny_format.encode(text), [], "stop") for text in texts]
-    completions[3] = Completion(completions[3].token_ids[:-1], [], "length")
-    completions += [Completion([], [], "too_long"), completions[0]]
-    found = graded(rows, completions, tiny_format, [8, 16, 17, 18, 64])
+def test_answers_are_graded(problems, student, tiny_format):
+    problem = table.read(problems, schema.PROBLEMS)[:1]  # its gold answer is 2
+    answers = answers_of(tiny_format, problem["problem_id"], [*TEXTS, "", TEXTS[0]])
+    cut = pl.col("sample_index") == 3
+    unasked = pl.col("sample_index") == 4
+    answers = answers.with_columns(
+        completion_ids=pl.when(unasked)
+        .then(pl.lit([], pl.List(pl.Int32)))
+        .when(cut)
+        .then(pl.col("completion_ids").list.head(8))
+        .otherwise("completion_ids"),
+        finish_reason=pl.when(unasked)
+        .then(pl.lit("too_long"))
+        .when(cut)
+        .then(pl.lit("length"))
+        .otherwise("finish_reason"),
+    ).with_columns(num_tokens=pl.col("completion_ids").list.len().cast(pl.Int32))
+    with Grader() as grader:
+        rows = joined(problem, answers)
+        found = graded(rows, Reading(student.parent, CHAT), [8, 16, 17, 18, 64], grader)
     assert found.columns == schema.EVALUATE.names
+    key = ["problem_id", "sample_index", "finish_reason", "num_tokens"]
+    assert found.select(key).equals(answers.select(key))
+    assert found["gold"].to_list() == ["2"] * 6
     assert found.select("answer", "verdict", "correct").rows() == [
         ("2", "correct", True),
         ("3", "wrong", False),
@@ -84,59 +74,94 @@ def test_completions_are_graded(problems, tiny_format):
         (None, "none", False),
         ("2", "correct", True),
     ]
-    assert found["text"].to_list() == [*texts, "", texts[0]]
     # Two tags, 6 pieces for each step, 3 for the box, and the stop id.
     assert found["num_tokens"].to_list() == [18, 18, 16, 8, 0, 18]
     assert found["thinking_tokens"].to_list() == [14, 14, 14, 8, 0, 14]
     # The box ends with token 17; the whole has a stop id too.
     budgets = [[17, 18, 64], [], [], [], [], [17, 18, 64]]
     assert found["correct_budgets"].to_list() == budgets
-    reasons = ["stop", "stop", "stop", "length", "too_long", "stop"]
-    assert found["finish_reason"].to_list() == reasons
 
 
-def test_rows_are_those_of_the_engine(run, student, chat, benchmarks, tiny_format):
-    (rows,) = run("dev")
-    assert rows.columns == schema.EVALUATE.names
-    problems = table.read(benchmarks["dev"], schema.PROBLEMS)
-    expected = [(row["problem_id"], index) for row in problems.to_dicts() for index in (0, 1)]
-    assert rows.select("problem_id", "sample_index").rows() == expected
-    assert rows["gold"].to_list() == [gold for gold in problems["gold"] for _ in range(2)]
-    engine = TransformersEngine(student, chat, "float32", batch_size=64, threads=1)
-    prompts = [tiny_format.problem_ids(q) for q in problems["question"] for _ in range(2)]
-    seeds = [seed_of("evaluate", 4, *key) for key in expected]
-    requests = [Request(*of) for of in zip(prompts, seeds, strict=True)]
-    completions = engine.generate(requests, DECODING)
-    assert rows["completion_ids"].to_list() == [done.token_ids for done in completions]
-    assert rows["num_tokens"].to_list() == [len(done.token_ids) for done in completions]
+def test_answers_and_problems_of_other_benchmarks_are_refused(problems, tiny_format):
+    frame = table.read(problems, schema.PROBLEMS)
+    answers = answers_of(tiny_format, frame["problem_id"][:3], TEXTS[:2])
+    assert joined(frame[:3], answers)["gold"].to_list() == ["2", "2", "8", "8", "6", "6"]
+    for other, counts in (
+        (frame[:4], "6 of 6 answers have their problem, and 3 of 4 problems an answer"),
+        (frame[:2], "4 of 6 answers have their problem, and 2 of 2 problems an answer"),
+    ):
+        with pytest.raises(ValueError, match=f"^{counts}: they are not of one benchmark; run"):
+            joined(other, answers)
 
 
-def test_the_largest_budget_is_that_of_the_benchmark(run, benchmarks, monkeypatch, tiny_format):
-    """At it an answer is what it is without any; its budgets end there."""
-    golds = dict(table.read(benchmarks["dev"], schema.PROBLEMS).select("question", "gold").rows())
-    ids = {q: tiny_format.encode(rf"<think></think>\boxed{{{gold}}}") for q, gold in golds.items()}
-    questions = {tuple(tiny_format.problem_ids(question)): question for question in golds}
-
-    def complete(_, requests, decoding, advance):
-        for number, request in requests:
-            yield number, Completion(ids[questions[tuple(request.prompt_ids)]], [], "stop")
-
-    monkeypatch.setattr(TransformersEngine, "_complete", complete)
-    limits = {"dev": {**DECODING, "max_new_tokens": 20}}
-    (rows,) = run("dev", benchmarks=limits)
-    assert rows["correct"].all()
-    assert set(rows["num_tokens"]) == {6}
-    assert rows["correct_budgets"].to_list() == [[16, 20]] * 10
+@pytest.fixture
+def files(tmp_path, problems, student, tiny_format):
+    """Problems and answers by benchmark: five problems with two samples, and three with one."""
+    frame = table.read(problems, schema.PROBLEMS)
+    identity = {"student": read_manifest(student)["digest"]}
+    paths = {}
+    for name, rows, texts in (("dev", frame[:5], TEXTS[:2]), ("hard", frame[5:], TEXTS[:1])):
+        paths[name] = tmp_path / f"{name}.parquet", tmp_path / f"answers_{name}.parquet"
+        table.write(paths[name][0], rows, schema.PROBLEMS, {})
+        answers = answers_of(tiny_format, rows["problem_id"], texts)
+        table.write(paths[name][1], answers, schema.ANSWERS, identity)
+    return paths
 
 
-def test_rows_do_not_depend_on_parts(run):
+@pytest.fixture
+def arguments_of(tmp_path, student, files):
+    """A function that gives the command line of the stage on the named benchmarks."""
+
+    def arguments(*names, more=(), **changes):
+        limits = {"dev": {"max_new_tokens": 20}, "hard": {"max_new_tokens": 64}}
+        settings = {"benchmarks": limits, "chat": CHAT, **changes}
+        given = ["--settings", json.dumps(settings), "--student", str(student), *more]
+        given += ["--output", str(tmp_path / "evaluate"), "--store", str(tmp_path / "store")]
+        given += ["--benchmarks", *(f"{name}={files[name][0]}" for name in names)]
+        return [*given, "--answers", *(f"{name}={files[name][1]}" for name in names)]
+
+    return arguments
+
+
+@pytest.fixture
+def run(tmp_path, arguments_of):
+    """A function that runs the stage on the named benchmarks; it returns their rows."""
+
+    def run(*names, **changes):
+        evaluate.main(arguments_of(*names, **changes))
+        folder = tmp_path / "evaluate"
+        return [table.read(folder / f"{name}.parquet", schema.EVALUATE) for name in names]
+
+    return run
+
+
+def test_every_answer_is_graded_up_to_the_budget_of_its_benchmark(run, tmp_path, student, files):
+    dev, hard = run("dev", "hard")
+    assert (len(dev), len(hard)) == (10, 3)
+    answers = table.read(files["dev"][1], schema.ANSWERS)
+    assert dev.select("problem_id", "sample_index").equals(
+        answers.select("problem_id", "sample_index")
+    )
+    # Of the golds 2, 8, 6, 3 and 1 the samples say 2 and 3.
+    right = [True, False, *[False] * 4, False, True, False, False]
+    assert dev["correct"].to_list() == right
+    assert dev["correct_budgets"].to_list() == [[20] if of else [] for of in right]
+    assert hard["correct_budgets"].to_list() == [[], [], [24, 32, 48, 64]]  # golds 6, 4 and 2
+    footer = table.check(tmp_path / "evaluate" / "dev.parquet", schema.EVALUATE)
+    assert footer["identity"] == {
+        "student": read_manifest(student)["digest"],
+        "answers": table.content_digest(files["dev"][1], schema.ANSWERS),
+    }
+
+
+def test_rows_do_not_depend_on_parts(run, monkeypatch, tmp_path):
     (whole,) = run("dev")
-    more = ("--rows-per-part", "3", "--batch-size", "2")
-    (parts,) = run("dev", more=more, store="other")
+    monkeypatch.setattr(evaluate, "ROWS_PER_PART", 3)
+    (parts,) = run("dev", more=("--store", str(tmp_path / "other")))
     assert parts.equals(whole)
 
 
-def test_a_second_benchmark_computes_only_itself(run, engines, caplog):
+def test_what_is_graded_by_decides_what_is_graded_anew(run, files, caplog):
     caplog.set_level(logging.INFO, "mpd")
 
     def events():
@@ -144,39 +169,77 @@ def test_a_second_benchmark_computes_only_itself(run, engines, caplog):
         caplog.clear()
         return [first for first, *kind in said if kind == ["evaluate"]]
 
-    (dev,) = run("dev")
+    run("dev")
     assert events() == ["computed"]
-    assert len(engines) == 1
-    again, _ = run("dev", "hard")
-    assert events() == ["reused", "computed"]
-    assert len(engines) == 2
-    assert again.equals(dev)
     run("dev", "hard")
-    assert events() == ["reused", "reused"]
-    assert len(engines) == 2
+    assert events() == ["reused", "computed"]
+    run("dev", "hard", chat={**CHAT, "think": "none"})
+    assert events() == ["computed", "computed"]
+    run("dev", benchmarks={"dev": {"max_new_tokens": 24}})
+    assert events() == ["computed"]
+    problems = table.read(files["dev"][0], schema.PROBLEMS)
+    table.write(files["dev"][0], problems.with_columns(gold=pl.lit("3")), schema.PROBLEMS, {})
+    dev, _ = run("dev", "hard")
+    assert events() == ["computed", "reused"]
+    assert dev["correct"].to_list() == [False, True] * 5
 
 
-def test_one_engine_answers_all_benchmarks(run, engines):
+def test_answers_of_another_student_are_refused(run, files):
+    answers = table.read(files["dev"][1], schema.ANSWERS)
+    table.write(files["dev"][1], answers, schema.ANSWERS, {"student": "another"})
+    with pytest.raises(ValueError, match=r"answers_dev\.parquet: its student is another, but"):
+        run("dev")
+
+
+def test_a_benchmark_without_answers_is_refused(arguments_of):
+    arguments = arguments_of("dev", "hard")
+    with pytest.raises(ValueError, match="--answers: none to benchmark hard; give hard=<its file>"):
+        evaluate.main(arguments[:-1])
+
+
+def test_a_file_without_a_name_is_refused(arguments_of, files, capsys):
+    arguments = arguments_of("dev")
+    arguments[-1] = str(files["dev"][1])
+    with pytest.raises(SystemExit):
+        evaluate.main(arguments)
+    message = f"argument --answers: expected name=answers.parquet, found {files['dev'][1]}"
+    assert message in capsys.readouterr().err
+
+
+def test_one_pool_of_workers_grades_all_benchmarks_and_parts(
+    run, files, monkeypatch, student, tiny_format
+):
+    """Golds that are no whole numbers need a worker; each of them takes seconds to start."""
+    started = []
+
+    class Counted(grading._Worker):
+        def __init__(self, deadline):
+            started.append(self)
+            super().__init__(deadline)
+
+    monkeypatch.setattr(grading, "_Worker", Counted)
+    monkeypatch.setattr(evaluate, "ROWS_PER_PART", 4)
+    for problems, _ in files.values():
+        frame = table.read(problems, schema.PROBLEMS)
+        table.write(problems, frame.with_columns(gold=pl.lit("4/2")), schema.PROBLEMS, {})
     dev, hard = run("dev", "hard")
-    assert len(engines) == 1
-    assert (len(dev), len(hard)) == (10, 3)
+    assert dev["correct"].to_list() == [True, False] * 5
+    assert hard["correct"].all()
+    assert len(started) == 1
 
 
-def test_another_seed_or_student_is_another_artifact(run, engines):
-    (one,) = run("dev")
-    (other,) = run("dev", seed=5)
-    assert len(engines) == 2
-    assert one["completion_ids"].to_list() != other["completion_ids"].to_list()
-
-
-def test_a_benchmark_in_which_nothing_fits_is_refused_before_a_model_is_loaded(run, monkeypatch):
-    """Else every answer would be too long, and the student would seem to think in 0 tokens."""
-
-    def refuse(*_):
-        raise AssertionError("loaded")
-
-    monkeypatch.setattr(transformers, "load_model", refuse)
-    limits = {"dev": {**DECODING, "max_new_tokens": 250}}
-    message = r"no prompt leaves room for evaluate\.max_new_tokens \(benchmark dev\) = 250 in"
-    with pytest.raises(ValueError, match=message):
-        run("dev", benchmarks=limits)
+def test_it_loads_no_torch(arguments_of, tmp_path):
+    """Run to its end, in a process of its own."""
+    code = (
+        "import sys; from mpd import evaluate\n"
+        "if __name__ == '__main__':\n"
+        "    evaluate.main(sys.argv[1:])\n"
+        "    print([name for name in ('torch', 'transformers') if name in sys.modules])\n"
+    )
+    script = tmp_path / "script.py"
+    script.write_text(code)
+    command = [sys.executable, str(script), *arguments_of("dev", "hard")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+    rows = table.read(tmp_path / "evaluate" / "hard.parquet", schema.EVALUATE)
+    assert len(rows) == 3

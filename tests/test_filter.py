@@ -7,6 +7,7 @@ import pytest
 from mpd import filter as filter_stage
 from mpd import schema, table
 from mpd.filter import choose_shortest, joined, overlap, repeats_more_than, verdicts
+from mpd.grading import Grader
 
 CHAT = {"think": "tags", "open": "<think>\n", "close": "\n</think>\n\n"}
 SETTINGS = {
@@ -130,7 +131,8 @@ ROW_SCHEMA = {
 def judged(*rows, **settings):
     assert settings.keys() <= SETTINGS.keys()
     frame = pl.DataFrame(list(rows), schema_overrides=ROW_SCHEMA, infer_schema_length=None)
-    return verdicts(frame, {**SETTINGS, **settings})
+    with Grader() as grader:
+        return verdicts(frame, {**SETTINGS, **settings}, grader)
 
 
 KEPT = {
@@ -479,14 +481,16 @@ def test_several_workers_give_the_verdicts_of_one():
     text = "<think>\nx\n</think>\n\n\\boxed{\\frac{2}{4}}"
     rows = [row_of(gold=gold, text=text, candidate=place) for place, gold in enumerate(golds)]
     frame = pl.DataFrame(rows, schema_overrides=ROW_SCHEMA, infer_schema_length=None)
-    several = verdicts(frame, SETTINGS, num_workers=3)
-    assert several.equals(verdicts(frame, SETTINGS))
+    with Grader(num_workers=3) as grader:
+        several = verdicts(frame, SETTINGS, grader)
+    assert several.equals(judged(*rows))
     assert several["verdict"].to_list() == ["correct"] + ["wrong"] * 4
 
 
 def test_no_rows_are_no_verdicts():
     frame = pl.DataFrame([row_of()], schema_overrides=ROW_SCHEMA).clear()
-    found = verdicts(frame, SETTINGS)
+    with Grader() as grader:
+        found = verdicts(frame, SETTINGS, grader)
     assert found.equals(table.frame_of([], schema.FILTER))
 
 

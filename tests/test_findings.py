@@ -5,7 +5,7 @@ import pytest
 from test_report import evaluated, metrics_frame, stage_frames
 
 from mpd import schema, table
-from mpd.reporting import costs, findings
+from mpd.reporting import findings
 
 ROUND = {"method": "mpd", "round": 1, "seed": 0}
 OTHER = {"method": "mpd", "round": 1, "seed": 1}
@@ -60,13 +60,8 @@ def test_funnels_are_sums_over_shards_and_seeds(tmp_path):
     assert student[1]["num_tokens"] == 37.5
 
 
-def test_stage_seconds_are_sums_over_seeds(tmp_path):
-    for folder, seconds in (("a", 1.5), ("b", 2.0)):
-        (tmp_path / folder / "sample").mkdir(parents=True)
-        (tmp_path / folder / "sample" / "shard_0.jsonl").write_text(json.dumps({"s": seconds}))
-        (tmp_path / folder / "sample" / "shard_1.jsonl").write_text(json.dumps({"s": 4.0}))
-    (tmp_path / "a" / "evaluate.jsonl").write_text(json.dumps({"s": 8.0}))
-    seconds = {name: costs.seconds_by_stage(tmp_path / name, 2) for name in ("a", "b")}
+def test_stage_seconds_are_sums_over_seeds():
+    seconds = {"a": {"sample": 5.5, "evaluate": 8.0}, "b": {"sample": 6.0}}
     assert findings.stage_seconds(seconds, {"a": ROUND, "b": OTHER}) == {
         ("mpd", 1): {"sample": 11.5, "evaluate": 8.0}
     }
@@ -80,8 +75,9 @@ def test_settings_of_stages_are_told_once(tmp_path):
             ("filter/shard_1.json", {"leaks": []}),
             ("student/provenance.json", {"seed": places[folder]["seed"]}),
             ("student/config.json", None),
-            ("evaluate/dev.json", {"temperature": 0}),
-            ("evaluate/former.json", {"temperature": 9}),
+            ("answers/dev.json", {"temperature": 0}),
+            ("answers/former.json", {"temperature": 9}),
+            ("evaluate/dev.json", {"max_new_tokens": 9}),
         ):
             (folder / note).parent.mkdir(parents=True, exist_ok=True)
             (folder / note).write_text(json.dumps({"settings": settings}))
@@ -89,7 +85,8 @@ def test_settings_of_stages_are_told_once(tmp_path):
     assert findings.settings_of_stages(places, ["dev", "absent"]) == {
         "filter": {'{\n "leaks": [\n  "ü"\n ]\n}': [first, second]},
         "student": {'{\n "seed": 0\n}': [first], '{\n "seed": 1\n}': [second]},
-        "evaluate dev": {'{\n "temperature": 0\n}': [first, second]},
+        "answers dev": {'{\n "temperature": 0\n}': [first, second]},
+        "evaluate dev": {'{\n "max_new_tokens": 9\n}': [first, second]},
     }
 
 

@@ -19,8 +19,10 @@ import pytest
 import test_browser
 import test_page
 
-from mpd import compress, distill, evaluate, filter, problems, sample, schema, table
+from mpd import answers, compress, distill, evaluate, filter, problems, sample, schema, table
 from mpd.config import Distill
+from mpd.grading import Grader
+from mpd.reading import Reading
 from mpd.reporting import browser_section, budgets, compare, costs, difficulty, summary
 
 GOLDEN = Path(__file__).with_name("golden.json")
@@ -90,7 +92,7 @@ def frames(tmp_path_factory, tiny_format, shard, chat, cached, student):
     other = folder / "other.parquet"
     table.write(other, table.frame_of(held, schema.PROBLEMS)[1:], schema.PROBLEMS, {})
     settings = {"train": source, "num_train": 3, "num_dev": 2, "num_shards": 1, "seed": 0}
-    problems.write_train(folder, settings, [benchmark, other])
+    problems.write_train(folder, folder, settings, [benchmark, other])
     made["problems"] = table.read(folder / "shard_0.parquet", schema.PROBLEMS)
     made["dropped"] = table.read(folder / "dropped.parquet", schema.DROPPED)
 
@@ -118,16 +120,19 @@ def frames(tmp_path_factory, tiny_format, shard, chat, cached, student):
         "chat": chat,
     }
     joined = filter.joined(questions, made["sample"], made["compress"])
-    made["filter"] = filter.verdicts(joined, limits)
+    grader = Grader()  # the golds are whole numbers: it starts no worker
+    made["filter"] = filter.verdicts(joined, limits, grader)
     made["logits"] = table.read(cached, schema.LOGITS)
-    made["evaluate"] = evaluate.evaluator(engine, "golden", decoding, len(samples))(samples)
+    made["answers"] = answers.answerer(engine, "golden", decoding, len(samples))(samples)
+    reading, ladder = Reading(student.parent, chat), budgets.ladder(decoding["max_new_tokens"])
+    answered = evaluate.joined(questions, made["answers"])
+    made["evaluate"] = evaluate.graded(answered, reading, ladder, grader)
     place = {"method": "mpd", "round": 1, "seed": 0, "benchmark": "dev"}
     row = summary.summarise(place, made["evaluate"])
     made["summary"] = table.frame_of(summary.with_efficiency([row]), schema.SUMMARY)
     compared = students_of(made["evaluate"])
     made["comparison"] = compare.differences(compared)
     made["difficulty"] = difficulty.by_difficulty(compared)
-    ladder = budgets.ladder(decoding["max_new_tokens"])
     at = budgets.accuracies(made["evaluate"], ladder).with_columns(placed("base", 0))
     made["budgets"] = budgets.curves([at])
 

@@ -118,7 +118,7 @@ def test_a_row_with_a_cache_of_hidden_states_is_trained_with_the_teachers_head(r
 
 def test_prompt_only_is_the_base_student_under_another_prompt(results):
     base, told = (
-        table.read(results / method / "seed_0/round_0/evaluate/greedy.parquet", schema.EVALUATE)
+        table.read(results / method / "seed_0/round_0/answers/greedy.parquet", schema.ANSWERS)
         for method in ("base", "prompt_only")
     )
     assert base["problem_id"].to_list() == told["problem_id"].to_list()

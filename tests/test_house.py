@@ -27,9 +27,11 @@ STAGES = [
     "filter",
     "logits",
     "distill",
+    "answers",
     "evaluate",
     "report",
 ]
+SECTIONS_OF = {"answers": "evaluate"}  # of stages whose section has another name
 
 
 def modules_imported(path: Path) -> set[str]:
@@ -53,7 +55,7 @@ def imports_of(path: Path) -> set[str]:
 def test_a_stage_has_rule_file_module_and_section(stage: str) -> None:
     assert f"rule {stage}:" in (REPOSITORY / "rules" / f"{stage}.smk").read_text()
     assert (PACKAGE / f"{stage}.py").is_file()
-    assert stage in Config.model_fields
+    assert SECTIONS_OF.get(stage, stage) in Config.model_fields
 
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: path.stem)
@@ -85,7 +87,7 @@ def test_the_snakefile_imports_config_and_schema_and_what_checks_them() -> None:
         "mpd.unique_keys",
     }
     assert {module for module, _ in found} == modules
-    assert [names for module, names in found if module == "mpd"] == ["schema"]
+    assert [names for module, names in found if module == "mpd"] == ["layout, schema"]
 
 
 def test_the_snakefile_loads_no_library_of_models() -> None:
@@ -94,14 +96,14 @@ def test_the_snakefile_loads_no_library_of_models() -> None:
     assert {"torch", "transformers", "tokenizers", "polars"} & set(done.stdout.split()) == set()
 
 
-@pytest.mark.parametrize("module", ["filter", "problems", "report", "distill"])
+@pytest.mark.parametrize("module", ["filter", "problems", "evaluate", "report", "distill"])
 def test_light_modules_load_no_torch(module: str) -> None:
     code = f"import sys, mpd.{module}; print('torch' in sys.modules, 'transformers' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]
 
 
-@pytest.mark.parametrize("module", ["sample", "compress", "logits", "evaluate", "models"])
+@pytest.mark.parametrize("module", ["sample", "compress", "logits", "answers", "models"])
 def test_model_stages_load_torch_only_for_work(module: str) -> None:
     code = f"import sys, mpd.{module}; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -130,16 +132,19 @@ def leaves(model: type[BaseModel], section: str = "") -> Iterator[tuple[str, str
 COMMON = (REPOSITORY / "rules/common.smk").read_text()
 ENGINE_KEYS = set(re.findall(r'"(\w+)"', re.search(r"def engine_of\(.*?\n\n\n", COMMON, re.S)[0]))
 
+# The rules that resources are of, where these are not of its name.
+RULES_OF = {"evaluate": "answers", "grading": "evaluate"}
+
 # The modules that read a section's settings, where these are not the stage of its name alone.
 ENGINES = ["generate", "engines/transformers", "engines/vllm"]
 READERS = {
     "models.student": ["models"],
     "models.teacher": ["models"],
     "problems.train": ["problems", "settings"],
-    "problems.benchmarks": ["problems", "settings", "evaluate", *ENGINES],
+    "problems.benchmarks": ["problems", "settings", "answers", *ENGINES],
     "sample": ["sample", *ENGINES],
     "compress": ["compress", *ENGINES],
-    "evaluate": ["evaluate", *ENGINES],
+    "evaluate": ["answers", *ENGINES],
     "logits": ["logits", "scoring", "support", "engines/vllm"],
     "distill": ["distill", "train", "batches", "objective", "divergence"],
     "distill.lora": ["train"],
@@ -161,7 +166,8 @@ def is_read(section: str, key: str) -> bool:
         text = (PACKAGE / "config.py").read_text()
         return key in SECTIONS or re.search(rf"\brow\.{key}\b", text) is not None
     if first == "resources":
-        sources, section = [REPOSITORY / "rules" / f"{stage}.smk"], f"RESOURCES.{stage}"
+        rule = RULES_OF.get(stage, stage)
+        sources, section = [REPOSITORY / "rules" / f"{rule}.smk"], f"RESOURCES.{stage}"
         if f'engine=engine_of("{stage}")' in sources[0].read_text() and key in ENGINE_KEYS:
             return True
     elif section == "problems.benchmarks":

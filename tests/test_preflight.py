@@ -46,6 +46,19 @@ def test_missing_files_are_named(tmp_path):
         )
 
 
+def test_braces_in_a_path_are_refused(tmp_path):
+    folder = tmp_path / "{a}"
+    folder.mkdir()
+    (folder / "rows.jsonl").write_text("{}\n")
+    (folder / "model.safetensors").touch()
+    path = str(folder / "rows.jsonl")
+    advice = "Snakemake takes braces for wildcards; rename the file or its folder"
+    assert message_of(problems__train={"source": "file", "path": path}) == f"{path}: {advice}"
+    assert message_of(sample__trajectories=path) == f"{path}: {advice}"
+    model = {"source": "folder", "path": str(folder)}
+    assert message_of(models__teacher=model) == f"{folder / 'model.safetensors'}: {advice}"
+
+
 LACKS = "the embedded world has no word 'Zebra'; its words are in mpd/tiny/tokenizer.py"
 
 

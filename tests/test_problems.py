@@ -3,12 +3,14 @@ import logging
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import polars as pl
 import pytest
 
 from mpd import problems, schema, table
+from mpd.layout import Experiment
 from mpd.questions import problem_id
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
@@ -43,7 +45,8 @@ def questions(*texts):
 
 
 def loaded(path, **changes):
-    rows = problems.load(source_of(path, **changes), seed=0, split="train")
+    with tempfile.TemporaryDirectory() as scratch:
+        rows = problems.load(source_of(path, **changes), 0, "train", Path(scratch))
     assert [row["problem_id"] for row in rows] == [problem_id(row["question"]) for row in rows]
     return [(row["source_row"], row["question"], row["gold"]) for row in rows]
 
@@ -91,10 +94,10 @@ def test_load_extracts_the_gold_answer(tmp_path, answer, form, gold):
     assert loaded(path, form=form) == [(0, "q", gold)]
 
 
-def test_load_makes_the_embedded_world():
+def test_load_makes_the_embedded_world(tmp_path):
     source = {**source_of("", source="tiny", num_problems=3), "path": None}
     train, again, test = (
-        problems.load(source, seed=5, split=split) for split in ("train", "train", "test")
+        problems.load(source, 5, split, tmp_path) for split in ("train", "train", "test")
     )
     assert train == again
     assert [row["source_row"] for row in train] == [0, 1, 2]
@@ -147,7 +150,7 @@ def test_load_sees_new_content_of_the_same_time(tmp_path):
 
 def message_of_load(path, **changes):
     with pytest.raises(ValueError) as caught:
-        problems.load(source_of(path, **changes), seed=0, split="train")
+        problems.load(source_of(path, **changes), 0, "train", path.parent)
     return str(caught.value)
 
 
@@ -449,7 +452,7 @@ def test_benchmark_subset_is_seeded_and_in_order(tmp_path, caplog):
 
     def chosen(seed, count):
         settings = {**source_of(path, num_problems=count), "seed": seed}
-        return [row["source_row"] for row in problems.benchmark_rows(settings)]
+        return [row["source_row"] for row in problems.benchmark_rows(settings, tmp_path)]
 
     caplog.set_level(logging.INFO, "mpd")
     first = chosen(0, 5)
@@ -524,6 +527,6 @@ def test_shards_that_are_no_more_are_removed(tmp_path):
     names = [f"shard_{number}.{kind}" for number in range(12) for kind in ("parquet", "json")]
     for name in [*names, "shard_x.parquet", "other.parquet"]:
         (folder / name).touch()
-    problems.remove_surplus(tmp_path, 2)
+    problems.remove_surplus(Experiment(tmp_path), 2)
     left = {path.name for path in folder.iterdir()}
     assert left == {*names[:4], "shard_x.parquet", "other.parquet"}

@@ -21,10 +21,23 @@ import polars as pl
 import pytest
 import yaml
 
-from mpd import compress, distill, evaluate, filter, head, logits, models, problems, report, sample
+from mpd import (
+    answers,
+    compress,
+    distill,
+    evaluate,
+    filter,
+    head,
+    logits,
+    models,
+    problems,
+    report,
+    sample,
+)
 from mpd.chat import ChatFormat
 from mpd.config import Config, parse_config
 from mpd.model_folder import load_model
+from mpd.reading import Reading
 from mpd.settings import problem_sources, stage_settings
 
 REPOSITORY = Path(__file__).parents[1]
@@ -242,10 +255,13 @@ class Run:
         self.call(problems.main, settings, self.train, benchmarks=self.benchmarks)
 
     def evaluate(self, student: Path, folder: Path) -> None:
-        names = ["dev", *BENCHMARKS]
+        names, home = ["dev", *BENCHMARKS], folder / "answers"
         named = zip(names, [self.train / "dev.parquet", *self.benchmarks], strict=True)
-        settings = stage_settings(self.config, "evaluate", method="mpd", seed=0)
+        settings = stage_settings(self.config, "answers", method="mpd", seed=0)
         arguments = {"student": student, "benchmarks": [f"{name}={path}" for name, path in named]}
+        self.call(answers.main, settings, home, **arguments)
+        settings = stage_settings(self.config, "evaluate")
+        arguments["answers"] = [f"{name}={home / name}.parquet" for name in names]
         self.call(evaluate.main, settings, folder / "evaluate", **arguments)
 
     def whole(self) -> None:
@@ -398,11 +414,26 @@ def test_sampled_ids_are_what_the_engine_chose(run: Run, vocabulary: Any) -> Non
 
 
 def test_padded_rows_are_never_sampled(run: Run) -> None:
-    paths = [*run.folder.rglob("evaluate/*.parquet"), run.path("sample")]
+    paths = [*run.folder.rglob("answers/*.parquet"), run.path("sample")]
     sampled = [ids for path in paths for ids in pl.read_parquet(path)["completion_ids"].to_list()]
     assert len(sampled) == 2 * 6 + 4
     assert max(token for ids in sampled for token in ids) < SIZE
     assert all(ids[-1] == STOP for ids in sampled)
+
+
+def test_answers_are_read_without_transformers_as_with_it(run: Run) -> None:
+    chat = run.config.chat.model_dump()
+    reading = Reading(run.student.parent, chat)
+    assert reading.close_ids == ([CLOSE] if run.config.chat.thinking else [])
+    for path in run.folder.rglob("answers/*.parquet"):
+        graded = pl.read_parquet(path.parents[1] / "evaluate" / path.name)
+        for row, grade in zip(pl.read_parquet(path).to_dicts(), graded.to_dicts(), strict=True):
+            ids = row["completion_ids"]
+            assert reading.text(ids[:-1]) == row["text"]
+            ends = [place + 1 for place, token in enumerate(ids) if token == CLOSE]
+            assert grade["thinking_tokens"] == max(ends, default=0)
+            assert (grade["answer"], grade["verdict"]) == ("4", "correct")
+            assert grade["correct_budgets"][-1] == 128
 
 
 def test_trained_ids(run: Run) -> None:
@@ -619,5 +650,5 @@ def test_the_graph_of_the_recipe(tmp_path: Path) -> None:
     counts.pop("total")
     rounds = dict.fromkeys(("sample", "compress", "filter", "logits", "distill"), "3")
     once = {"all": "1", "problems": "1", "report": "1"}
-    others = {"models": "2", "benchmark_problems": "5", "evaluate": "4"}
+    others = {"models": "2", "benchmark_problems": "5", "answers": "4", "evaluate": "4"}
     assert counts == {**rounds, **once, **others}

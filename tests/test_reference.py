@@ -20,7 +20,8 @@ WANTED = {
     "filter": {"method": "mpd"},
     "logits": {"method": "mpd"},
     "distill": BRANCH,
-    "evaluate": {"method": "mpd", "seed": 0},
+    "answers": {"method": "mpd", "seed": 0},
+    "evaluate": {},
     "report": {},
     "head": {},
 }
@@ -64,6 +65,7 @@ def changed_stages(key: str, value: object) -> set[str]:
         ("logits.top_k", 1),
         ("distill.epochs", 1.0),
         ("evaluate.top_k", 1),
+        ("evaluate.max_new_tokens", 1),
         ("report.max_accuracy_drop", 0.5),
     ],
 )
@@ -75,7 +77,7 @@ def test_the_stages_of_a_key_are_those_whose_settings_it_is_in(key: str, value: 
     ("key", "value", "stages"),
     [
         ("chat.think", "none", {"compress", "filter", "logits", "evaluate"}),
-        ("chat.date", "2025-01-31", {"sample", "compress", "evaluate"}),
+        ("chat.date", "2025-01-31", {"sample", "compress", "answers"}),
         ("distill.round_decay", 0.25, {"distill"}),
         ("distill.min_kept", 2, {"distill"}),
         ("sample.trajectories", "own.jsonl", {"report"}),  # another round than the first

@@ -29,8 +29,6 @@ def evaluated(*answers):
                 "problem_id": problem,
                 "sample_index": index,
                 "gold": "4",
-                "completion_ids": [1],
-                "text": "",
                 "finish_reason": "stop",
                 "num_tokens": tokens,
                 "thinking_tokens": 0,
@@ -222,6 +220,9 @@ def write_evaluations(folder, *answers):
     for benchmark in ("one", "dev"):
         path = folder / "evaluate" / f"{benchmark}.parquet"
         table.write(path, evaluated(*answers), schema.EVALUATE, {})
+        sampled = folder / "answers" / path.name  # only counted
+        sampled.parent.mkdir(parents=True, exist_ok=True)
+        sampled.write_bytes(b"")
 
 
 def write_tokenizer(folder):
@@ -242,6 +243,10 @@ SETTINGS = {
 }
 
 
+def write_spent(note, seconds):
+    note.write_text(json.dumps({"settings": {}, "spent": {"seconds": seconds}}))
+
+
 @pytest.fixture
 def run(tmp_path):
     """A finished run of mpd and of the base student, and the arguments of its report."""
@@ -252,9 +257,7 @@ def run(tmp_path):
     write_round(rounds[0], [0.5, None], logits_frame((7, -1.5, -0.5, -0.25)), metrics_frame(3, 7))
     table.write(tmp_path / "problems", stage_frames([0.5, None])[0], schema.PROBLEMS, {})
     write_tokenizer(tmp_path / "student")
-    job = root / "benchmarks/mpd/seed_0/round_1/distill.jsonl"
-    job.parent.mkdir(parents=True)
-    job.write_text('{"s": 2.5}\n')
+    write_spent(rounds[0] / "student/provenance.json", 2.5)
     arguments = ["--settings", json.dumps(SETTINGS), "--store", str(tmp_path / "store")]
     arguments += ["--rounds", *(str(folder) for folder in rounds), "--benchmarks", "one", "dev"]
     arguments += ["--num-shards", "1", "--problems", str(tmp_path / "problems")]
@@ -285,9 +288,14 @@ def test_main(run, capsys, caplog):
     told = json.loads((root / "report.json").read_text())["settings"]
     counts = {row["kind"]: (row["files"], row["linked"]) for row in told.pop("artifacts")}
     assert told.pop("versions") == findings.versions()
-    assert told == {**SETTINGS, "experiment": "my run", "models": {}, "stages": {}}
+    assert told == {
+        **SETTINGS,
+        "experiment": "my run",
+        "models": {},
+        "stages": {"student": {"{}": ["mpd, round 1, seed 0"]}},
+    }
     stages = dict.fromkeys(("sample", "compress", "filter", "logits", "metrics"), (1, 0))
-    assert counts == {**stages, "evaluate": (4, 0)}
+    assert counts == {**stages, "answers": (4, 0), "evaluate": (4, 0)}
     printed = capsys.readouterr().out.splitlines()
     assert [line.split() for line in printed if " one " in line] == [
         [*("│", "base", "│", "0", "│", "0", "│", "one", "│", "2", "│", "1", "│"),
@@ -365,22 +373,24 @@ def test_main_writes_budgets_and_difficulty(run):
 BUDGETS_OF_DEV = [(16, 0.0), (24, 0.0), (32, 0.0), (40, 0.5)]
 
 
-def test_main_tells_the_times_of_the_last_run(run, caplog):
+def test_main_quotes_what_computing_took_and_a_rerun_is_the_same(run, caplog):
     caplog.set_level("INFO", "mpd")
     root, arguments = run
     report.main(arguments)
-    (root / "benchmarks/mpd/seed_0/round_1/evaluate.jsonl").write_text('{"s": 0.5}\n')
+    written = (root / "report.html").read_bytes()
     caplog.clear()
     report.main(arguments)
+    names = ["summary", "comparison", "budgets", "difficulty", "costs", "report"]
     assert [message.split()[:2] for message in caplog.messages] == [
-        ["reused", "summary"],
-        ["reused", "comparison"],
-        ["reused", "budgets"],
-        ["reused", "difficulty"],
-        ["computed", "costs"],
-        ["computed", "report"],
+        ["reused", name] for name in names
     ]
-    assert table.read(root / "costs.parquet", schema.COSTS)["evaluation_seconds"].to_list() == [0.5]
+    assert (root / "report.html").read_bytes() == written
+    for name in ("one", "dev"):
+        write_spent(root / f"mpd/seed_0/round_1/evaluate/{name}.json", 0.5)
+    caplog.clear()
+    report.main(arguments)
+    assert [message.split()[0] for message in caplog.messages] == ["reused"] * 4 + ["computed"] * 2
+    assert table.read(root / "costs.parquet", schema.COSTS)["evaluation_seconds"].to_list() == [1.0]
 
 
 def test_main_of_nothing_trained(run):

@@ -194,6 +194,31 @@ def test_first_publish_computes_and_second_links(tmp_path, root, messages):
     assert messages() == [f"computed squares {key}", *[f"reused squares {key}"] * 2]
 
 
+def spent_of(output):
+    return json.loads(output.with_suffix(".json").read_text())["spent"]
+
+
+def test_what_computing_took_stays_with_the_entry(tmp_path, root, monkeypatch):
+    output, again = tmp_path / "out.parquet", tmp_path / "again.parquet"
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+
+    class Slow(Squares):
+        def work(self, rows):
+            now[0] += 10
+            return super().work(rows)
+
+    with pytest.raises(InterruptedError):
+        publish(root, output, Slow(stop_after=2))
+    now[0] += 1000  # between the two jobs
+    publish(root, output, Slow())
+    # Two parts of 10 seconds were saved, and two came; that in which the job stopped is lost.
+    assert spent_of(output)["seconds"] == 40.0
+    publish(root, again, never)
+    publish(root, again, Slow(), refresh=True)
+    assert spent_of(again)["seconds"] == 40.0
+
+
 def test_an_edit_taken_back_computes_nothing(tmp_path, root):
     output = tmp_path / "out.parquet"
     publish(root, output, Squares(), {"add": 0})
@@ -255,7 +280,9 @@ def test_footer_and_provenance(tmp_path, root):
         "content": digest,
         "identity": {"tokens": "123"},
     }
-    assert json.loads((tmp_path / "out.json").read_text()) == {
+    note = json.loads((tmp_path / "out.json").read_text())
+    assert set(note.pop("spent")) == {"seconds", "processor_seconds", "peak_mb", "device"}
+    assert note == {
         "kind": "squares",
         "version": 1,
         "settings": {"add": 0},
@@ -270,7 +297,7 @@ def test_killed_job_resumes_to_the_same_bytes(tmp_path, root, messages):
     process = child("job_that_dies", root, output, 2)
     assert process.wait(60) == -signal.SIGKILL
     parts = entry_of(root).with_suffix(".parts")
-    assert sorted(path.name for path in parts.iterdir()) == [
+    assert sorted(path.name for path in parts.glob("*.parquet")) == [
         "rows_000000000_000000003.parquet",
         "rows_000000003_000000006.parquet",
     ]
@@ -765,6 +792,7 @@ def test_folder_replaces_what_is_stale_in_the_output(tmp_path, root):
     assert contents(output) == {**shape, "weights": "4", "deep/stranger": ""}
     (output / "deep" / "stranger").unlink()
     provenance = json.loads((output / "provenance.json").read_text())
+    assert provenance.pop("spent")["device"] == "cpu"
     assert provenance == {
         "kind": "model",
         "version": 1,

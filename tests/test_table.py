@@ -324,6 +324,20 @@ def test_digest_and_rows_do_not_depend_on_parts(tmp_path, cuts):
     assert pq.ParquetFile(path).num_row_groups == len(parts)
 
 
+def test_digest_of_some_columns_depends_on_no_others(path):
+    def digests():
+        return [table.column_digest(path, PAIR, columns) for columns in (["a"], ["b"], ["a", "b"])]
+
+    write_pairs(path)
+    first = digests()
+    assert first[2] == table.content_digest(path, PAIR)
+    table.write(path, PAIRS.with_columns(b=pl.Series([1, 3], dtype=pl.Int32)), PAIR, {})
+    changed = [one != other for one, other in zip(first, digests(), strict=True)]
+    assert changed == [False, True, True]
+    with pytest.raises(ValueError, match="expected everything version 3, found pair version 1"):
+        table.column_digest(path, EVERYTHING, ["key"])
+
+
 def test_digest_of_no_rows_does_not_depend_on_parts(tmp_path):
     whole = table.write(tmp_path / "whole", FRAME.clear(), EVERYTHING, {})
     parts = [tmp_path / "whole"] * 2

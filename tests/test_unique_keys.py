@@ -148,19 +148,18 @@ def test_a_dry_run_is_refused(project, option):
 
 
 def test_from_another_working_directory(project, tmp_path):
-    """The overlay is where the command was given, config.yaml where Snakemake works."""
-    where = tmp_path / "elsewhere"
-    where.mkdir()
+    """The overlay is where the command was given, config.yaml beside the Snakefile."""
+    (tmp_path / "elsewhere").mkdir()
     command = [*DRY_RUN, "--snakefile", "project/Snakefile", "--directory", "elsewhere"]
-    config = (project.folder / "config.yaml").read_text()
-    (where / "config.yaml").write_text(config)
     said = refusal(tmp_path, *command, "--configfile", "project/twice.yaml")
     assert f"\n{project.folder}/twice.yaml: {SENTENCE}\n" in said
-    (where / "config.yaml").write_text(config + "rounds: 3\n")
-    lines = ["", *(config + "rounds: 3\n").splitlines()]
+    path = project.folder / "config.yaml"
+    config = path.read_text() + "rounds: 3\n"
+    path.write_text(config)
+    lines = ["", *config.splitlines()]
     first, last = (number for number, line in enumerate(lines) if line.startswith("rounds:"))
     said = refusal(tmp_path, *command)
-    assert f"\nconfig.yaml: the key rounds is given twice, on lines {first} and {last}; " in said
+    assert f"{path}: the key rounds is given twice, on lines {first} and {last}; " in said
 
 
 @pytest.mark.parametrize(

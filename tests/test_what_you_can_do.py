@@ -16,13 +16,12 @@ import polars as pl
 import pytest
 import yaml
 from ordinary import ORDINARY
-from test_workflow import ENVIRONMENT, REPOSITORY, WORLD, computed, merged
+from test_workflow import ENVIRONMENT, REPOSITORY, TABLES, WORLD, computed, merged
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 SMALL = merged(yaml.safe_load((REPOSITORY / "config.yaml").read_text()), WORLD)
 SMALL |= {"experiment": "tiny", "rounds": 1}
 ROUND = "results/tiny/mpd/seed_0/round_1"
-TABLES = ["budgets", "comparison", "difficulty", "summary"]
 
 
 def lines_of_the_table() -> dict[str, str]:

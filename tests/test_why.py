@@ -71,7 +71,7 @@ def raise_version(monkeypatch):
 
 
 def test_a_finished_run_is_up_to_date(asked):
-    assert asked() == ["up to date: 13 jobs"]
+    assert asked() == ["up to date: 15 jobs"]
     assert asked(SHARD) == [
         f"{SHARD}: up to date",
         "  settings, version and content of its inputs are as in its note",
@@ -84,8 +84,8 @@ def test_a_changed_setting_is_named_with_both_values(asked):
         "would be computed",
         f"  filter {PLACE}: filter.max_ratio was 9.0, is 8.0",
         f"known only after others have run: filter {PLACE}",
-        "  what follows: logits, distill, evaluate, report",
-        "up to date: 8 jobs",
+        "  what follows: logits, distill, answers, evaluate, report",
+        "up to date: 9 jobs",
     ]
 
 
@@ -101,7 +101,7 @@ def test_settings_stand_where_config_yaml_has_them(asked):
         '    compress.prompt was "{problem}\\n{trajectory}\\nrewrite", '
         'is "{problem}\\n{trajectory}\\nrefine"',
     ]
-    start = lines.index("  evaluate base/seed_0/round_0")
+    start = lines.index("  answers base/seed_0/round_0")
     assert lines[start + 1 : start + 3] == [
         "    evaluate, benchmark dev: evaluate.temperature was 0.7, is 0.5",
         "    evaluate, benchmark sampled: evaluate.temperature was 0.7, is 0.5",
@@ -115,17 +115,17 @@ def test_an_edit_taken_back_is_in_the_store(project, asked):
         "  what follows: report",
         "would only be linked: the store has it",
         f"  filter {PLACE}: filter.max_ratio was 8.0, is 9.0",
-        "  what follows: logits, distill, evaluate",
-        "up to date: 8 jobs",
+        "  what follows: logits, distill, answers, evaluate",
+        "up to date: 9 jobs",
     ]
     project.run(rounds=1)
-    assert asked() == ["up to date: 13 jobs"]
+    assert asked() == ["up to date: 15 jobs"]
 
 
 def test_a_missing_output_is_linked_again(project, asked):
     (project.folder / SHARD).unlink()
     assert asked() == [
-        "up to date: 13 jobs",
+        "up to date: 15 jobs",
         f"  filter {PLACE}: its output is missing, but nothing that is asked for needs it now",
     ]
     assert asked(SHARD) == [
@@ -185,7 +185,7 @@ def test_a_risen_version_makes_its_stage_compute(name, project, raise_version, m
 def test_a_risen_version_of_the_report_is_computed_alone(
     name, project, raise_version, monkeypatch, tmp_path, caplog
 ):
-    """`why` does not ask the report, which tells the times of the jobs; so it runs, on a copy."""
+    """`why` does not ask the report, which is several artifacts; so it runs, on a copy."""
     copied = shutil.copytree(project.folder, tmp_path / "copied")
     monkeypatch.chdir(copied)
     (job,) = [job for job in planned(["--configfile", "overlay.yaml"]) if job.rule == "report"]
@@ -206,8 +206,8 @@ def test_more_rounds_are_new(asked):
         f"  {sample}: its output is missing",
         f"known only after others have run: {sample}",
     ]
-    assert lines[-1] == "up to date: 12 jobs"
-    assert "  report: reads now 8 files below results/small/mpd/seed_0/round_2" in lines
+    assert lines[-1] == "up to date: 14 jobs"
+    assert "  report: reads now 11 files below results/small/mpd/seed_0/round_2" in lines
 
 
 def test_what_was_made_otherwise_behind_the_back_of_snakemake(project, asked):

@@ -60,7 +60,7 @@ class ServerEngine(Engine):
     @cached_property
     def padding_bias(self) -> dict[str, float]:
         """Keeps output rows beyond the tokenizer's tokens from being sampled."""
-        config = json.loads((self.folder / "config.json").read_text())
+        config = json.loads((self.folder / "config.json").read_text(encoding="utf-8"))
         rows = config.get("text_config", config)["vocab_size"]
         padding = range(self.chat.vocabulary_size, rows)
         if len(padding) > MAX_BIASES:

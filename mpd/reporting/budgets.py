@@ -10,7 +10,8 @@ from typing import Any
 
 import polars as pl
 
-from mpd import answers, schema, table
+from mpd import schema, table
+from mpd.grading import Grader, extract
 from mpd.reporting import compare
 
 SMALLEST_POWER = 4
@@ -42,7 +43,7 @@ def answers_by_budget(
         text = decode(ids[:budget])
         if think_close is not None and think_close not in text:
             break  # nor is it in any shorter prefix
-        found[budget] = answers.extract(text, think_close)
+        found[budget] = extract(text, think_close)
     return {budget: answer for budget, answer in found.items() if answer is not None}
 
 
@@ -50,7 +51,7 @@ def grade(
     golds: Sequence[str],
     found: Sequence[str | None],
     cut: Sequence[Mapping[int, str]],
-    num_workers: int = 1,
+    grader: Grader,
 ) -> tuple[list[str], list[list[int]]]:
     """The verdicts on answers, and for each the budgets at which what was there is correct.
 
@@ -59,8 +60,7 @@ def grade(
     pairs = list(zip(golds, found, strict=True))
     for gold, of in zip(golds, cut, strict=True):
         pairs += [(gold, answer) for answer in of.values()]
-    with answers.Grader(num_workers=num_workers) as grader:
-        verdicts = grader.grade([gold for gold, _ in pairs], [answer for _, answer in pairs])
+    verdicts = grader.grade([gold for gold, _ in pairs], [answer for _, answer in pairs])
     correct = {pair for pair, verdict in zip(pairs, verdicts, strict=True) if verdict == "correct"}
     budgets = [
         sorted(budget for budget, answer in of.items() if (gold, answer) in correct)

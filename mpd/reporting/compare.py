@@ -118,7 +118,7 @@ def answers_of(problems: pl.DataFrame, columns: Sequence[str] = MEASURES) -> dic
         if not rows["problem_id"].equals(expected):
             raise ValueError(
                 f"benchmark {benchmark}: {method}, round {number}, seed {seed} answered other "
-                "problems than the students before it; run evaluate again"
+                "problems than the students before it; run answers and evaluate again"
             )
         arrays = found.setdefault(benchmark, {}).setdefault((method, number), {})
         arrays[seed] = rows.select(columns).cast(pl.Float64).fill_null(np.nan).to_numpy().T

@@ -1,6 +1,5 @@
 """What each round of each method cost, and what its teacher thought of what was trained on."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import polars as pl
 
 from mpd import schema, table
+from mpd.differences import note_of
 
 ARTIFACTS = {
     "sample": schema.SAMPLE,
@@ -16,6 +16,7 @@ ARTIFACTS = {
     "logits": schema.LOGITS,
     "metrics": schema.METRICS,
 }
+EVALUATION = ("answers", "evaluate")  # stages whose seconds are apart from a round's
 COLUMNS = {
     "sample": ["num_tokens"],
     "compress": ["rewrite_tokens"],
@@ -44,29 +45,33 @@ def read_round(files: Mapping[str, Sequence[Path]]) -> dict[str, pl.DataFrame]:
     }
 
 
-def seconds_by_stage(folder: Path, num_shards: int) -> dict[str, float]:
-    """Wall seconds of the jobs below a folder of Snakemake's benchmark files, as they last ran.
+def seconds_by_stage(folder: Path, num_shards: int, benchmarks: Sequence[str]) -> dict[str, float]:
+    """Wall seconds that computing the artifacts of a round took, by their notes.
 
-    A stage without such a file is not among them; files of further shards are of other runs.
+    A stage of which not every note has them is not among them: notes from before version 0.2 have
+    none. `folder` is that of the round.
     """
-    shards = {f"shard_{number}" for number in range(num_shards)}
-    found: dict[str, float] = {}
-    for path in sorted(folder.rglob("*.jsonl")):
-        stage = path.relative_to(folder).parts[0].removesuffix(".jsonl")
-        if path.stem not in {stage, *shards}:
-            continue
-        for line in path.read_text(encoding="utf-8").splitlines():
-            found[stage] = found.get(stage, 0.0) + float(json.loads(line)["s"])
-    return found
+    files = round_files(folder, num_shards)
+    outputs = {
+        **{stage: paths for stage, paths in files.items() if stage != "metrics"},
+        "distill": [folder / "student"],
+        **{
+            stage: [folder / stage / f"{name}.parquet" for name in benchmarks]
+            for stage in EVALUATION
+        },
+    }
+    seconds = {
+        stage: [note_of(path).get("spent", {}).get("seconds") for path in paths]
+        for stage, paths in outputs.items()
+    }
+    return {stage: sum(of) for stage, of in seconds.items() if of and None not in of}
 
 
 def seconds_of(stages: Mapping[str, float]) -> dict[str, float | None]:
     """The seconds of all stages together, those of evaluation apart; None where there are none."""
-    others = [seconds for stage, seconds in stages.items() if stage != "evaluate"]
-    return {
-        "wall_seconds": sum(others) if others else None,
-        "evaluation_seconds": stages.get("evaluate"),
-    }
+    held_out = [seconds for stage, seconds in stages.items() if stage in EVALUATION]
+    others = [seconds for stage, seconds in stages.items() if stage not in EVALUATION]
+    return {"wall_seconds": _sum_known(others), "evaluation_seconds": _sum_known(held_out)}
 
 
 def costs_of(frames: Mapping[str, pl.DataFrame], sampler: str | None) -> dict[str, Any]:

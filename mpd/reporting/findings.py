@@ -83,7 +83,7 @@ def stage_seconds(
 
 
 def settings_of_stages(
-    places: Mapping[Path, Place], benchmarks: Iterable[str]
+    places: Mapping[Path, Place], benchmarks: Sequence[str]
 ) -> dict[str, dict[str, list[str]]]:
     """By stage the settings, as JSON, with the students that have them: "mpd, round 1, seed 0".
 
@@ -92,7 +92,11 @@ def settings_of_stages(
     """
     found: dict[str, dict[str, list[str]]] = {}
     notes = {stage: f"{stage}/{note}" for stage, note in STAGES.items()}
-    notes |= {f"evaluate {name}": f"evaluate/{name}.json" for name in benchmarks}
+    notes |= {
+        f"{stage} {name}": f"{stage}/{name}.json"
+        for stage in ("answers", "evaluate")
+        for name in benchmarks
+    }
     for folder, place in places.items():
         name = "{method}, round {round}, seed {seed}".format(**place)
         for stage, note in notes.items():

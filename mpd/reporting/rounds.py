@@ -94,10 +94,7 @@ def answer_digests(evaluations: Evaluations) -> dict[str, str]:
 
 
 def round_digests(trained: Trained, seconds: Mapping[Path, Mapping[str, float]]) -> dict[str, str]:
-    """Content digests of the trained rounds' files, and one of all wall times.
-
-    The times are those of the last run: after another one, costs and report are others.
-    """
+    """Content digests of the trained rounds' files, and one of what computing them took."""
     named = {folder: BRANCH.format(**place_of(folder)) for folder in trained}
     digests = {
         f"{named[folder]} {kind} {number}": table.content_digest(path, costs.ARTIFACTS[kind])

@@ -12,7 +12,7 @@ import pytest
 
 pytest.importorskip("vllm", minversion="0.32.0", reason="needs vLLM: make vllm")
 
-from mpd import compress, evaluate, sample, schema, table
+from mpd import answers, compress, sample, schema, table
 from mpd.engines import vllm as of_vllm
 
 CACHE = {"kv_cache_memory_bytes": 2**26}
@@ -48,12 +48,12 @@ def stage(tmp_path, student, teacher, problems, chat):
                 "rewriter": "teacher",
                 "sampler": "student",
             },
-            "evaluate": {"benchmarks": {"dev": SAMPLED, "hard": GREEDY}},
+            "answers": {"benchmarks": {"dev": SAMPLED, "hard": GREEDY}},
         }
         settings = {**own[name], **ENGINES[engine], "chat": chat, "seed": 7, **changes}
         of = ["--settings", json.dumps(settings), "--store", str(tmp_path / f"store-{folder.name}")]
         of += ["--student", str(student), *SIZES]
-        if name == "evaluate":
+        if name == "answers":
             sets = [f"{key}={problems}" for key in settings["benchmarks"]]
             return [*of, "--output", str(folder), "--benchmarks", *sets]
         of += ["--problems", str(problems), "--output", str(folder / f"{name}.parquet")]
@@ -70,12 +70,12 @@ def test_stages_give_the_rows_of_the_transformers_engine(stage, tmp_path):
     for engine in ENGINES:
         sample.main(stage("sample", engine, engine))
         compress.main(stage("compress", engine, engine, num_samples=2))
-        evaluate.main(stage("evaluate", engine, engine, benchmarks={"hard": GREEDY}))
+        answers.main(stage("answers", engine, engine, benchmarks={"hard": GREEDY}))
         folder = tmp_path / engine
         found[engine] = [
             table.read(folder / "sample.parquet", schema.SAMPLE),
             table.read(folder / "compress.parquet", schema.COMPRESS),
-            table.read(folder / "hard.parquet", schema.EVALUATE),
+            table.read(folder / "hard.parquet", schema.ANSWERS),
         ]
     (drawn, *mine), (expected, *theirs) = found.values()
     assert drawn.drop("logprobs").equals(expected.drop("logprobs"))
@@ -110,16 +110,16 @@ def test_rows_stand_in_order_and_a_second_run_reuses_them(stage, tmp_path, probl
 
 
 def test_one_engine_answers_all_benchmarks(stage, tmp_path, starts):
-    of = stage("evaluate", "vllm", "answers")
-    evaluate.main(of)
+    of = stage("answers", "vllm", "answers")
+    answers.main(of)
     assert len(starts) == 1
     dev, hard = (
-        table.read(tmp_path / "answers" / f"{name}.parquet", schema.EVALUATE)
+        table.read(tmp_path / "answers" / f"{name}.parquet", schema.ANSWERS)
         for name in ("dev", "hard")
     )
     assert dev.select("problem_id", "sample_index").is_unique().all()
     assert (len(dev), len(hard)) == (16, 8)
-    evaluate.main(of)
+    answers.main(of)
     assert len(starts) == 1
 
 

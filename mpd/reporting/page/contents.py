@@ -153,10 +153,10 @@ TABLES = (
     ),
     Table(
         section="Costs",
-        caption="Sums over the seeds of a method. Every method is charged in full, also for what "
-        "it shares with another. Evaluation is not among the tokens. Seconds are the wall time "
-        "of the jobs as they last ran: a job that linked what the store already had took about a "
-        "second.",
+        caption="Sums over the seeds of a method. Every method is charged in full, also for "
+        "what it shares with another. Evaluation is not among the tokens. Seconds are the wall "
+        "time of computing the artifacts, also where the store already had them; those of before "
+        "version 0.2 have none.",
         reads=("costs",),
         cells=tables.costs_table,
     ),

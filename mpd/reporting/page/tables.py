@@ -19,9 +19,6 @@ from mpd.reporting.page.cells import (
 )
 from mpd.reporting.terminal import HEADER, printable
 
-# Stages of a round in their order; those of its evaluation follow.
-TRAINING = ("sample", "compress", "filter", "logits", "distill")
-
 
 def summary_table(summary: pl.DataFrame) -> Grid:
     """Every seed."""
@@ -217,9 +214,7 @@ def artifacts_table(artifacts: Sequence[Mapping[str, Any]]) -> Grid:
 
 
 def seconds_table(seconds: Mapping[tuple[str, int], Mapping[str, float]]) -> Grid:
-    known = dict.fromkeys(stage for own in seconds.values() for stage in own)
-    stages = [*(stage for stage in TRAINING if stage in known)]
-    stages += [stage for stage in known if stage not in TRAINING]
+    stages = list(dict.fromkeys(stage for own in seconds.values() for stage in own))
     rows = [
         [method, str(number), *(whole_number(own.get(stage)) for stage in stages)]
         for (method, number), own in seconds.items()

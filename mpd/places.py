@@ -1,0 +1,85 @@
+"""A home, a name and a folder for temporary files, for processes that lack one.
+
+Snakemake and the libraries of models keep caches below HOME and ask who the user is. In a
+container, on a cluster or for an account without an entry the home may be missing or read-only.
+"""
+
+import logging
+import os
+import pwd
+import shutil
+import tempfile
+from pathlib import Path
+
+log = logging.getLogger("mpd")
+
+NOWHERE = Path(os.devnull)  # in which nothing can be made
+ROOM = 1 << 20  # bytes that a cache needs at least: Snakemake copies the rules into its own
+
+# What is only read stays where it is: the tokens of Hugging Face, and those of wandb.
+CREDENTIALS = {"HF_TOKEN_PATH": ".cache/huggingface/token", "NETRC": ".netrc"}
+
+
+def settle() -> None:
+    """Put in order what this process, and what it starts, find in HOME, LOGNAME and TMPDIR.
+
+    Where nothing can be written to HOME or its cache, a folder for temporary files takes its
+    place. Raises ValueError where there is none of those either, or no room in it.
+    """
+    try:
+        temporary = Path(tempfile.gettempdir())
+    except FileNotFoundError as error:
+        raise ValueError(f"{error.strerror}; set TMPDIR to a folder with room") from None
+    if "TMPDIR" in os.environ:
+        os.environ["TMPDIR"] = str(temporary)  # some take it as it stands, also where it is missing
+    try:
+        pwd.getpwuid(os.getuid())
+    except KeyError:
+        os.environ.setdefault("LOGNAME", str(os.getuid()))
+    home = _home()
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache")
+    blocked = [str(folder) for folder in (home, cache) if not _can_be_written(folder)]
+    if blocked:
+        cause = "there is no HOME" if home == NOWHERE else f"{blocked[0]} cannot be written"
+        if not _can_be_written(temporary):
+            raise ValueError(f"{cause}, and {temporary} is full; set HOME to a folder with room")
+        _move(home, temporary / f"mpd-{os.getuid()}")
+        log.warning("%s: HOME is %s now", cause, os.environ["HOME"])
+
+
+def _home() -> Path:
+    """The home of this process, or NOWHERE if neither HOME nor the account names one."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return NOWHERE
+
+
+def _move(home: Path, other: Path) -> None:
+    for name, path in CREDENTIALS.items():
+        if os.access(home / path, os.R_OK):
+            os.environ.setdefault(name, str(home / path))
+    other.mkdir(mode=0o700, exist_ok=True)
+    if other.is_symlink() or other.stat().st_uid != os.getuid():  # somebody else was there first
+        other = Path(tempfile.mkdtemp(prefix="mpd-"))
+    os.environ.pop("XDG_CACHE_HOME", None)
+    os.environ["HOME"] = str(other)
+
+
+def _can_be_written(folder: Path) -> bool:
+    """Whether there is a folder, or can be one, with room for some files."""
+    above = (folder, *folder.parents)
+    # Not Path.exists, which raises where a search is forbidden.
+    there = next((path for path in above if os.access(path, os.F_OK)), folder)
+    usable = os.access(there, os.W_OK | os.X_OK) and there.is_dir()
+    return usable and shutil.disk_usage(there).free >= ROOM
+
+
+def room_left(*folders: Path) -> str:
+    """What is free in the temporary folder, in HOME and in `folders`, each disk once: in words."""
+    disks: dict[int, str] = {}
+    for folder in (Path(tempfile.gettempdir()), _home(), *folders):
+        if folder.is_dir():
+            free = shutil.disk_usage(folder).free / 1e6
+            disks.setdefault(folder.stat().st_dev, f"{free:,.1f} MB in {folder}")
+    return ", ".join(disks.values())

@@ -1,0 +1,70 @@
+"""What computing an artifact took, for its note: seconds, memory and device."""
+
+import json
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+MEGABYTE = 1e6
+# Of ru_maxrss; macOS counts bytes.
+RSS_UNIT = 1 if sys.platform == "darwin" else 1024
+
+
+class Meter:
+    """Counts from its creation, on top of what earlier processes saved that were stopped.
+
+    `path` is where it saves: a file that lives as long as the unfinished artifact.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.before: dict[str, Any] = _read(path)
+        self.start, self.processor_start = time.monotonic(), _processor_seconds()
+
+    def spent(self) -> dict[str, Any]:
+        """Seconds by the clock and of processors, peak memory in megabytes, and the device.
+
+        Memory is that of the process, or of the largest of its own, since each began.
+        """
+        seconds = time.monotonic() - self.start + self.before.get("seconds", 0.0)
+        processor = _processor_seconds() - self.processor_start
+        processor += self.before.get("processor_seconds", 0.0)
+        return {
+            "seconds": round(seconds, 3),
+            "processor_seconds": round(processor, 3),
+            "peak_mb": round(max(_peak_bytes() / MEGABYTE, self.before.get("peak_mb", 0.0)), 1),
+            "device": _device(),
+        }
+
+    def save(self) -> None:
+        """Keep what was spent so far, for the process that goes on after this one was stopped."""
+        draft = self.path.with_suffix(".draft")
+        draft.write_text(json.dumps(self.spent()), encoding="utf-8")
+        draft.rename(self.path)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+
+
+def _processor_seconds() -> float:
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+def _peak_bytes() -> int:
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return max(usage.ru_maxrss for usage in usages) * RSS_UNIT
+
+
+def _device() -> str:
+    """The name of the GPU that this process uses, or cpu. Loads no torch to find out."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return "cpu"

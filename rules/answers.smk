@@ -1,0 +1,39 @@
+# Requires: a student, and the problems of every benchmark and of the development split.
+# Gives: its answers to them, ungraded. One job answers them all; the store computes only new ones.
+
+
+rule answers:
+    input:
+        student=student,
+        dev="results/{experiment}/problems/train/dev.parquet",
+        benchmarks=benchmark_problems,
+    output:
+        dev="results/{experiment}/{method}/seed_{seed}/round_{round}/answers/dev.parquet",
+        benchmarks=expand(
+            "results/{{experiment}}/{{method}}/seed_{{seed}}/round_{{round}}/answers/{name}.parquet",
+            name=[benchmark.name for benchmark in CONFIG.problems.benchmarks],
+        ),
+    log:
+        "results/{experiment}/logs/{method}/seed_{seed}/round_{round}/answers.log",
+    benchmark:
+        "results/{experiment}/benchmarks/{method}/seed_{seed}/round_{round}/answers.jsonl"
+    conda:
+        f"../envs/{CONFIG.evaluate.engine}.yaml"
+    threads: RESOURCES.evaluate.threads
+    resources:
+        gpu=RESOURCES.evaluate.gpu,
+        mem_mb=RESOURCES.evaluate.memory_mb,
+        engine=engine_of("evaluate"),
+        store=CONFIG.store,
+    params:
+        version=schema.ANSWERS.version,
+        settings=settings_of("answers", "method", "seed"),
+        benchmarks=benchmark_arguments,
+    message:
+        "answers {wildcards.method}/seed_{wildcards.seed}/round_{wildcards.round}"
+    shell:
+        "python -m mpd.answers --settings {params.settings:q} --student {input.student:q}"
+        " --benchmarks {params.benchmarks:q}"
+        ' --output "$(dirname {output.dev:q})"'
+        " {resources.engine}"
+        " --mode {resources.store} --threads {threads} 2>&1 | tee {log:q}"
