@@ -39,11 +39,11 @@ def write_manifest(folder: Path) -> None:
         raise ValueError(f"{folder}: no *.safetensors in it; save the weights as safetensors")
     tokenizer = {name: digests[name] for name in TOKENIZER_FILES if name in digests}
     manifest = {
-        "weights": _digest(weights),
-        "tokenizer": _digest([tokenizer, _generation_stop_ids(folder)]),
-        "token_map": _digest(_token_map(folder)),
-        "chat_template": _digest(chat_template(folder)),
-        "digest": _digest(digests),
+        "weights": digest_of(weights),
+        "tokenizer": digest_of([tokenizer, _generation_stop_ids(folder)]),
+        "token_map": digest_of(_token_map(folder)),
+        "chat_template": digest_of(chat_template(folder)),
+        "digest": digest_of(digests),
         "context_length": _context_length(folder),
         "files": {path.name: path.stat().st_size for path in files},
     }
@@ -162,5 +162,5 @@ def _context_length(folder: Path) -> int:
     return config["max_position_embeddings"]
 
 
-def _digest(value: Any) -> str:
+def digest_of(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -19,7 +19,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,12 +27,17 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from mpd.entries import (
+    PROVENANCE,
     bring_up_to_date,
-    changes,
     files_of,
     install,
+    is_copied,
     link,
+    look,
+    marks_of,
     other_links,
+    read_note,
+    require_unchanged,
     same_bytes,
     set_aside,
 )
@@ -47,6 +52,8 @@ if TYPE_CHECKING:
     from mpd.table import Identity
 
 log = logging.getLogger("mpd")
+
+MEANING = ("kind", "version", "settings", "inputs")  # what a fingerprint is taken of
 
 
 def fingerprint(
@@ -171,7 +178,8 @@ class Explained(Exception):
         self.meaning = meaning
         self.output = output
         self.entry = entry
-        self.is_there = changes(entry, entry.with_suffix(".json")) == []
+        found = look(entry, entry.with_suffix(".json"))
+        self.is_there = found is not None and not found.changed
 
     def __str__(self) -> str:
         return f"{self.output}: {self.entry} is {'' if self.is_there else 'not '}in the store"
@@ -251,6 +259,22 @@ class Store:
 
         self._publish(kind, version, "", output, settings, inputs, build)
 
+    def require_unchanged(self, path: Path) -> None:
+        """Raise ValueError where what the store linked to a path, an input, was changed since.
+
+        Of a file in a folder that was linked as a whole, every file of the folder has to be as it
+        was. What no note speaks of is the user's own.
+        """
+        note = path.with_name(PROVENANCE)
+        noted = read_note(note)
+        files = {name: path.parent / name for name in noted.get("sizes", {})}
+        if not noted:
+            note, files = path.with_suffix(".json"), {"": path}
+            noted = read_note(note)
+        if set(MEANING) <= set(noted):
+            key = fingerprint(**{name: noted[name] for name in MEANING})
+            require_unchanged(note, files, marks_of(self.root / noted["kind"] / f"{key}.json"))
+
     def _publish(
         self,
         kind: str,
@@ -269,10 +293,11 @@ class Store:
             raise Explained(meaning, output, entry)
         home.mkdir(parents=True, exist_ok=True)
         with _locked(home / f"{key}.lock", what):
-            changed = changes(entry, note)
-            there = changed == []
-            if changed:
-                set_aside(entry, note, changed, output)
+            found = look(entry, note)
+            there = found is not None and not found.changed
+            if found and found.changed:
+                set_aside(entry, note, found.changed, output)
+                found = None
             if there:
                 bring_up_to_date(entry, note)
                 # A job killed after it had stored all left its parts.
@@ -289,9 +314,10 @@ class Store:
                 done = _refreshed(what, agrees, entry, output) if there else f"computed {what}"
                 if not agrees:
                     install(fresh, entry, note, {**meaning, "spent": meter.spent()})
+                    found = None
                 shutil.rmtree(scratch)
                 log.info(done)
-            link(entry, note, output)
+            link(entry, note, output, found.marks if found else None)
 
 
 def _locked(path: Path, what: str) -> AbstractContextManager:
@@ -313,17 +339,26 @@ def _refreshed(what: str, agrees: bool, entry: Path, output: Path) -> str:
 
 def unused(root: Path) -> Iterator[Path]:
     """Stored files and folders that no output links to, and what killed jobs left."""
-    for entry in sorted(root.glob("*/*")):
-        is_own = entry.suffix in {".json", ".lock", ".draft", ".seen"}
-        if entry.suffix == ".parts" or (
-            not is_own and all(path.stat().st_nlink == 1 for path in files_of(entry))
-        ):
-            yield entry
+    return (entry for entry in sorted(root.glob("*/*")) if is_unused(entry))
 
 
-def _may_delete(entry: Path) -> bool:
-    folders = [path for path in (entry, *entry.rglob("*")) if path.is_dir()]
-    return all(os.access(folder, os.W_OK) for folder in (entry.parent, *folders))
+def is_unused(entry: Path) -> bool:
+    """Whether a path in the store is an entry that is no output, or the parts of one."""
+    if entry.suffix in {".json", ".lock", ".draft", ".seen"} or not entry.exists():
+        return False
+    if entry.suffix == ".parts":
+        return True
+    linked = any(path.stat().st_nlink > 1 for path in files_of(entry))
+    return not linked and not is_copied(entry.with_suffix(".json"))
+
+
+def _bytes_of(entry: Path) -> int:
+    """The size of what is there; a job beside us may take files away meanwhile."""
+    sizes = 0
+    for path in files_of(entry):
+        with suppress(FileNotFoundError):
+            sizes += path.stat().st_size
+    return sizes
 
 
 def _delete(entry: Path) -> None:
@@ -343,16 +378,20 @@ def prune(root: Path, delete: bool) -> Iterator[tuple[Path, int, str]]:
     What a running job fills, or is about to link, is passed over.
     """
     for entry in unused(root):
-        size = sum(path.stat().st_size for path in files_of(entry))
         refused = ""
+        lock = FileLock(entry.with_name(f"{entry.name.partition('.')[0]}.lock"))
         try:
-            with FileLock(entry.with_name(f"{entry.name.partition('.')[0]}.lock"), timeout=0):
+            with lock.acquire(timeout=0):
+                if not is_unused(entry):
+                    continue
+                size = _bytes_of(entry)
                 if delete:
                     _delete(entry)
         except Timeout:
             continue
         except PermissionError as error:
-            refused = f"not deleted: {refusal(Path(error.filename))}" if delete else ""
+            size = _bytes_of(entry)
+            refused = f"not deleted: {refusal(error)}" if delete else ""
         yield entry, size, refused
 
 

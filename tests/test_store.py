@@ -2,6 +2,7 @@ import errno
 import json
 import logging
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -608,9 +609,8 @@ def test_what_was_changed_through_an_output_is_kept_aside_and_computed_again(
     aside = set_aside_of(entry)
     assert aside.read_bytes() == edited
     assert aside.with_suffix(".json").read_bytes() == note
-    assert messages()[1] == (
-        f"{entry} was changed after it was made: kept as {aside}, and computed again"
-    )
+    said = f"{entry} was changed after it was made: kept as {aside} until it is pruned, "
+    assert messages()[1] == f"{said}and computed again"
     publish(root, tmp_path / "later.parquet", never)
 
 
@@ -681,7 +681,7 @@ def test_an_edited_note_vouches_for_nothing(tmp_path, root):
 
 
 def make_old(entry):
-    """What an entry was like in version 0.1: read-only, with no digests in its note."""
+    """What an entry was once: read-only, with no digests in its note."""
     note = entry.with_name(f"{entry.stem}.json")
     content = json.loads(note.read_text())
     del content["digests"]
@@ -717,6 +717,22 @@ def test_a_folder_of_before_is_put_right_without_computing(tmp_path, root):
     assert set(json.loads((output / "provenance.json").read_text())["digests"]) == set(files)
 
 
+def test_an_old_entry_that_contradicts_its_footer_is_not_handed_out(tmp_path, root):
+    """It became writable before its digest was noted."""
+    output, compute = tmp_path / "out.parquet", Squares()
+    publish(root, output, Squares())
+    make_old(entry_of(root))
+    entry_of(root).chmod(0o644)
+    whole = output.read_bytes()
+    place = whole.index(b"\x28\xb5\x2f\xfd")  # where the first compressed page begins
+    with output.open("r+b") as file:
+        file.seek(place + 8)
+        file.write(bytes([whole[place + 8] ^ 1]))
+    publish(root, output, compute)
+    assert compute.computed == [0, 3, 6, 9]
+    assert output.read_bytes() == whole
+
+
 def test_an_old_entry_of_another_size_is_not_handed_out(tmp_path, root):
     output, compute = tmp_path / "out.parquet", Squares()
     publish(root, output, Squares())
@@ -725,6 +741,42 @@ def test_an_old_entry_of_another_size_is_not_handed_out(tmp_path, root):
     cut(entry_of(root))
     publish(root, output, compute)
     assert compute.computed == [0, 3, 6, 9]
+
+
+def test_an_input_that_was_changed_is_refused(tmp_path, root):
+    output, store = tmp_path / "out.parquet", Store(root)
+    publish(root, output, Squares())
+    store.require_unchanged(output)
+    os.utime(output, (LONG_AGO, LONG_AGO))
+    store.require_unchanged(output)
+    write_in_place(output)
+    sentence = (
+        f"{output} was changed after it was made, so nothing is computed from it; run again with "
+        f"--forcerun {output}, which puts what was made in its place"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
+        store.require_unchanged(output)
+    publish(root, output, Squares())
+    store.require_unchanged(output)
+
+
+def test_an_input_is_refused_where_another_file_of_its_folder_was_changed(tmp_path, root):
+    output, store = tmp_path / "model", Store(root)
+    store.publish_folder(
+        "model", 1, output, {}, {}, fill_with({"manifest.json": "1", "weights": "2"})
+    )
+    store.require_unchanged(output / "manifest.json")
+    write_in_place(output / "weights", b"3")
+    with pytest.raises(ValueError, match=f"^{output}/weights was changed after it was made"):
+        store.require_unchanged(output / "manifest.json")
+
+
+@pytest.mark.parametrize("text", ["{}", "[1]", '{"kind": "mine"}', ""])
+def test_what_no_note_speaks_of_is_the_users_own(tmp_path, root, text):
+    (tmp_path / "mine.parquet").write_text("rows")
+    (tmp_path / "mine.json").write_text(text)
+    Store(root).require_unchanged(tmp_path / "mine.parquet")
+    Store(root).require_unchanged(tmp_path / "nowhere.parquet")
 
 
 def test_to_explain_sees_a_change_and_leaves_it(tmp_path, root):
@@ -842,7 +894,8 @@ def test_a_folder_of_which_a_file_changed_is_kept_aside_and_computed_again(
     aside = set_aside_of(entry)
     assert contents(aside) == {"a": "923", "b": "4", "deep/c": "6"}
     assert messages()[1] == (
-        f"{entry} was changed after it was made (a, deep/c): kept as {aside}, and computed again"
+        f"{entry} was changed after it was made (a, deep/c): kept as {aside} until it is pruned, "
+        "and computed again"
     )
 
 
