@@ -48,8 +48,8 @@ def read_round(files: Mapping[str, Sequence[Path]]) -> dict[str, pl.DataFrame]:
 def seconds_by_stage(folder: Path, num_shards: int, benchmarks: Sequence[str]) -> dict[str, float]:
     """Wall seconds that computing the artifacts of a round took, by their notes.
 
-    A stage of which not every note has them is not among them: notes from before times were kept have
-    none. `folder` is that of the round.
+    A stage of which not every note has them is not among them: older notes have none. `folder` is
+    that of the round.
     """
     files = round_files(folder, num_shards)
     outputs = {
