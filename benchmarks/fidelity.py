@@ -26,7 +26,8 @@ from rich.console import Console
 from rich.table import Table
 
 from mpd import audit, cache, schema, support, table
-from mpd.config import Logits
+from mpd.config.logits import Logits
+from mpd.config.models import GgufSettings
 from mpd.engines.transformers import TransformersEngine
 from mpd.forward import completion_states, pack
 from mpd.generate import Request, seed_of
@@ -73,7 +74,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 def trajectories(problems: Path, count: int, folder: Path) -> list[tuple[list[int], list[int]]]:
     """Prompts and completions, the model left in `folder`."""
     folder.mkdir()
-    resolve({"source": "gguf", "path": MODEL}, folder, folder, torch.get_num_threads())
+    resolve(GgufSettings(source="gguf", path=MODEL), folder, folder, torch.get_num_threads())
     engine = TransformersEngine(
         folder / "manifest.json", CHAT, "float32", count, torch.get_num_threads()
     )

@@ -79,7 +79,7 @@ def prepare(folder: Path, arguments: argparse.Namespace) -> None:
 
 def ours(folder: Path, divergence: str, arguments: argparse.Namespace) -> Any:
     """Steps of our training loop; each item is one step taken."""
-    from mpd.config import Distill
+    from mpd.config.distill import Distill
     from mpd.train import Job, start
 
     settings = Distill(

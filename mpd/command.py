@@ -11,8 +11,13 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+from pydantic import TypeAdapter, ValidationError
+
+from mpd.config.keys import kinds_of
+from mpd.config.mistakes import sentences
+from mpd.config.words import help_of
 from mpd.layout import STORE, place_in_experiment
 from mpd.places import room_left, settle
 from mpd.rights import is_refusal, refusal
@@ -25,14 +30,30 @@ DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 TORCH_CANNOT_WRITE = r"unexpected pos \d+ vs \d+|PytorchStreamWriter failed writing"
 
 
-def parser(module_doc: str | None, prog: str) -> argparse.ArgumentParser:
-    """The parser of a stage, with the arguments that every stage has."""
-    made = argparse.ArgumentParser(
+class Parser(argparse.ArgumentParser):
+    """A parser whose complaints are one sentence, as all that the user can fix."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(f"{message}; see --help")
+
+
+def parser(module_doc: str | None, prog: str, settings: Any = None) -> argparse.ArgumentParser:
+    """The parser of a stage, with the arguments that every stage has.
+
+    `settings` is the type of its settings: a model, or a union of models.
+    """
+    made = Parser(
         prog=f"python -m mpd.{prog}",
         description=module_doc,
+        epilog=settings_help(settings) if settings else None,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    made.add_argument("--settings", type=json.loads, required=True, help="settings, as JSON")
+    made.add_argument(
+        "--settings",
+        type=json_of(settings) if settings else json.loads,
+        required=True,
+        help="a mapping, as JSON; its keys are below",
+    )
     made.add_argument("--output", type=Path, required=True, help="what the stage writes")
     made.add_argument("--store", type=Path, default=STORE, help="the store")
     made.add_argument(
@@ -45,6 +66,27 @@ def parser(module_doc: str | None, prog: str) -> argparse.ArgumentParser:
     made.add_argument("--threads", type=int, default=1, help="processor threads")
     made.set_defaults(stage=prog)
     return made
+
+
+def json_of(model: Any) -> Callable[[str], Any]:
+    """The type of an argument: JSON that a pydantic type takes; its mistakes are sentences."""
+    adapter: TypeAdapter[Any] = TypeAdapter(model)
+
+    def parsed(text: str) -> Any:
+        try:
+            return adapter.validate_python(json.loads(text))
+        except ValidationError as error:
+            lines = sentences(error, adapter.json_schema())
+        except ValueError as error:
+            lines = [f"no JSON ({error})"]
+        raise argparse.ArgumentTypeError("; ".join(lines))
+
+    return parsed
+
+
+def settings_help(settings: Any) -> str:
+    """The keys of the settings of a stage, of each kind of its work, with types and meanings."""
+    return "\n\n".join(f"{kind.__doc__}\n{help_of(kind)}" for kind in kinds_of(settings))
 
 
 def generation_arguments(made: argparse.ArgumentParser) -> None:

@@ -24,7 +24,7 @@ import polars as pl
 
 from mpd import command, schema, table
 from mpd.chat import ids_digest
-from mpd.exact import require_exact
+from mpd.config.checks import inexact
 from mpd.model_folder import MANIFEST, read_manifest, write_manifest
 
 log = logging.getLogger("mpd")
@@ -38,7 +38,7 @@ ADVICE = {
     "ratio_too_high": "rewrites are not shorter: check compress.prompt, or raise filter.max_ratio",
 }
 
-# With filter.kept: all these reasons keep no row out.
+# Where a method keeps all, these reasons keep no row out.
 ANSWER_REASONS = ("wrong_answer", "answer_none", "answer_unparsed", "answer_timeout")
 
 
@@ -62,7 +62,7 @@ def _advice(counts: list[tuple[Any, ...]]) -> str:
     advice = ADVICE.get(counts[0][0], "read the column reason of the filter files")
     unverified = sum(count for reason, count in counts if reason in ANSWER_REASONS)
     if 2 * unverified > sum(count for _, count in counts):
-        advice += "; or set filter.kept: all to train regardless of correctness"
+        advice += "; or train regardless of correctness, by a custom row with axes: {kept: all}"
     return advice
 
 
@@ -82,7 +82,9 @@ def require_objective(settings: Mapping[str, Any], caches: set[str]) -> None:
     if len(caches) != 1:
         raise ValueError("some cache shards are sparse and others hidden; run logits again")
     (cache,) = caches
-    require_exact(settings["divergence"], settings["temperature"], settings["tail"], cache)
+    sentence = inexact(settings["divergence"], settings["temperature"], settings["tail"], cache)
+    if sentence:
+        raise ValueError(sentence)
 
 
 def require_head(paths: list[Path], teachers: set[str], cache: str) -> None:

@@ -10,56 +10,69 @@ quotes its manifest.
 
 import logging
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from mpd import command, schema
+from mpd.config.files import model_files
+from mpd.config.models import (
+    FolderModel,
+    GgufModel,
+    HubModel,
+    ModelSource,
+    ModelsSettings,
+    TinySettings,
+)
 from mpd.entries import PROVENANCE
 from mpd.model_folder import chat_template, file_digest, write_manifest
-from mpd.settings import model_files
 
 log = logging.getLogger("mpd")
 
 
-def resolve(settings: Mapping[str, Any], folder: Path, scratch: Path, threads: int) -> None:
+def resolve(settings: ModelsSettings, folder: Path, scratch: Path, threads: int) -> None:
     """Fill `folder` with the model that `settings` name; `scratch` outlives a kill."""
-    fill = {"tiny": _pretrain, "folder": _copy, "hub": _download, "gguf": _unpack}
     try:
-        fill[settings["source"]](settings, folder, scratch, threads)
+        if isinstance(settings, TinySettings):
+            _pretrain(settings, folder, scratch, threads)
+        elif isinstance(settings, HubModel):
+            _download(settings, folder, scratch)
+        elif isinstance(settings, GgufModel):
+            _unpack(settings, folder, threads)
+        else:
+            _copy(settings, folder)
         write_manifest(folder)
     except ValueError as error:
         sentence = str(error)
         for path in (scratch / "download", folder):  # the user knows the source, not the store
-            sentence = sentence.replace(str(path), settings.get("path") or settings["source"])
+            sentence = sentence.replace(str(path), getattr(settings, "path", settings.source))
         raise ValueError(sentence) from error
 
 
-def _copy(settings: Mapping[str, Any], folder: Path, scratch: Path, threads: int) -> None:
+def _copy(settings: FolderModel, folder: Path) -> None:
     # A copy: through a hard link, an edit of the user's own files would change the stored ones.
-    chat_template(Path(settings["path"]))  # refuse before the weights are copied
+    chat_template(Path(settings.path))  # refuse before the weights are copied
     for path in _files(settings):
         shutil.copy(path, folder / path.name)
 
 
-def _files(settings: Mapping[str, Any]) -> list[Path]:
+def _files(settings: ModelSource) -> list[Path]:
     """The files that make the model: not what says where a student of this workflow came from."""
     return [path for path in model_files(settings) if path.name != PROVENANCE]
 
 
-def _download(settings: Mapping[str, Any], folder: Path, scratch: Path, threads: int) -> None:
+def _download(settings: HubModel, folder: Path, scratch: Path) -> None:
     from huggingface_hub import snapshot_download
 
     snapshot_download(
-        settings["path"],
-        revision=settings["revision"],
+        settings.path,
+        revision=settings.revision,
         local_dir=scratch / "download",
         allow_patterns=["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model"],
     )
-    _copy({"source": "folder", "path": str(scratch / "download")}, folder, scratch, threads)
+    _copy(FolderModel(source="folder", path=str(scratch / "download")), folder)
 
 
-def _unpack(settings: Mapping[str, Any], folder: Path, scratch: Path, threads: int) -> None:
+def _unpack(settings: GgufModel, folder: Path, threads: int) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
     from transformers.utils.logging import disable_progress_bar
@@ -79,28 +92,28 @@ def _unpack(settings: Mapping[str, Any], folder: Path, scratch: Path, threads: i
     model.to(torch.bfloat16).save_pretrained(folder)
 
 
-def _pretrain(settings: Mapping[str, Any], folder: Path, scratch: Path, threads: int) -> None:
+def _pretrain(settings: TinySettings, folder: Path, scratch: Path, threads: int) -> None:
     import torch
 
     from mpd.tiny.pretrain import train_student, train_teacher
 
     torch.set_num_threads(threads)
-    steps = {} if settings["num_steps"] is None else {"num_steps": settings["num_steps"]}
-    if settings["role"] == "teacher":
+    steps = {} if settings.num_steps is None else {"num_steps": settings.num_steps}
+    if settings.role == "teacher":
         train_teacher(folder, checkpoint=scratch / "checkpoint.pt", **steps)
     else:
-        train_student(folder, settings["seed"], checkpoint=scratch / "checkpoint.pt", **steps)
+        train_student(folder, settings.seed, checkpoint=scratch / "checkpoint.pt", **steps)
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = command.parser(__doc__, "models")
+    parser = command.parser(__doc__, "models", ModelsSettings)
     arguments = parser.parse_args(argv)
-    settings = arguments.settings
+    settings: ModelsSettings = arguments.settings
     command.store_of(arguments).publish_folder(
         "models",
         schema.MODELS_VERSION,
         arguments.output.parent,
-        settings,
+        settings.meaning(),
         {path.name: file_digest(path) for path in _files(settings)},
         lambda folder, scratch: resolve(settings, folder, scratch, arguments.threads),
     )

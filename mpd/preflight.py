@@ -7,8 +7,11 @@ import json
 import re
 from pathlib import Path
 
-from mpd.config import Config, FolderModel, Section, TinyModel
-from mpd.settings import model_files, problem_files, problem_sources, scorer_context
+from mpd.config import Config
+from mpd.config.base import Section
+from mpd.config.branches import Branch
+from mpd.config.files import model_files, problem_files
+from mpd.config.models import FolderModel, TinyModel
 from mpd.tiny.tokenizer import unknown_piece
 
 
@@ -22,14 +25,14 @@ def check(config: Config) -> None:
     own = config.sample.trajectories
     if own and not Path(own).is_file():
         raise ValueError(f"{own}: no such file; mend sample.trajectories in the config")
-    paths = [path for source in problem_sources(config) for path in problem_files(source)]
+    paths = [path for source in config.problems.sources() for path in problem_files(source)]
     for model in (models.student, models.teacher):
-        paths += model_files(model.model_dump())
+        paths += model_files(model)
     require_no_braces(*map(str, paths), *([own] if own else []))
     _check_token_maps(models.student, models.teacher)
     _check_words("chat.prompt", config.chat.prompt, models.student)
     for name in config.methods:
-        _check_prompts(config.of(name), name)
+        _check_prompts(config, config.branches[name])
 
 
 def check_folder(workflow: str, started_in: str) -> None:
@@ -52,16 +55,16 @@ def require_no_braces(*paths: str) -> None:
             )
 
 
-def _check_prompts(config: Config, name: str) -> None:
-    """The prompts that a branch has beside the plain one; `config` is that of the branch."""
-    models, method = config.models, config.method(name)
-    if not method.trained or scorer_context(config, name) == "concise":
+def _check_prompts(config: Config, branch: Branch) -> None:
+    """The prompts that a branch has beside the plain one."""
+    models, method = config.models, branch.method
+    if not method.trained or method.context == "concise":
         # Its scorer sees it: the student or the teacher.
         for model in (models.student, models.teacher):
             _check_words("chat.concise", config.chat.concise, model)
     if method.trained and method.rewriter == "teacher":
         key = "refine" if method.instruction == "refine" else "prompt"
-        _check_words(f"compress.{key}", getattr(config.compress, key), models.teacher)
+        _check_words(f"compress.{key}", getattr(branch.compress, key), models.teacher)
 
 
 def _check_token_maps(student: Section, teacher: Section) -> None:

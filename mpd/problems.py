@@ -14,15 +14,16 @@ import glob
 import logging
 import random
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from mpd import command, grading, schema, table
+from mpd.config.files import problem_files
+from mpd.config.problems import BenchmarkProblems, ProblemsSettings, Source, TrainingProblems
 from mpd.layout import Experiment
 from mpd.model_folder import file_digest
 from mpd.questions import problem_id, word_runs
-from mpd.settings import problem_files
 from mpd.store import Parts
 
 log = logging.getLogger("mpd")
@@ -30,7 +31,7 @@ log = logging.getLogger("mpd")
 Row = dict[str, Any]
 
 
-def load(source: Mapping[str, Any], seed: int, split: str, scratch: Path) -> list[Row]:
+def load(source: Source, seed: int, split: str, scratch: Path) -> list[Row]:
     """The rows of a source: problem_id, question, gold, source_row.
 
     `split` is the half of the embedded world to draw from: train or test. `scratch` is a folder
@@ -40,22 +41,22 @@ def load(source: Mapping[str, Any], seed: int, split: str, scratch: Path) -> lis
     Raises ValueError where a column is missing, a question or an answer is empty, or an answer
     is not in the form that the settings name; it names source, row and column.
     """
-    tiny = source["source"] == "tiny"
+    tiny = source.source == "tiny"
     cells = _tiny(source, seed, split) if tiny else _read(source, scratch)
-    added_up = f" of {source['split']}" if "+" in (source["split"] or "") else ""
+    added_up = f" of {source.split}" if "+" in source.split else ""
     rows = []
     for number, question, answer in cells:
-        where = f"{source['path'] or source['source']}, row {number}{added_up}"
+        where = f"{source.path or source.source}, row {number}{added_up}"
         if question is not None and not isinstance(question, str):
-            raise ValueError(f"{where}: column {source['question']} is no text: {question!r}")
+            raise ValueError(f"{where}: column {source.question} is no text: {question!r}")
         if question is None or not question.strip():
-            raise ValueError(f"{where}: column {source['question']} is empty; mend or remove it")
+            raise ValueError(f"{where}: column {source.question} is empty; mend or remove it")
         if answer is None or not str(answer).strip():
-            raise ValueError(f"{where}: column {source['answer']} is empty; mend or remove it")
+            raise ValueError(f"{where}: column {source.answer} is empty; mend or remove it")
         try:
-            gold = grading.gold(answer, source["form"])
+            gold = grading.gold(answer, source.form)
         except ValueError as error:
-            raise ValueError(f"{where}, column {source['answer']}: {error}") from None
+            raise ValueError(f"{where}, column {source.answer}: {error}") from None
         rows.append(
             {
                 "problem_id": problem_id(question),
@@ -121,7 +122,7 @@ def split_rows(
 
 
 def write_train(
-    folder: Path, scratch: Path, settings: Mapping[str, Any], benchmarks: list[Path]
+    folder: Path, scratch: Path, settings: TrainingProblems, benchmarks: list[Path]
 ) -> None:
     """Fill `folder` with shard_{n}.parquet, dev.parquet and dropped.parquet."""
     questions = [
@@ -129,17 +130,15 @@ def write_train(
         for path in benchmarks
         for question in table.read(path, schema.PROBLEMS)["question"]
     ]
-    rows = load(settings["train"], settings["seed"], "train", scratch)
+    rows = load(settings.train, settings.seed, "train", scratch)
     rows, again = without_duplicates(rows)
     rows, found = without_benchmarks(rows, questions)
-    dev, train, rest = split_rows(
-        rows, settings["num_train"], settings["num_dev"], settings["seed"]
-    )
+    dev, train, rest = split_rows(rows, settings.num_train, settings.num_dev, settings.seed)
     for reason in ("in_benchmark", "overlaps_benchmark"):
         count = sum(row["reason"] == reason for row in found)
         log.info("%d training problems removed: %s", count, reason)
     log.info("%d duplicates removed; %d train, %d dev", len(again), len(train), len(dev))
-    shards = settings["num_shards"]
+    shards = settings.num_shards
     for shard in range(shards):
         part = train[len(train) * shard // shards : len(train) * (shard + 1) // shards]
         _write(folder / f"shard_{shard}.parquet", part, schema.PROBLEMS)
@@ -148,12 +147,12 @@ def write_train(
     _write(folder / "dropped.parquet", dropped, schema.DROPPED)
 
 
-def benchmark_rows(settings: Mapping[str, Any], scratch: Path) -> list[Row]:
+def benchmark_rows(settings: BenchmarkProblems, scratch: Path) -> list[Row]:
     """The problems of a benchmark, without duplicates, or a seeded subset of num_problems."""
-    rows, again = without_duplicates(load(settings, settings["seed"], "test", scratch))
-    wanted = settings["num_problems"]
+    rows, again = without_duplicates(load(settings, settings.seed, "test", scratch))
+    wanted = settings.num_problems
     count = len(rows) if wanted is None else min(wanted, len(rows))
-    chosen = random.Random(settings["seed"]).sample(range(len(rows)), count)
+    chosen = random.Random(settings.seed).sample(range(len(rows)), count)
     log.info(
         "%d problems; left out: %d duplicates, %d outside the subset of num_problems",
         *(count, len(again), len(rows) - count),
@@ -173,23 +172,24 @@ def _write(path: Path, rows: list[Row], artifact: schema.Artifact) -> None:
     table.write(path, table.frame_of(columns, artifact), artifact, {})
 
 
-def _tiny(source: Mapping[str, Any], seed: int, split: str) -> list[tuple[int, Any, Any]]:
+def _tiny(source: Source, seed: int, split: str) -> list[tuple[int, Any, Any]]:
     from mpd.tiny.task import problems
 
-    made = problems(split, source["num_problems"], seed)
+    assert source.num_problems is not None, "its model needs it"
+    made = problems(split, source.num_problems, seed)
     return [(number, row["question"], row["answer"]) for number, row in enumerate(made)]
 
 
-def _read(source: Mapping[str, Any], scratch: Path) -> list[tuple[int, Any, Any]]:
+def _read(source: Source, scratch: Path) -> list[tuple[int, Any, Any]]:
     """Row numbers, and cells of the question and the answer column, through `datasets`."""
     import datasets
     from datasets.exceptions import DatasetGenerationError
 
     datasets.disable_progress_bars()
-    split = source["split"]
-    if source["source"] == "hub":
+    split = source.split
+    if source.source == "hub":
         rows = datasets.load_dataset(
-            source["path"], source["config"], split=split, revision=source["revision"]
+            source.path, source.config, split=split, revision=source.revision
         )
     else:
         (path,) = problem_files(source)
@@ -211,28 +211,29 @@ def _read(source: Mapping[str, Any], scratch: Path) -> list[tuple[int, Any, Any]
             raise ValueError(
                 f"{path}: no rows of split {split} readable as {kinds[path.suffix]}: {cause}"
             ) from None
-    for key in ("question", "answer"):
-        if source[key] not in rows.column_names:
+    for key, column in (("question", source.question), ("answer", source.answer)):
+        if column not in rows.column_names:
             raise ValueError(
-                f"{source['path']}: no column {source[key]} for the {key}; "
+                f"{source.path}: no column {column} for the {key}; "
                 f"it has {', '.join(rows.column_names)}: set {key} in this problem source"
             )
     if not len(rows):
-        raise ValueError(f"{source['path']}: no rows in split {split}; mend split or the file")
+        raise ValueError(f"{source.path}: no rows in split {split}; mend split or the file")
     lengths = {name: info.num_examples for name, info in rows.info.splits.items()}
     slices = datasets.ReadInstruction.from_spec(split).to_absolute(lengths)
     start = slices[0].from_ if len(slices) == 1 else 0
     numbers = range(start, start + len(rows))
-    return list(zip(numbers, rows[source["question"]], rows[source["answer"]], strict=True))
+    return list(zip(numbers, rows[source.question], rows[source.answer], strict=True))
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = command.parser(__doc__, "problems")
+    parser = command.parser(__doc__, "problems", ProblemsSettings)
     parser.add_argument("--benchmarks", type=Path, nargs="*", default=[], help="held-out problems")
     arguments = parser.parse_args(argv)
-    settings, store = arguments.settings, command.store_of(arguments)
-    if "train" in settings:
-        inputs = {str(path): file_digest(path) for path in problem_files(settings["train"])}
+    settings: ProblemsSettings = arguments.settings
+    store = command.store_of(arguments)
+    if isinstance(settings, TrainingProblems):
+        inputs = {str(path): file_digest(path) for path in problem_files(settings.train)}
         contents = sorted(
             table.content_digest(path, schema.PROBLEMS) for path in arguments.benchmarks
         )
@@ -240,11 +241,11 @@ def main(argv: list[str] | None = None) -> None:
             "problems",
             schema.problems_version(),
             arguments.output,
-            settings,
+            settings.meaning(),
             {**inputs, "benchmarks": " ".join(contents)},
             lambda folder, scratch: write_train(folder, scratch, settings, arguments.benchmarks),
         )
-        remove_surplus(Experiment(arguments.output.parents[1]), settings["num_shards"])
+        remove_surplus(Experiment(arguments.output.parents[1]), settings.num_shards)
         return
 
     def compute(parts: Parts) -> None:
@@ -252,7 +253,7 @@ def main(argv: list[str] | None = None) -> None:
         parts.map(rows, max(len(rows), 1), lambda: lambda part: part)
 
     inputs = {str(path): file_digest(path) for path in problem_files(settings)}
-    store.publish_table(schema.PROBLEMS, arguments.output, settings, inputs, compute)
+    store.publish_table(schema.PROBLEMS, arguments.output, settings.meaning(), inputs, compute)
 
 
 if __name__ == "__main__":

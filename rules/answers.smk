@@ -27,7 +27,7 @@ rule answers:
         store=CONFIG.store,
     params:
         version=schema.ANSWERS.version,
-        settings=settings_of("answers", "method", "seed"),
+        settings=settings_of("answers"),
         benchmarks=benchmark_arguments,
     message:
         "answers {wildcards.method}/seed_{wildcards.seed}/round_{wildcards.round}"

@@ -12,15 +12,10 @@ from snakemake.logging import logger
 
 from mpd import layout, schema
 from mpd.config import parse_config
+from mpd.config.files import model_files, problem_files
+from mpd.config.stages import as_text, stage_settings
 from mpd.preflight import check, check_folder
 from mpd.rights import open_results, require_working_folder
-from mpd.settings import (
-    benchmark_source,
-    model_files,
-    problem_files,
-    stage_settings,
-    train_source,
-)
 from mpd.unique_keys import require_unique_arguments, require_unique_keys
 
 try:
@@ -52,13 +47,11 @@ wildcard_constraints:
     benchmark="[a-z0-9][a-z0-9_-]*",
 
 
-def settings_of(stage, *wildcard_names):
-    """A params function: the stage's validated settings as JSON; the shell line quotes them."""
+def settings_of(rule):
+    """A params function: the validated settings of a job as JSON; the shell line quotes them."""
 
     def settings(wildcards):
-        of = {name: getattr(wildcards, name) for name in wildcard_names}
-        of |= {name: int(of[name]) for name in ("seed", "round") if name in of}
-        return stage_settings(CONFIG, stage, **of)
+        return as_text(stage_settings(CONFIG, rule, **dict(wildcards.items())))
 
     return settings
 
@@ -101,13 +94,13 @@ def previous(wildcards):
 
 def sampler(wildcards):
     """The model that samples: as the method says, the teacher or the student."""
-    of_teacher = CONFIG.method(wildcards.method).sampler == "teacher"
+    of_teacher = CONFIG.branches[wildcards.method].method.sampler == "teacher"
     return EXPERIMENT.teacher if of_teacher else previous(wildcards)
 
 
 def scorer(wildcards):
     """The model that scores: as the method says, the teacher or the student of the round before."""
-    of_student = CONFIG.method(wildcards.method).scorer == "student"
+    of_student = CONFIG.branches[wildcards.method].method.scorer == "student"
     return previous(wildcards) if of_student else EXPERIMENT.teacher
 
 
@@ -119,7 +112,7 @@ def given_trajectories(wildcards):
 
 def teacher_head(wildcards):
     """The teacher's output head, where the cache holds its inputs."""
-    hidden = CONFIG.of(wildcards.method).logits.cache == "hidden"
+    hidden = CONFIG.branches[wildcards.method].logits.cache == "hidden"
     return [EXPERIMENT.head] if hidden else []
 
 
@@ -134,19 +127,20 @@ def local_model_files(wildcards):
     own = (
         CONFIG.models.teacher if wildcards.role == "teacher" else CONFIG.models.student
     )
-    return model_files(own.model_dump())
+    return model_files(own)
 
 
 def local_train_file(wildcards):
     """The local file of the training problems, if they come from one."""
-    return problem_files(train_source(CONFIG))
+    return problem_files(CONFIG.problems.train_source)
 
 
 def local_benchmark_file(wildcards):
     """The local file of a benchmark, if it comes from one."""
     names = [benchmark.name for benchmark in CONFIG.problems.benchmarks]
-    known = wildcards.benchmark in names
-    return problem_files(benchmark_source(CONFIG, wildcards.benchmark)) if known else []
+    if wildcards.benchmark not in names:
+        return []
+    return problem_files(CONFIG.problems.benchmark_source(wildcards.benchmark))
 
 
 def benchmark_problems(wildcards):
@@ -174,7 +168,9 @@ def answer_arguments(wildcards):
 
 def untrained_rounds():
     """Round 0 of the students that are evaluated as they are."""
-    untrained = [name for name in CONFIG.methods if not CONFIG.method(name).trained]
+    untrained = [
+        name for name in CONFIG.methods if not CONFIG.branches[name].method.trained
+    ]
     methods = [layout.BASE, *untrained]
     return [
         EXPERIMENT.round(method, seed, 0) for method in methods for seed in CONFIG.seeds
@@ -186,7 +182,7 @@ def trained_rounds():
     return [
         EXPERIMENT.round(method, seed, number)
         for method in CONFIG.methods
-        if CONFIG.method(method).trained
+        if CONFIG.branches[method].method.trained
         for seed in CONFIG.seeds
         for number in range(1, CONFIG.rounds + 1)
     ]

@@ -24,7 +24,7 @@ rule compress:
         store=CONFIG.store,
     params:
         version=schema.COMPRESS.version,
-        settings=settings_of("compress", "method", "seed"),
+        settings=settings_of("compress"),
     message:
         "compress {wildcards.method}/seed_{wildcards.seed}/round_{wildcards.round}/shard_{wildcards.shard}"
     shell:

@@ -30,7 +30,7 @@ rule distill:
         store=CONFIG.store,
     params:
         version=schema.student_version(),
-        settings=settings_of("distill", "method", "round", "seed"),
+        settings=settings_of("distill"),
     message:
         "distill {wildcards.method}/seed_{wildcards.seed}/round_{wildcards.round}"
     shell:

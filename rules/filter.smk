@@ -21,7 +21,7 @@ rule filter:
         store=CONFIG.store,
     params:
         version=schema.FILTER.version,
-        settings=settings_of("filter", "method"),
+        settings=settings_of("filter"),
     message:
         "filter {wildcards.method}/seed_{wildcards.seed}/round_{wildcards.round}/shard_{wildcards.shard}"
     shell:

@@ -26,7 +26,7 @@ rule logits:
         store=CONFIG.store,
     params:
         version=schema.LOGITS.version,
-        settings=settings_of("logits", "method"),
+        settings=settings_of("logits"),
     message:
         "logits {wildcards.method}/seed_{wildcards.seed}/round_{wildcards.round}/shard_{wildcards.shard}"
     shell:

@@ -21,7 +21,7 @@ rule models:
         store=CONFIG.store,
     params:
         version=schema.MODELS_VERSION,
-        settings=settings_of("models", "role"),
+        settings=settings_of("models"),
     message:
         "models {wildcards.role}"
     shell:

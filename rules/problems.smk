@@ -52,7 +52,7 @@ rule benchmark_problems:
         store=CONFIG.store,
     params:
         version=schema.PROBLEMS.version,
-        settings=settings_of("benchmark", "benchmark"),
+        settings=settings_of("benchmark_problems"),
     message:
         "problems eval/{wildcards.benchmark}"
     shell:

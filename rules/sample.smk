@@ -25,7 +25,7 @@ rule sample:
         store=CONFIG.store,
     params:
         version=schema.SAMPLE.version,
-        settings=settings_of("sample", "method", "round", "seed"),
+        settings=settings_of("sample"),
     message:
         "sample {wildcards.method}/seed_{wildcards.seed}/round_{wildcards.round}/shard_{wildcards.shard}"
     shell:

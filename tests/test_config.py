@@ -7,8 +7,11 @@ import pytest
 import yaml
 
 from mpd.config import Config, parse_config
-from mpd.methods import METHODS
-from mpd.settings import model_files, problem_files, stage_settings
+from mpd.config.files import model_files, problem_files
+from mpd.config.methods import METHODS
+from mpd.config.models import FolderModel, GgufModel, HubModel, TinyModel
+from mpd.config.problems import Source
+from mpd.config.stages import as_text, stage_settings
 
 REPOSITORY = Path(__file__).parents[1]
 HASH = "0123456789abcdef0123456789abcdef01234567"
@@ -45,6 +48,16 @@ def changed(**changes):
         else:
             section[key] = value
     return raw
+
+
+def row_of(**changes):
+    """The change that makes mpd another method, or gives it other settings."""
+    return {"custom": [{"name": "mpd", "like": "mpd", **changes}]}
+
+
+def text_of(config, rule, **wildcards):
+    """The settings of a job, as its command line has them."""
+    return as_text(stage_settings(config, rule, **wildcards))
 
 
 def message_of(**changes):
@@ -153,16 +166,6 @@ def test_unknown_key_is_refused(place, message):
         ("compress__num_samples", 0, "Input should be greater than or equal to 1, found 0"),
         ("filter__max_ratio", 0, "Input should be greater than 0, found 0"),
         ("filter__max_overlap", 1.1, "Input should be less than or equal to 1, found 1.1"),
-        (
-            "filter__kept",
-            "none",
-            "Input should be 'correct', 'incorrect' or 'all', found 'none'",
-        ),
-        (
-            "logits__context",
-            "none",
-            "Input should be 'problem', 'concise' or 'rewriting', found 'none'",
-        ),
         ("logits__top_k", 0, "Input should be greater than or equal to 1, found 0"),
         ("distill__learning_rate", 0, "Input should be greater than 0, found 0"),
         ("distill__learning_rate", "high", "Input should be a valid number, unable to parse string "
@@ -339,26 +342,26 @@ def test_no_mapping_at_all_is_refused():
 
 def test_problem_files(tmp_path):
     path = tmp_path / "problems.jsonl"
-    assert problem_files({"source": "hub", "path": "openai/gsm8k"}) == []
-    assert problem_files({"source": "tiny", "path": None}) == []
+    assert problem_files(Source(source="hub", path="openai/gsm8k", revision=HASH)) == []
+    assert problem_files(Source(source="tiny", num_problems=1)) == []
     mend = "mend the path of this problem source in the config"
     for state in ("no such file", "an empty file"):
         with pytest.raises(ValueError) as caught:
-            problem_files({"source": "file", "path": str(path)})
+            problem_files(Source(path=str(path)))
         assert str(caught.value) == f"{path}: {state}; {mend}"
         path.touch()
     with pytest.raises(ValueError) as caught:
-        problem_files({"source": "file", "path": str(tmp_path)})
+        problem_files(Source(path=str(tmp_path)))
     assert str(caught.value) == f"{tmp_path}: no such file; {mend}"
     path.write_text("{}")
-    assert problem_files({"source": "file", "path": str(path)}) == [path]
+    assert problem_files(Source(path=str(path))) == [path]
 
 
 def test_model_files_of_a_folder(tmp_path):
     for name in ("missing", "empty"):
         folder = tmp_path / name
         with pytest.raises(ValueError) as caught:
-            model_files({"source": "folder", "path": str(folder)})
+            model_files(FolderModel(source="folder", path=str(folder)))
         assert str(caught.value) == (
             f"{folder}: no model folder; give one with safetensors weights"
         )
@@ -366,21 +369,25 @@ def test_model_files_of_a_folder(tmp_path):
     names = ["config.json", "model.safetensors", "chat_template.jinja", "vocab.txt", "spm.model"]
     for name in [*names, "manifest.json", "README.md"]:
         (tmp_path / "empty" / name).touch()
-    found = model_files({"source": "folder", "path": str(tmp_path / "empty")})
+    found = model_files(FolderModel(source="folder", path=str(tmp_path / "empty")))
     assert {path.name for path in found} == set(names)
     assert {path.parent for path in found} == {tmp_path / "empty"}
+
+
+def gguf(path):
+    return GgufModel(source="gguf", path=str(path))
 
 
 def test_model_files_of_gguf(tmp_path, monkeypatch):
     path = tmp_path / "model.gguf"
     with pytest.raises(ValueError) as caught:
-        model_files({"source": "gguf", "path": str(path)})
+        model_files(gguf(path))
     assert str(caught.value) == f"{path}: no such GGUF file; mend models.*.path"
     path.touch()
-    assert model_files({"source": "gguf", "path": str(path)}) == [path]
+    assert model_files(gguf(path)) == [path]
 
     with pytest.raises(ValueError) as caught:
-        model_files({"source": "gguf", "path": "package:no_such_package/model.gguf"})
+        model_files(gguf("package:no_such_package/model.gguf"))
     assert str(caught.value) == (
         "package:no_such_package/model.gguf: no such package; pip install no_such_package"
     )
@@ -389,16 +396,16 @@ def test_model_files_of_gguf(tmp_path, monkeypatch):
     (package / "__init__.py").write_text("raise RuntimeError('not to be imported')")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ValueError) as caught:
-        model_files({"source": "gguf", "path": "package:packed_model/model.gguf"})
+        model_files(gguf("package:packed_model/model.gguf"))
     assert str(caught.value) == (f"{package / 'model.gguf'}: no such GGUF file; mend models.*.path")
     (package / "model.gguf").touch()
-    found = model_files({"source": "gguf", "path": "package:packed_model/model.gguf"})
+    found = model_files(gguf("package:packed_model/model.gguf"))
     assert found == [package / "model.gguf"]
 
 
 def test_models_without_local_files():
-    assert model_files({"source": "tiny"}) == []
-    assert model_files({"source": "hub", "path": "a/b"}) == []
+    assert model_files(TinyModel(source="tiny")) == []
+    assert model_files(HubModel(source="hub", path="a/b", revision=HASH)) == []
 
 
 BRANCH = {"method": "mpd", "seed": 0}
@@ -406,8 +413,8 @@ STAGES = {
     "teacher": ("models", {"role": "teacher"}),
     "student": ("models", {"role": "student_seed_0"}),
     "problems": ("problems", {}),
-    "one": ("benchmark", {"benchmark": "one"}),
-    "two": ("benchmark", {"benchmark": "two"}),
+    "one": ("benchmark_problems", {"benchmark": "one"}),
+    "two": ("benchmark_problems", {"benchmark": "two"}),
     "sample 1": ("sample", {**BRANCH, "round": 1}),
     "sample 2": ("sample", {**BRANCH, "round": 2}),
     "compress": ("compress", BRANCH),
@@ -427,7 +434,7 @@ BUDGETED = {"answers", "evaluate", "report"}  # a limit of answers decides their
 
 def settings_of(raw):
     config = parse_config(raw)
-    return {name: stage_settings(config, stage, **of) for name, (stage, of) in STAGES.items()}
+    return {name: text_of(config, stage, **of) for name, (stage, of) in STAGES.items()}
 
 
 @pytest.mark.parametrize(
@@ -466,9 +473,12 @@ def settings_of(raw):
         ({"compress__thinking": True}, {"compress"}),
         ({"custom": [{"name": "mine", "like": "mpd"}]}, set()),
         ({"filter__max_ratio": 0.9}, {"filter"}),
-        ({"filter__kept": "all"}, {"filter"}),
+        (row_of(axes={"kept": "all"}), {"filter"}),
         ({"logits__top_k": 5}, {"logits"}),
-        ({"logits__context": "rewriting"}, {"logits", "report"}),
+        (row_of(axes={"context": "rewriting"}), {"logits", "report"}),
+        (row_of(axes={"divergence": "mix"}), DISTILL),
+        (row_of(axes={"sampler": "teacher"}), {*SAMPLING, "compress", "report"}),
+        (row_of(filter={"max_ratio": 0.9}), {"filter"}),
         ({"distill__learning_rate": 0.1}, DISTILL),
         ({"distill__round_decay": 0.5}, {"distill 2"}),
         ({"distill__epochs": 2}, DISTILL),
@@ -505,12 +515,8 @@ def test_an_edit_changes_the_settings_of_exactly_the_stages_it_means(changes, st
 
 
 def of_stage(config, stage, method, round=1):
-    """The settings that the stage's rule gives a branch."""
-    rule = (REPOSITORY / "rules" / f"{stage}.smk").read_text()
-    (names,) = re.findall(rf'settings_of\("{stage}", (.*)\)', rule)
-    wildcards = {"method": method, "round": round, "seed": 0}
-    of = {name: wildcards[name] for name in re.findall(r"\w+", names)}
-    return json.loads(stage_settings(config, stage, **of))
+    """The settings of a branch."""
+    return json.loads(text_of(config, stage, method=method, round=round, seed=0))
 
 
 @pytest.mark.parametrize(
@@ -537,7 +543,7 @@ def of_stage(config, stage, method, round=1):
     ],
 )
 def test_what_methods_share_is_one_artifact(stage, one, other, shared):
-    config = parse_config(RAW)
+    config = parse_config(changed(methods=list(METHODS)))
     settings = [of_stage(config, stage, method) for method in (one, other)]
     assert (settings[0] == settings[1]) == shared
 
@@ -567,7 +573,7 @@ def test_the_grid():
 
 
 def test_each_axis_reaches_its_stage():
-    raw = changed(methods=["trd", "opsdc", "prompt_only"], chat__concise="{problem} concise")
+    raw = changed(methods=list(METHODS), chat__concise="{problem} concise")
     raw["compress"]["refine"] = "{problem} {trajectory} refine"
     config = parse_config(raw)
     assert of_stage(config, "compress", "trd")["prompt"] == "{problem} {trajectory} refine"
@@ -587,9 +593,9 @@ def test_each_axis_reaches_its_stage():
 CUSTOM = {
     "name": "mine",
     "like": "mpd",
-    "axes": {"kept": "all", "context": "rewriting"},
+    "axes": {"kept": "all", "context": "rewriting", "divergence": "forward_kl"},
     "logits": {"support": "teacher", "top_k": 8},
-    "distill": {"divergence": "forward_kl", "tail": "truncated"},
+    "distill": {"tail": "truncated"},
 }
 
 
@@ -610,7 +616,7 @@ def test_a_custom_row_may_take_the_name_of_its_method():
     config = parse_config(changed(methods=["mpd", "opd"], custom=[row]))
     assert of_stage(config, "distill", "opd")["learning_rate"] == 0.5
     assert of_stage(config, "distill", "mpd")["learning_rate"] == 0.001
-    assert config.method("opd") == METHODS["opd"]
+    assert config.branches["opd"].method == METHODS["opd"]
 
 
 @pytest.mark.parametrize(
@@ -623,10 +629,18 @@ def test_a_custom_row_may_take_the_name_of_its_method():
         ({"custom": [{**CUSTOM, "like": "mp"}]}, "like: mp is no method; there are mpd"),
         ({"custom": [{**CUSTOM, "name": "opd"}]}, "name: opd is another method than mpd"),
         ({"custom": [{**CUSTOM, "axes": {"keep": "all"}}]}, "axes: keep is no axis"),
-        ({"custom": [{**CUSTOM, "axes": {"kept": "some"}}]}, "custom row mine: config: kept: "),
+        (
+            {"custom": [{**CUSTOM, "axes": {"kept": "some"}}]},
+            "config: custom row mine: axes.kept: Input should be 'correct', 'incorrect' or 'all', "
+            "found 'some'",
+        ),
         (
             {"custom": [{**CUSTOM, "logits": {"top_kk": 1}}]},
-            "custom row mine: config: logits.top_kk: unknown key; did you mean top_k?",
+            "config: custom row mine: logits.top_kk: unknown key; did you mean top_k?",
+        ),
+        (
+            {"custom": [{**CUSTOM, "filter": {"kept": "all"}}]},
+            "config: custom.0: filter.kept is an axis of the method; write it into axes",
         ),
         (
             {"custom": [{**CUSTOM, "compress": {"engine": "vllm"}}]},
@@ -643,8 +657,18 @@ def test_a_custom_row_may_take_the_name_of_its_method():
         ),
         ({"custom": [{**CUSTOM, "axes": {"scorer": "student"}}]}, "who rewrote has to score"),
         (
-            {"methods": ["opd"], "logits__context": "rewriting"},
-            "logits.context: rewriting, but opd has no rewriter",
+            {"filter__kept": "all"},
+            "config: filter: kept is an axis of the method; in place of this key, write custom: "
+            "[{name: mpd, like: mpd, axes: {kept: all}}]",
+        ),
+        (
+            {"logits__context": "concise"},
+            "config: logits: context is an axis of the method; in place of this key, write custom: "
+            "[{name: mpd, like: mpd, axes: {context: concise}}]",
+        ),
+        (
+            {"distill__divergence": None},
+            "config: distill: divergence: null is what the method says anyway; remove this key",
         ),
         (
             {"methods": ["opsdc"], "logits__cache": "hidden"},
@@ -683,13 +707,13 @@ def test_thinking_counts_where_a_prompt_is_rendered():
     plain = {"chat__think": "none"}
     rendering = {*SAMPLING, "answers"}
     assert stages_changed(plain, chat__thinking=False) == rendering
-    informed = {**plain, "logits__context": "rewriting"}
+    informed = {**plain, **row_of(axes={"context": "rewriting"})}
     assert stages_changed(informed, chat__thinking=False) == {*rendering, "logits"}
 
 
 def test_the_date_counts_where_a_prompt_is_rendered():
     day = {"chat__date": "2025-01-31"}
-    informed = {"logits__context": "rewriting"}
+    informed = row_of(axes={"context": "rewriting"})
     assert stages_changed(informed, **day) == {*SAMPLING, "compress", "logits", "answers"}
     given = {"sample__trajectories": "own.jsonl"}
     assert stages_changed(given, **day) == {*SAMPLING, "compress", "answers"}
@@ -700,7 +724,7 @@ def test_the_date_counts_where_a_prompt_is_rendered():
 
 @pytest.mark.parametrize("stage", ["sample", "compress", "logits", "answers"])
 def test_without_a_date_the_settings_have_none(stage):
-    config = parse_config(changed(chat__date=None, logits__context="rewriting"))
+    config = parse_config(changed(chat__date=None, **row_of(axes={"context": "rewriting"})))
     assert "date" not in of_stage(config, stage, "mpd")["chat"]
 
 
@@ -716,13 +740,14 @@ def test_of_given_trajectories_the_format_counts_and_no_decoding():
     assert stages_changed(given, models__dtype="bfloat16") & SAMPLING == {"sample 2"}
     assert stages_changed(given, chat__open="[think]") == {"sample 1", "compress"}
     config = parse_config(changed(**given))
-    seeds = {stage_settings(config, "sample", method="mpd", round=1, seed=seed) for seed in (0, 1)}
+    seeds = {text_of(config, "sample", method="mpd", round=1, seed=seed) for seed in (0, 1)}
     assert len(seeds) == 1
 
 
 def test_rewriting_prompt_counts_for_the_scorer_only_where_it_sees_it():
     shorter = {"compress__prompt": "{problem} {trajectory} shorter"}
-    assert stages_changed({"logits__context": "rewriting"}, **shorter) == {"compress", "logits"}
+    informed = row_of(axes={"context": "rewriting"})
+    assert stages_changed(informed, **shorter) == {"compress", "logits"}
 
 
 def test_a_new_benchmark_changes_no_training_problems():
@@ -740,24 +765,24 @@ def test_settings_are_json_with_sorted_keys():
 
 def test_seed_of_models():
     config = parse_config(RAW)
-    student = json.loads(stage_settings(config, "models", role="student_seed_3"))
-    teacher = json.loads(stage_settings(config, "models", role="teacher"))
+    student = json.loads(text_of(config, "models", role="student_seed_3"))
+    teacher = json.loads(text_of(config, "models", role="teacher"))
     assert student == {"source": "tiny", "num_steps": None, "role": "student", "seed": 3}
     assert teacher == {"source": "tiny", "num_steps": None, "role": "teacher", "seed": 0}
     config = parse_config(changed(models__student={"source": "folder", "path": "a"}))
     roles = ("student_seed_0", "student_seed_3")
-    found = {stage_settings(config, "models", role=role) for role in roles}
+    found = {text_of(config, "models", role=role) for role in roles}
     assert found == {'{"path": "a", "source": "folder"}'}
 
 
 def test_learning_rate_of_each_round():
     config = parse_config(changed(distill__round_decay=0.5))
     rates = [
-        json.loads(stage_settings(config, "distill", **BRANCH, round=round))["learning_rate"]
+        json.loads(text_of(config, "distill", **BRANCH, round=round))["learning_rate"]
         for round in (1, 2, 3)
     ]
     assert rates == [0.001, 0.0005, 0.00025]
-    settings = json.loads(stage_settings(config, "distill", **BRANCH, round=1))
+    settings = json.loads(text_of(config, "distill", **BRANCH, round=1))
     assert "round_decay" not in settings
     assert settings["divergence"] == "reverse_kl"
 
@@ -773,12 +798,12 @@ def test_decoding_of_each_benchmark():
         "top_k": 20,
         "max_new_tokens": 9,
     }
-    assert json.loads(stage_settings(config, "answers", **BRANCH))["benchmarks"] == {
+    assert json.loads(text_of(config, "answers", **BRANCH))["benchmarks"] == {
         "dev": common,
         "one": {**common, "num_samples": 4},
         "two": {**common, "temperature": 0.0},
     }
-    assert json.loads(stage_settings(config, "evaluate")) == {
+    assert json.loads(text_of(config, "evaluate")) == {
         "benchmarks": {name: {"max_new_tokens": 9} for name in ("dev", "one", "two")},
         "chat": {"think": "tags", "close": "\n</think>\n\n"},
     }
@@ -786,8 +811,8 @@ def test_decoding_of_each_benchmark():
 
 def test_problem_sources_take_the_common_path():
     config = parse_config(changed(problems__benchmarks__0__path=DELETE))
-    assert json.loads(stage_settings(config, "benchmark", benchmark="one"))["path"] == "all.jsonl"
-    assert json.loads(stage_settings(config, "problems"))["train"]["path"] == "all.jsonl"
+    assert json.loads(text_of(config, "benchmark_problems", benchmark="one"))["path"] == "all.jsonl"
+    assert json.loads(text_of(config, "problems"))["train"]["path"] == "all.jsonl"
 
 
 @pytest.mark.parametrize(
@@ -799,7 +824,7 @@ def test_problem_sources_take_the_common_path():
             "with logits.cache: hidden there is no tail",
         ),
         (
-            {"distill__divergence": "cross_entropy", "distill__tail": "truncated"},
+            {**row_of(axes={"divergence": "cross_entropy"}), "distill__tail": "truncated"},
             "cross_entropy has neither temperature nor tail",
         ),
     ],

@@ -8,7 +8,7 @@ import pytest
 from safetensors.torch import load_file
 
 from mpd import distill, schema, table
-from mpd.config import Distill
+from mpd.config.distill import Distill
 from mpd.distill import (
     copy_beside_weights,
     model_card,
@@ -69,14 +69,14 @@ def test_too_few_rows_stop_with_reasons_and_advice():
     assert str(error.value) == (
         "0 of 4 candidates survived the filter, and distill.min_kept is 2; the others: "
         "3 wrong_answer, 1 ratio_too_high. Nothing was trained: train on easier problems, take "
-        "a stronger teacher, or more samples; or set filter.kept: all to train regardless of "
-        "correctness"
+        "a stronger teacher, or more samples; or train regardless of correctness, by a custom row "
+        "with axes: {kept: all}"
     )
     require_rows(verdicts, 2, 2)
 
 
 EASIER = "train on easier problems, take a stronger teacher, or more samples"
-ALL = "; or set filter.kept: all to train regardless of correctness"
+ALL = "; or train regardless of correctness, by a custom row with axes: {kept: all}"
 
 
 @pytest.mark.parametrize(

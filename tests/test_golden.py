@@ -20,7 +20,8 @@ import test_browser
 import test_page
 
 from mpd import answers, compress, distill, evaluate, filter, problems, sample, schema, table
-from mpd.config import Distill
+from mpd.config.distill import Distill
+from mpd.config.problems import TrainingProblems
 from mpd.grading import Grader
 from mpd.reading import Reading
 from mpd.reporting import browser_section, budgets, compare, costs, difficulty, summary
@@ -91,7 +92,7 @@ def frames(tmp_path_factory, tiny_format, shard, chat, cached, student):
     table.write(benchmark, table.frame_of(held, schema.PROBLEMS)[:1], schema.PROBLEMS, {})
     other = folder / "other.parquet"
     table.write(other, table.frame_of(held, schema.PROBLEMS)[1:], schema.PROBLEMS, {})
-    settings = {"train": source, "num_train": 3, "num_dev": 2, "num_shards": 1, "seed": 0}
+    settings = TrainingProblems(train=source, num_train=3, num_dev=2, num_shards=1, seed=0)
     problems.write_train(folder, folder, settings, [benchmark, other])
     made["problems"] = table.read(folder / "shard_0.parquet", schema.PROBLEMS)
     made["dropped"] = table.read(folder / "dropped.parquet", schema.DROPPED)

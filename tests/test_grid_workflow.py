@@ -7,12 +7,16 @@ import pytest
 from test_workflow import REPOSITORY, Project
 
 from mpd import schema, table
-from mpd.methods import METHODS
+from mpd.config.methods import METHODS
 
 TRAINED = [name for name, method in METHODS.items() if method.trained]
+ALL = {"kept": "all"}  # so that something is left to train on
 CHANGES = {
     "methods": [*METHODS, "exact"],
-    "custom": [{"name": "exact", "like": "mpd", "logits": {"cache": "hidden"}}],
+    "custom": [
+        *({"name": name, "like": name, "axes": ALL} for name in TRAINED),
+        {"name": "exact", "like": "mpd", "axes": ALL, "logits": {"cache": "hidden"}},
+    ],
     "rounds": 1,
     # Two steps for each of them, whatever their rows.
     "distill": {"budget": "steps", "amount": 2},

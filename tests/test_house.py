@@ -5,17 +5,14 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import yaml
-from pydantic import BaseModel
 
 from mpd import schema
 from mpd.config import Config, parse_config
-from mpd.methods import SECTIONS
 
 REPOSITORY = Path(__file__).parents[1]
 PACKAGE = REPOSITORY / "mpd"
@@ -75,6 +72,13 @@ def test_what_draws_the_report_knows_no_files() -> None:
         assert modules_imported(path) & files == set(), path.name
 
 
+@pytest.mark.parametrize(
+    "path", sorted((PACKAGE / "config").glob("*.py")), ids=lambda path: path.stem
+)
+def test_the_configuration_imports_nothing_else_of_the_package(path: Path) -> None:
+    assert imports_of(path) <= {"config"}
+
+
 def test_the_snakefile_imports_config_and_schema_and_what_checks_them() -> None:
     text = "".join(path.read_text() for path in (REPOSITORY / "rules").glob("*.smk"))
     found = re.findall(r"^\s*(?:from|import) +(mpd\S*)(?: import (.*))?$", text, re.MULTILINE)
@@ -83,7 +87,8 @@ def test_the_snakefile_imports_config_and_schema_and_what_checks_them() -> None:
         "mpd.config",
         "mpd.preflight",
         "mpd.rights",
-        "mpd.settings",
+        "mpd.config.files",
+        "mpd.config.stages",
         "mpd.unique_keys",
     }
     assert {module for module, _ in found} == modules
@@ -108,96 +113,6 @@ def test_model_stages_load_torch_only_for_work(module: str) -> None:
     code = f"import sys, mpd.{module}; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False"]
-
-
-def parts(annotation: Any) -> Iterator[type[BaseModel]]:
-    """The sections that a field of the config may hold."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for argument in get_args(annotation):
-        yield from parts(argument)
-
-
-def leaves(model: type[BaseModel], section: str = "") -> Iterator[tuple[str, str]]:
-    """Section and key of everything that config.yaml can set: ("problems.train", "path")."""
-    for key, field in model.model_fields.items():
-        inner = list(parts(field.annotation))
-        for part in inner:
-            yield from leaves(part, f"{section}.{key}".lstrip("."))
-        if not inner:
-            yield section, key
-
-
-# Of the resources of a stage that generates, what the function engine_of hands on.
-COMMON = (REPOSITORY / "rules/common.smk").read_text()
-ENGINE_KEYS = set(re.findall(r'"(\w+)"', re.search(r"def engine_of\(.*?\n\n\n", COMMON, re.S)[0]))
-
-# The rules that resources are of, where these are not of its name.
-RULES_OF = {"evaluate": "answers", "grading": "evaluate"}
-
-# The modules that read a section's settings, where these are not the stage of its name alone.
-ENGINES = ["generate", "engines/transformers", "engines/vllm"]
-READERS = {
-    "models.student": ["models"],
-    "models.teacher": ["models"],
-    "problems.train": ["problems", "settings"],
-    "problems.benchmarks": ["problems", "settings", "answers", *ENGINES],
-    "sample": ["sample", *ENGINES],
-    "compress": ["compress", *ENGINES],
-    "evaluate": ["answers", *ENGINES],
-    "logits": ["logits", "scoring", "support", "engines/vllm"],
-    "distill": ["distill", "train", "batches", "objective", "divergence"],
-    "distill.lora": ["train"],
-}
-
-
-def read_in(name: str, key: str) -> bool:
-    """Whether a module reads settings[key]."""
-    path = PACKAGE / f"{name}.py"
-    text = path.read_text() if path.is_file() else ""
-    return re.search(rf'\w(\[|\.pop\()"{key}"[\])]', text) is not None
-
-
-def is_read(section: str, key: str) -> bool:
-    """Whether a rule reads CONFIG.section.key, or a module of the section reads settings[key]."""
-    first, _, stage = section.partition(".")
-    sources = [*(REPOSITORY / "rules").glob("*.smk"), REPOSITORY / "Snakefile"]
-    if first == "custom":  # the configuration itself puts a custom row together
-        text = (PACKAGE / "config.py").read_text()
-        return key in SECTIONS or re.search(rf"\brow\.{key}\b", text) is not None
-    if first == "resources":
-        rule = RULES_OF.get(stage, stage)
-        sources, section = [REPOSITORY / "rules" / f"{rule}.smk"], f"RESOURCES.{stage}"
-        if f'engine=engine_of("{stage}")' in sources[0].read_text() and key in ENGINE_KEYS:
-            return True
-    elif section == "problems.benchmarks":
-        section = "benchmark"  # each of them is one
-    else:
-        sources += [PACKAGE / "settings.py"]
-        section = f"config.{section}".rstrip(".")
-    text = "".join(path.read_text() for path in sources)
-    by_name = re.search(rf"\b{re.escape(section)}\.{key}\b", text, re.IGNORECASE)
-    names = READERS.get(f"{first}.{stage}".rstrip("."), [first])
-    return by_name is not None or any(read_in(name, key) for name in names)
-
-
-def test_every_config_key_has_a_reader() -> None:
-    assert ("resources.sample", "gpu") in set(leaves(Config))
-    assert [of for of in leaves(Config) if not is_read(*of)] == []
-
-
-@pytest.mark.parametrize(
-    ("section", "key"),
-    [
-        ("resources.filter", "gpu"),
-        ("filter", "top_k"),
-        ("logits", "epochs"),
-        ("problems.train", "temperature"),
-        ("", "benchmarks"),
-    ],
-)
-def test_a_reader_elsewhere_does_not_count(section: str, key: str) -> None:
-    assert not is_read(section, key)
 
 
 def test_every_column_is_described() -> None:

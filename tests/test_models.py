@@ -158,7 +158,7 @@ def test_a_gguf_file_without_a_chat_template_is_named(run, student, tmp_path, mo
     path = tmp_path / "model.gguf"
     path.touch()
 
-    def unpack(settings, folder, scratch, threads):
+    def unpack(settings, folder, threads):
         shutil.copytree(student.parent, folder, dirs_exist_ok=True)
         (folder / "chat_template.jinja").unlink()
 

@@ -17,8 +17,9 @@ import yaml
 from test_workflow import ENVIRONMENT, REPOSITORY, WORLD, Project, merged
 
 from mpd import given, places, problems, schema
+from mpd.config.files import problem_files
+from mpd.config.problems import Source
 from mpd.preflight import check_folder
-from mpd.settings import problem_files
 
 # Every file is ASCII to a Python that is started so, and so is the terminal.
 ASCII = {**ENVIRONMENT, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
@@ -243,7 +244,7 @@ def test_a_problem_file_may_have_any_name_and_is_read_beside_the_store(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
     (scratch := tmp_path / "scratch [1]").mkdir()
     source = {"source": "file", "path": str(path), "split": "train", "form": "auto"}
-    rows = problems.load({**source, "question": "q", "answer": "a"}, 0, "train", scratch)
+    rows = problems.load(Source(**source, question="q", answer="a"), 0, "train", scratch)
     assert [(row["question"], row["gold"]) for row in rows] == [("1+1", "2")]
     assert list(scratch.iterdir()) == []
 
@@ -254,7 +255,7 @@ def test_a_path_that_datasets_cannot_bear_is_refused(tmp_path, monkeypatch, sign
     path = tmp_path / f"a{sign}b.jsonl"
     path.write_text("{}\n")
     with pytest.raises(ValueError) as caught:
-        problem_files({"source": "file", "path": path.name})
+        problem_files(Source(path=path.name))
     assert str(caught.value) == (
         f"{path}: the library datasets reads no path with {sign} in it; rename the file or its "
         "folder"

@@ -90,7 +90,8 @@ def test_prompts_are_those_of_the_branch():
     rows = [{"name": "mine", "like": "mpd", **prompt}, {"name": "plain", "like": "opd", **prompt}]
     assert message_of(methods=["mine"], custom=rows) == f"config: compress.prompt: {LACKS}"
     check(parse_config(changed(**TINY, methods=["plain"], custom=rows)))  # it has no rewriter
-    given = {"logits__context": "concise", "chat__concise": "{problem} Zebra"}
+    row = {"name": "mpd", "like": "mpd", "axes": {"context": "concise"}}
+    given = {"custom": [row], "chat__concise": "{problem} Zebra"}
     assert message_of(**given) == f"config: chat.concise: {LACKS}"
 
 

@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 from mpd import problems, schema, table
+from mpd.config.problems import BenchmarkProblems, Source
 from mpd.layout import Experiment
 from mpd.questions import problem_id
 
@@ -46,7 +47,7 @@ def questions(*texts):
 
 def loaded(path, **changes):
     with tempfile.TemporaryDirectory() as scratch:
-        rows = problems.load(source_of(path, **changes), 0, "train", Path(scratch))
+        rows = problems.load(Source(**source_of(path, **changes)), 0, "train", Path(scratch))
     assert [row["problem_id"] for row in rows] == [problem_id(row["question"]) for row in rows]
     return [(row["source_row"], row["question"], row["gold"]) for row in rows]
 
@@ -95,7 +96,7 @@ def test_load_extracts_the_gold_answer(tmp_path, answer, form, gold):
 
 
 def test_load_makes_the_embedded_world(tmp_path):
-    source = {**source_of("", source="tiny", num_problems=3), "path": None}
+    source = Source(source="tiny", num_problems=3)
     train, again, test = (
         problems.load(source, 5, split, tmp_path) for split in ("train", "train", "test")
     )
@@ -150,7 +151,7 @@ def test_load_sees_new_content_of_the_same_time(tmp_path):
 
 def message_of_load(path, **changes):
     with pytest.raises(ValueError) as caught:
-        problems.load(source_of(path, **changes), 0, "train", path.parent)
+        problems.load(Source(**source_of(path, **changes)), 0, "train", path.parent)
     return str(caught.value)
 
 
@@ -451,7 +452,7 @@ def test_benchmark_subset_is_seeded_and_in_order(tmp_path, caplog):
     path = write_jsonl(tmp_path / "b.jsonl", questions(*texts))
 
     def chosen(seed, count):
-        settings = {**source_of(path, num_problems=count), "seed": seed}
+        settings = BenchmarkProblems(**source_of(path, num_problems=count), seed=seed)
         return [row["source_row"] for row in problems.benchmark_rows(settings, tmp_path)]
 
     caplog.set_level(logging.INFO, "mpd")

@@ -20,6 +20,7 @@ import numpy as np
 import polars as pl
 import pytest
 import yaml
+from test_config import text_of
 
 from mpd import (
     answers,
@@ -38,7 +39,6 @@ from mpd.chat import ChatFormat
 from mpd.config import Config, parse_config
 from mpd.model_folder import load_model
 from mpd.reading import Reading
-from mpd.settings import problem_sources, stage_settings
 
 REPOSITORY = Path(__file__).parents[1]
 RECIPE = REPOSITORY / "recipes" / "qwen3-1.7b.yaml"
@@ -246,21 +246,21 @@ class Run:
 
     def prepare(self) -> None:
         for role, manifest in (("student_seed_0", self.student), ("teacher", self.teacher)):
-            self.call(models.main, stage_settings(self.config, "models", role=role), manifest)
+            self.call(models.main, text_of(self.config, "models", role=role), manifest)
         self.benchmarks = [self.folder / f"problems/eval/{name}.parquet" for name in BENCHMARKS]
         for name, path in zip(BENCHMARKS, self.benchmarks, strict=True):
-            settings = stage_settings(self.config, "benchmark", benchmark=name)
+            settings = text_of(self.config, "benchmark_problems", benchmark=name)
             self.call(problems.main, settings, path)
-        settings = stage_settings(self.config, "problems")
+        settings = text_of(self.config, "problems")
         self.call(problems.main, settings, self.train, benchmarks=self.benchmarks)
 
     def evaluate(self, student: Path, folder: Path) -> None:
         names, home = ["dev", *BENCHMARKS], folder / "answers"
         named = zip(names, [self.train / "dev.parquet", *self.benchmarks], strict=True)
-        settings = stage_settings(self.config, "answers", method="mpd", seed=0)
+        settings = text_of(self.config, "answers", method="mpd", seed=0)
         arguments = {"student": student, "benchmarks": [f"{name}={path}" for name, path in named]}
         self.call(answers.main, settings, home, **arguments)
-        settings = stage_settings(self.config, "evaluate")
+        settings = text_of(self.config, "evaluate")
         arguments["answers"] = [f"{name}={home / name}.parquet" for name in names]
         self.call(evaluate.main, settings, folder / "evaluate", **arguments)
 
@@ -277,17 +277,17 @@ class Run:
             ("filter", filter.main, {"method": "mpd"}, {}),
             ("logits", logits.main, {"method": "mpd"}, both),
         ):
-            settings = stage_settings(self.config, stage, **keys)
+            settings = text_of(self.config, stage, **keys)
             self.call(main, settings, self.path(stage), **of, **inputs)
             of[stage] = self.path(stage)
-        settings = stage_settings(self.config, "distill", method="mpd", round=1, seed=0)
+        settings = text_of(self.config, "distill", method="mpd", round=1, seed=0)
         cache = {"logits": of.pop("logits"), "filter": of["filter"]}
         checkpointing = int(self.config.resources.distill.gradient_checkpointing)
         more = {"gradient_checkpointing": checkpointing}
         self.call(distill.main, settings, self.trained, **student, **cache, **more)
         forget_accelerator()
         self.evaluate(self.trained, self.round)
-        settings = stage_settings(self.config, "report")
+        settings = text_of(self.config, "report")
         rounds = {"rounds": [base, self.round], "benchmarks": ["dev", *BENCHMARKS]}
         more = {"num_shards": 1, "problems": self.shard, **student}
         self.call(report.main, settings, self.folder / "report.html", **rounds, **more)
@@ -477,7 +477,7 @@ def test_given_ids_stay_as_they_are(thinking: Run, vocabulary: Any, tmp_path: Pa
     config = parse_config(recipe(sample={"trajectories": str(given)}))
     output, settings = (
         tmp_path / "sample.parquet",
-        stage_settings(config, "sample", method="mpd", round=1, seed=0),
+        text_of(config, "sample", method="mpd", round=1, seed=0),
     )
     thinking.call(
         sample.main,
@@ -597,13 +597,13 @@ def exactly_trained(thinking: Run, folder: Path) -> Path:
     output = folder / "head.safetensors"
     both = {"student": thinking.student, "teacher": thinking.teacher}
     given = {name: thinking.path(name) for name in ("sample", "compress", "filter")}
-    settings = stage_settings(config, "head")
+    settings = text_of(config, "head")
     thinking.call(head.main, settings, output, teacher=thinking.teacher, **store)
-    cache, settings = folder / "logits.parquet", stage_settings(config, "logits", method="mpd")
+    cache, settings = folder / "logits.parquet", text_of(config, "logits", method="mpd")
     of = {"problems": thinking.shard, **given, **both}
     thinking.call(logits.main, settings, cache, **of, **store)
     trained = folder / "student" / "manifest.json"
-    settings = stage_settings(config, "distill", method="mpd", round=1, seed=0)
+    settings = text_of(config, "distill", method="mpd", round=1, seed=0)
     of = {"student": thinking.student, "logits": cache, "filter": given["filter"], "head": output}
     thinking.call(distill.main, settings, trained, **of, **store)
     forget_accelerator()
@@ -615,7 +615,7 @@ def test_the_recipe_is_what_it_says() -> None:
     assert [benchmark.name for benchmark in config.problems.benchmarks] == BENCHMARKS
     assert (config.chat.open, config.chat.close) == ("<think>\n", "\n</think>\n\n")
     assert (config.chat.thinking, config.compress.thinking) == (True, False)
-    named = [source["path"] for source in problem_sources(config)]
+    named = [source.path for source in config.problems.sources()]
     assert named == [f"inputs/{name}" for name in INPUTS]
     commands = re.findall(r"^#     (?:hf download|data) (.*)$", RECIPE.read_text(), re.MULTILINE)
     downloads = [line.split() for line in commands if line.startswith("Qwen/")]

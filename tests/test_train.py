@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from mpd import schema, table
 from mpd.batches import WINDOW, CachedRows, Trajectories, collate, plan_steps, split_step
-from mpd.config import Distill
+from mpd.config.distill import Distill
 from mpd.model_folder import load_model
 from mpd.objective import Objective
 from mpd.train import Job, extent, learning_rate_factor, train

@@ -93,8 +93,8 @@ def test_the_files_of_the_repository_give_no_key_twice():
         (["rounds=1", "rounds=2"], "--config: the key rounds is given twice; give it once"),
         (["a={b: 1}", "seeds=[0]", "a={c: 1}"], "--config: the key a is given twice; give it once"),
         (
-            ['filter={"kept": "all", "kept": "correct"}'],
-            "--config filter: the key kept is given twice; remove one of them",
+            ['filter={"max_ratio": 1, "max_ratio": 2}'],
+            "--config filter: the key max_ratio is given twice; remove one of them",
         ),
     ],
 )

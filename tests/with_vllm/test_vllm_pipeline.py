@@ -28,7 +28,8 @@ WORLD = {
     },
     "sample": {"max_new_tokens": 160, **ENGINE},
     "compress": {"max_new_tokens": 64, **ENGINE},
-    "filter": {"kept": "all", "max_ratio": 9.0},
+    "custom": [{"name": "mpd", "like": "mpd", "axes": {"kept": "all"}}],
+    "filter": {"max_ratio": 9.0},
     "distill": {"epochs": 1, "batch_size": 4, "learning_rate": 1e-5},
     "evaluate": {"max_new_tokens": 48, **ENGINE},
     "resources": {

@@ -1,0 +1,89 @@
+"""Branches: rows of the method grid, each with its settings.
+
+A branch is a row of METHODS, or a row of `custom` that starts from one. It has its method, and the
+sections that a row may change, validated as a whole.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import Field, ValidationError, model_validator
+
+from mpd.config.base import Name, Section
+from mpd.config.compress import Compress
+from mpd.config.distill import Distill
+from mpd.config.filter import Filter
+from mpd.config.logits import Logits
+from mpd.config.methods import AXES, METHODS, Method
+from mpd.config.mistakes import sentences
+from mpd.config.sample import Sample
+
+
+class Custom(Section):
+    """A row of the grid under a name of its own: a method, with other axes or other settings."""
+
+    name: Name = Field(description="for methods, and of the folder of its results")
+    like: str = Field(description="the method that it starts from")
+    axes: dict[str, Any] = Field({}, description="axes of mpd/config/methods.py that differ")
+    sample: dict[str, Any] = Field({}, description="keys of sample that differ")
+    compress: dict[str, Any] = Field({}, description="keys of compress that differ")
+    filter: dict[str, Any] = Field({}, description="keys of filter that differ")
+    logits: dict[str, Any] = Field({}, description="keys of logits that differ")
+    distill: dict[str, Any] = Field({}, description="keys of distill that differ")
+
+    @model_validator(mode="after")
+    def _possible(self) -> "Custom":
+        if self.name == "base":
+            raise ValueError("name: base is the untrained student; take another")
+        if self.like not in METHODS:
+            raise ValueError(f"like: {self.like} is no method; there are {', '.join(METHODS)}")
+        if self.name in METHODS and self.name != self.like:
+            raise ValueError(f"name: {self.name} is another method than {self.like}; take another")
+        unknown = sorted(set(self.axes) - set(Method.model_fields))
+        if unknown:
+            raise ValueError(
+                f"axes: {unknown[0]} is no axis; there are {', '.join(Method.model_fields)}"
+            )
+        for section, axis in AXES.items():
+            if axis in getattr(self, section):
+                raise ValueError(f"{section}.{axis} is an axis of the method; write it into axes")
+        for section in SECTIONS:
+            # Environment and resources are those of a stage, for all its branches.
+            if "engine" in getattr(self, section):
+                raise ValueError(f"{section}.engine is one for all rows; set it in {section}")
+        if "trajectories" in self.sample:
+            raise ValueError("sample.trajectories are those of all rows; set them in sample")
+        return self
+
+
+class Branch(Section):
+    """A row of the grid, and the sections as it has them."""
+
+    name: str
+    method: Method = Field(validation_alias="axes")  # so mistakes are named as in a row of custom
+    sample: Sample
+    compress: Compress
+    filter: Filter
+    logits: Logits
+    distill: Distill
+
+
+# The sections of the configuration that a row may change, beside the axes of the grid.
+SECTIONS = ("sample", "compress", "filter", "logits", "distill")
+
+
+def branch_of(name: str, row: Custom | None, sections: Mapping[str, Section]) -> Branch:
+    """The branch of a method, or of a row of `custom` where there is one of this name.
+
+    `sections` are those of the configuration. Raises ValueError with a line for each mistake in
+    what the row changes.
+    """
+    if row is None:
+        return Branch(name=name, axes=METHODS[name], **sections)
+    own = {part: sections[part].model_dump() | getattr(row, part) for part in SECTIONS}
+    try:
+        axes = METHODS[row.like].model_dump() | row.axes
+        return Branch.model_validate({"name": name, "axes": axes, **own})
+    except ValidationError as error:
+        lines = sentences(error, Branch.model_json_schema())
+        raise ValueError("\n".join(f"custom row {name}: {line}" for line in lines)) from None

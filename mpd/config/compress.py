@@ -1,0 +1,61 @@
+"""The section compress, and the settings of its stage."""
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from mpd.config.base import Also, Count, From, Of, StageSettings
+from mpd.config.chat import DayChat, WritingChat
+from mpd.config.generation import BranchSeed, EngineSettings, Generation
+from mpd.config.methods import Sampler
+
+
+class Rewriting(Generation):
+    num_samples: Count = Field(1, description="candidates: rewrites per trajectory")
+    prompt: str = Field(description="user message; {problem} and {trajectory} are filled in")
+    thinking: bool = Field(False, description="render the rewriting prompt with thinking enabled")
+
+
+class Compress(Rewriting):
+    refine: str = Field(
+        "{problem}\n\n{trajectory}\n\nCorrect this solution where it is wrong and improve it.",
+        description="the same, of methods that refine rather than shorten",
+    )
+
+    @model_validator(mode="after")
+    def _placeholders(self) -> "Compress":
+        for key in ("prompt", "refine"):
+            for placeholder in ("{problem}", "{trajectory}"):
+                if placeholder not in getattr(self, key):
+                    raise ValueError(f"{key} must contain {placeholder}")
+        return self
+
+
+class RewritingChat(WritingChat, DayChat):
+    pass
+
+
+class TeacherRewrite(Rewriting, EngineSettings):
+    """Settings of rewriting."""
+
+    section: ClassVar[str] = "compress"
+    when: ClassVar[str] = "where it rewrites"
+    prompt: Annotated[str, Also("compress.refine", "of methods that refine")] = Field(
+        description="user message; {problem} and {trajectory} are filled in"
+    )
+    rewriter: Annotated[Literal["teacher"], Of("method")] = Field(description="the teacher")
+    sampler: Annotated[Sampler, Of("method")] = "student"
+    chat: Annotated[RewritingChat, From("chat")] = RewritingChat()
+    seed: BranchSeed = 0
+
+
+class NoRewrite(StageSettings):
+    """Settings of methods that rewrite nothing."""
+
+    section: ClassVar[str] = "compress"
+    rewriter: Annotated[Literal["none"], Of("method")] = Field(description="none: they stay")
+    sampler: Annotated[Sampler, Of("method")] = "student"
+    chat: Annotated[WritingChat, From("chat")] = WritingChat()
+
+
+CompressSettings = Annotated[TeacherRewrite | NoRewrite, Field(discriminator="rewriter")]

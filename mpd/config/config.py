@@ -1,0 +1,114 @@
+"""The whole of config.yaml: its sections, and the methods that it names.
+
+A section named like a stage holds what gives that stage its meaning: editing it visits the
+stage and what follows; `evaluate` is that of the stage `answers` too. `resources` holds what
+cannot change a result (batch and part sizes, threads, GPUs): editing it visits nothing.
+
+Stages never read config.yaml. The Snakefile validates it and hands each stage its settings as
+JSON (mpd/config/stages.py).
+"""
+
+from functools import cached_property
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+
+from mpd.config.base import Count, Effect, Name, Section, Seed
+from mpd.config.branches import SECTIONS, Branch, Custom, branch_of
+from mpd.config.chat import Chat
+from mpd.config.compress import Compress
+from mpd.config.distill import Distill
+from mpd.config.evaluate import Evaluate
+from mpd.config.filter import Filter
+from mpd.config.logits import Logits
+from mpd.config.methods import AXES, METHODS, require_no_axis
+from mpd.config.models import Models
+from mpd.config.problems import Problems
+from mpd.config.report import Report
+from mpd.config.resources import AllResources
+from mpd.config.sample import Sample
+
+ALL = Effect("all are visited; the store has their results")
+NEW_BRANCHES = Effect("those of new branches, report")
+NEW_ROUNDS = Effect("those of new rounds, report")
+OF_ROW = Effect("those of the row")
+NOTHING = Effect("nothing")
+
+
+class Config(Section):
+    experiment: Annotated[Name, ALL] = Field(description="names the folder below results/")
+    methods: Annotated[tuple[str, ...], NEW_BRANCHES] = Field(
+        ("mpd",), min_length=1, description="rows of mpd/config/methods.py, or of custom"
+    )
+    custom: Annotated[tuple[Custom, ...], OF_ROW] = Field(
+        (), description="rows of your own; they may reuse a name"
+    )
+    seeds: Annotated[tuple[Seed, ...], NEW_BRANCHES] = Field(
+        (0,), min_length=1, description="one branch for each; of sampling and training"
+    )
+    rounds: Annotated[Count, NEW_ROUNDS] = Field(
+        2, description="of sampling, rewriting and training, one after another"
+    )
+    store: Annotated[Literal["reuse", "refresh"], NOTHING] = Field(
+        "reuse", description="refresh: visited stages compute anew and compare"
+    )
+    models: Models
+    chat: Chat = Chat()
+    problems: Problems
+    sample: Sample
+    compress: Compress
+    filter: Filter = Filter()
+    logits: Logits = Logits()
+    distill: Distill
+    evaluate: Evaluate
+    report: Report = Report()
+    resources: Annotated[AllResources, NOTHING] = AllResources()
+
+    @cached_property
+    def branches(self) -> dict[str, Branch]:
+        """The branches by name: those of `methods`, and rows of `custom` that it does not name.
+
+        Raises ValueError with a line for each mistake in what the rows of `custom` change.
+        """
+        rows = {row.name: row for row in self.custom}
+        sections = {name: getattr(self, name) for name in SECTIONS}
+        names = dict.fromkeys([*self.methods, *rows])
+        return {name: branch_of(name, rows.get(name), sections) for name in names}
+
+    @field_validator(*AXES, mode="before")
+    @classmethod
+    def _no_axis(cls, section: Any, field: ValidationInfo) -> Any:
+        require_no_axis(str(field.field_name), section)
+        return section
+
+    @model_validator(mode="after")
+    def _known(self) -> "Config":
+        known = [*METHODS, *(row.name for row in self.custom)]
+        for name in self.methods:
+            if name not in known:
+                raise ValueError(f"methods: {name} is no method; there are {', '.join(known)}")
+        return self
+
+    @field_validator("experiment")
+    @classmethod
+    def _not_the_store(cls, name: str) -> str:
+        if name == "store":
+            raise ValueError("results/store holds what was ever computed; take another name")
+        return name
+
+    @field_validator("custom")
+    @classmethod
+    def _different_names(cls, rows: tuple[Custom, ...]) -> tuple[Custom, ...]:
+        names = [row.name for row in rows]
+        twice = [name for name in names if names.count(name) > 1]
+        if twice:
+            raise ValueError(f"{twice[0]} names two rows; give one another name")
+        return rows
+
+    @field_validator("methods", "seeds")
+    @classmethod
+    def _different(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        twice = [value for value in values if values.count(value) > 1]
+        if twice:
+            raise ValueError(f"{twice[0]} is given twice; remove one")
+        return values

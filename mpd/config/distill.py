@@ -1,0 +1,84 @@
+"""The section distill, and the settings of its stage."""
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from mpd.config.base import Also, Count, Gate, Of, Section, Share, StageSettings
+from mpd.config.generation import BranchSeed
+from mpd.config.methods import Divergence
+
+Beta = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Lora(Section):
+    rank: Count = Field(16, description="of the adapters")
+    alpha: float = Field(32.0, gt=0, description="adapters are scaled by alpha over rank")
+    dropout: float = Field(0.0, ge=0, lt=1, description="before the adapters, in training")
+    targets: str | tuple[str, ...] = Field(
+        "all-linear", description="modules that get an adapter: names, or all-linear"
+    )
+
+
+class Training(Section):
+    learning_rate: float = Field(gt=0, description="peak, in round 1")
+    schedule: Literal["linear", "cosine", "constant"] = Field(
+        "linear", description="of the learning rate, after the warm-up"
+    )
+    warmup: Share = Field(0.05, description="share of the steps")
+    budget: Literal["epochs", "steps", "tokens"] = Field(
+        "epochs", description="what a round of training is measured in, the same for every method"
+    )
+    epochs: float = Field(1.0, gt=0, description="of budget: epochs")
+    amount: Count | None = Field(
+        None, description="of budget: steps, optimiser steps; tokens, trained completion tokens"
+    )
+    batch_size: Count = Field(32, description="trajectories per optimiser step, all processes")
+    beta: float = Field(0.5, gt=0, lt=1, description="weight of the teacher in jensen_shannon")
+    forward_share: Share = Field(0.5, description="of forward KL in mix; the rest is reverse KL")
+    tail: Literal["bucket", "truncated", "renormalised"] = Field(
+        "bucket", description="truncated and renormalised are ablations, and wrong"
+    )
+    temperature: float = Field(
+        1.0, gt=0, description="of both distributions; other than 1 needs cache: hidden"
+    )
+    merge_stop_ids: bool = Field(False, description="all stop ids are one outcome of the loss")
+    loss: Literal["token_mean", "sequence_mean"] = Field(
+        "token_mean", description="mean over tokens, or over trajectories of their means"
+    )
+    weight_decay: float = Field(0.0, ge=0, description="of AdamW")
+    betas: tuple[Beta, Beta] = Field((0.9, 0.95), description="of AdamW")
+    max_gradient_norm: float = Field(1.0, gt=0, description="longer gradients are clipped")
+    mixed_precision: Literal["no", "bf16"] = Field(
+        "no", description="of forward and backward pass; weights stay float32"
+    )
+    lora: Lora | None = Field(
+        None, description="train adapters, merged into the weights at the end"
+    )
+    min_kept: Annotated[Count, Gate()] = Field(
+        1, description="fewer kept trajectories stop the run before training"
+    )
+
+    @model_validator(mode="after")
+    def _amount(self) -> "Training":
+        if (self.budget == "epochs") != (self.amount is None):
+            raise ValueError(
+                f"budget: {self.budget} {'has no' if self.budget == 'epochs' else 'needs an'} "
+                "amount; epochs are set by epochs, steps and tokens by amount"
+            )
+        return self
+
+
+class Distill(Training):
+    round_decay: float = Field(1.0, gt=0, le=1, description="factor for each further round")
+
+
+class DistillSettings(Training, StageSettings):
+    """Settings of the stage."""
+
+    section: ClassVar[str] = "distill"
+    learning_rate: Annotated[float, Also("distill.round_decay", "from round 2 on")] = Field(
+        gt=0, description="peak, in this round"
+    )
+    divergence: Annotated[Divergence, Of("method")] = "reverse_kl"
+    seed: BranchSeed = 0

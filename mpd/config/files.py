@@ -1,0 +1,55 @@
+"""The local files that sources of models and problems name."""
+
+import importlib.util
+from pathlib import Path
+
+from mpd.config.models import FolderModel, GgufModel, ModelSource
+from mpd.config.problems import Source
+
+
+def model_files(source: ModelSource) -> list[Path]:
+    """The local files that a model comes from; none for the hub and the embedded world.
+
+    Raises ValueError where they are missing.
+    """
+    if isinstance(source, FolderModel):
+        folder = Path(source.path)
+        kinds = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")
+        files = sorted(path for kind in kinds for path in folder.glob(kind))
+        if not files:
+            raise ValueError(f"{folder}: no model folder; give one with safetensors weights")
+        return [path for path in files if path.name != "manifest.json"]
+    if isinstance(source, GgufModel):
+        path = Path(source.path)
+        if source.path.startswith("package:"):
+            package, _, name = source.path.removeprefix("package:").partition("/")
+            spec = importlib.util.find_spec(package)
+            if spec is None or not spec.submodule_search_locations:
+                raise ValueError(f"{source.path}: no such package; pip install {package}")
+            path = Path(spec.submodule_search_locations[0]) / name
+        if not path.is_file():
+            raise ValueError(f"{path}: no such GGUF file; mend models.*.path")
+        return [path]
+    return []
+
+
+def problem_files(source: Source) -> list[Path]:
+    """The local file that problems come from; none for the hub and the embedded world.
+
+    Raises ValueError where it is missing or empty, or `datasets` would take its path for another.
+    """
+    if source.source != "file":
+        return []
+    if source.path is None:
+        raise ValueError("source: file needs a path; set it")
+    path = Path(source.path)
+    odd = next((sign for sign in ("$", "::") if sign in str(path.absolute())), None)
+    if odd:
+        raise ValueError(
+            f"{path.absolute()}: the library datasets reads no path with {odd} in it; rename the "
+            "file or its folder"
+        )
+    if not path.is_file() or not path.stat().st_size:
+        state = "an empty file" if path.is_file() else "no such file"
+        raise ValueError(f"{path}: {state}; mend the path of this problem source in the config")
+    return [path]

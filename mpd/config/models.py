@@ -1,0 +1,80 @@
+"""The section models, which is trained and which rewrites, and the settings of its stage."""
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from mpd.config.base import COMMIT, Count, Of, Section, Seed, StageSettings
+
+
+class TinyModel(Section):
+    """A model of the embedded world, pretrained on first use."""
+
+    source: Literal["tiny"] = Field(description="a model of the embedded world")
+    num_steps: Count | None = Field(None, description="pretraining steps; null: the world's own")
+
+
+class FolderModel(Section):
+    source: Literal["folder"] = Field(description="a model folder on this machine")
+    path: str = Field(description="local folder with weights, tokenizer and chat template")
+
+
+class HubModel(Section):
+    source: Literal["hub"] = Field(description="a model of the Hugging Face hub")
+    path: str = Field(description="name on the hub, such as Qwen/Qwen3-1.7B")
+    revision: str = Field(
+        pattern=COMMIT, description="full commit hash, so that a rerun means the same"
+    )
+
+
+class GgufModel(Section):
+    source: Literal["gguf"] = Field(description="a GGUF file, unpacked")
+    path: str = Field(description="GGUF file, or package:<package>/<file> of an installed package")
+
+
+ModelSource = Annotated[
+    TinyModel | FolderModel | HubModel | GgufModel, Field(discriminator="source")
+]
+
+
+Dtype = Literal["float32", "bfloat16"]
+
+
+class Models(Section):
+    student: ModelSource = Field(description="the model that is trained; keys by source below")
+    teacher: ModelSource = Field(
+        description="the model that rewrites and scores; keys by source below"
+    )
+    dtype: Dtype = Field(
+        "float32", description="in which models generate and score; training keeps float32 weights"
+    )
+
+
+class RoleSettings(StageSettings):
+    section: ClassVar[str] = "models.{role}"
+
+
+class TinySettings(TinyModel, RoleSettings):
+    """Settings of a model of the embedded world."""
+
+    role: Annotated[Literal["student", "teacher"], Of("model")] = Field(
+        description="student or teacher"
+    )
+    seed: Annotated[Seed, Of("branch")] = Field(0, description="of the student; the teacher has 0")
+
+
+class FolderSettings(FolderModel, RoleSettings):
+    """Settings of a model folder on this machine."""
+
+
+class HubSettings(HubModel, RoleSettings):
+    """Settings of a model of the Hugging Face hub."""
+
+
+class GgufSettings(GgufModel, RoleSettings):
+    """Settings of a GGUF file."""
+
+
+ModelsSettings = Annotated[
+    TinySettings | FolderSettings | HubSettings | GgufSettings, Field(discriminator="source")
+]

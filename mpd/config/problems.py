@@ -1,0 +1,128 @@
+"""The section problems, and the settings of its stage."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from mpd.config.base import COMMIT, Also, Count, From, Name, Section, Seed, StageSettings
+
+
+class Source(Section):
+    """Where problems come from, and which columns hold them."""
+
+    source: Literal["file", "hub", "tiny"] = Field(
+        "file", description="a file, a dataset of the hub, or the embedded world"
+    )
+    path: Annotated[str | None, Also("problems.path", "of sources without a path")] = Field(
+        None, description="file (JSONL, JSON, Parquet, CSV) or hub dataset; null: problems.path"
+    )
+    config: str | None = Field(None, description="configuration of a hub dataset")
+    split: str = Field("train", description="split, with slices such as train[:500]")
+    revision: str | None = Field(
+        None, pattern=COMMIT, description="full commit hash of a hub dataset"
+    )
+    question: str = Field("question", description="column of the question")
+    answer: str = Field("answer", description="column of the answer")
+    form: Literal["auto", "plain", "hash", "boxed"] = Field(
+        "auto", description="the gold answer is the cell, or follows ####, or stands in the box"
+    )
+    num_problems: Count | None = Field(
+        None,
+        description="embedded world: how many to make; other benchmarks: size of a seeded subset",
+    )
+
+    @model_validator(mode="after")
+    def _complete(self) -> "Source":
+        if self.source == "tiny" and self.num_problems is None:
+            raise ValueError("source: tiny needs num_problems")
+        if self.source == "hub" and self.revision is None:
+            raise ValueError("source: hub needs revision, a commit hash")
+        return self
+
+
+class Benchmark(Source):
+    """A held-out set. Decoding keys given here take the place of those of `evaluate`."""
+
+    name: Name = Field(description="names its file and its rows in the report")
+    num_samples: Count | None = Field(None, description="null: that of evaluate; so the next")
+    temperature: float | None = Field(None, ge=0, description="0 is greedy")
+    top_p: float | None = Field(None, gt=0, le=1, description="share of the mass to sample from")
+    top_k: int | None = Field(None, ge=0, description="most probable ids to sample from; 0: off")
+    max_new_tokens: Count | None = Field(None, description="what reaches it is truncated")
+
+
+class Split(Section):
+    num_train: Count | None = Field(None, description="training problems; null: all that are left")
+    num_dev: Count = Field(description="problems of the development split")
+    num_shards: Count = Field(1, description="parts of the training problems: jobs of their own")
+    seed: int = Field(0, ge=0, description="of the subset and the split")
+
+
+class Problems(Split):
+    path: str | None = Field(None, description="file of the sources that name no path")
+    train: Source = Field(description="where training problems come from; keys below")
+    benchmarks: tuple[Benchmark, ...] = Field((), description="held-out sets; keys below")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Problems":
+        names = [benchmark.name for benchmark in self.benchmarks]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"benchmark {twice[0]} is given twice; give it another name")
+        if "dev" in names:
+            raise ValueError("benchmark dev: that name is the development split's; take another")
+        for place, source in [("train", self.train), *zip(names, self.benchmarks, strict=True)]:
+            if source.source != "tiny" and not (source.path or self.path):
+                raise ValueError(f"{place} has no path; set its path, or problems.path for all")
+        if self.train.source != "tiny" and self.train.num_problems is not None:
+            raise ValueError(
+                "train.num_problems is for source: tiny; set it to null, and num_train"
+            )
+        return self
+
+    @property
+    def train_source(self) -> Source:
+        """The source of the training problems, its path filled in."""
+        return self._with_path(self.train)
+
+    def benchmark_source(self, name: str) -> Source:
+        """The source of a benchmark, its path filled in."""
+        (benchmark,) = (benchmark for benchmark in self.benchmarks if benchmark.name == name)
+        return self._with_path(benchmark)
+
+    def sources(self) -> list[Source]:
+        """The source of the training problems and those of the benchmarks, paths filled in."""
+        return [self.train_source, *map(self._with_path, self.benchmarks)]
+
+    def _with_path(self, source: Source) -> Source:
+        keys = {name: getattr(source, name) for name in Source.model_fields}
+        if source.source != "tiny":
+            keys["path"] = source.path or self.path
+        return Source(**keys)
+
+
+class TrainingProblems(Split, StageSettings):
+    """Settings of the training problems."""
+
+    section: ClassVar[str] = "problems"
+    train: Annotated[Source, From("problems.train")] = Field(description="where they come from")
+
+
+class BenchmarkProblems(Source, StageSettings):
+    """Settings of a benchmark."""
+
+    section: ClassVar[str] = "problems.benchmarks"
+    seed: Annotated[Seed, From("problems.seed")] = Field(0, description="of the subset")
+
+
+def _kind(settings: Any) -> str:
+    is_train = "train" in settings if isinstance(settings, Mapping) else hasattr(settings, "train")
+    return "TrainingProblems" if is_train else "BenchmarkProblems"
+
+
+ProblemsSettings = Annotated[
+    Annotated[TrainingProblems, Tag("TrainingProblems")]
+    | Annotated[BenchmarkProblems, Tag("BenchmarkProblems")],
+    Discriminator(_kind),
+]

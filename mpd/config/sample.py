@@ -1,0 +1,53 @@
+"""The section sample, and the settings of its stage."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Discriminator, Field, Tag
+
+from mpd.config.base import From, Of, Seed, StageSettings
+from mpd.config.chat import PromptChat, WritingChat
+from mpd.config.generation import EngineSettings, Generation
+
+
+class Sample(Generation):
+    trajectories: str | None = Field(
+        None,
+        pattern=r"\.(jsonl|parquet)$",
+        description="own trajectories (Parquet, JSONL: problem, text or ids), not sampled",
+    )
+
+
+class DrawnSample(Generation, EngineSettings):
+    """Settings of trajectories that are drawn."""
+
+    section: ClassVar[str] = "sample"
+    trajectories: None = Field(None, description="null: they are drawn")
+    chat: Annotated[PromptChat, From("chat")] = PromptChat()
+    seed: Annotated[Seed | str, Of("branch")] = Field(
+        0, description="of the branch; where the teacher samples, with the round, such as 0.2"
+    )
+
+
+class GivenChat(PromptChat, WritingChat):
+    pass
+
+
+class GivenSample(StageSettings):
+    """Settings of trajectories that the user gives."""
+
+    section: ClassVar[str] = "sample"
+    when: ClassVar[str] = "of given trajectories"
+    trajectories: str = Field(description="file of the user's own trajectories")
+    chat: Annotated[GivenChat, From("chat")] = GivenChat()
+
+
+def _kind(settings: Any) -> str:
+    path = settings.get("trajectories") if isinstance(settings, Mapping) else settings.trajectories
+    return "DrawnSample" if path is None else "GivenSample"
+
+
+SampleSettings = Annotated[
+    Annotated[DrawnSample, Tag("DrawnSample")] | Annotated[GivenSample, Tag("GivenSample")],
+    Discriminator(_kind),
+]

@@ -1,0 +1,204 @@
+"""The settings of every job: of the configuration, what gives its result its meaning.
+
+`resources` are left out, since they cannot change a result: they stand in the rules.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from mpd.config.base import Section, StageSettings
+from mpd.config.branches import Branch
+from mpd.config.chat import PromptChat, ReadingChat, WritingChat
+from mpd.config.compress import NoRewrite, RewritingChat, TeacherRewrite
+from mpd.config.config import Config
+from mpd.config.distill import DistillSettings, Training
+from mpd.config.evaluate import AnswersSettings, EvaluateSettings, TokenLimit
+from mpd.config.filter import FilterSettings
+from mpd.config.generation import Decoding, GenerationEngine
+from mpd.config.logits import (
+    ConciseScores,
+    HeadSettings,
+    PlainScores,
+    RewritingScores,
+    ScoringChat,
+)
+from mpd.config.models import FolderSettings, GgufSettings, HubSettings, TinySettings
+from mpd.config.problems import BenchmarkProblems, Split, TrainingProblems
+from mpd.config.report import ReportSettings
+from mpd.config.sample import DrawnSample, GivenChat, GivenSample
+
+Wildcards = Mapping[str, Any]  # of a rule: role, benchmark, or method, seed and round
+Part = TypeVar("Part", bound=Section)
+
+
+def stage_settings(config: Config, rule: str, **wildcards: str | int) -> StageSettings:
+    """The settings of a job of a rule. Of its wildcards, those count that its settings are of."""
+    return _OF_RULES[rule](config, wildcards)
+
+
+def as_text(settings: StageSettings) -> str:
+    """Settings as JSON, for a command line: equal settings are equal texts."""
+    return json.dumps(settings.model_dump(mode="json"), sort_keys=True)
+
+
+def _part(kind: type[Part], section: Section) -> Part:
+    """A section narrowed down to the keys that another model has."""
+    return kind(**{name: getattr(section, name) for name in kind.model_fields})
+
+
+def _models(config: Config, wildcards: Wildcards) -> StageSettings:
+    role, _, seed = wildcards["role"].partition("_seed_")
+    source = config.models.teacher if role == "teacher" else config.models.student
+    keys = dict(source)
+    if source.source == "tiny":  # a world that trains its base student, so that this has a seed
+        return TinySettings(**keys, role=role, seed=int(seed or 0))
+    kinds = {"folder": FolderSettings, "hub": HubSettings, "gguf": GgufSettings}
+    return kinds[source.source](**keys)
+
+
+def _problems(config: Config, wildcards: Wildcards) -> StageSettings:
+    split = _part(Split, config.problems)
+    return TrainingProblems(**dict(split), train=config.problems.train_source)
+
+
+def _benchmark_problems(config: Config, wildcards: Wildcards) -> StageSettings:
+    source = config.problems.benchmark_source(wildcards["benchmark"])
+    return BenchmarkProblems(**dict(source), seed=config.problems.seed)
+
+
+def _sample(config: Config, wildcards: Wildcards) -> StageSettings:
+    branch, seed, number = _branch(config, wildcards), wildcards["seed"], wildcards["round"]
+    trajectories = branch.sample.trajectories
+    if trajectories and int(number) == 1:  # they are not those of a later student
+        return GivenSample(trajectories=trajectories, chat=_part(GivenChat, config.chat))
+    # A student is another one in each round; the teacher stays and is to say something else.
+    of_teacher = branch.method.sampler == "teacher"
+    return DrawnSample(
+        **{**dict(branch.sample), "trajectories": None},
+        chat=_part(PromptChat, config.chat),
+        dtype=config.models.dtype,
+        seed=f"{seed}.{number}" if of_teacher else int(seed),
+    )
+
+
+def _compress(config: Config, wildcards: Wildcards) -> StageSettings:
+    branch = _branch(config, wildcards)
+    method, keys = branch.method, dict(branch.compress)
+    if method.rewriter == "none":
+        chat = _part(WritingChat, config.chat)
+        return NoRewrite(rewriter="none", sampler=method.sampler, chat=chat)
+    keys.pop("refine")
+    return TeacherRewrite(
+        **{**keys, "prompt": _rewriting_prompt(branch)},
+        rewriter=method.rewriter,
+        sampler=method.sampler,
+        chat=_part(RewritingChat, config.chat),
+        dtype=config.models.dtype,
+        seed=int(wildcards["seed"]),
+    )
+
+
+def _filter(config: Config, wildcards: Wildcards) -> StageSettings:
+    branch = _branch(config, wildcards)
+    return FilterSettings(
+        **dict(branch.filter),
+        kept=branch.method.kept,
+        rewriter=branch.method.rewriter,
+        instruction=branch.method.instruction,
+        chat=_part(ReadingChat, config.chat),
+    )
+
+
+def _logits(config: Config, wildcards: Wildcards) -> StageSettings:
+    branch = _branch(config, wildcards)
+    keys = {**dict(branch.logits), "dtype": config.models.dtype}
+    if branch.method.context == "problem":
+        return PlainScores(**keys, context="problem", chat=_part(ReadingChat, config.chat))
+    chat = _part(ScoringChat, config.chat)
+    if branch.method.context == "concise":
+        return ConciseScores(**keys, context="concise", prompt=config.chat.concise, chat=chat)
+    prompt = _rewriting_prompt(branch)
+    return RewritingScores(**keys, context="rewriting", prompt=prompt, chat=chat)
+
+
+def _head(config: Config, wildcards: Wildcards) -> StageSettings:
+    return HeadSettings(dtype=config.models.dtype)
+
+
+def _distill(config: Config, wildcards: Wildcards) -> StageSettings:
+    branch = _branch(config, wildcards)
+    keys = dict(_part(Training, branch.distill))
+    keys["learning_rate"] *= branch.distill.round_decay ** (int(wildcards["round"]) - 1)
+    divergence = branch.method.divergence
+    return DistillSettings(**keys, divergence=divergence, seed=int(wildcards["seed"]))
+
+
+def _answers(config: Config, wildcards: Wildcards) -> StageSettings:
+    chat = _part(PromptChat, config.chat)
+    if wildcards["method"] != "base" and not _branch(config, wildcards).method.trained:
+        chat = chat.model_copy(update={"prompt": config.chat.concise})
+    return AnswersSettings(
+        **dict(_part(GenerationEngine, config.evaluate)),
+        benchmarks=_decodings(config),
+        chat=dict(chat),
+        dtype=config.models.dtype,
+        seed=int(wildcards["seed"]),
+    )
+
+
+def _evaluate(config: Config, wildcards: Wildcards) -> StageSettings:
+    limits = {
+        name: TokenLimit(max_new_tokens=decoding.max_new_tokens)
+        for name, decoding in _decodings(config).items()
+    }
+    return EvaluateSettings(benchmarks=limits, chat=_part(ReadingChat, config.chat))
+
+
+def _report(config: Config, wildcards: Wildcards) -> StageSettings:
+    methods = {name: config.branches[name].method for name in config.methods}
+    return ReportSettings(
+        **dict(config.report),
+        samplers={name: method.sampler for name, method in methods.items()},
+        contexts={name: method.context for name, method in methods.items()},
+        given=config.sample.trajectories is not None,
+        max_new_tokens={
+            name: decoding.max_new_tokens for name, decoding in _decodings(config).items()
+        },
+    )
+
+
+def _branch(config: Config, wildcards: Wildcards) -> Branch:
+    return config.branches[wildcards["method"]]
+
+
+def _rewriting_prompt(branch: Branch) -> str:
+    refines = branch.method.instruction == "refine"
+    return branch.compress.refine if refines else branch.compress.prompt
+
+
+def _decodings(config: Config) -> dict[str, Decoding]:
+    """How each benchmark is decoded, the development split first."""
+    common = _part(Decoding, config.evaluate)
+    decodings = {"dev": common}
+    for benchmark in config.problems.benchmarks:
+        changes = {name: getattr(benchmark, name) for name in Decoding.model_fields}
+        own = {name: value for name, value in changes.items() if value is not None}
+        decodings[benchmark.name] = common.model_copy(update=own)
+    return decodings
+
+
+_OF_RULES = {
+    "models": _models,
+    "problems": _problems,
+    "benchmark_problems": _benchmark_problems,
+    "sample": _sample,
+    "compress": _compress,
+    "filter": _filter,
+    "logits": _logits,
+    "head": _head,
+    "distill": _distill,
+    "answers": _answers,
+    "evaluate": _evaluate,
+    "report": _report,
+}

@@ -1,0 +1,74 @@
+"""Types, ranges and defaults of keys in words, from the JSON schema of their model."""
+
+import json
+import textwrap
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic import BaseModel
+
+Node = Mapping[str, Any]  # of a JSON schema
+
+RANGES = {
+    "minimum": "at least {}",
+    "exclusiveMinimum": "above {}",
+    "maximum": "at most {}",
+    "exclusiveMaximum": "below {}",
+    "pattern": "like `{}`",
+}
+NAMES = {"string": "text", "boolean": "true or false", "object": "mapping"}
+WIDTH = 100  # of a line of help
+
+
+def type_of(field: Node) -> str:
+    """Type and range in words: integer, at least 1; or null."""
+    if "const" in field:
+        return f"`{field['const']}`"
+    if "enum" in field:
+        return ", ".join(f"`{value}`" for value in field["enum"])
+    if "anyOf" in field:
+        return " or ".join(type_of(kind) for kind in field["anyOf"])
+    if "$ref" in field or "oneOf" in field:
+        return "section"
+    if "prefixItems" in field:
+        return f"list of {len(field['prefixItems'])}: {type_of(field['prefixItems'][0])}"
+    if field.get("type") == "array":
+        return f"list of {type_of(field['items'])}"
+    kind: str = field["type"]
+    ranges = (words.format(field[key]) for key, words in RANGES.items() if key in field)
+    return ", ".join([NAMES.get(kind, kind), *ranges])
+
+
+def default_of(key: str, section: Node) -> str:
+    """The default of a key of a section as JSON, or that it is required."""
+    if key in section.get("required", ()):
+        return "required"
+    default = section["properties"][key].get("default")
+    return f"`{json.dumps(default, ensure_ascii=False)}`"
+
+
+def help_of(model: type[BaseModel]) -> str:
+    """A paragraph for each key of a model and of the sections in it: type, default and meaning."""
+    schema = model.model_json_schema()
+    return "\n".join(_paragraphs(schema, schema.get("$defs", {}), ""))
+
+
+def _paragraphs(section: Node, definitions: Node, prefix: str) -> Iterator[str]:
+    for key, field in section["properties"].items():
+        inner = _section_in(field)
+        if inner is not None:
+            by_name = "<name>." if "additionalProperties" in field else ""
+            yield from _paragraphs(definitions[inner], definitions, f"{prefix}{key}.{by_name}")
+            continue
+        type_and_default = f"{type_of(field)}; {default_of(key, section)}".replace("`", "")
+        words = f"{prefix}{key} ({type_and_default}): {field.get('description', '')}"
+        yield textwrap.fill(words, WIDTH, initial_indent="  ", subsequent_indent="      ")
+
+
+def _section_in(field: Node) -> str | None:
+    """The name of the section that a field holds: alone, beside null, or under names."""
+    if "$ref" in field:
+        return str(field["$ref"]).rpartition("/")[2]
+    kinds = [*field.get("anyOf", ()), field.get("additionalProperties", False)]
+    sections = (_section_in(kind) for kind in kinds if isinstance(kind, Mapping))
+    return next((section for section in sections if section), None)
