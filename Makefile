@@ -83,4 +83,4 @@ bench-env:
 	.venv-bench/bin/$(INSTALL) --requirement benchmarks/trl.txt
 
 prune: $(INSTALLED)
-	python -m mpd.store --store results/store $(if $(DELETE),--delete)
+	python -m mpd.prune $(if $(DELETE),--delete)

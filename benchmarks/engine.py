@@ -21,8 +21,8 @@ from typing import Any
 from mpd import schema, table
 from mpd.engines import vllm
 from mpd.generate import complete, open_engine, seed_of
+from mpd.parts import Parts
 from mpd.sample import sampler, with_samples
-from mpd.store import Parts
 
 CHAT = {"prompt": "{problem}", "thinking": True}
 

@@ -28,7 +28,7 @@ from mpd.generate import (
     seed_of,
 )
 from mpd.model_folder import read_manifest
-from mpd.store import Parts
+from mpd.parts import Parts
 
 ASKED = ("problem_id", "question")  # the columns of a benchmark that are read
 

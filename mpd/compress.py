@@ -30,7 +30,7 @@ from mpd.generate import (
 )
 from mpd.lineage import sampled_by
 from mpd.model_folder import load_tokenizer, read_manifest, require_same_tokens, stop_ids
-from mpd.store import Parts
+from mpd.parts import Parts
 
 # What a finish reason of the sample, and of the rewrite, means for the row.
 SKIPPED = {"length": "sample_truncated", "too_long": "sample_too_long"}

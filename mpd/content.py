@@ -4,6 +4,8 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
+from mpd.digests import digest_of, file_digest
+
 
 def contradicted(entry: Path, names: Iterable[str]) -> list[str]:
     """Names of the files of an entry that have other content than they say themselves.
@@ -38,9 +40,6 @@ def _holds(path: Path) -> bool:
 
 
 def _is_described(folder: Path, names: Iterable[str]) -> bool:
-    from mpd.entries import file_digest
-    from mpd.model_folder import digest_of
-
     try:
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     except ValueError:

@@ -8,7 +8,6 @@ were when the bytes were last right; they are read again only where one of these
 """
 
 import filecmp
-import hashlib
 import json
 import logging
 import os
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from mpd.content import contradicted
+from mpd.digests import file_digest
 from mpd.rights import make_writable, mode_in
 
 log = logging.getLogger("mpd")
@@ -204,12 +204,6 @@ def other_links(entry: Path, output: Path) -> int:
     pairs = [(entry / name, output / name) for name in sizes(entry)]
     counts = [old.stat().st_nlink - 1 - (new.exists() and new.samefile(old)) for old, new in pairs]
     return max(counts, default=0)
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _digests(entry: Path) -> dict[str, str]:

@@ -17,9 +17,9 @@ import polars as pl
 from mpd import command, schema, table
 from mpd.grading import Grader, extract
 from mpd.model_folder import read_manifest
+from mpd.parts import Parts
 from mpd.reading import Reading
 from mpd.reporting import budgets
-from mpd.store import Parts
 
 ROWS_PER_PART = 256  # answers whose grades a kill can lose
 

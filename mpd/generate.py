@@ -19,8 +19,8 @@ from mpd.model_folder import load_tokenizer, read_manifest, stop_ids
 if TYPE_CHECKING:
     import polars as pl
 
+    from mpd.parts import Parts
     from mpd.progress import Progress
-    from mpd.store import Parts
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ import polars as pl
 from mpd import command, schema, table
 from mpd.lineage import require_made_from, rewritten_by, sampled_by
 from mpd.model_folder import read_manifest, require_same_tokens
-from mpd.store import Parts
+from mpd.parts import Parts
 
 log = logging.getLogger("mpd")
 

@@ -5,12 +5,11 @@ The manifest is made once, when the folder is; every stage quotes its digests an
 weights again.
 """
 
-import hashlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mpd.entries import file_digest
+from mpd.digests import digest_of, file_digest
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -160,7 +159,3 @@ def _context_length(folder: Path) -> int:
     if "max_position_embeddings" not in config:
         raise ValueError(f"{path}: no max_position_embeddings; add the model's context length")
     return config["max_position_embeddings"]
-
-
-def digest_of(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -23,8 +23,9 @@ from mpd.config.models import (
     ModelsSettings,
     TinySettings,
 )
+from mpd.digests import file_digest
 from mpd.entries import PROVENANCE
-from mpd.model_folder import chat_template, file_digest, write_manifest
+from mpd.model_folder import chat_template, write_manifest
 
 log = logging.getLogger("mpd")
 

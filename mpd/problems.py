@@ -21,10 +21,10 @@ from typing import Any
 from mpd import command, grading, schema, table
 from mpd.config.files import problem_files
 from mpd.config.problems import BenchmarkProblems, ProblemsSettings, Source, TrainingProblems
+from mpd.digests import file_digest
 from mpd.layout import Experiment
-from mpd.model_folder import file_digest
+from mpd.parts import Parts
 from mpd.questions import problem_id, word_runs
-from mpd.store import Parts
 
 log = logging.getLogger("mpd")
 

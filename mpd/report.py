@@ -21,6 +21,7 @@ import polars as pl
 
 from mpd import command, schema, table
 from mpd.model_folder import read_manifest
+from mpd.parts import Parts
 from mpd.reporting import compare, costs, difficulty, findings
 from mpd.reporting.browser_section import Section, section
 from mpd.reporting.page.page import Findings, page
@@ -36,7 +37,7 @@ from mpd.reporting.rounds import (
 from mpd.reporting.shipping import shipped
 from mpd.reporting.summary import Evaluations, summary_frame
 from mpd.reporting.terminal import print_table
-from mpd.store import Parts, Store
+from mpd.store import Store
 
 TABLES = {
     artifact.name: artifact

@@ -17,6 +17,7 @@ import polars as pl
 
 from mpd import command, schema, table
 from mpd.chat import ChatFormat
+from mpd.digests import file_digest
 from mpd.generate import (
     Completion,
     Engine,
@@ -28,8 +29,8 @@ from mpd.generate import (
     seed_of,
 )
 from mpd.given import given_rows
-from mpd.model_folder import file_digest, load_tokenizer, read_manifest, stop_ids
-from mpd.store import Parts
+from mpd.model_folder import load_tokenizer, read_manifest, stop_ids
+from mpd.parts import Parts
 
 
 def with_samples(problems: pl.DataFrame, num_samples: int) -> pl.DataFrame:

@@ -5,22 +5,15 @@ If `{store}/{artifact}/{fingerprint}` is there, it is hard-linked to the stage's
 nothing is computed. Else it is computed in `{fingerprint}.parts/`, where what a killed run
 left is resumed, renamed into the store as a whole and linked. What was changed since, through
 a link or not, is known by the digests in its note: it is set aside and computed again.
-
-    python -m mpd.store --store results/store            list what no output links to, and
-                                                         what killed jobs left
-    python -m mpd.store --store results/store --delete   and delete it
+What no output links to any more, `python -m mpd.prune` deletes.
 """
 
-import argparse
-import errno
 import hashlib
 import json
 import logging
-import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, suppress
-from itertools import count
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,9 +22,7 @@ from filelock import FileLock, Timeout
 from mpd.entries import (
     PROVENANCE,
     bring_up_to_date,
-    files_of,
     install,
-    is_copied,
     link,
     look,
     marks_of,
@@ -41,14 +32,11 @@ from mpd.entries import (
     same_bytes,
     set_aside,
 )
-from mpd.layout import STORE
-from mpd.rights import refusal
+from mpd.parts import Parts
 from mpd.schema import Artifact, Version
 from mpd.spent import Meter
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from mpd.table import Identity
 
 log = logging.getLogger("mpd")
@@ -65,106 +53,6 @@ def fingerprint(
     """
     meaning = {"kind": kind, "version": version, "settings": settings, "inputs": inputs}
     return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()[:32]
-
-
-class Parts:
-    """The resumable rows of one table artifact, computed slice by slice."""
-
-    def __init__(
-        self, folder: Path, artifact: Artifact, identity: "Identity", meter: Meter
-    ) -> None:
-        self.folder = folder
-        self.meter = meter
-        self.artifact = artifact
-        self.identity = identity
-        self.finished: list[Path] = []
-        self.remaining = 0  # rows that `map` still has to do when it prepares
-
-    def map(
-        self,
-        rows: "pl.DataFrame",
-        rows_per_part: int,
-        prepare: Callable[[], Callable[["pl.DataFrame"], "pl.DataFrame"]],
-    ) -> None:
-        """Write one part for each fixed slice of `rows`, skipping the parts that are there, whole.
-
-        `prepare` loads what the work needs and is not called when every part is there.
-        No call of the work spans two slices, so that a resumed run batches as an undisturbed one.
-        """
-        from mpd import table
-
-        slices = [
-            (start, min(start + rows_per_part, len(rows)))
-            for start in range(0, max(len(rows), 1), rows_per_part)
-        ]
-        paths = [self.folder / f"rows_{start:09d}_{stop:09d}.parquet" for start, stop in slices]
-        missing = [path for path in paths if not self._is_there(path)]
-        self.remaining = sum(
-            stop - start
-            for (start, stop), path in zip(slices, paths, strict=True)
-            if path in missing
-        )
-        if len(missing) < len(paths):
-            log.info("resumed: %d of %d parts were there", len(paths) - len(missing), len(paths))
-        work = prepare() if missing else None
-        for (start, stop), path in zip(slices, paths, strict=True):
-            if work is not None and path in missing:
-                frame = work(rows[start:stop])
-                table.write(path, frame, self.artifact, self.identity)
-                self.meter.save()
-        self.finished += paths
-
-    def gather(
-        self,
-        rows: "pl.DataFrame",
-        work: Callable[["pl.DataFrame"], Iterator["pl.DataFrame"]],
-    ) -> None:
-        """Write one part for each frame that the work gives, in whatever order rows finish.
-
-        The work is given the rows that no part has yet, and is not called when there are none.
-        All that comes of a row has to be in one frame. In the end the rows stand in their order.
-        """
-        import polars as pl
-
-        from mpd import table
-
-        key = [name for name in self.artifact.key if name in rows.columns]
-        whole = [
-            path for path in sorted(self.folder.glob("some_*.parquet")) if self._is_there(path)
-        ]
-        none = table.frame_of([], self.artifact).select(key)
-        done = pl.concat([none, *(table.read_columns(path, key) for path in whole)])
-        missing = rows.join(done, on=key, how="anti", maintain_order="left")
-        self.remaining = len(missing)
-        if whole:
-            log.info("resumed: %d of %d rows were there", len(rows) - len(missing), len(rows))
-        names = (f"some_{number:09d}.parquet" for number in count())
-        free = (path for name in names if (path := self.folder / name) not in whole)
-        if len(missing):
-            for frame in work(missing):
-                whole.append(next(free))
-                table.write(whole[-1], frame, self.artifact, self.identity)
-                self.meter.save()
-        parts = (table.read(part, self.artifact, self.identity) for part in whole)
-        made = pl.concat([table.frame_of([], self.artifact), *parts])
-        lost = len(rows.join(made, on=key, how="anti"))
-        assert not lost, f"{lost} rows were not computed"
-        ordered = rows.select(key).join(made, on=key, maintain_order="left_right")
-        path = self.folder / "ordered.parquet"
-        table.write(path, ordered.select(self.artifact.names), self.artifact, self.identity)
-        self.finished.append(path)
-
-    def _is_there(self, path: Path) -> bool:
-        from mpd import table
-
-        if not path.exists():
-            return False
-        try:
-            table.check(path, self.artifact, self.identity)
-        except ValueError as error:
-            log.warning("a part is computed again: %s", error)
-            return False
-        return True
 
 
 class Explained(Exception):
@@ -335,81 +223,3 @@ def _refreshed(what: str, agrees: bool, entry: Path, output: Path) -> str:
     others = 0 if agrees else other_links(entry, output)
     left = f"; other outputs that still link to the old bytes: {others}" if others else ""
     return f"refreshed {what}: the bytes {'agree' if agrees else 'DIFFER'}{left}"
-
-
-def unused(root: Path) -> Iterator[Path]:
-    """Stored files and folders that no output links to, and what killed jobs left."""
-    return (entry for entry in sorted(root.glob("*/*")) if is_unused(entry))
-
-
-def is_unused(entry: Path) -> bool:
-    """Whether a path in the store is an entry that is no output, or the parts of one."""
-    if entry.suffix in {".json", ".lock", ".draft", ".seen"} or not entry.exists():
-        return False
-    if entry.suffix == ".parts":
-        return True
-    linked = any(path.stat().st_nlink > 1 for path in files_of(entry))
-    return not linked and not is_copied(entry.with_suffix(".json"))
-
-
-def _bytes_of(entry: Path) -> int:
-    """The size of what is there; a job beside us may take files away meanwhile."""
-    sizes = 0
-    for path in files_of(entry):
-        with suppress(FileNotFoundError):
-            sizes += path.stat().st_size
-    return sizes
-
-
-def _delete(entry: Path) -> None:
-    """Delete an entry with its note. Raises PermissionError, before it begins, where it may not."""
-    for folder in (entry.parent, entry, *entry.rglob("*")):
-        if folder.is_dir() and not os.access(folder, os.W_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
-    if entry.suffix != ".parts":
-        for suffix in (".json", ".seen"):
-            entry.with_suffix(suffix).unlink(missing_ok=True)
-    shutil.rmtree(entry) if entry.is_dir() else entry.unlink(missing_ok=True)
-
-
-def prune(root: Path, delete: bool) -> Iterator[tuple[Path, int, str]]:
-    """What is unused, its bytes, and why it is not deleted, where it is another user's.
-
-    What a running job fills, or is about to link, is passed over.
-    """
-    for entry in unused(root):
-        refused = ""
-        lock = FileLock(entry.with_name(f"{entry.name.partition('.')[0]}.lock"))
-        try:
-            with lock.acquire(timeout=0):
-                if not is_unused(entry):
-                    continue
-                size = _bytes_of(entry)
-                if delete:
-                    _delete(entry)
-        except Timeout:
-            continue
-        except PermissionError as error:
-            size = _bytes_of(entry)
-            refused = f"not deleted: {refusal(error)}" if delete else ""
-        yield entry, size, refused
-
-
-def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m mpd.store", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--store", type=Path, default=STORE)
-    parser.add_argument("--delete", action="store_true", help="delete what is listed")
-    arguments = parser.parse_args(argv)
-    total = 0
-    for entry, size, refused in prune(arguments.store, arguments.delete):
-        print(f"{size / 1e6:10.2f} MB  {entry}{f'  {refused}' if refused else ''}")
-        total += 0 if refused else size
-    done = "deleted" if arguments.delete else "unused; delete with: make prune DELETE=1"
-    print(f"{total / 1e6:10.2f} MB  {done}")
-
-
-if __name__ == "__main__":
-    from mpd import command  # which imports this module
-
-    command.view(main, "store")

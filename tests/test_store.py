@@ -17,8 +17,7 @@ import polars as pl
 import pytest
 from filelock import FileLock
 
-from mpd import entries, table
-from mpd import store as store_module
+from mpd import entries, prune, table
 from mpd.schema import Artifact, Column
 from mpd.store import Explained, Store, fingerprint
 
@@ -1035,7 +1034,7 @@ def pruned(tmp_path, root):
 
 
 def test_prune_lists_what_nothing_links_to(root, pruned, capsys):
-    store_module.main(["--store", str(root)])
+    prune.main(["--store", str(root)])
     assert capsys.readouterr().out.splitlines() == [
         f"      2.00 MB  {pruned['folder']}",
         f"      0.00 MB  {pruned['refresh']}",
@@ -1052,18 +1051,18 @@ def test_prune_lists_what_was_kept_aside_once_nothing_links_to_it(tmp_path, root
     publish(root, again, Squares())
     write_in_place(output)
     publish(root, output, Squares())
-    assert list(store_module.unused(root)) == []
+    assert list(prune.unused(root)) == []
     publish(root, again, never)
     aside = set_aside_of(entry)
-    assert list(store_module.unused(root)) == [aside]
-    store_module.main(["--store", str(root), "--delete"])
+    assert list(prune.unused(root)) == [aside]
+    prune.main(["--store", str(root), "--delete"])
     left = {path.name for path in (root / "squares").iterdir() if path.suffix != ".lock"}
     assert left == {f"{entry.stem}{suffix}" for suffix in (".parquet", ".json", ".seen")}
 
 
 def test_prune_deletes_on_request(tmp_path, root, pruned):
     done = subprocess.run(
-        [sys.executable, "-m", "mpd.store", "--store", str(root), "--delete"],
+        [sys.executable, "-m", "mpd.prune", "--store", str(root), "--delete"],
         cwd=Path(__file__).parents[1],
         capture_output=True,
         text=True,
@@ -1089,7 +1088,7 @@ def test_prune_deletes_on_request(tmp_path, root, pruned):
     assert (tmp_path / "used.html").stat().st_nlink == 2
 
     publish(root, tmp_path / "out.parquet", Squares())
-    store_module.main(["--store", str(root), "--delete"])
+    prune.main(["--store", str(root), "--delete"])
     assert entry_of(root).exists()
 
 
@@ -1098,7 +1097,7 @@ def test_prune_keeps_what_a_running_job_holds(root, pruned, capsys):
     with ExitStack() as locks:
         for path in held:
             locks.enter_context(FileLock(path))
-        store_module.main(["--store", str(root), "--delete"])
+        prune.main(["--store", str(root), "--delete"])
     assert capsys.readouterr().out.splitlines() == [
         f"      1.00 MB  {pruned['file']}",
         "      1.00 MB  deleted",
@@ -1108,7 +1107,7 @@ def test_prune_keeps_what_a_running_job_holds(root, pruned, capsys):
 
 
 def test_prune_of_no_store(tmp_path, capsys):
-    store_module.main(["--store", str(tmp_path / "none")])
+    prune.main(["--store", str(tmp_path / "none")])
     assert capsys.readouterr().out == "      0.00 MB  unused; delete with: make prune DELETE=1\n"
 
 

@@ -123,7 +123,7 @@ def test_an_entry_of_which_another_user_has_a_copy_is_in_use(shared):
     entry = entry_of(Path("store"))
     (shared / entry).chmod(0o644)
     job(BEN, shared, "ben")
-    prune = [sys.executable, "-m", "mpd.store", "--store", "store", "--delete"]
+    prune = [sys.executable, "-m", "mpd.prune", "--store", "store", "--delete"]
     run(ANNA, shared, ["rm", "anna.parquet", "anna.json"])
     assert run(ANNA, shared, prune).stdout == "      0.00 MB  deleted\n"
     run(BEN, shared, ["rm", "ben.parquet", "ben.json"])
@@ -193,7 +193,7 @@ def test_a_store_that_its_owner_does_not_share_is_refused_by_name(shared):
 def test_prune_deletes_what_the_group_may_and_names_the_rest(shared):
     job(ANNA, shared, "anna")
     run(ANNA, shared, ["rm", "anna.parquet", "anna.json"])
-    prune = [sys.executable, "-m", "mpd.store", "--store", "store"]
+    prune = [sys.executable, "-m", "mpd.prune", "--store", "store"]
     entry = entry_of(Path("store"))
     (shared / "store" / "squares").chmod(0o2755)
     listed = run(BEN, shared, prune)
