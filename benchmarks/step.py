@@ -79,26 +79,32 @@ def prepare(folder: Path, arguments: argparse.Namespace) -> None:
 
 def ours(folder: Path, divergence: str, arguments: argparse.Namespace) -> Any:
     """Steps of our training loop; each item is one step taken."""
-    from mpd.config.distill import Distill
-    from mpd.train import Job, start
+    from mpd.config.distill import DistillSettings
+    from mpd.config.resources import DistillResources
+    from mpd.train import TrainingJob, start
 
-    settings = Distill(
-        learning_rate=1e-5, schedule="constant", epochs=1000, batch_size=arguments.batch_size
-    ).model_dump(mode="json")
-    job = Job(
-        student=str(folder / "student"),
-        rows=[str(folder / "cache.parquet")],
-        head="",
-        folder=str(folder),
-        scratch=str(folder / "nowhere"),
-        settings={**settings, "divergence": divergence, "seed": 0},
+    settings = DistillSettings(
+        learning_rate=1e-5,
+        schedule="constant",
+        epochs=1000,
+        batch_size=arguments.batch_size,
+        divergence=divergence,
+    )
+    resources = DistillResources(
         micro_batch_size=arguments.batch_size,
         chunk_size=arguments.chunk_size,
         checkpoint_steps=10**9,
-        gradient_checkpointing=False,
-        tracker="none",
-        tracking="",
         threads=arguments.threads,
+    )
+    job = TrainingJob(
+        student=folder / "student",
+        rows=[folder / "cache.parquet"],
+        head=None,
+        folder=folder,
+        scratch=folder / "nowhere",
+        tracking=folder / "tracking",
+        settings=settings,
+        resources=resources,
     )
     return start(job).measured
 

@@ -7,7 +7,7 @@ to know what the others hold. Only a window of the cache is in memory at a time.
 
 import math
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import accumulate, islice
 from pathlib import Path
@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import torch
 
 from mpd.cache import Rows, Support
+from mpd.config.distill import DistillSettings
 from mpd.divergence import FLOOR
 from mpd.forward import pack
 
@@ -59,7 +60,7 @@ class CachedRows:
 
 
 def plan_steps(
-    group_sizes: Sequence[int], lengths: Sequence[int], settings: Mapping[str, Any]
+    group_sizes: Sequence[int], lengths: Sequence[int], settings: DistillSettings
 ) -> list[list[int]]:
     """The rows of every optimiser step: shuffled epochs, one after another, in full batches.
 
@@ -68,17 +69,18 @@ def plan_steps(
     the rows, in tokens.
     """
     num_rows = sum(group_sizes)
-    batch_size = min(settings["batch_size"], num_rows)
-    steps = _endless_steps(group_sizes, batch_size, settings["seed"])
-    if settings["budget"] == "tokens":
+    batch_size = min(settings.batch_size, num_rows)
+    steps = _endless_steps(group_sizes, batch_size, settings.seed)
+    if settings.budget == "epochs":
+        return list(islice(steps, max(1, round(num_rows * settings.epochs / batch_size))))
+    assert settings.amount is not None, "budgets of steps and tokens have an amount"
+    if settings.budget == "tokens":
         planned, tokens = [], 0
-        while tokens < settings["amount"]:
+        while tokens < settings.amount:
             planned.append(next(steps))
             tokens += sum(lengths[row] for row in planned[-1])
         return planned
-    if settings["budget"] == "steps":
-        return list(islice(steps, settings["amount"]))
-    return list(islice(steps, max(1, round(num_rows * settings["epochs"] / batch_size))))
+    return list(islice(steps, settings.amount))
 
 
 def _endless_steps(group_sizes: Sequence[int], batch_size: int, seed: int) -> Iterator[list[int]]:
@@ -128,10 +130,10 @@ class Trajectories(torch.utils.data.Dataset):
     """Cached trajectories; an item is a row and its share in its step."""
 
     def __init__(
-        self, cached: CachedRows, steps: list[list[int]], settings: Mapping[str, Any]
+        self, cached: CachedRows, steps: list[list[int]], settings: DistillSettings
     ) -> None:
-        self.cached, self.steps, self.loss = cached, steps, settings["loss"]
-        self.is_supervised = settings["divergence"] == "cross_entropy"
+        self.cached, self.steps, self.loss = cached, steps, settings.loss
+        self.is_supervised = settings.divergence == "cross_entropy"
         lengths = cached.lengths
         self.step_tokens = [sum(lengths[row] for row in step) for step in steps]
 

@@ -28,11 +28,6 @@ def fill(template: str, **values: str) -> str:
     return re.sub(pattern, lambda match: values[match.group()[1:-1]], template)
 
 
-def answer_delimiter(chat: Mapping[str, Any]) -> str | None:
-    """The text after which the answer stands, or None where the format has no think tags."""
-    return chat["close"].strip() if chat["think"] == "tags" else None
-
-
 def ids_digest(prompt_ids: list[int], completion_ids: list[int]) -> str:
     """Digest of the token ids of a trained sequence; 16 hexadecimal digits."""
     ids = json.dumps([prompt_ids, completion_ids])

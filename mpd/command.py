@@ -17,6 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from mpd.config.keys import kinds_of
 from mpd.config.mistakes import sentences
+from mpd.config.resources import Resources
 from mpd.config.words import help_of
 from mpd.layout import STORE, place_in_experiment
 from mpd.places import room_left, settle
@@ -37,15 +38,18 @@ class Parser(argparse.ArgumentParser):
         raise ValueError(f"{message}; see --help")
 
 
-def parser(module_doc: str | None, prog: str, settings: Any = None) -> argparse.ArgumentParser:
+def parser(
+    module_doc: str | None, prog: str, settings: Any = None, resources: type[Resources] = Resources
+) -> argparse.ArgumentParser:
     """The parser of a stage, with the arguments that every stage has.
 
-    `settings` is the type of its settings: a model, or a union of models.
+    `settings` is the type of its settings: a model, or a union of models; `resources` that of
+    what its job may use.
     """
     made = Parser(
         prog=f"python -m mpd.{prog}",
         description=module_doc,
-        epilog=settings_help(settings) if settings else None,
+        epilog=help_of_keys(settings, resources) if settings else None,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     made.add_argument(
@@ -63,7 +67,18 @@ def parser(module_doc: str | None, prog: str, settings: Any = None) -> argparse.
         help="refresh: compute again what the store has, and compare; explain: compute nothing, "
         "say whether the store has it",
     )
-    made.add_argument("--threads", type=int, default=1, help="processor threads")
+    made.add_argument(
+        "--resources",
+        type=json_of(resources),
+        default=resources(),
+        help="a mapping, as JSON, which changes no result; its keys are below",
+    )
+    made.add_argument(
+        "--threads",
+        type=int,
+        default=None if settings else 1,
+        help="in place of the threads of the resources",
+    )
     made.set_defaults(stage=prog)
     return made
 
@@ -84,9 +99,18 @@ def json_of(model: Any) -> Callable[[str], Any]:
     return parsed
 
 
-def settings_help(settings: Any) -> str:
-    """The keys of the settings of a stage, of each kind of its work, with types and meanings."""
-    return "\n\n".join(f"{kind.__doc__}\n{help_of(kind)}" for kind in kinds_of(settings))
+def help_of_keys(settings: Any, resources: type[Resources]) -> str:
+    """The keys of settings, for each kind of a stage's work, and resources: types and meanings."""
+    models = [*kinds_of(settings), resources]
+    return "\n\n".join(f"{model.__doc__}\n{help_of(model)}" for model in models)
+
+
+def resources_of(arguments: argparse.Namespace) -> Any:
+    """The resources of a job; --threads are what a scheduler gives it of those that it may use."""
+    resources: Resources = arguments.resources
+    if arguments.threads is None:
+        return resources
+    return resources.model_copy(update={"threads": arguments.threads})
 
 
 def generation_arguments(made: argparse.ArgumentParser) -> None:

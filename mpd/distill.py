@@ -9,6 +9,7 @@ training resumes from its last saved state.
         --output .../student/manifest.json
 """
 
+import argparse
 import importlib.util
 import json
 import logging
@@ -16,7 +17,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ import polars as pl
 from mpd import command, schema, table
 from mpd.chat import ids_digest
 from mpd.config.checks import inexact
+from mpd.config.distill import DistillSettings
+from mpd.config.resources import DistillResources
 from mpd.model_folder import MANIFEST, read_manifest, write_manifest
 
 log = logging.getLogger("mpd")
@@ -77,12 +79,12 @@ def require_ids(path: Path) -> None:
             )
 
 
-def require_objective(settings: Mapping[str, Any], caches: set[str]) -> None:
+def require_objective(settings: DistillSettings, caches: set[str]) -> None:
     """Raise ValueError where the cache cannot give the loss that the settings ask for."""
     if len(caches) != 1:
         raise ValueError("some cache shards are sparse and others hidden; run logits again")
     (cache,) = caches
-    sentence = inexact(settings["divergence"], settings["temperature"], settings["tail"], cache)
+    sentence = inexact(settings.divergence, settings.temperature, settings.tail, cache)
     if sentence:
         raise ValueError(sentence)
 
@@ -115,17 +117,17 @@ def require_kept_rows(verdicts: pl.DataFrame, rows: pl.DataFrame) -> None:
         )
 
 
-def model_card(settings: Mapping[str, Any], student: Mapping[str, Any], num_rows: int) -> str:
+def model_card(settings: DistillSettings, student: Mapping[str, Any], num_rows: int) -> str:
     """The README.md of a student folder."""
     return f"""---
 library_name: transformers
 tags: [distillation, reasoning]
 ---
-A student of offline staged distillation: trained to think shorter by {settings["divergence"]} on
+A student of offline staged distillation: trained to think shorter by {settings.divergence} on
 {num_rows} trajectories that its teacher has scored.
 
 Trained from weights {student["weights"][:16]}, token map {student["token_map"][:16]}.
-Settings: `{json.dumps(settings, sort_keys=True)}`.
+Settings: `{json.dumps(settings.meaning(), sort_keys=True)}`.
 What went in: provenance.json. How training went: metrics.parquet.
 """
 
@@ -141,20 +143,14 @@ def copy_beside_weights(source: Path, folder: Path) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = command.parser(__doc__, "distill")
+    parser = command.parser(__doc__, "distill", DistillSettings, DistillResources)
     parser.add_argument("--student", type=Path, required=True, help="manifest of the student")
     parser.add_argument("--logits", type=Path, nargs="+", required=True, help="cache shards")
     parser.add_argument("--filter", type=Path, nargs="+", required=True, help="verdict shards")
     parser.add_argument("--head", type=Path, nargs="*", default=[], help="of a cache: hidden")
-    parser.add_argument("--micro-batch-size", type=int, default=32, help="rows per forward pass")
-    parser.add_argument("--num-processes", type=int, default=1, help="data-parallel processes")
-    parser.add_argument("--chunk-size", type=int, default=1024, help="positions with full logits")
-    parser.add_argument("--gradient-checkpointing", type=int, default=0, help="1: on")
-    parser.add_argument("--checkpoint-steps", type=int, default=50, help="steps a kill can lose")
-    parser.add_argument("--tracker", default="none", help="none, tensorboard, wandb, trackio")
     arguments = parser.parse_args(argv)
-    settings, student = arguments.settings, read_manifest(arguments.student)
-    min_kept = settings.pop("min_kept")  # a gate: it changes no student
+    settings: DistillSettings = arguments.settings
+    student = read_manifest(arguments.student)
     made_for = {"token_map": student["token_map"], "student": student["digest"]}
     footers = [table.check(path, schema.LOGITS, made_for) for path in arguments.logits]
     require_objective(settings, {footer["identity"]["cache"] for footer in footers})
@@ -163,7 +159,7 @@ def main(argv: list[str] | None = None) -> None:
         raise ValueError(f"the cache shards are of {len(teachers)} teachers; rerun logits")
     require_head(arguments.head, teachers, footers[0]["identity"]["cache"])
     verdicts = pl.concat(table.read(path, schema.FILTER) for path in arguments.filter)
-    require_rows(verdicts, int(verdicts["keep"].sum()), min_kept)
+    require_rows(verdicts, int(verdicts["keep"].sum()), settings.min_kept)
 
     def compute(folder: Path, scratch: Path) -> None:
         keys = pl.concat(table.read_columns(path, schema.LOGITS.key) for path in arguments.logits)
@@ -181,7 +177,7 @@ def main(argv: list[str] | None = None) -> None:
         "student",
         schema.student_version(),
         arguments.output.parent,
-        settings,
+        settings.meaning(),
         {
             "student": student["digest"],
             "teacher": teachers.pop(),
@@ -200,33 +196,29 @@ def require_tracker(name: str) -> None:
         )
 
 
-def _train(arguments: Any, folder: Path, scratch: Path) -> None:
-    from mpd.train import Job, train
+def _train(arguments: argparse.Namespace, folder: Path, scratch: Path) -> None:
+    from mpd.train import TrainingJob, train
 
-    require_tracker(arguments.tracker)
-    job = Job(
-        student=str(arguments.student.parent),
-        rows=[str(path) for path in arguments.logits],
-        head=str(arguments.head[0]) if arguments.head else "",
-        folder=str(folder),
-        scratch=str(scratch),
+    resources: DistillResources = command.resources_of(arguments)
+    require_tracker(resources.tracker)
+    job = TrainingJob(
+        student=arguments.student.parent,
+        rows=arguments.logits,
+        head=arguments.head[0] if arguments.head else None,
+        folder=folder,
+        scratch=scratch,
+        tracking=arguments.output.parent.parent / "tracking",
         settings=arguments.settings,
-        micro_batch_size=arguments.micro_batch_size,
-        chunk_size=arguments.chunk_size,
-        checkpoint_steps=arguments.checkpoint_steps,
-        gradient_checkpointing=bool(arguments.gradient_checkpointing),
-        tracker=arguments.tracker,
-        tracking=str(arguments.output.parent.parent / "tracking"),
-        threads=arguments.threads,
+        resources=resources,
     )
-    if arguments.num_processes == 1:
+    if resources.num_processes == 1:
         train(job)
         return
     description = scratch / "job.json"
-    description.write_text(json.dumps(asdict(job)), encoding="utf-8")
+    description.write_text(job.model_dump_json(), encoding="utf-8")
     # Not accelerate launch, which starts a single process where there are no GPUs.
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node"]
-    launch += [str(arguments.num_processes), "-m", "mpd.train", str(description)]
+    launch += [str(resources.num_processes), "-m", "mpd.train", str(description)]
     code = subprocess.run(launch, check=False).returncode
     if code:
         raise ValueError(f"a training process ended with code {code}; its own error is above")

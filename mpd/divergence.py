@@ -12,11 +12,12 @@ altogether there is no gradient. Reverse and forward KL: arXiv 2306.13649, equat
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import torch
+
+from mpd.config.distill import DistillSettings
 
 Divergence = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -52,7 +53,7 @@ def mix(student: torch.Tensor, teacher: torch.Tensor, forward_share: float) -> t
     return forward_share * forward + (1 - forward_share) * reverse_kl(student, teacher)
 
 
-def chosen(settings: Mapping[str, Any], num_entries: int | None = None) -> Divergence:
+def chosen(settings: DistillSettings, num_entries: int | None = None) -> Divergence:
     """The divergence that the settings `divergence`, `beta`, `forward_share` and `tail` name.
 
     `num_entries` is K where the outcomes are sparse. `tail` is bucket, or one of two ablations
@@ -63,16 +64,16 @@ def chosen(settings: Mapping[str, Any], num_entries: int | None = None) -> Diver
     named: dict[str, Divergence] = {
         "reverse_kl": reverse_kl,
         "forward_kl": forward_kl,
-        "jensen_shannon": partial(jensen_shannon, beta=settings["beta"]),
-        "mix": partial(mix, forward_share=settings["forward_share"]),
+        "jensen_shannon": partial(jensen_shannon, beta=settings.beta),
+        "mix": partial(mix, forward_share=settings.forward_share),
     }
-    divergence = named[settings["divergence"]]
-    if num_entries is None or settings["tail"] == "bucket":
+    divergence = named[settings.divergence]
+    if num_entries is None or settings.tail == "bucket":
         return divergence
 
     def without_tail(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
         student, teacher = student[:, :num_entries], teacher[:, :num_entries]
-        if settings["tail"] == "renormalised":
+        if settings.tail == "renormalised":
             student, teacher = student.log_softmax(-1), teacher.log_softmax(-1)
         return divergence(student, teacher)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import polars as pl
 
 from mpd import command, schema, table
+from mpd.config.evaluate import EvaluateSettings
 from mpd.grading import Grader, extract
 from mpd.model_folder import read_manifest
 from mpd.parts import Parts
@@ -84,30 +85,31 @@ def grade(
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = command.parser(__doc__, "evaluate")
+    parser = command.parser(__doc__, "evaluate", EvaluateSettings)
     parser.add_argument("--student", type=Path, required=True, help="manifest of who answered")
     command.benchmark_argument(parser, "benchmarks", "problems")
     command.benchmark_argument(parser, "answers", "answers")
     arguments = parser.parse_args(argv)
     student = read_manifest(arguments.student)["digest"]
-    chat, answers = arguments.settings["chat"], dict(arguments.answers)
+    settings: EvaluateSettings = arguments.settings
+    answers = dict(arguments.answers)
 
     @cache
     def reading() -> Reading:
-        return Reading(arguments.student.parent, chat)
+        return Reading(arguments.student.parent, settings.chat)
 
-    with Grader(num_workers=arguments.threads) as grader:
+    with Grader(num_workers=command.resources_of(arguments).threads) as grader:
         for name, problems in arguments.benchmarks:
             if name not in answers:
                 raise ValueError(f"--answers: none to benchmark {name}; give {name}=<its file>")
-            settings = {**arguments.settings["benchmarks"][name], "chat": chat}
-            ladder = budgets.ladder(settings["max_new_tokens"])
+            of_benchmark = settings.of_benchmark(name)
+            ladder = budgets.ladder(of_benchmark.max_new_tokens)
             identity = {"student": student}
             content = table.content_digest(answers[name], schema.ANSWERS, identity)
             command.store_of(arguments).publish_table(
                 schema.EVALUATE,
                 arguments.output / f"{name}.parquet",
-                settings,
+                of_benchmark.meaning(),
                 {
                     "problems": table.content_digest(problems, schema.PROBLEMS),
                     "answers": content,

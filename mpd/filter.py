@@ -18,7 +18,7 @@ import numpy as np
 import polars as pl
 
 from mpd import command, schema, table
-from mpd.chat import answer_delimiter
+from mpd.config.filter import FilterSettings
 from mpd.grading import Grader, extract
 from mpd.lineage import require_made_from
 from mpd.parts import Parts
@@ -51,9 +51,9 @@ def repeats_more_than(limit: int, ids: list[int]) -> bool:
     return False
 
 
-def verdicts(rows: pl.DataFrame, settings: Mapping[str, Any], grader: Grader) -> pl.DataFrame:
+def verdicts(rows: pl.DataFrame, settings: FilterSettings, grader: Grader) -> pl.DataFrame:
     """Filter rows of joined problem, sample and candidate columns; keys are those of compress."""
-    delimiter = answer_delimiter(settings["chat"])
+    delimiter = settings.chat.delimiter
     sample_answers = [extract(text, delimiter) for text in rows["sample_text"]]
     own_answers = [None if text is None else extract(text, delimiter) for text in rows["text"]]
     golds = rows["gold"].to_list()
@@ -86,24 +86,24 @@ def verdicts(rows: pl.DataFrame, settings: Mapping[str, Any], grader: Grader) ->
     return choose_shortest(table.frame_of(made, schema.FILTER))
 
 
-def _checks(row: Mapping[str, Any], verdict: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+def _checks(row: Mapping[str, Any], verdict: str, settings: FilterSettings) -> dict[str, Any]:
     """The verdict columns of one candidate, and as reason the first check that failed."""
     ids, sample_ids, status = row["completion_ids"] or [], row["sample_ids"], row["status"]
     ratio = len(ids) / len(sample_ids) if ids and sample_ids else None
     shared = overlap(ids, sample_ids) if ids else None
-    limit = settings["max_tokens"]
+    limit = settings.max_tokens
     text = (row["rewrite"] or "").casefold()
-    rewritten, kept = settings["rewriter"] != "none", settings["kept"]
-    shortened = rewritten and settings["instruction"] == "rewrite"
+    rewritten, kept = settings.rewriter != "none", settings.kept
+    shortened = rewritten and settings.instruction == "rewrite"
     # What was cut has no answer, but some methods are trained on all that was sampled.
     usable = status == "ok" or (kept == "all" and status == "sample_truncated" and bool(ids))
     checks = {
         "truncated": status in ("sample_truncated", "rewrite_truncated"),
         "too_long": status in TOO_LONG or (limit is not None and len(ids) > limit),
         "format": status == "ok",
-        "leak": any(phrase.casefold() in text for phrase in settings["leaks"]),
+        "leak": any(phrase.casefold() in text for phrase in settings.leaks),
         "copy": bool(ids) and ids == sample_ids,
-        "repetition": repeats_more_than(settings["max_repeats"], ids),
+        "repetition": repeats_more_than(settings.max_repeats, ids),
     }
     failures = {
         # A status says more than the column it falls under.
@@ -114,11 +114,11 @@ def _checks(row: Mapping[str, Any], verdict: str, settings: Mapping[str, Any]) -
         ),
         "right_answer": kept == "incorrect" and verdict == "correct",
         # What follows compares a rewrite with its trajectory; a refinement may be as long.
-        "ratio_too_high": shortened and ratio is not None and ratio > settings["max_ratio"],
-        "ratio_too_low": shortened and ratio is not None and ratio < settings["min_ratio"],
-        "overlap": shortened and shared is not None and shared > settings["max_overlap"],
+        "ratio_too_high": shortened and ratio is not None and ratio > settings.max_ratio,
+        "ratio_too_low": shortened and ratio is not None and ratio < settings.min_ratio,
+        "overlap": shortened and shared is not None and shared > settings.max_overlap,
         "leak": rewritten and checks["leak"],
-        "copy": shortened and checks["copy"] and settings["copies"] == "drop",
+        "copy": shortened and checks["copy"] and settings.copies == "drop",
         # All is all, loops too, unless it is what a rewriter wrote.
         "repetition": (rewritten or kept != "all") and checks["repetition"],
     }
@@ -175,11 +175,12 @@ def joined(problems: pl.DataFrame, samples: pl.DataFrame, candidates: pl.DataFra
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = command.parser(__doc__, "filter")
+    parser = command.parser(__doc__, "filter", FilterSettings)
     parser.add_argument("--problems", type=Path, required=True, help="problems of this shard")
     parser.add_argument("--sample", type=Path, required=True, help="trajectories of this shard")
     parser.add_argument("--compress", type=Path, required=True, help="rewrites of this shard")
     arguments = parser.parse_args(argv)
+    settings: FilterSettings = arguments.settings
     paths: dict[str, Any] = {
         "problems": (arguments.problems, schema.PROBLEMS),
         "sample": (arguments.sample, schema.SAMPLE),
@@ -191,14 +192,14 @@ def main(argv: list[str] | None = None) -> None:
     def compute(grader: Grader, parts: Parts) -> None:
         problems, samples, candidates = (table.read(*of) for of in paths.values())
         rows = joined(problems, samples, candidates)
-        judge = partial(verdicts, settings=arguments.settings, grader=grader)
+        judge = partial(verdicts, settings=settings, grader=grader)
         parts.map(rows, max(len(rows), 1), lambda: judge)
 
-    with Grader(num_workers=arguments.threads) as grader:
+    with Grader(num_workers=command.resources_of(arguments).threads) as grader:
         command.store_of(arguments).publish_table(
             schema.FILTER,
             arguments.output,
-            arguments.settings,
+            settings.meaning(),
             contents,
             partial(compute, grader),
             identity={"sample": contents["sample"], "compress": contents["compress"]},

@@ -16,6 +16,8 @@ from typing import Any
 import torch
 
 from mpd import command, schema
+from mpd.config.logits import HeadSettings
+from mpd.config.resources import ModelResources
 from mpd.model_folder import load_model, load_tokenizer, read_manifest, vocabulary_size
 
 # Of a chunk: logits [n, V] and the slice of positions to the loss and the sums of its measures.
@@ -169,15 +171,16 @@ def chunked_loss(
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = command.parser(__doc__, "head")
+    parser = command.parser(__doc__, "head", HeadSettings, ModelResources)
     parser.add_argument("--teacher", type=Path, required=True, help="manifest of the teacher")
     arguments = parser.parse_args(argv)
     teacher = read_manifest(arguments.teacher)
-    torch.set_num_threads(arguments.threads)
+    settings: HeadSettings = arguments.settings
+    torch.set_num_threads(command.resources_of(arguments).threads)
 
     def write(path: Path) -> None:
         folder = arguments.teacher.parent
-        model = load_model(folder, arguments.settings["dtype"])
+        model = load_model(folder, settings.dtype)
         require_known_head(model)
         size = vocabulary_size(load_tokenizer(folder))
         save_head(head_of(model, size), path, teacher["digest"])
@@ -186,7 +189,7 @@ def main(argv: list[str] | None = None) -> None:
         "head",
         schema.HEAD_VERSION,
         arguments.output,
-        arguments.settings,
+        settings.meaning(),
         {"teacher": teacher["digest"]},
         write,
     )

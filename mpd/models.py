@@ -23,6 +23,7 @@ from mpd.config.models import (
     ModelsSettings,
     TinySettings,
 )
+from mpd.config.resources import ModelResources
 from mpd.digests import file_digest
 from mpd.entries import PROVENANCE
 from mpd.model_folder import chat_template, write_manifest
@@ -107,16 +108,17 @@ def _pretrain(settings: TinySettings, folder: Path, scratch: Path, threads: int)
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = command.parser(__doc__, "models", ModelsSettings)
+    parser = command.parser(__doc__, "models", ModelsSettings, ModelResources)
     arguments = parser.parse_args(argv)
     settings: ModelsSettings = arguments.settings
+    threads = command.resources_of(arguments).threads
     command.store_of(arguments).publish_folder(
         "models",
         schema.MODELS_VERSION,
         arguments.output.parent,
         settings.meaning(),
         {path.name: file_digest(path) for path in _files(settings)},
-        lambda folder, scratch: resolve(settings, folder, scratch, arguments.threads),
+        lambda folder, scratch: resolve(settings, folder, scratch, threads),
     )
 
 

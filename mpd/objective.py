@@ -4,11 +4,9 @@ N completion positions of a micro-batch, n of a chunk, K support entries, B tail
 vocabulary. No tensor of the size of N × V exists, forward or backward.
 """
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 
+from mpd.config.distill import DistillSettings
 from mpd.divergence import FLOOR, chosen, dense
 from mpd.forward import completion_states
 from mpd.head import OutputHead, chunked_loss, head_of
@@ -32,13 +30,13 @@ class Objective(torch.nn.Module):
         model: torch.nn.Module,
         vocabulary_size: int,
         stop_ids: list[int],
-        settings: Mapping[str, Any],
+        settings: DistillSettings,
         chunk_size: int,
     ) -> None:
         super().__init__()
         self.model = model
         self.vocabulary_size, self.chunk_size = vocabulary_size, chunk_size
-        self.stop_ids = stop_ids if settings["merge_stop_ids"] else []
+        self.stop_ids = stop_ids if settings.merge_stop_ids else []
         self.settings = settings
         self.teacher_head: OutputHead | None = None
 
@@ -50,7 +48,7 @@ class Objective(torch.nn.Module):
         places = batch["ids"], batch["positions"], batch["predicts"]
         hidden = completion_states(self.model, *places)
         compare = self._supervised
-        if self.settings["divergence"] != "cross_entropy":
+        if self.settings.divergence != "cross_entropy":
             compare = self._dense if "teacher_hidden" in batch else self._sparse
 
         def evaluate(logits: torch.Tensor, part: slice) -> tuple[torch.Tensor, torch.Tensor]:
@@ -105,7 +103,7 @@ class Objective(torch.nn.Module):
             teacher = self.teacher_head.logits(states)[:, : self.vocabulary_size]
             if self.stop_ids:
                 teacher = merge_ids(teacher, self.stop_ids)
-        heat = self.settings["temperature"]
+        heat = self.settings.temperature
         divergence = dense(chosen(self.settings), logits / heat, teacher / heat)
         known = logits.detach().log_softmax(-1)
         nothing = torch.zeros(len(known), device=known.device)

@@ -3,24 +3,23 @@
 Without transformers, which loads torch: what grades answers needs neither.
 """
 
-from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from tokenizers import Tokenizer
 
-from mpd.chat import answer_delimiter, end_of_thinking
+from mpd.chat import end_of_thinking
+from mpd.config.chat import ReadingChat
 
 
 class Reading:
-    """The tokenizer of a model folder together with the keys `think` and `close` of `chat`."""
+    """The tokenizer of a model folder, and how its completions are marked up."""
 
-    def __init__(self, folder: Path, chat: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, chat: ReadingChat) -> None:
         self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self.tokenizer.no_padding()
         self.tokenizer.no_truncation()
-        self.delimiter = answer_delimiter(chat)
+        self.delimiter = chat.delimiter
 
     @cached_property
     def close_ids(self) -> list[int]:

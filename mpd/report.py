@@ -20,6 +20,7 @@ from typing import Any
 import polars as pl
 
 from mpd import command, schema, table
+from mpd.config.report import ReportSettings
 from mpd.model_folder import read_manifest
 from mpd.parts import Parts
 from mpd.reporting import compare, costs, difficulty, findings
@@ -56,7 +57,7 @@ class Run:
     training problems, `student` the manifest of a model that has the tokenizer.
     """
 
-    settings: Mapping[str, Any]
+    settings: ReportSettings
     output: Path
     places: Mapping[Path, Mapping[str, Any]]
     benchmarks: Sequence[str]
@@ -158,8 +159,8 @@ def tables_of(run: Run, store: Store) -> dict[str, pl.DataFrame]:
     """The tables of the report by name, published beside it."""
     publish = partial(published, store, run.output.parent)
     settings, evaluations, answered = run.settings, run.evaluations, run.answered
-    limits = {"max_new_tokens": settings["max_new_tokens"]}
-    payers = {name: settings[name] for name in ("samplers", "given")}
+    limits = settings.model_dump(include={"max_new_tokens"})
+    payers = settings.model_dump(include={"samplers", "given"})
 
     frames: list[tuple[schema.Artifact, Mapping[str, Any], Mapping[str, str], Any]] = [
         (schema.SUMMARY, {}, answered, lambda: summary_frame(evaluations)),
@@ -197,7 +198,7 @@ def write_report(run: Run, tables: Mapping[str, Any], choice: pl.DataFrame, stor
             **told,
             means=compare.means(run.compared),
             choice=choice,
-            contexts=run.settings["contexts"],
+            contexts=run.settings.contexts,
             browser=trajectories(folder.name, run.trained, run.problems, tokenizer),
             lengths=findings.lengths(run.evaluations),
             metrics=findings.training(run.trained, run.places),
@@ -210,7 +211,7 @@ def write_report(run: Run, tables: Mapping[str, Any], choice: pl.DataFrame, stor
         "report",
         schema.REPORT_VERSION,
         run.output,
-        {**run.settings, **told},
+        {**run.settings.meaning(), **told},
         {
             **run.answered,
             **run.rounds,
@@ -223,7 +224,7 @@ def write_report(run: Run, tables: Mapping[str, Any], choice: pl.DataFrame, stor
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = command.parser(__doc__, "report")
+    parser = command.parser(__doc__, "report", ReportSettings)
     parser.add_argument("--rounds", type=Path, nargs="+", required=True, help="their folders")
     parser.add_argument("--benchmarks", nargs="+", required=True, help="names; dev is one")
     parser.add_argument("--num-shards", type=int, required=True, help="shards of a round")
@@ -232,7 +233,7 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     run, store = run_of(arguments), command.store_of(arguments)
     tables = tables_of(run, store)
-    choice = shipped(tables["summary"], run.settings["max_accuracy_drop"])
+    choice = shipped(tables["summary"], run.settings.max_accuracy_drop)
     write_report(run, tables, choice, store)
     print_table(tables["summary"], choice, run.output)
 

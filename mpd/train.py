@@ -20,9 +20,12 @@ from typing import Any
 import torch
 from accelerate import Accelerator, DataLoaderConfiguration
 from accelerate.utils import set_seed
+from pydantic import BaseModel
 
 from mpd import schema, table
 from mpd.batches import CachedRows, Trajectories, collate, plan_steps
+from mpd.config.distill import DistillSettings
+from mpd.config.resources import DistillResources
 from mpd.forward import require_separate_sequences
 from mpd.head import load_head, require_known_head
 from mpd.model_folder import load_model, load_tokenizer, stop_ids, vocabulary_size
@@ -34,27 +37,21 @@ log = logging.getLogger("mpd")
 logging.getLogger("accelerate.utils.other").setLevel(logging.ERROR)
 
 
-@dataclass(frozen=True)
-class Job:
-    """What a training run needs. Paths are strings, so that it can be written as JSON.
+class TrainingJob(BaseModel):
+    """What a training run needs; as JSON it is the argument of a process.
 
     `rows` are the cache shards, `head` the teacher's output head where the cache holds hidden
-    states, else empty; `scratch` holds what outlives a kill.
+    states; `scratch` holds what outlives a kill, `tracking` what a tracker keeps on this machine.
     """
 
-    student: str
-    rows: list[str]
-    head: str
-    folder: str
-    scratch: str
-    settings: dict[str, Any]
-    micro_batch_size: int
-    chunk_size: int
-    checkpoint_steps: int
-    gradient_checkpointing: bool
-    tracker: str
-    tracking: str
-    threads: int
+    student: Path
+    rows: list[Path]
+    head: Path | None
+    folder: Path
+    scratch: Path
+    tracking: Path
+    settings: DistillSettings
+    resources: DistillResources
 
 
 def learning_rate_factor(step: int, num_steps: int, warmup: float, schedule: str) -> float:
@@ -69,7 +66,7 @@ def learning_rate_factor(step: int, num_steps: int, warmup: float, schedule: str
 
 
 @dataclass
-class Run:
+class TrainingRun:
     """A training under way: every item of `measured` is one optimiser step taken."""
 
     accelerator: Accelerator
@@ -79,28 +76,28 @@ class Run:
     measured: Iterator[tuple[list[float], float, float]]
 
 
-def start(job: Job) -> Run:
+def start(job: TrainingJob) -> TrainingRun:
     """Plan and load a training, or go on with a killed one; nothing is trained yet."""
-    settings = job.settings
-    torch.set_num_threads(job.threads)
-    set_seed(settings["seed"])
-    cached = CachedRows([Path(path) for path in job.rows])
+    settings, resources = job.settings, job.resources
+    torch.set_num_threads(resources.threads)
+    set_seed(settings.seed)
+    cached = CachedRows(job.rows)
     steps = plan_steps(cached.group_sizes, cached.lengths, settings)
     data = Trajectories(cached, steps, settings)
     processes = int(os.environ.get("WORLD_SIZE", 1))
-    plan = data.plan(job.micro_batch_size, processes)
+    plan = data.plan(resources.micro_batch_size, processes)
     accelerator = Accelerator(
         cpu=not torch.cuda.is_available(),  # else several processes on a CPU are each alone
-        mixed_precision=settings["mixed_precision"],
+        mixed_precision=settings.mixed_precision,
         gradient_accumulation_steps=len(plan[0]) // processes,
-        log_with=None if job.tracker == "none" else job.tracker,
+        log_with=None if resources.tracker == "none" else resources.tracker,
         project_dir=job.tracking,
         dataloader_config=DataLoaderConfiguration(even_batches=False),
     )
     assert accelerator.num_processes == processes
     model = _student(job)
     objective, optimizer, scheduler = _prepare(job, model, accelerator, len(steps))
-    metrics = _resume(accelerator, Path(job.scratch))
+    metrics = _resume(accelerator, job.scratch)
     micro_batches = list(chain.from_iterable(plan[len(metrics) :]))
     loader: Any = torch.utils.data.DataLoader(
         data,
@@ -110,7 +107,7 @@ def start(job: Job) -> Run:
     )
     loader = accelerator.prepare(loader)
     measured = _optimise(accelerator, loader, objective, optimizer, scheduler, settings)
-    return Run(accelerator, model, steps, metrics, measured)
+    return TrainingRun(accelerator, model, steps, metrics, measured)
 
 
 def extent(steps: Sequence[Sequence[int]]) -> str:
@@ -120,67 +117,65 @@ def extent(steps: Sequence[Sequence[int]]) -> str:
     return f"{len(steps)} steps: {len(rows) / distinct:.1f} passes over {distinct} trajectories"
 
 
-def train(job: Job) -> None:
+def train(job: TrainingJob) -> None:
     """Train the student of `job` and fill its folder with weights and metrics.parquet."""
-    run = start(job)
+    run, tracked = start(job), job.resources.tracker != "none"
     accelerator, steps, metrics = run.accelerator, run.steps, run.metrics
     if accelerator.is_main_process:
         log.info("%s", extent(steps))
-    if job.tracker != "none":
+    if tracked:
         _open_tracker(accelerator, job)
     progress = Progress("trained", (len(steps) - len(metrics)) * len(steps[0]))
     for measured in run.measured:
-        metrics.append(_metrics_row(metrics, *measured, job.settings["loss"]))
+        metrics.append(_metrics_row(metrics, *measured, job.settings.loss))
         progress.advance(len(steps[0]), int(metrics[-1]["num_tokens"]))
-        if job.tracker != "none":
+        if tracked:
             values = {key: value for key, value in metrics[-1].items() if key != "step"}
             accelerator.log(values, step=len(metrics))
-        if len(metrics) % job.checkpoint_steps == 0 and len(metrics) < len(steps):
-            _save(accelerator, Path(job.scratch), metrics)
+        if len(metrics) % job.resources.checkpoint_steps == 0 and len(metrics) < len(steps):
+            _save(accelerator, job.scratch, metrics)
     if accelerator.is_main_process:
-        folder = Path(job.folder)
-        whole = run.model.merge_and_unload() if job.settings["lora"] else run.model
-        whole.save_pretrained(folder)
+        whole = run.model.merge_and_unload() if job.settings.lora else run.model
+        whole.save_pretrained(job.folder)
         rows = table.frame_of(metrics, schema.METRICS)
-        table.write(folder / "metrics.parquet", rows, schema.METRICS, {})
+        table.write(job.folder / "metrics.parquet", rows, schema.METRICS, {})
     accelerator.wait_for_everyone()
     accelerator.end_training()
 
 
-def _open_tracker(accelerator: Accelerator, job: Job) -> None:
+def _open_tracker(accelerator: Accelerator, job: TrainingJob) -> None:
     """Begin a run of the tracker, named like the round, with the settings of the training."""
-    folder = Path(job.tracking)
-    folder.mkdir(parents=True, exist_ok=True)
-    name = "/".join(folder.parent.parts[-4:])  # experiment, method, seed and round
+    job.tracking.mkdir(parents=True, exist_ok=True)
+    name = "/".join(job.tracking.parent.parts[-4:])  # experiment, method, seed and round
     # TensorBoard takes numbers and texts alone.
     settings = {
         key: value if isinstance(value, int | float | str) else json.dumps(value)
-        for key, value in job.settings.items()
+        for key, value in job.settings.meaning().items()
     }
-    arguments = {"wandb": {"name": name, "dir": str(folder)}, "trackio": {"name": name}}
+    arguments = {"wandb": {"name": name, "dir": str(job.tracking)}, "trackio": {"name": name}}
     accelerator.init_trackers("mpd", config=settings, init_kwargs=arguments)
 
 
-def _student(job: Job) -> Any:
+def _student(job: TrainingJob) -> Any:
     """The model to train; with LoRA as a PeftModel, whose base weights are frozen."""
-    model = load_model(Path(job.student), "float32")
+    model = load_model(job.student, "float32")
     require_known_head(model)
     require_separate_sequences(model)
-    if job.gradient_checkpointing:
+    if job.resources.gradient_checkpointing:
         model.gradient_checkpointing_enable()
-    lora = job.settings["lora"]
+    lora = job.settings.lora
     if not lora:
         return model.train()
     from peft import LoraConfig, get_peft_model
     from peft.tuners.tuners_utils import BaseTunerLayer
 
-    if job.gradient_checkpointing:
+    if job.resources.gradient_checkpointing:
         model.enable_input_require_grads()  # else nothing that is recomputed has a gradient
     adapter = LoraConfig(
-        r=lora["rank"],
-        lora_alpha=lora["alpha"],
-        lora_dropout=lora["dropout"],
-        target_modules=lora["targets"],
+        r=lora.rank,
+        lora_alpha=lora.alpha,  # type: ignore[arg-type]
+        lora_dropout=lora.dropout,
+        target_modules=lora.targets if isinstance(lora.targets, str) else list(lora.targets),
         task_type="CAUSAL_LM",
     )
     adapted = get_peft_model(model, adapter).train()
@@ -195,30 +190,29 @@ def _student(job: Job) -> Any:
 
 
 def _prepare(
-    job: Job, model: Any, accelerator: Accelerator, num_steps: int
+    job: TrainingJob, model: Any, accelerator: Accelerator, num_steps: int
 ) -> tuple[Any, Any, Any]:
     """Objective, optimiser and schedule, ready to train or to resume."""
-    settings, folder = job.settings, Path(job.student)
+    settings, folder = job.settings, job.student
     tokenizer = load_tokenizer(folder)
     optimizer = torch.optim.AdamW(
         [parameter for parameter in model.parameters() if parameter.requires_grad],
-        lr=settings["learning_rate"],
-        betas=tuple(settings["betas"]),
-        weight_decay=settings["weight_decay"],
+        lr=settings.learning_rate,
+        betas=settings.betas,
+        weight_decay=settings.weight_decay,
     )
     # Not prepared: a prepared schedule steps once for each process.
     scheduler = torch.optim.lr_scheduler.LambdaLR(
         optimizer,
-        lambda step: learning_rate_factor(
-            step, num_steps, settings["warmup"], settings["schedule"]
-        ),
+        lambda step: learning_rate_factor(step, num_steps, settings.warmup, settings.schedule),
     )
     accelerator.register_for_checkpointing(scheduler)
-    plain = model.get_base_model() if settings["lora"] else model
+    plain = model.get_base_model() if settings.lora else model
     stops = stop_ids(folder, tokenizer)
-    objective = Objective(plain, vocabulary_size(tokenizer), stops, settings, job.chunk_size)
+    size, chunk_size = vocabulary_size(tokenizer), job.resources.chunk_size
+    objective = Objective(plain, size, stops, settings, chunk_size)
     if job.head:
-        objective.teacher_head = load_head(Path(job.head), accelerator.device)
+        objective.teacher_head = load_head(job.head, accelerator.device)
     return *accelerator.prepare(objective, optimizer), scheduler
 
 
@@ -228,7 +222,7 @@ def _optimise(
     objective: Any,
     optimizer: Any,
     scheduler: Any,
-    settings: dict[str, Any],
+    settings: DistillSettings,
 ) -> Iterator[tuple[list[float], float, float]]:
     """Take the optimiser steps; of each the sums over all processes, learning rate and norm."""
     divisor = accelerator.gradient_accumulation_steps * accelerator.num_processes
@@ -242,9 +236,7 @@ def _optimise(
             sums += torch.cat([found, batch["usage"]])
             if not accelerator.sync_gradients:
                 continue
-            norm = accelerator.clip_grad_norm_(
-                objective.parameters(), settings["max_gradient_norm"]
-            )
+            norm = accelerator.clip_grad_norm_(objective.parameters(), settings.max_gradient_norm)
             rate = float(scheduler.get_last_lr()[0])
             optimizer.step()
             scheduler.step()
@@ -315,4 +307,4 @@ def _resume(accelerator: Accelerator, scratch: Path) -> list[dict[str, Any]]:
 if __name__ == "__main__":
     logging.basicConfig(level=logging.WARNING, format="distill: %(message)s", stream=sys.stderr)
     log.setLevel(logging.INFO)
-    train(Job(**json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))))
+    train(TrainingJob.model_validate_json(Path(sys.argv[1]).read_text(encoding="utf-8")))

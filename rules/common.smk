@@ -56,6 +56,11 @@ def settings_of(rule):
     return settings
 
 
+def resources_of(section):
+    """What the stage of a job may use, as JSON; it cannot change a result."""
+    return getattr(RESOURCES, section).model_dump_json()
+
+
 def engine_of(stage):
     """How the engine of a stage runs, as arguments; it cannot change a result."""
     own = getattr(RESOURCES, stage)

@@ -21,12 +21,7 @@ rule distill:
     resources:
         gpu=RESOURCES.distill.gpu,
         mem_mb=RESOURCES.distill.memory_mb,
-        micro_batch_size=RESOURCES.distill.micro_batch_size,
-        num_processes=RESOURCES.distill.num_processes,
-        chunk_size=RESOURCES.distill.chunk_size,
-        gradient_checkpointing=int(RESOURCES.distill.gradient_checkpointing),
-        checkpoint_steps=RESOURCES.distill.checkpoint_steps,
-        tracker=RESOURCES.distill.tracker,
+        stage=resources_of("distill"),
         store=CONFIG.store,
     params:
         version=schema.student_version(),
@@ -37,7 +32,5 @@ rule distill:
         "python -m mpd.distill --settings {params.settings:q} --student {input.student:q}"
         " --logits {input.logits:q} --filter {input.filter:q} --head {input.head:q}"
         " --output {output.manifest:q}"
-        " --micro-batch-size {resources.micro_batch_size} --num-processes {resources.num_processes}"
-        " --chunk-size {resources.chunk_size} --checkpoint-steps {resources.checkpoint_steps}"
-        " --gradient-checkpointing {resources.gradient_checkpointing} --tracker {resources.tracker}"
+        " --resources {resources.stage:q}"
         " --mode {resources.store} --threads {threads} 2>&1 | tee {log:q}"

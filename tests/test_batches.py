@@ -6,17 +6,19 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 import torch
+from changes import with_changes
 
 from mpd import schema, table
 from mpd.batches import WINDOW, CachedRows, Trajectories, collate, plan_steps
 from mpd.cache import Rows
+from mpd.config.distill import DistillSettings
 from mpd.divergence import FLOOR
 
-SETTINGS = {"loss": "token_mean", "divergence": "reverse_kl"}
+SETTINGS = DistillSettings(learning_rate=1.0)
 
 
 def epochs_of(batch_size, epochs):
-    return {"budget": "epochs", "batch_size": batch_size, "epochs": epochs, "seed": 0}
+    return with_changes(SETTINGS, batch_size=batch_size, epochs=epochs)
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +122,7 @@ def test_weights_are_shares_of_the_step(write):
     cached = CachedRows([write("one", 0, 6)])
     lengths, steps = cached.lengths, [[4, 0, 5], [1, 2, 3]]
     for loss in ("token_mean", "sequence_mean"):
-        data = Trajectories(cached, steps, {**SETTINGS, "loss": loss})
+        data = Trajectories(cached, steps, with_changes(SETTINGS, loss=loss))
         for step, rows in enumerate(steps):
             num_tokens = sum(lengths[row] for row in rows)
             items = [data[step, row] for row in rows]
@@ -187,7 +189,7 @@ def test_hidden_states_stand_behind_each_other(write, frame):
 
 def test_cross_entropy_needs_no_teacher(write):
     cached = CachedRows([write("one", 0, 2, 2)])
-    data = Trajectories(cached, [[0, 1]], {**SETTINGS, "divergence": "cross_entropy"})
+    data = Trajectories(cached, [[0, 1]], with_changes(SETTINGS, divergence="cross_entropy"))
     batch = collate([data[0, 0], data[0, 1]])
     assert not {"teacher", "support_ids", "distinct", "teacher_hidden"} & batch.keys()
     assert len(batch["realised"]) == sum(cached.lengths)

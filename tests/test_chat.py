@@ -4,7 +4,7 @@ import hashlib
 
 import pytest
 
-from mpd.chat import ChatFormat, answer_delimiter, fill, ids_digest
+from mpd.chat import ChatFormat, fill, ids_digest
 
 QWEN = {
     "prompt": "{problem}",
@@ -86,11 +86,6 @@ def ids_of(qwen_tokenizer):
 )
 def test_fill_replaces_placeholders_and_nothing_else(template, values, filled):
     assert fill(template, **values) == filled
-
-
-def test_answer_delimiter():
-    assert answer_delimiter(QWEN) == "</think>"
-    assert answer_delimiter(NONE) is None
 
 
 def test_ids_digest_separates_prompt_from_completion():

@@ -728,6 +728,11 @@ def test_without_a_date_the_settings_have_none(stage):
     assert "date" not in of_stage(config, stage, "mpd")["chat"]
 
 
+def test_what_the_answer_stands_behind():
+    assert parse_config(changed()).chat.delimiter == "</think>"
+    assert parse_config(changed(chat__think="none")).chat.delimiter is None
+
+
 @pytest.mark.parametrize("text", ["2025-01-31", "'2025-01-31'"])
 def test_a_date_in_yaml_needs_no_quotes(text):
     config = parse_config(changed(chat__date=yaml.safe_load(text)))

@@ -5,10 +5,11 @@ import logging
 
 import polars as pl
 import pytest
+from changes import with_changes
 from safetensors.torch import load_file
 
 from mpd import distill, schema, table
-from mpd.config.distill import Distill
+from mpd.config.distill import DistillSettings
 from mpd.distill import (
     copy_beside_weights,
     model_card,
@@ -18,11 +19,7 @@ from mpd.distill import (
 )
 from mpd.model_folder import chat_template, read_manifest
 
-SETTINGS = {
-    **Distill(learning_rate=1e-3, epochs=2, batch_size=8, min_kept=8).model_dump(mode="json"),
-    "divergence": "reverse_kl",
-    "seed": 0,
-}
+SETTINGS = DistillSettings(learning_rate=1e-3, epochs=2, batch_size=8, min_kept=8)
 
 
 @pytest.fixture
@@ -31,7 +28,8 @@ def run(tmp_path, student, shard, cached):
 
     def run(*more, name="student", of=student, logits=(cached,), verdicts=(shard["filter"],), **s):
         output = tmp_path / name / "manifest.json"
-        arguments = ["--settings", json.dumps({**SETTINGS, **s}), "--student", str(of)]
+        arguments = ["--settings", with_changes(SETTINGS, **s).model_dump_json()]
+        arguments += ["--student", str(of)]
         arguments += ["--output", str(output), "--store", str(tmp_path / f"store-{name}")]
         arguments += ["--logits", *map(str, logits), "--filter", *map(str, verdicts), *more]
         distill.main(arguments)
@@ -204,7 +202,7 @@ def test_the_folder_is_a_whole_model(run, student, tiny_format):
     for key in ("weights", "digest"):
         assert manifest[key] != before[key]
     provenance = json.loads((folder / "provenance.json").read_text())
-    without_gate = {key: value for key, value in SETTINGS.items() if key != "min_kept"}
+    without_gate = SETTINGS.model_dump(mode="json", exclude={"min_kept"})
     assert provenance["settings"] == without_gate
     assert provenance["inputs"]["student"] == before["digest"]
     assert len(table.read(folder / "metrics.parquet", schema.METRICS)) == 2
@@ -231,7 +229,7 @@ def test_the_same_cache_is_not_trained_on_twice(run, caplog):
 
 def test_two_processes_make_the_same_update(run):
     one = load_file(run(name="one") / "model.safetensors")
-    folder = run("--num-processes", "2", "--micro-batch-size", "2", name="two")
+    folder = run("--resources", '{"num_processes": 2, "micro_batch_size": 2}', name="two")
     two = load_file(folder / "model.safetensors")
     assert one.keys() == two.keys()
     for name, values in one.items():

@@ -9,11 +9,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mpd.config.distill import DistillSettings
 from mpd.divergence import FLOOR, chosen, dense, reverse_kl
 from mpd.head import OutputHead, chunked_loss
 from mpd.outcomes import outcomes_of
 
-PLAIN = {"divergence": "reverse_kl", "beta": 0.5, "forward_share": 0.5, "tail": "bucket"}
 DIVERGENCES = {
     "reverse": {"divergence": "reverse_kl"},
     "forward": {"divergence": "forward_kl"},
@@ -26,7 +26,8 @@ each_divergence = pytest.mark.parametrize("name", DIVERGENCES)
 
 def of(name, num_entries=None, **changes):
     """A divergence by its name in DIVERGENCES."""
-    return chosen({**PLAIN, **DIVERGENCES[name], **changes}, num_entries)
+    settings = DistillSettings(learning_rate=1.0, **{**DIVERGENCES[name], **changes})
+    return chosen(settings, num_entries)
 
 
 def sparse(divergence, student_logits, teacher_logits, ids, num_buckets=1):

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ import polars as pl
 import pytest
 
 from mpd import evaluate, grading, schema, table
+from mpd.config.chat import ReadingChat
 from mpd.evaluate import graded, joined
 from mpd.grading import Grader
 from mpd.model_folder import read_manifest
@@ -61,7 +63,9 @@ def test_answers_are_graded(problems, student, tiny_format):
     ).with_columns(num_tokens=pl.col("completion_ids").list.len().cast(pl.Int32))
     with Grader() as grader:
         rows = joined(problem, answers)
-        found = graded(rows, Reading(student.parent, CHAT), [8, 16, 17, 18, 64], grader)
+        found = graded(
+            rows, Reading(student.parent, ReadingChat(**CHAT)), [8, 16, 17, 18, 64], grader
+        )
     assert found.columns == schema.EVALUATE.names
     key = ["problem_id", "sample_index", "finish_reason", "num_tokens"]
     assert found.select(key).equals(answers.select(key))
@@ -197,13 +201,12 @@ def test_a_benchmark_without_answers_is_refused(arguments_of):
         evaluate.main(arguments[:-1])
 
 
-def test_a_file_without_a_name_is_refused(arguments_of, files, capsys):
+def test_a_file_without_a_name_is_refused(arguments_of, files):
     arguments = arguments_of("dev")
     arguments[-1] = str(files["dev"][1])
-    with pytest.raises(SystemExit):
-        evaluate.main(arguments)
     message = f"argument --answers: expected name=answers.parquet, found {files['dev'][1]}"
-    assert message in capsys.readouterr().err
+    with pytest.raises(ValueError, match=re.escape(message)):
+        evaluate.main(arguments)
 
 
 def test_one_pool_of_workers_grades_all_benchmarks_and_parts(

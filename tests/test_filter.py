@@ -1,28 +1,25 @@
-import json
 import random
 
 import polars as pl
 import pytest
+from changes import with_changes
 
 from mpd import filter as filter_stage
 from mpd import schema, table
+from mpd.config.filter import FilterSettings
 from mpd.filter import choose_shortest, joined, overlap, repeats_more_than, verdicts
 from mpd.grading import Grader
 
-CHAT = {"think": "tags", "open": "<think>\n", "close": "\n</think>\n\n"}
-SETTINGS = {
-    "kept": "correct",
-    "rewriter": "teacher",
-    "instruction": "rewrite",
-    "min_ratio": 0.2,
-    "max_ratio": 1.0,
-    "max_overlap": 0.9,
-    "max_tokens": 8,
-    "leaks": ["The Draft", "instruction"],
-    "copies": "drop",
-    "max_repeats": 2,
-    "chat": CHAT,
-}
+CHAT = {"think": "tags", "close": "\n</think>\n\n"}
+SETTINGS = FilterSettings(
+    min_ratio=0.2,
+    max_overlap=0.9,
+    max_tokens=8,
+    leaks=("The Draft", "instruction"),
+    copies="drop",
+    max_repeats=2,
+    chat=CHAT,
+)
 SAMPLE_IDS = [10, 11, 12, 13, 14, 15, 16, 17, 18, 19]
 SAMPLE_TEXT = "<think>\nlong\n</think>\n\n\\boxed{4}"
 RIGHT, WRONG = "<think>\nx\n</think>\n\n\\boxed{4}", "<think>\nx\n</think>\n\n\\boxed{5}"
@@ -129,10 +126,9 @@ ROW_SCHEMA = {
 
 
 def judged(*rows, **settings):
-    assert settings.keys() <= SETTINGS.keys()
     frame = pl.DataFrame(list(rows), schema_overrides=ROW_SCHEMA, infer_schema_length=None)
     with Grader() as grader:
-        return verdicts(frame, {**SETTINGS, **settings}, grader)
+        return verdicts(frame, with_changes(SETTINGS, **settings), grader)
 
 
 KEPT = {
@@ -410,7 +406,7 @@ def test_reason_is_the_first_check_that_failed():
 
 def test_answers_without_think_tags():
     row = row_of(text="It is \\boxed{4}.", sample_text="Answer: 4")
-    plain = {"think": "none", "open": "", "close": ""}
+    plain = {"think": "none", "close": ""}
     assert judged(row, chat=plain)["reason"].to_list() == ["kept"]
     assert judged(row)["reason"].to_list() == ["answer_none"]
 
@@ -577,7 +573,7 @@ def test_main(tmp_path, caplog):
         "sample": (SAMPLES, schema.SAMPLE),
         "compress": (CANDIDATES, schema.COMPRESS),
     }
-    arguments = ["--settings", json.dumps(SETTINGS), "--store", str(tmp_path / "store")]
+    arguments = ["--settings", SETTINGS.model_dump_json(), "--store", str(tmp_path / "store")]
     written = {}
     for name, (frame, artifact) in inputs.items():
         written[name] = table.write(tmp_path / name, frame, artifact, dict(written))
@@ -611,7 +607,7 @@ def test_main(tmp_path, caplog):
 def test_rewrites_of_another_rounds_samples_are_refused(tmp_path):
     """Both have the same sample_ids: only the content tells them apart."""
     other = SAMPLES.with_columns(finish_reason=pl.lit("length"))
-    arguments = ["--settings", json.dumps(SETTINGS), "--store", str(tmp_path / "store")]
+    arguments = ["--settings", SETTINGS.model_dump_json(), "--store", str(tmp_path / "store")]
     arguments += ["--output", str(tmp_path / "out.parquet")]
     content = table.write(tmp_path / "sample", SAMPLES, schema.SAMPLE, {})
     table.write(tmp_path / "compress", CANDIDATES, schema.COMPRESS, {"sample": content})

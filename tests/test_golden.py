@@ -20,7 +20,8 @@ import test_browser
 import test_page
 
 from mpd import answers, compress, distill, evaluate, filter, problems, sample, schema, table
-from mpd.config.distill import Distill
+from mpd.config.distill import DistillSettings
+from mpd.config.filter import FilterSettings
 from mpd.config.problems import TrainingProblems
 from mpd.grading import Grader
 from mpd.reading import Reading
@@ -107,25 +108,16 @@ def frames(tmp_path_factory, tiny_format, shard, chat, cached, student):
     rewriter = FakeEngine(tiny_format, REWRITES)
     work = compress.rewriter(rewriter, tiny_format, rewriting, len(asked), 256)
     made["compress"] = work(asked)
-    limits = {
-        "kept": "correct",
-        "rewriter": "teacher",
-        "instruction": "rewrite",
-        "min_ratio": 0.02,
-        "max_ratio": 1.0,
-        "max_overlap": 1.0,
-        "max_tokens": None,
-        "leaks": [],
-        "copies": "keep",
-        "max_repeats": 8,
-        "chat": chat,
-    }
+    limits = FilterSettings(chat={"think": chat["think"], "close": chat["close"]})
     joined = filter.joined(questions, made["sample"], made["compress"])
     grader = Grader()  # the golds are whole numbers: it starts no worker
     made["filter"] = filter.verdicts(joined, limits, grader)
     made["logits"] = table.read(cached, schema.LOGITS)
     made["answers"] = answers.answerer(engine, "golden", decoding, len(samples))(samples)
-    reading, ladder = Reading(student.parent, chat), budgets.ladder(decoding["max_new_tokens"])
+    reading, ladder = (
+        Reading(student.parent, limits.chat),
+        budgets.ladder(decoding["max_new_tokens"]),
+    )
     answered = evaluate.joined(questions, made["answers"])
     made["evaluate"] = evaluate.graded(answered, reading, ladder, grader)
     place = {"method": "mpd", "round": 1, "seed": 0, "benchmark": "dev"}
@@ -137,13 +129,9 @@ def frames(tmp_path_factory, tiny_format, shard, chat, cached, student):
     at = budgets.accuracies(made["evaluate"], ladder).with_columns(placed("base", 0))
     made["budgets"] = budgets.curves([at])
 
-    training = {
-        **Distill(learning_rate=1e-3, warmup=0, epochs=2, batch_size=4).model_dump(mode="json"),
-        "divergence": "reverse_kl",
-        "seed": 0,
-    }
+    training = DistillSettings(learning_rate=1e-3, warmup=0, epochs=2, batch_size=4)
     output = folder / "student" / "manifest.json"
-    arguments = ["--settings", json.dumps(training), "--student", str(student)]
+    arguments = ["--settings", training.model_dump_json(), "--student", str(student)]
     arguments += ["--logits", str(cached), "--filter", str(shard["filter"])]
     distill.main([*arguments, "--output", str(output), "--store", str(folder / "store")])
     made["models"] = world()

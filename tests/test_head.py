@@ -7,9 +7,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from changes import with_changes
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from mpd.config.distill import DistillSettings
 from mpd.divergence import reverse_kl
 from mpd.forward import pack
 from mpd.head import (
@@ -23,14 +25,7 @@ from mpd.head import (
 from mpd.objective import SUMS, Objective
 from mpd.outcomes import outcomes_of
 
-SETTINGS = {
-    "divergence": "reverse_kl",
-    "beta": 0.5,
-    "forward_share": 0.5,
-    "tail": "bucket",
-    "temperature": 1.0,
-    "merge_stop_ids": False,
-}
+SETTINGS = DistillSettings(learning_rate=1.0)
 
 
 class Embedded(torch.nn.Module):
@@ -381,7 +376,7 @@ def test_no_tensor_has_positions_times_vocabulary(kind):
         batch["teacher_hidden"] = random(count, width, seed=1)
 
     def largest(chunk_size):
-        settings = {**SETTINGS, **changes.get(kind, {})}
+        settings = with_changes(SETTINGS, **changes.get(kind, {}))
         objective = Objective(model, NUM_IDS, [5, 9], settings, chunk_size)
         objective.teacher_head = head_of(Embedded(NUM_IDS, width, seed=2), NUM_IDS)
         with Sizes() as sizes:
@@ -407,7 +402,7 @@ def test_cross_entropy_is_that_of_the_realised_ids():
     batch = batch_of([3, 2], 12)
     logits = model.head(model.base_model.weight[batch["ids"].flatten()[batch["predicts"]]])
     logprobs = logits.log_softmax(-1).gather(1, batch["realised"][:, None])[:, 0]
-    settings = {**SETTINGS, "divergence": "cross_entropy"}
+    settings = with_changes(SETTINGS, divergence="cross_entropy")
     plain = {name: batch[name] for name in batch if name not in ("support_ids", "teacher")}
     for own in (batch, plain, {**plain, "teacher_hidden": torch.zeros(5, 4)}):
         loss, sums = sums_of(Objective(model, 12, [5], settings, 2), own)
@@ -421,7 +416,7 @@ def test_cross_entropy_is_that_of_the_realised_ids():
 def test_realised_stop_ids_are_one_outcome(kind):
     """Whichever stop id stands at the end, its probability is that of all of them."""
     changes = {"divergence": "cross_entropy"} if kind == "cross-entropy" else {}
-    settings = {**SETTINGS, "merge_stop_ids": True, **changes}
+    settings = with_changes(SETTINGS, merge_stop_ids=True, **changes)
     model, teacher = Embedded(12, 4), Embedded(12, 4, seed=1)
     found = {}
     for stop in (5, 9):

@@ -422,8 +422,7 @@ def test_padded_rows_are_never_sampled(run: Run) -> None:
 
 
 def test_answers_are_read_without_transformers_as_with_it(run: Run) -> None:
-    chat = run.config.chat.model_dump()
-    reading = Reading(run.student.parent, chat)
+    reading = Reading(run.student.parent, run.config.chat)
     assert reading.close_ids == ([CLOSE] if run.config.chat.thinking else [])
     for path in run.folder.rglob("answers/*.parquet"):
         graded = pl.read_parquet(path.parents[1] / "evaluate" / path.name)

@@ -3,11 +3,13 @@
 import random
 
 import pytest
+from changes import with_changes
 
 from mpd.chat import ChatFormat
+from mpd.config.chat import ReadingChat
 from mpd.reading import Reading
 
-TAGS = {"think": "tags", "close": "</think>"}
+TAGS = ReadingChat(think="tags", close="</think>")
 
 
 @pytest.fixture
@@ -35,14 +37,15 @@ def test_thinking_tokens_end_with_the_last_end_of_thinking(reading, tokenizer):
 
 
 def test_without_tags_nothing_is_thinking(student, tokenizer):
-    reading = Reading(student.parent, {**TAGS, "think": "none"})
+    reading = Reading(student.parent, with_changes(TAGS, think="none"))
     assert (reading.delimiter, reading.close_ids) == (None, [])
     assert reading.thinking_tokens(tokenizer.convert_tokens_to_ids(["</think>", "7"])) == 0
 
 
 def test_a_close_tag_of_several_tokens(student, tokenizer):
-    reading = Reading(student.parent, {**TAGS, "close": "\nso the answer: "})
-    format = ChatFormat(tokenizer, {**TAGS, "close": "\nso the answer: "}, [])
+    chat = with_changes(TAGS, close="\nso the answer: ")
+    reading = Reading(student.parent, chat)
+    format = ChatFormat(tokenizer, chat.model_dump(), [])
     assert reading.close_ids == format.close_ids
     assert len(reading.close_ids) > 1
     (said,) = tokenizer.convert_tokens_to_ids(["7"])
@@ -56,6 +59,6 @@ def test_a_tokenizer_that_pads_or_cuts_does_neither_here(student, tmp_path):
     tokenizer.enable_padding(length=9)
     tokenizer.enable_truncation(1)
     tokenizer.save(str(tmp_path / "tokenizer.json"))
-    chat = {**TAGS, "close": "1+2"}
+    chat = with_changes(TAGS, close="1+2")
     assert len(Reading(tmp_path, chat).close_ids) == 3
     assert Reading(tmp_path, chat).close_ids == Reading(student.parent, chat).close_ids

@@ -7,29 +7,25 @@ import re
 import shutil
 import subprocess
 import sys
-from dataclasses import asdict, replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState, GradientState
+from changes import with_changes
 from safetensors.torch import load_file
 
 from mpd import schema, table
 from mpd.batches import WINDOW, CachedRows, Trajectories, collate, plan_steps, split_step
-from mpd.config.distill import Distill
+from mpd.config.distill import DistillSettings
+from mpd.config.resources import DistillResources
 from mpd.model_folder import load_model
 from mpd.objective import Objective
-from mpd.train import Job, extent, learning_rate_factor, train
+from mpd.train import TrainingJob, extent, learning_rate_factor, train
 
-SETTINGS = {
-    **Distill(learning_rate=1e-3, warmup=0, epochs=2, batch_size=8).model_dump(mode="json"),
-    "divergence": "reverse_kl",
-    "seed": 0,
-}
+SETTINGS = DistillSettings(learning_rate=1e-3, warmup=0, epochs=2, batch_size=8)
 KILLED_AFTER_TWO_SAVES = """
-import json, os, sys
+import os, sys
 from mpd import train
 save, saved = train._save, []
 def save_and_die(*arguments):
@@ -38,7 +34,7 @@ def save_and_die(*arguments):
     if len(saved) == 2:
         os.kill(os.getpid(), 9)
 train._save = save_and_die
-train.train(train.Job(**json.loads(open(sys.argv[1]).read())))
+train.train(train.TrainingJob.model_validate_json(open(sys.argv[1]).read()))
 """
 
 
@@ -58,23 +54,20 @@ def forget_accelerator():
 def make_job(cached, student, tmp_path):
     """A function that makes the job of a training run in a folder of its own."""
 
-    def make(name: str, *, micro_batch_size: int = 8, chunk_size: int = 64, **settings) -> Job:
+    def make(name: str, **changes) -> TrainingJob:
+        """Changes are of the resources where they are theirs, else of the settings."""
         for part in ("folder", "scratch"):
             (tmp_path / name / part).mkdir(parents=True)
-        return Job(
-            student=str(student.parent),
-            rows=[str(cached)],
-            head="",
-            folder=str(tmp_path / name / "folder"),
-            scratch=str(tmp_path / name / "scratch"),
-            settings={**SETTINGS, **settings},
-            micro_batch_size=micro_batch_size,
-            chunk_size=chunk_size,
-            checkpoint_steps=50,
-            gradient_checkpointing=False,
-            tracker="none",
-            tracking=str(tmp_path / name / "tracking"),
-            threads=1,
+        own = {key: changes.pop(key) for key in DistillResources.model_fields if key in changes}
+        return TrainingJob(
+            student=student.parent,
+            rows=[cached],
+            head=None,
+            folder=tmp_path / name / "folder",
+            scratch=tmp_path / name / "scratch",
+            tracking=tmp_path / name / "tracking",
+            settings=with_changes(SETTINGS, **changes),
+            resources=DistillResources(**{"micro_batch_size": 8, "chunk_size": 64, **own}),
         )
 
     return make
@@ -92,8 +85,9 @@ def hidden_job(make_job, tmp_path, run_logits, shard, student, teacher, logits_s
     arguments += ["--output", str(output), "--store", str(tmp_path / "store")]
     head.main(arguments)
 
-    def make(name: str, **settings) -> Job:
-        return replace(make_job(name, **settings), rows=[str(path)], head=str(output))
+    def make(name: str, **settings) -> TrainingJob:
+        job = make_job(name, **settings)
+        return job.model_copy(update={"rows": [path], "head": output})
 
     return make
 
@@ -101,17 +95,17 @@ def hidden_job(make_job, tmp_path, run_logits, shard, student, teacher, logits_s
 def kill_after_two_saves(job, folder):
     """Run a training in a process of its own, which is killed."""
     description = folder / "job.json"
-    description.write_text(json.dumps(asdict(job)))
+    description.write_text(job.model_dump_json())
     command = [sys.executable, "-c", KILLED_AFTER_TWO_SAVES, str(description)]
     assert subprocess.run(command, check=False).returncode == -9
 
 
 def weights_of(job):
-    return load_file(Path(job.folder) / "model.safetensors")
+    return load_file(job.folder / "model.safetensors")
 
 
 def metrics_of(job):
-    return table.read(Path(job.folder) / "metrics.parquet", schema.METRICS).to_dicts()
+    return table.read(job.folder / "metrics.parquet", schema.METRICS).to_dicts()
 
 
 def assert_close(one, other, atol):
@@ -121,7 +115,7 @@ def assert_close(one, other, atol):
 
 
 def planned(sizes, lengths=(), seed=0, **budget):
-    return plan_steps(sizes, lengths, {"budget": "epochs", "seed": seed, **budget})
+    return plan_steps(sizes, lengths, with_changes(SETTINGS, seed=seed, **budget))
 
 
 def test_a_budget_of_steps_or_tokens_is_the_beginning_of_the_same_order():
@@ -360,13 +354,13 @@ def test_micro_batches_do_not_change_the_update(make_job, whole, student):
 
 
 def test_gradient_checkpointing_does_not_change_the_update(make_job, whole):
-    job = replace(make_job("checkpointing"), gradient_checkpointing=True)
+    job = make_job("checkpointing", gradient_checkpointing=True)
     train(job)
     assert_close(weights_of(job), weights_of(whole), 1e-5)
 
 
 def test_padded_rows_stay_as_they_are(make_job, teacher, tiny_format):
-    job = replace(make_job("padded"), student=str(teacher.parent))
+    job = make_job("padded").model_copy(update={"student": teacher.parent})
     train(job)
     before = load_file(teacher.parent / "model.safetensors")["model.embed_tokens.weight"]
     after = weights_of(job)["model.embed_tokens.weight"]
@@ -399,7 +393,7 @@ def test_a_hidden_cache_gives_the_exact_loss(make_job, hidden_job, student, teac
     (row,) = metrics_of(job)
     models = [load_model(manifest.parent, "float32").double() for manifest in (student, teacher)]
     size, exact = tiny_format.vocabulary_size, []
-    for cached in table.read(Path(job.rows[0]), schema.LOGITS).to_dicts():
+    for cached in table.read(job.rows[0], schema.LOGITS).to_dicts():
         prompt, ids = cached["prompt_ids"], cached["completion_ids"]
         places = slice(len(prompt) - 1, -1)
         logits = [model(torch.tensor([prompt + ids])).logits[0, places, :size] for model in models]
@@ -420,7 +414,7 @@ def test_temperature_is_that_of_both_distributions(hidden_job, student, teacher,
     train(job)
     models = [load_model(manifest.parent, "float32").double() for manifest in (student, teacher)]
     size, exact = tiny_format.vocabulary_size, []
-    for cached in table.read(Path(job.rows[0]), schema.LOGITS).to_dicts():
+    for cached in table.read(job.rows[0], schema.LOGITS).to_dicts():
         ids = torch.tensor([cached["prompt_ids"] + cached["completion_ids"]])
         places = slice(len(cached["prompt_ids"]) - 1, -1)
         own, other = (torch.log_softmax(m(ids).logits[0, places, :size] / 2, -1) for m in models)
@@ -482,10 +476,11 @@ def test_adapters_are_merged_into_the_weights(make_job, student):
     linear = {name for name in before if re.search(r"(proj)\.weight$", name)}
     assert moved == linear
     # The trained student is what was measured: its next loss is where the last one was.
-    again = replace(make_job("again", epochs=1.0, learning_rate=1e-9), student=str(job.folder))
+    again = make_job("again", epochs=1.0, learning_rate=1e-9)
+    again = again.model_copy(update={"student": job.folder})
     for path in student.parent.glob("*"):
         if not path.name.endswith(".safetensors"):
-            shutil.copy(path, Path(job.folder) / path.name)
+            shutil.copy(path, job.folder / path.name)
     train(again)
     assert metrics_of(again)[0]["loss"] == pytest.approx(losses[-1], rel=0.1)
 
@@ -499,9 +494,9 @@ def test_an_adapter_on_the_head_is_refused(make_job):
 def test_a_killed_training_goes_on_with_the_same_dropout(make_job, tmp_path):
     lora = {"rank": 4, "alpha": 8.0, "dropout": 0.2, "targets": "all-linear"}
     settings = {"epochs": 2.0, "batch_size": 4, "lora": lora}
-    whole = replace(make_job("undisturbed", **settings), checkpoint_steps=1)
+    whole = make_job("undisturbed", **settings, checkpoint_steps=1)
     train(whole)
-    killed = replace(make_job("killed", **settings), checkpoint_steps=1)
+    killed = make_job("killed", **settings, checkpoint_steps=1)
     kill_after_two_saves(killed, tmp_path)
     train(killed)
     assert_close(weights_of(killed), weights_of(whole), 0)
@@ -509,41 +504,42 @@ def test_a_killed_training_goes_on_with_the_same_dropout(make_job, tmp_path):
 
 def test_a_training_may_go_on_with_smaller_micro_batches(make_job, tmp_path):
     settings = {"epochs": 2.0, "batch_size": 4, "micro_batch_size": 4}
-    whole = replace(make_job("undisturbed", **settings), checkpoint_steps=1)
+    whole = make_job("undisturbed", **settings, checkpoint_steps=1)
     train(whole)
-    killed = replace(make_job("killed", **settings), checkpoint_steps=1)
+    killed = make_job("killed", **settings, checkpoint_steps=1)
     kill_after_two_saves(killed, tmp_path)
-    train(replace(killed, micro_batch_size=1))
+    resources = killed.resources.model_copy(update={"micro_batch_size": 1})
+    train(killed.model_copy(update={"resources": resources}))
     assert len(metrics_of(killed)) == 4
     assert_close(weights_of(killed), weights_of(whole), 1e-5)
 
 
 def test_a_killed_training_goes_on_to_the_same_bytes(make_job, tmp_path, caplog):
     settings = {"epochs": 2.0, "batch_size": 2, "micro_batch_size": 1}
-    whole = replace(make_job("undisturbed", **settings), checkpoint_steps=2)
+    whole = make_job("undisturbed", **settings, checkpoint_steps=2)
     train(whole)
     assert len(metrics_of(whole)) == 8
-    killed = replace(make_job("killed", **settings), checkpoint_steps=2)
+    killed = make_job("killed", **settings, checkpoint_steps=2)
     kill_after_two_saves(killed, tmp_path)
-    scratch = Path(killed.scratch)
+    scratch = killed.scratch
     assert [path.name for path in scratch.iterdir()] == ["state_00000004"]
-    assert not list(Path(killed.folder).iterdir())
+    assert not list(killed.folder.iterdir())
     (scratch / "state.draft").mkdir()  # what a kill within a save leaves
     (scratch / "state.draft" / "model.safetensors").write_bytes(b"half")
     with caplog.at_level(logging.INFO, "mpd"):
         train(killed)
     assert "resumed training after step 4" in caplog.text
     for name in ("model.safetensors", "metrics.parquet"):
-        one, other = (Path(job.folder, name).read_bytes() for job in (killed, whole))
+        one, other = ((job.folder / name).read_bytes() for job in (killed, whole))
         assert one == other
 
 
 def test_a_tracker_gets_the_metrics_of_every_step(make_job, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    job = replace(make_job("tracked"), tracker="tensorboard")
+    job = make_job("tracked", tracker="tensorboard")
     train(job)
-    metrics = table.read(Path(job.folder) / "metrics.parquet", schema.METRICS)
+    metrics = table.read(job.folder / "metrics.parquet", schema.METRICS)
     events = EventAccumulator(f"{job.tracking}/mpd").Reload()
     for name in ("loss", "learning_rate", "tokens_seen"):
         logged = events.Scalars(name)

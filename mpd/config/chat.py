@@ -57,6 +57,11 @@ class ReadingChat(Section):
             raise ValueError("think: tags needs a close tag; set close, or think: none")
         return self
 
+    @property
+    def delimiter(self) -> str | None:
+        """The text after which the answer stands; None where the format has no think tags."""
+        return self.close.strip() if self.think == "tags" else None
+
 
 class WritingChat(ReadingChat):
     """What it takes to put a rewrite into the format of a completion."""

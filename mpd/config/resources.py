@@ -8,15 +8,21 @@ from mpd.config.base import Count, Section
 
 
 class Resources(Section):
+    """Resources of a job."""
+
     threads: Count = Field(1, description="processor threads of the job")
     memory_mb: Count = Field(4000, description="what a scheduler sets aside for the job")
 
 
 class ModelResources(Resources):
+    """Resources of a job that runs a model."""
+
     gpu: int = Field(0, ge=0, description="GPUs of the job")
 
 
 class EngineResources(ModelResources):
+    """Resources of a job that runs an engine."""
+
     batch_size: Count = Field(
         64, description="sequences side by side; vLLM: max_num_seqs; server: requests"
     )
@@ -29,6 +35,8 @@ class EngineResources(ModelResources):
 
 
 class GenerationResources(EngineResources):
+    """Resources of a job that generates."""
+
     max_model_len: Count | None = Field(
         None, description="vLLM: longest prompt with its new tokens; null: the model's context"
     )
@@ -37,11 +45,15 @@ class GenerationResources(EngineResources):
 
 
 class ScoringResources(EngineResources):
+    """Resources of a job that scores."""
+
     batch_size: Count = Field(32, description="trajectories per forward pass; vLLM: max_num_seqs")
     chunk_size: Count = Field(1024, description="positions whose full logits exist at a time")
 
 
 class DistillResources(ModelResources):
+    """Resources of a job that trains."""
+
     micro_batch_size: Count = Field(32, description="trajectories per forward pass and process")
     num_processes: Count = Field(1, description="data-parallel processes, started by torchrun")
     chunk_size: Count = Field(1024, description="positions whose full logits exist at a time")

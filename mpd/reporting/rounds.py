@@ -13,6 +13,7 @@ from typing import Any
 import polars as pl
 
 from mpd import schema, table
+from mpd.config.report import ReportSettings
 from mpd.reporting import budgets, compare, costs
 from mpd.reporting.summary import Evaluations
 
@@ -60,7 +61,7 @@ def budget_frame(evaluations: Evaluations, max_new_tokens: Mapping[str, int]) ->
 def cost_frame(
     trained: Trained,
     seconds: Mapping[Path, Mapping[str, float]],
-    settings: Mapping[str, Any],
+    settings: ReportSettings,
 ) -> pl.DataFrame:
     """Rows of `costs` from the files of each trained round and its wall seconds by stage."""
     rounds: dict[tuple[str, int], list[dict[str, pl.DataFrame]]] = {}
@@ -70,7 +71,7 @@ def cost_frame(
         student = place["method"], place["round"]
         rounds.setdefault(student, []).append(costs.read_round(files))
         times.setdefault(student, []).append(costs.seconds_of(seconds[folder]))
-    return costs.costs(rounds, times, settings["samplers"], settings["given"])
+    return costs.costs(rounds, times, settings.samplers, settings.given)
 
 
 def place_of(folder: Path) -> dict[str, Any]:
