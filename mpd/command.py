@@ -8,7 +8,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
@@ -19,14 +19,14 @@ from mpd.config.keys import kinds_of
 from mpd.config.mistakes import sentences
 from mpd.config.resources import Resources
 from mpd.config.words import help_of
+from mpd.layout import STORE, place_in_experiment
 from mpd.places import room_left, settle
-from mpd.rights import refusal
+from mpd.rights import is_refusal, refusal
 from mpd.store import Explained, Store
 
 log = logging.getLogger("mpd")
 
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS)
 # torch.save keeps no error number; these are what it says where a write fails.
 TORCH_CANNOT_WRITE = r"unexpected pos \d+ vs \d+|PytorchStreamWriter failed writing"
 
@@ -59,7 +59,7 @@ def parser(
         help="a mapping, as JSON; its keys are below",
     )
     made.add_argument("--output", type=Path, required=True, help="what the stage writes")
-    made.add_argument("--store", type=Path, default=Path("results/store"), help="the store")
+    made.add_argument("--store", type=Path, default=STORE, help="the store")
     made.add_argument(
         "--mode",
         choices=["reuse", "refresh", "explain"],
@@ -121,8 +121,24 @@ def benchmark_argument(made: argparse.ArgumentParser, name: str, content: str) -
 
 
 def store_of(arguments: argparse.Namespace) -> Store:
+    """The store of a command line.
+
+    Raises ValueError where an input that came from it was changed since.
+    """
     mode = arguments.mode
-    return Store(arguments.store, refresh=mode == "refresh", explain=mode == "explain")
+    store = Store(arguments.store, refresh=mode == "refresh", explain=mode == "explain")
+    for path in _inputs(arguments):
+        store.require_unchanged(path)
+    return store
+
+
+def _inputs(arguments: argparse.Namespace) -> Iterator[Path]:
+    """The paths of a command line, also those in lists and behind names, but for the output."""
+    for name, value in vars(arguments).items():
+        values = value if isinstance(value, list) else [value]
+        paths = (item[-1] if isinstance(item, tuple) else item for item in values)
+        if name not in ("output", "store"):
+            yield from (path for path in paths if isinstance(path, Path))
 
 
 def label(name: str, argv: Sequence[str]) -> str:
@@ -133,9 +149,9 @@ def label(name: str, argv: Sequence[str]) -> str:
     """
     if "--output" not in argv[:-1]:
         return name
-    parts = Path(argv[argv.index("--output") + 1]).with_suffix("").parts
-    place = [part for part in parts[2:] if part not in (name, "student", "manifest")]
-    return f"{name} {'/'.join(place)}".strip() if parts[:1] == ("results",) else name
+    place = place_in_experiment(Path(argv[argv.index("--output") + 1])).split("/")
+    said = [part for part in place if part not in (name, "student", "manifest")]
+    return f"{name} {'/'.join(said)}".strip()
 
 
 def run(main: Callable[[], Any], name: str) -> None:
@@ -154,8 +170,8 @@ def run(main: Callable[[], Any], name: str) -> None:
     except ValueError as error:
         sys.exit(f"{name}: error: {error}")
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in REFUSALS and error.filename:
-            sys.exit(f"{name}: error: {refusal(Path(error.filename))}")
+        if isinstance(error, OSError) and is_refusal(error):
+            sys.exit(f"{name}: error: {refusal(error)}")
         if not _is_full_disk(error):
             raise
         cause = str(error).splitlines()[0]
@@ -169,7 +185,7 @@ def run(main: Callable[[], Any], name: str) -> None:
 def _folders(argv: Sequence[str]) -> list[Path]:
     """The folder of the output and the store, as far as a command line names them."""
     given = dict(pairwise(argv))
-    output, store = given.get("--output"), given.get("--store", "results/store")
+    output, store = given.get("--output"), given.get("--store", STORE)
     return [*([Path(output).parent] if output else []), Path(store)]
 
 

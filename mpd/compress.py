@@ -32,8 +32,8 @@ from mpd.generate import (
 )
 from mpd.lineage import sampled_by
 from mpd.model_folder import read_manifest, require_same_tokens
+from mpd.parts import Parts
 from mpd.prompts import Prompts
-from mpd.store import Parts
 from mpd.vocabulary import UnknownWord, Vocabulary
 
 # What a finish reason of the sample, and of the rewrite, means for the row.

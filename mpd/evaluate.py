@@ -14,12 +14,13 @@ from pathlib import Path
 
 import polars as pl
 
-from mpd import budgets, command, schema, table
+from mpd import command, schema, table
 from mpd.config.evaluate import EvaluateSettings
 from mpd.grading import Grader, extract
 from mpd.model_folder import read_manifest
+from mpd.parts import Parts
 from mpd.reading import Reading
-from mpd.store import Parts
+from mpd.reporting import budgets
 
 ROWS_PER_PART = 256  # answers whose grades a kill can lose
 

@@ -21,7 +21,7 @@ from mpd import command, schema, table
 from mpd.config.filter import FilterSettings
 from mpd.grading import Grader, extract
 from mpd.lineage import require_made_from
-from mpd.store import Parts
+from mpd.parts import Parts
 
 log = logging.getLogger("mpd")
 

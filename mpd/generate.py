@@ -20,8 +20,8 @@ from mpd.vocabulary import Vocabulary
 if TYPE_CHECKING:
     import polars as pl
 
+    from mpd.parts import Parts
     from mpd.progress import Progress
-    from mpd.store import Parts
 
 
 @dataclass(frozen=True)

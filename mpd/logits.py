@@ -23,7 +23,7 @@ from mpd.config.logits import LogitsSettings
 from mpd.config.resources import ScoringResources
 from mpd.lineage import require_made_from, rewritten_by, sampled_by
 from mpd.model_folder import read_manifest, require_same_tokens
-from mpd.store import Parts
+from mpd.parts import Parts
 
 log = logging.getLogger("mpd")
 

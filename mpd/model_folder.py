@@ -5,12 +5,11 @@ The manifest is made once, when the folder is; every stage quotes its digests an
 weights again.
 """
 
-import hashlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mpd.entries import file_digest
+from mpd.digests import digest_of, file_digest
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -39,11 +38,11 @@ def write_manifest(folder: Path) -> None:
         raise ValueError(f"{folder}: no *.safetensors in it; save the weights as safetensors")
     tokenizer = {name: digests[name] for name in TOKENIZER_FILES if name in digests}
     manifest = {
-        "weights": _digest(weights),
-        "tokenizer": _digest([tokenizer, _generation_stop_ids(folder)]),
-        "token_map": _digest(_token_map(folder)),
-        "chat_template": _digest(chat_template(folder)),
-        "digest": _digest(digests),
+        "weights": digest_of(weights),
+        "tokenizer": digest_of([tokenizer, _generation_stop_ids(folder)]),
+        "token_map": digest_of(_token_map(folder)),
+        "chat_template": digest_of(chat_template(folder)),
+        "digest": digest_of(digests),
         "context_length": _context_length(folder),
         "files": {path.name: path.stat().st_size for path in files},
     }
@@ -160,7 +159,3 @@ def _context_length(folder: Path) -> int:
     if "max_position_embeddings" not in config:
         raise ValueError(f"{path}: no max_position_embeddings; add the model's context length")
     return config["max_position_embeddings"]
-
-
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

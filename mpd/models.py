@@ -24,8 +24,9 @@ from mpd.config.models import (
     TinySettings,
 )
 from mpd.config.resources import ModelResources
+from mpd.digests import file_digest
 from mpd.entries import PROVENANCE
-from mpd.model_folder import chat_template, file_digest, write_manifest
+from mpd.model_folder import chat_template, write_manifest
 
 log = logging.getLogger("mpd")
 

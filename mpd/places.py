@@ -8,7 +8,9 @@ import logging
 import os
 import pwd
 import shutil
+import stat
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 log = logging.getLogger("mpd")
@@ -59,11 +61,18 @@ def _move(home: Path, other: Path) -> None:
     for name, path in CREDENTIALS.items():
         if os.access(home / path, os.R_OK):
             os.environ.setdefault(name, str(home / path))
-    other.mkdir(mode=0o700, exist_ok=True)
-    if other.is_symlink() or other.stat().st_uid != os.getuid():  # somebody else was there first
+    with suppress(FileExistsError):
+        other.mkdir(mode=0o700)
+    if not _is_own_folder(other):  # somebody else was there first
         other = Path(tempfile.mkdtemp(prefix="mpd-"))
     os.environ.pop("XDG_CACHE_HOME", None)
     os.environ["HOME"] = str(other)
+
+
+def _is_own_folder(path: Path) -> bool:
+    found = path.lstat()
+    own = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
+    return own and _can_be_written(path)
 
 
 def _can_be_written(folder: Path) -> bool:

@@ -13,7 +13,6 @@ shards, with a development split beside it. What was left out stands in dropped.
 import glob
 import logging
 import random
-import re
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -22,9 +21,10 @@ from typing import Any
 from mpd import command, grading, schema, table
 from mpd.config.files import problem_files
 from mpd.config.problems import BenchmarkProblems, ProblemsSettings, Source, TrainingProblems
-from mpd.model_folder import file_digest
+from mpd.digests import file_digest
+from mpd.layout import Experiment
+from mpd.parts import Parts
 from mpd.questions import problem_id, word_runs
-from mpd.store import Parts
 
 log = logging.getLogger("mpd")
 
@@ -160,11 +160,10 @@ def benchmark_rows(settings: BenchmarkProblems, scratch: Path) -> list[Row]:
     return [rows[number] for number in sorted(chosen)]
 
 
-def remove_surplus(experiment: Path, num_shards: int) -> None:
+def remove_surplus(experiment: Experiment, num_shards: int) -> None:
     """Remove what stages wrote for shards that are no more, so that a glob reads none of it."""
-    for path in experiment.glob("*/seed_*/round_*/*/shard_*"):
-        number = re.fullmatch(r"shard_(\d+)\.(parquet|json)", path.name)
-        if number and int(number[1]) >= num_shards:
+    for number, path in experiment.shard_files():
+        if number >= num_shards:
             path.unlink()
 
 
@@ -246,7 +245,7 @@ def main(argv: list[str] | None = None) -> None:
             {**inputs, "benchmarks": " ".join(contents)},
             lambda folder, scratch: write_train(folder, scratch, settings, arguments.benchmarks),
         )
-        remove_surplus(arguments.output.parents[1], settings.num_shards)
+        remove_surplus(Experiment(arguments.output.parents[1]), settings.num_shards)
         return
 
     def compute(parts: Parts) -> None:

@@ -10,8 +10,6 @@ the summary. A round of 0 trained nothing: of its folder only the evaluations ar
 nothing is read; how many were sampled and how many are links is counted.
 """
 
-import hashlib
-import re
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,15 +19,26 @@ from typing import Any
 
 import polars as pl
 
-from mpd import budgets, command, compare, costs, difficulty, findings, schema, table
-from mpd.browser_section import Section, section
+from mpd import command, schema, table
 from mpd.config.report import ReportSettings
 from mpd.model_folder import read_manifest
-from mpd.page import Findings, page
-from mpd.page_tables import HEADER, SEEDS_HEADER, over_seeds, printable, shipping_lines
-from mpd.shipping import shipped
-from mpd.store import Parts, Store
-from mpd.summary import Evaluations, summary_frame
+from mpd.parts import Parts
+from mpd.reporting import compare, costs, difficulty, findings
+from mpd.reporting.browser_section import Section, section
+from mpd.reporting.page.page import Findings, page
+from mpd.reporting.rounds import (
+    Trained,
+    answer_digests,
+    budget_frame,
+    cost_frame,
+    place_of,
+    problem_frame,
+    round_digests,
+)
+from mpd.reporting.shipping import shipped
+from mpd.reporting.summary import Evaluations, summary_frame
+from mpd.reporting.terminal import print_table
+from mpd.store import Store
 
 TABLES = {
     artifact.name: artifact
@@ -38,15 +47,6 @@ TABLES = {
         *(schema.DIFFICULTY, schema.COSTS),
     )
 }
-PLACE = re.compile(r"(?P<method>[^/]+)/seed_(?P<seed>\d+)/round_(?P<round>\d+)$")
-BRANCH = "{method}/seed_{seed}/round_{round}"
-PLACE_TYPES = {"method": pl.String, "round": pl.Int32, "seed": pl.Int32, "benchmark": pl.String}
-ANSWER_COLUMNS = ["problem_id", "finish_reason", "num_tokens", "correct"]
-NUM_CHOICES = 12  # that are printed
-BUDGET_COLUMNS = ["problem_id", "correct_budgets"]
-
-
-Trained = Mapping[Path, Mapping[str, list[Path]]]  # folder of a round to its files by kind
 
 
 @dataclass(frozen=True)
@@ -79,114 +79,8 @@ class Run:
 
     @cached_property
     def compared(self) -> pl.DataFrame:
-        """What mpd.compare asks for of every evaluation; read where something is to be computed."""
+        """What `compare` asks for of every evaluation; read where something is to be computed."""
         return problem_frame(self.evaluations)
-
-
-def placed(
-    evaluations: Evaluations,
-    columns: Sequence[str],
-    per_problem: Callable[[pl.DataFrame], pl.DataFrame],
-) -> pl.DataFrame:
-    """What mpd.compare asks for: one row per problem of each evaluation, and where it is from."""
-    return pl.concat(
-        per_problem(table.read_columns(path, columns)).with_columns(
-            pl.lit(place[name], dtype).alias(name) for name, dtype in PLACE_TYPES.items()
-        )
-        for path, place in evaluations.items()
-    )
-
-
-def problem_frame(evaluations: Evaluations) -> pl.DataFrame:
-    """The measures of `comparison` of every problem of each evaluation."""
-    return placed(evaluations, ANSWER_COLUMNS, compare.per_problem)
-
-
-def budget_frame(evaluations: Evaluations, max_new_tokens: Mapping[str, int]) -> pl.DataFrame:
-    """Rows of `budgets`. `max_new_tokens`: of each benchmark, which decides its budgets."""
-
-    def of(benchmark: str) -> pl.DataFrame:
-        own = {path: at for path, at in evaluations.items() if at["benchmark"] == benchmark}
-        ladder = budgets.ladder(max_new_tokens[benchmark])
-        return placed(own, BUDGET_COLUMNS, partial(budgets.accuracies, budgets=ladder))
-
-    benchmarks = dict.fromkeys(place["benchmark"] for place in evaluations.values())
-    return budgets.curves(map(of, benchmarks))
-
-
-def cost_frame(
-    trained: Trained,
-    seconds: Mapping[Path, Mapping[str, float]],
-    settings: ReportSettings,
-) -> pl.DataFrame:
-    """Rows of `costs` from the files of each trained round and its wall seconds by stage."""
-    rounds: dict[tuple[str, int], list[dict[str, pl.DataFrame]]] = {}
-    times: dict[tuple[str, int], list[Mapping[str, float | None]]] = {}
-    for folder, files in trained.items():
-        place = place_of(folder)
-        student = place["method"], place["round"]
-        rounds.setdefault(student, []).append(costs.read_round(files))
-        times.setdefault(student, []).append(costs.seconds_of(seconds[folder]))
-    return costs.costs(rounds, times, settings.samplers, settings.given)
-
-
-def place_of(folder: Path) -> dict[str, Any]:
-    """Method, round and seed that the folder of a round names."""
-    match = PLACE.search(folder.as_posix())
-    if not match:
-        raise ValueError(f"{folder}: not .../<method>/seed_<n>/round_<n>")
-    return {
-        "method": match["method"],
-        "round": int(match["round"]),
-        "seed": int(match["seed"]),
-    }
-
-
-def print_table(summary: pl.DataFrame, choice: pl.DataFrame, path: Path) -> None:
-    """Print accuracy and tokens, the choice and the path of the report: one line for a student.
-
-    That is for each of its benchmarks; of several seeds the means and their range.
-    """
-    from rich.console import Console
-    from rich.table import Table
-
-    alone = summary["seed"].n_unique() == 1
-    rows = printable(summary) if alone else over_seeds(summary)
-    title = "± standard error over problems" if alone else "means over seeds, lowest to highest"
-    shown = Table(title=f"accuracy and tokens, {title}")
-    for number, name in enumerate(HEADER if alone else SEEDS_HEADER):
-        shown.add_column(name, justify="left" if number < 4 else "right", no_wrap=True)
-    for cells in rows:
-        shown.add_row(*cells)
-    console = Console(width=None if Console().is_terminal else 120)
-    console.print(shown)
-    lines = shipping_lines(choice)
-    for line in lines[:NUM_CHOICES]:
-        console.print(f"ship {line}", highlight=False)
-    if len(lines) > NUM_CHOICES:
-        console.print(f"and {len(lines) - NUM_CHOICES} more, in the report", highlight=False)
-    console.print(f"report: {path}", highlight=False)
-
-
-def answer_digests(evaluations: Evaluations) -> dict[str, str]:
-    """Content digests of the evaluations by place."""
-    return {
-        " ".join(str(part) for part in place.values()): table.content_digest(path, schema.EVALUATE)
-        for path, place in evaluations.items()
-    }
-
-
-def round_digests(trained: Trained, seconds: Mapping[Path, Mapping[str, float]]) -> dict[str, str]:
-    """Content digests of the trained rounds' files, and one of what computing them took."""
-    named = {folder: BRANCH.format(**place_of(folder)) for folder in trained}
-    digests = {
-        f"{named[folder]} {kind} {number}": table.content_digest(path, costs.ARTIFACTS[kind])
-        for folder, files in trained.items()
-        for kind, paths in files.items()
-        for number, path in enumerate(paths)
-    }
-    times = repr([(named[folder], stages) for folder, stages in seconds.items()])
-    return {**digests, "seconds": hashlib.sha256(times.encode()).hexdigest()[:32]}
 
 
 def artifact_files(evaluations: Evaluations, trained: Trained) -> dict[str, list[Path]]:

@@ -4,13 +4,15 @@ Snakemake refuses to replace an output that its user may not write, and asks bef
 So nothing is read-only for its owner, and the group of a folder may write what is in it.
 """
 
+import errno
 import getpass
 import os
 import stat
-from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
+REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS)
+READ_ONLY = 0o444  # the mode that stored files once had
 # What Snakemake keeps of a working folder, beside the results.
 STATE = Path(".snakemake")
 
@@ -21,14 +23,15 @@ def mode_in(folder: Path) -> int:
 
 
 def make_writable(path: Path) -> bool:
-    """Let the owner write a file, and its group where that may write the folder.
+    """Give a read-only file, 0444, back to its owner, and to the group that its folder is for.
 
     Returns whether this process may write it in the end: it may not where another user owns it
     and does not share it.
     """
-    if not path.stat().st_mode & stat.S_IWUSR:
-        with suppress(PermissionError):
-            path.chmod(mode_in(path.parent))
+    mode = path.stat().st_mode
+    if stat.S_IMODE(mode) == READ_ONLY:
+        with suppress(OSError):
+            path.chmod(READ_ONLY | stat.S_IWUSR | (path.parent.stat().st_mode & stat.S_IWGRP))
     return os.access(path, os.W_OK)
 
 
@@ -37,44 +40,65 @@ def require_working_folder() -> None:
     folders = [STATE, *STATE.glob("*/")] if STATE.exists() else [Path.cwd()]
     for folder in folders:
         if not os.access(folder, os.W_OK):
-            raise ValueError(refusal(folder))
+            raise ValueError(f"{folder} cannot be written: {_why_not_written(folder, folder)}")
 
 
 def open_results(folder: Path) -> list[str]:
     """Make the files below a folder writable, which were once stored read-only.
 
-    Returns a sentence for each user whose files, or folders, this one may not write.
+    Returns a sentence for each owner of files, or folders, that this user may not write.
     """
-    owners: Counter[str] = Counter()
+    refused: dict[int, list[Path]] = {}
     for place, _, names in os.walk(folder):
-        refused = [path for name in names if not _is_writable(path := Path(place, name))]
-        if not os.access(place, os.W_OK):
-            refused.append(Path(place))
-        owners.update(map(owner_of, refused))
+        paths = [path for name in names if not _is_writable(path := Path(place, name))]
+        for path in paths if os.access(place, os.W_OK) else [*paths, Path(place)]:
+            refused.setdefault(path.stat().st_uid, []).append(path)
     return [
-        f"{number} files and folders below {folder} belong to {owner}, and {user()} may not write "
-        f"them: no job can replace them; {_sharing(owner)}"
-        for owner, number in owners.items()
+        f"{paths[0]}{f' and {len(paths) - 1} more' if len(paths) > 1 else ''} cannot be replaced "
+        f"by a job: {_why_not_written(paths[0], folder)}"
+        for paths in refused.values()
     ]
 
 
 def _is_writable(path: Path) -> bool:
     try:
-        return make_writable(path)
+        return path.is_symlink() or make_writable(path)
     except FileNotFoundError:  # a job that runs meanwhile replaces its output
         return True
 
 
-def refusal(path: Path) -> str:
-    """Why this process may not read or write a path, or make it, and what would help."""
-    while not path.exists() and path != path.parent:
-        path = path.parent
-    owner = owner_of(path)
+def is_refusal(error: OSError) -> bool:
+    """Whether an error is that this process may not do what it wanted with a file."""
+    return error.errno in REFUSALS and bool(error.filename)
+
+
+def refusal(error: OSError) -> str:
+    """What this process may not read or write, why, and what would help."""
+    names = [name for name in (error.filename, error.filename2) if name]
+    paths = [_existing(Path(os.fsdecode(name))) for name in names]
+    path = next((path for path in paths if not os.access(path, os.R_OK | os.W_OK)), paths[0])
     if not os.access(path, os.R_OK):
+        owner = owner_of(path)
         return f"{path} belongs to {owner}, and {user()} may not read it; let {owner} allow it"
-    if owner == user():
-        return f"{path} is read-only; run `chmod -R u+w` on it, or use another folder"
-    return f"{path} belongs to {owner}, and {user()} may not write it; {_sharing(owner)}"
+    if os.access(path, os.W_OK):  # it is not about reading or writing
+        return f"{error.strerror}: {path}"
+    return f"{path} cannot be written: {_why_not_written(path, path)}"
+
+
+def _existing(path: Path) -> Path:
+    """The path, or the folder above it that is there and in which it could not be made."""
+    # Not Path.exists, which raises where a search is forbidden.
+    while not os.access(path, os.F_OK) and path != path.parent:
+        path = path.parent
+    return path
+
+
+def _why_not_written(path: Path, folder: Path) -> str:
+    if os.statvfs(path).f_flag & os.ST_RDONLY:
+        return "its file system is read-only; run snakemake with --directory and a folder elsewhere"
+    if path.stat().st_uid == os.geteuid():
+        return f"it is read-only; run `chmod -R u+w {folder}`, or use another folder"
+    return f"it belongs to {owner_of(path)}, and you are {user()}; {_sharing(owner_of(path))}"
 
 
 def _sharing(owner: str) -> str:

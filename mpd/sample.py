@@ -19,6 +19,7 @@ from mpd import command, schema, table
 from mpd.completions import CompletionWriter
 from mpd.config.resources import GenerationResources
 from mpd.config.sample import DrawnSample, GivenSample, SampleSettings
+from mpd.digests import file_digest
 from mpd.generate import (
     Completion,
     Engine,
@@ -30,9 +31,9 @@ from mpd.generate import (
     seed_of,
 )
 from mpd.given import given_rows
-from mpd.model_folder import file_digest, read_manifest
+from mpd.model_folder import read_manifest
+from mpd.parts import Parts
 from mpd.prompts import Prompts
-from mpd.store import Parts
 from mpd.vocabulary import Vocabulary
 
 

@@ -9,11 +9,10 @@ from rich.table import Table
 from rich.text import Text
 from tokenizers import Tokenizer
 
-from mpd.candidates import candidates
+from mpd.token_records import ids_of, token_record
+from mpd.token_texts import token_texts, visible
 
 NUM_SHOWN = 4  # candidates, so that a line fits
-CONTROLS = {chr(code): f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
-VISIBLE = str.maketrans({**CONTROLS, " ": "·", "\n": "\\n", "\r": "\\r", "\t": "\\t"})
 # Divergences in nats from which a token has this style: little, some, much to learn.
 STYLES = ((0.0, "green"), (0.1, "yellow"), (1.0, "bold red"))
 
@@ -22,46 +21,51 @@ def token_table(row: Mapping[str, Any], teacher: Path) -> Table:
     """A line for each token of a row of the cache; `teacher` is the folder with the token map.
 
     Candidates are the teacher's most probable ids in the support, with the probabilities that the
-    report's page shows. What the cache does not have (vLLM gives no student, hidden states no
-    support) is a dash.
+    report's page shows. What the cache does not have is a dash.
     """
-    tokenizer = Tokenizer.from_file(str(teacher / "tokenizer.json"))
-
-    def said(token: int) -> str:
-        text = tokenizer.decode([token], skip_special_tokens=False)
-        return text.translate(VISIBLE)
-
+    record = token_record(row)
+    texts = token_texts(
+        Tokenizer.from_file(str(teacher / "tokenizer.json")),
+        ids_of([record]),
+    )
     lines = Table(box=None)
     for name in ("", "token", "student", "teacher", "divergence", "teacher's candidates"):
         number = name in ("", "student", "teacher", "divergence")
         lines.add_column(name, justify="right" if number else "left", no_wrap=True)
-    best = None if row["support_size"] is None else candidates(row)["candidates"]
-    for place, token in enumerate(row["completion_ids"]):
+    for place, token in enumerate(record["ids"]):
         if place == row["think_end"]:
             lines.add_row("", Text("end of thinking", "dim"))
-        divergence = _at(row["divergence"], place)
-        pairs = best[place][: 2 * NUM_SHOWN] if best else []
-        shown = [
-            f"{said(id)} {exp(-thousandths / 1000):.2f}"
-            for id, thousandths in zip(pairs[::2], pairs[1::2], strict=True)
-        ]
+        nats = {name: _nats(record[name], place) for name in ("student", "teacher", "divergence")}
+        style = _style(nats["divergence"])
         lines.add_row(
             str(place),
-            Text(said(token), _style(divergence)),
-            _number(_at(row["student_logprob"], place)),
-            _number(row["realised_logprob"][place]),
-            Text(_number(divergence), _style(divergence)),
-            Text("  ".join(shown) or "-"),
+            Text(visible(texts[token]), style),
+            _number(nats["student"], -1),
+            _number(nats["teacher"], -1),
+            Text(_number(nats["divergence"]), style),
+            Text(_candidates(record, place, texts)),
         )
     return lines
 
 
-def _at(values: list[float] | None, place: int) -> float | None:
-    return None if values is None else values[place]
+def _candidates(record: Mapping[str, Any], place: int, texts: Mapping[int, str]) -> str:
+    """The first candidates with their probabilities; a dash where there is none."""
+    pairs = record["candidates"][place][: 2 * NUM_SHOWN] if record["candidates"] else []
+    return (
+        "  ".join(
+            f"{visible(texts[token])} {exp(-thousandths / 1000):.2f}"
+            for token, thousandths in zip(pairs[::2], pairs[1::2], strict=True)
+        )
+        or "-"
+    )
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
+def _nats(thousandths: list[int] | None, place: int) -> float | None:
+    return None if thousandths is None else thousandths[place] / 1000
+
+
+def _number(value: float | None, sign: int = 1) -> str:
+    return "-" if value is None else f"{sign * value or 0.0:.3f}"
 
 
 def _style(divergence: float | None) -> str:

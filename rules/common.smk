@@ -5,17 +5,16 @@
 # one before it.
 
 import re
-from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
-from mpd import schema
+from mpd import layout, schema
 from mpd.config import parse_config
-from mpd.preflight import check, check_folder
-from mpd.rights import open_results, require_working_folder
 from mpd.config.files import model_files, problem_files
 from mpd.config.stages import as_text, stage_settings
+from mpd.preflight import check, check_folder
+from mpd.rights import open_results, require_working_folder
 from mpd.unique_keys import require_unique_arguments, require_unique_keys
 
 try:
@@ -28,11 +27,12 @@ try:
 except ValueError as error:
     raise WorkflowError(str(error)) from None
 
+EXPERIMENT = layout.Experiment(layout.RESULTS / CONFIG.experiment)
 RESOURCES = CONFIG.resources
 
 # Snakemake asks of every output that it would replace whether it may write it.
 if workflow.is_main_process:
-    for sentence in open_results(Path(f"results/{CONFIG.experiment}")):
+    for sentence in open_results(EXPERIMENT.folder):
         logger.warning(sentence)
 
 
@@ -60,46 +60,31 @@ def resources_of(section):
     return getattr(RESOURCES, section).model_dump_json()
 
 
-def round_folder(experiment, method, seed, round):
-    """The folder of one round of a branch."""
-    return f"results/{experiment}/{method}/seed_{seed}/round_{round}"
-
-
-def manifest_of(experiment, method, seed, round):
-    """The manifest of the student at the end of a round; that of the base student for round 0."""
-    if round == 0:
-        return f"results/{experiment}/models/student_seed_{seed}/manifest.json"
-    return f"{round_folder(experiment, method, seed, round)}/student/manifest.json"
+def round_of(wildcards):
+    """The round of the wildcards of a rule."""
+    return EXPERIMENT.round(wildcards.method, int(wildcards.seed), int(wildcards.round))
 
 
 def student(wildcards):
     """The student at the end of the round of the wildcards."""
-    return manifest_of(
-        wildcards.experiment, wildcards.method, wildcards.seed, int(wildcards.round)
-    )
+    return round_of(wildcards).student
 
 
 def previous(wildcards):
     """The student that samples in a round: that at the end of the round before."""
-    return manifest_of(
-        wildcards.experiment, wildcards.method, wildcards.seed, int(wildcards.round) - 1
-    )
-
-
-def teacher_of(wildcards):
-    return f"results/{wildcards.experiment}/models/teacher/manifest.json"
+    return round_of(wildcards).before.student
 
 
 def sampler(wildcards):
     """The model that samples: as the method says, the teacher or the student."""
     of_teacher = CONFIG.branches[wildcards.method].method.sampler == "teacher"
-    return teacher_of(wildcards) if of_teacher else previous(wildcards)
+    return EXPERIMENT.teacher if of_teacher else previous(wildcards)
 
 
 def scorer(wildcards):
     """The model that scores: as the method says, the teacher or the student of the round before."""
     of_student = CONFIG.branches[wildcards.method].method.scorer == "student"
-    return previous(wildcards) if of_student else teacher_of(wildcards)
+    return previous(wildcards) if of_student else EXPERIMENT.teacher
 
 
 def given_trajectories(wildcards):
@@ -111,18 +96,13 @@ def given_trajectories(wildcards):
 def teacher_head(wildcards):
     """The teacher's output head, where the cache holds its inputs."""
     hidden = CONFIG.branches[wildcards.method].logits.cache == "hidden"
-    return (
-        [f"results/{wildcards.experiment}/models/head/head.safetensors"]
-        if hidden
-        else []
-    )
+    return [EXPERIMENT.head] if hidden else []
 
 
 def problems_of_given(wildcards):
     """The training problems, of which the user's own trajectories have to be."""
-    folder = f"results/{wildcards.experiment}/problems/train"
-    shards = range(CONFIG.problems.num_shards) if given_trajectories(wildcards) else []
-    return [f"{folder}/shard_{shard}.parquet" for shard in shards]
+    given = given_trajectories(wildcards)
+    return EXPERIMENT.train_shards(CONFIG.problems.num_shards) if given else []
 
 
 def local_model_files(wildcards):
@@ -148,62 +128,52 @@ def local_benchmark_file(wildcards):
 
 def benchmark_problems(wildcards):
     """The problem files of all benchmarks."""
-    return [
-        f"results/{wildcards.experiment}/problems/eval/{benchmark.name}.parquet"
-        for benchmark in CONFIG.problems.benchmarks
-    ]
+    return [EXPERIMENT.problems(name) for name in EVALUATED[1:]]
 
 
 def shards_of(stage):
     """An input function: the shards of a stage in the round of the wildcards."""
-
-    def shards(wildcards):
-        return [
-            f"{round_folder(**dict(wildcards.items()))}/{stage}/shard_{shard}.parquet"
-            for shard in range(CONFIG.problems.num_shards)
-        ]
-
-    return shards
+    return lambda wildcards: round_of(wildcards).shards(
+        stage, CONFIG.problems.num_shards
+    )
 
 
 def benchmark_arguments(wildcards):
     """name=path of every evaluation set, the development split first."""
-    train = f"results/{wildcards.experiment}/problems/train/dev.parquet"
-    named = zip(EVALUATED, [train, *benchmark_problems(wildcards)], strict=True)
-    return [f"{name}={path}" for name, path in named]
+    return [f"{name}={EXPERIMENT.problems(name)}" for name in EVALUATED]
 
 
 def answer_arguments(wildcards):
     """name=path of the answers to every evaluation set, the development split first."""
-    folder = round_folder(**dict(wildcards.items()))
-    return [f"{name}={folder}/answers/{name}.parquet" for name in EVALUATED]
+    answered = round_of(wildcards)
+    return [f"{name}={answered.benchmark('answers', name)}" for name in EVALUATED]
 
 
-def untrained_students():
-    """Method, seed and round of the students that are evaluated as they are."""
+def untrained_rounds():
+    """Round 0 of the students that are evaluated as they are."""
     untrained = [
         name for name in CONFIG.methods if not CONFIG.branches[name].method.trained
     ]
+    methods = [layout.BASE, *untrained]
     return [
-        (method, seed, 0) for method in ["base", *untrained] for seed in CONFIG.seeds
+        EXPERIMENT.round(method, seed, 0) for method in methods for seed in CONFIG.seeds
     ]
 
 
-def trained_students():
-    """Method, seed and round of every student that is trained."""
+def trained_rounds():
+    """Every round that trains a student."""
     return [
-        (method, seed, round)
+        EXPERIMENT.round(method, seed, number)
         for method in CONFIG.methods
         if CONFIG.branches[method].method.trained
         for seed in CONFIG.seeds
-        for round in range(1, CONFIG.rounds + 1)
+        for number in range(1, CONFIG.rounds + 1)
     ]
 
 
 def all_rounds(wildcards):
     """The folders of all students."""
-    students = untrained_students() + trained_students()
-    return [round_folder(wildcards.experiment, *student) for student in students]
+    return [str(place.folder) for place in untrained_rounds() + trained_rounds()]
 
 
 def all_benchmarks(stage):
@@ -211,43 +181,31 @@ def all_benchmarks(stage):
 
     These are the base student of each seed, and that of every round.
     """
-
-    def benchmarks(wildcards):
-        return [
-            f"{folder}/{stage}/{benchmark}.parquet"
-            for folder in all_rounds(wildcards)
-            for benchmark in EVALUATED
-        ]
-
-    return benchmarks
+    return lambda wildcards: [
+        place.benchmark(stage, name)
+        for place in untrained_rounds() + trained_rounds()
+        for name in EVALUATED
+    ]
 
 
 def all_shards(stage):
     """An input function: the shards of a stage in every round of every branch."""
-
-    def shards(wildcards):
-        return [
-            f"{round_folder(wildcards.experiment, *student)}/{stage}/shard_{shard}.parquet"
-            for student in trained_students()
-            for shard in range(CONFIG.problems.num_shards)
-        ]
-
-    return shards
+    return lambda wildcards: [
+        path
+        for place in trained_rounds()
+        for path in place.shards(stage, CONFIG.problems.num_shards)
+    ]
 
 
 def all_metrics(wildcards):
     """The training metrics of every round of every branch."""
-    return [
-        f"{round_folder(wildcards.experiment, *student)}/student/metrics.parquet"
-        for student in trained_students()
-    ]
+    return [place.metrics for place in trained_rounds()]
 
 
 def say_where_the_report_is(name):
     """Log the path of the report, if there is one."""
-    path = Path(f"results/{CONFIG.experiment}/report.html")
-    if path.exists():
-        logger.info(f"{name}: {path}")
+    if EXPERIMENT.report.exists():
+        logger.info(f"{name}: {EXPERIMENT.report}")
 
 
-EVALUATED = ["dev", *(benchmark.name for benchmark in CONFIG.problems.benchmarks)]
+EVALUATED = [layout.DEV, *(benchmark.name for benchmark in CONFIG.problems.benchmarks)]

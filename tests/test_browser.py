@@ -1,4 +1,5 @@
 import base64
+import hashlib
 import json
 import math
 import random
@@ -8,9 +9,14 @@ import zlib
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
+from test_report import words_of
+from test_token_texts import tokenizer_of
 
-from mpd import browser, browser_section, schema, table
-from mpd.candidates import candidates
+from mpd import schema, table
+from mpd.reporting import browser, browser_section
+from mpd.reporting.page import markup
+from mpd.token_records import token_record
+from mpd.token_texts import SIGNS
 
 HOSTILE = "</script><img src=x onerror=alert(1)><!-- \u2028 ]]>"
 WORDS = ["<unk>", "go ", "7", HOSTILE, "\n", "<|end|>"]
@@ -19,13 +25,7 @@ WORDS = ["<unk>", "go ", "7", HOSTILE, "\n", "<|end|>"]
 @pytest.fixture(scope="session")
 def words():
     """A tokenizer whose tokens are WORDS."""
-    from tokenizers import Tokenizer
-    from tokenizers.decoders import Fuse
-    from tokenizers.models import WordLevel
-
-    tokenizer = Tokenizer(WordLevel({word: id for id, word in enumerate(WORDS)}, WORDS[0]))
-    tokenizer.decoder = Fuse()
-    return tokenizer
+    return tokenizer_of(WORDS)
 
 
 def verdict(number, **changes):
@@ -155,10 +155,14 @@ def unpack(text):
     return json.loads(zlib.decompress(base64.b64decode(text), wbits=-15))
 
 
-def blocks_of(body):
+def blocks_of(section):
     """The packed data of a section by name, unpacked."""
-    found = re.findall(r'<script type="application/octet-stream" id="data-([^"]+)">([^<]*)<', body)
-    return {name: unpack(text) for name, text in found}
+    return {name: unpack(packed) for name, packed in section.blocks.items()}
+
+
+def drawn(section):
+    """The section of the page."""
+    return markup.rendered("trajectories.html", browser=section)
 
 
 def test_scores_are_means_over_tokens_and_null_where_vllm_scored():
@@ -245,6 +249,7 @@ def test_index_names_things_once():
     problems = problems_of(p1=HOSTILE, p0="x" * 400, unused="?")
     assert browser.index(lines, problems, "tiny") == {
         "experiment": "tiny",
+        "signs": SIGNS,
         "branches": [["mpd", 2, 1], ["opd", 0, 1]],
         "problems": {"id": ["p0", "p1"], "question": ["x" * 300, HOSTILE]},
         "branch": [0, 0, 1],
@@ -260,61 +265,6 @@ def test_index_names_things_once():
         "verdict": {"names": ["correct"], "lines": [0, 0, 0]},
         "sample_verdict": {"names": ["correct", "wrong"], "lines": [0, 1, 1]},
     }
-
-
-def test_token_record():
-    assert browser.token_record(CACHED) == {
-        "ids": [2, 5],
-        "teacher": [1386, 0],
-        "student": [2000, 500],
-        "divergence": [1500, 250],
-        **candidates(CACHED),
-    }
-
-
-def test_token_record_of_what_vllm_scored_has_no_control_ids_and_no_student():
-    row = {**CACHED, "control_ids": [], "control_logprobs": []}
-    row |= {"student_logprob": None, "divergence": None}
-    record = browser.token_record(row)
-    assert (record["student"], record["divergence"]) == (None, None)
-    assert record["candidates"][0][::2] == [1, 2, 3]
-
-
-def test_token_record_of_hidden_states_has_no_candidates():
-    lists = ("support_size", "support_ids", "support_logprobs", "tail_logprobs")
-    record = browser.token_record({**CACHED, **dict.fromkeys(lists)})
-    assert (record["candidates"], record["tail"]) == (None, None)
-    assert record["divergence"] == [1500, 250]
-    assert browser.ids_of([record]) == [2, 5]
-
-
-def test_ids_of_are_those_of_completions_and_candidates():
-    assert browser.ids_of([browser.token_record(CACHED)]) == [1, 2, 3, 5]
-
-
-def test_token_texts(words):
-    assert browser.token_texts(words, [1, 3, 4, 99]) == {1: "go ", 3: HOSTILE, 4: "\n", 99: "<99>"}
-
-
-def test_token_texts_spell_parts_of_characters_as_the_vocabulary_does():
-    from tokenizers import Tokenizer
-    from tokenizers.decoders import ByteLevel
-    from tokenizers.models import WordLevel
-
-    # √ is the bytes e2 88 9a, which a byte-level vocabulary writes â, Ī and ļ; Ġ is a space.
-    tokenizer = Tokenizer(WordLevel({"âĪ": 0, "âĪļ": 1, "a": 2, "Ġa": 3}, "a"))
-    tokenizer.decoder = ByteLevel()
-    assert browser.token_texts(tokenizer, range(4)) == {0: "âĪ", 1: "√", 2: "a", 3: " a"}
-
-
-def test_token_texts_keep_the_space_that_some_decoders_drop():
-    from tokenizers import Tokenizer
-    from tokenizers.decoders import Metaspace
-    from tokenizers.models import WordLevel
-
-    tokenizer = Tokenizer(WordLevel({"▁a": 0, "b": 1}, "b"))
-    tokenizer.decoder = Metaspace()
-    assert browser.token_texts(tokenizer, [0, 1]) == {0: " a", 1: "b"}
 
 
 TEXTS = {
@@ -351,11 +301,11 @@ def test_packed_is_inflated_to_what_it_was_and_holds_no_markup():
 
 def test_chunks_are_cut_by_size_and_end_with_the_budget(words, monkeypatch):
     monkeypatch.setattr(browser_section, "CHUNK_CHARACTERS", 300)
-    records = [(line, browser.token_record(CACHED)) for line in (5, 3, 8, 1, 0)]
+    records = [(line, token_record(CACHED)) for line in (5, 3, 8, 1, 0)]
     chunks = browser_section.packed(records, 10_000, words)
     assert [chunk.lines for chunk in chunks] == [[5, 3, 8], [1, 0]]
     assert unpack(chunks[1].packed) == {
-        "records": [browser.token_record(CACHED)] * 2,
+        "records": [token_record(CACHED)] * 2,
         "texts": {"1": "go ", "2": "7", "3": HOSTILE, "5": "<|end|>"},
     }
     size = len(chunks[0].packed)
@@ -389,7 +339,7 @@ PROBLEMS = problems_of(p0=HOSTILE, p1="1+6?")
 
 def test_section_holds_every_line_with_texts_and_tokens(rounds, words):
     found = browser_section.section("tiny", rounds, PROBLEMS, words)
-    blocks = blocks_of(found.body)
+    blocks = blocks_of(found)
     assert list(blocks) == ["index", "texts-0", "tokens-0"]
     index = blocks["index"]
     assert (index["problem"], index["candidate"]) == ([0, 0, 1], [0, 1, 0])
@@ -400,9 +350,10 @@ def test_section_holds_every_line_with_texts_and_tokens(rounds, words):
     assert [texts[line]["rewrite"] for line in range(3)] == ["short " + HOSTILE, "wrong", None]
     assert [texts[line]["status"] for line in range(3)] == ["ok", "ok", "sample_truncated"]
     assert [texts[line]["question"] for line in range(3)] == [HOSTILE, HOSTILE, "1+6?"]
-    assert blocks["tokens-0"]["records"] == [browser.token_record(table_row(rounds))]
+    assert blocks["tokens-0"]["records"] == [token_record(table_row(rounds))]
+    assert found.counts == (3, "every one", "all", "all")
     note = "Rewrites: 3. In this list: every one. With texts: all. "
-    assert f"{note}With tokens, where the teacher scored: all.</p>" in found.body
+    assert f"{note}With tokens, where the teacher scored: all.</p>" in words_of(drawn(found))
 
 
 def test_section_finds_each_line_in_its_round_and_shard(tmp_path, words):
@@ -425,7 +376,7 @@ def test_section_finds_each_line_in_its_round_and_shard(tmp_path, words):
         (place_of(round=2), files_of("second", [2, 1])),
         (place_of(seed=7), files_of("seventh", [3])),
     ]
-    blocks = blocks_of(browser_section.section("tiny", rounds, PROBLEMS, words).body)
+    blocks = blocks_of(browser_section.section("tiny", rounds, PROBLEMS, words))
     index = blocks["index"]
     texts, tokens = (
         dict(zip(index[kind][0], blocks[f"{kind}-0"]["records"], strict=True))
@@ -453,21 +404,28 @@ def table_row(rounds):
 def test_section_is_the_same_bytes_again_and_holds_nothing_that_a_model_wrote(rounds, words):
     found = browser_section.section("tiny", rounds, PROBLEMS, words)
     assert browser_section.section("tiny", rounds, PROBLEMS, words) == found
-    assert "onerror" not in found.body
-    assert "\u2028" not in found.body
-    tags = re.findall(r"</?script[^>]*>", found.body)
+    text = drawn(found)
+    assert "onerror" not in text
+    assert "\u2028" not in text
+    tags = re.findall(r"</?script[^>]*>", text)
     assert tags[-2:] == ["<script>", "</script>"]
     data = [tag for tag in tags[:-2] if tag != "</script>"]
     assert all(tag.startswith('<script type="application/octet-stream" id="data-') for tag in data)
 
 
-def test_the_policy_names_the_script_of_the_page(rounds, words):
-    import hashlib
-
+def test_the_data_and_the_script_stand_in_the_page_letter_by_letter(rounds, words):
     found = browser_section.section("tiny", rounds, PROBLEMS, words)
-    code = found.body[found.body.rindex("<script>") + 8 : found.body.rindex("</script>")]
-    digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
-    assert f"default-src 'none'; script-src 'sha256-{digest}';" in found.head
+    data = re.findall(
+        r'<script type="application/octet-stream" id="data-([^"]+)">([^<]*)</script>', drawn(found)
+    )
+    assert dict(data) == found.blocks
+    assert drawn(found).count(f"<script>{markup.script()}</script>") == 1
+
+
+def test_the_policy_names_the_script_of_the_page():
+    digest = base64.b64encode(hashlib.sha256(markup.script().encode()).digest()).decode()
+    policy = f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline';"
+    assert f'content="{policy} base-uri' in markup.rendered("head.html")
 
 
 def test_section_says_of_how_many_it_holds_texts_and_tokens(rounds, words, monkeypatch):
@@ -475,17 +433,18 @@ def test_section_says_of_how_many_it_holds_texts_and_tokens(rounds, words, monke
     monkeypatch.setattr(browser_section, "TEXT_BYTES", 700)
     monkeypatch.setattr(browser_section, "TOKEN_BYTES", 10)
     found = browser_section.section("tiny", rounds, PROBLEMS, words)
-    held = len(blocks_of(found.body)["index"]["texts"])
-    assert held == 2
-    assert "With texts: 2 of 3. With tokens, where the teacher scored: 0 of 1. That" in found.body
-    assert "python -m mpd.show" in found.body
+    assert len(blocks_of(found)["index"]["texts"]) == 2
+    assert found.counts == (3, "every one", "2 of 3", "0 of 1")
+    text = words_of(drawn(found))
+    assert "With texts: 2 of 3. With tokens, where the teacher scored: 0 of 1. That is" in text
+    assert "<code>python -m mpd.show</code> prints any other." in text
 
 
 def test_list_is_a_sample_where_there_are_too_many_lines(rounds, words, monkeypatch):
     monkeypatch.setattr(browser, "MAX_LINES", 2)
     found = browser_section.section("tiny", rounds, PROBLEMS, words)
-    assert len(blocks_of(found.body)["index"]["branch"]) == 2
-    assert "Rewrites: 3. In this list: 2. With texts: 2 of 3." in found.body
+    assert len(blocks_of(found)["index"]["branch"]) == 2
+    assert found.counts[:3] == (3, "2", "2 of 3")
 
 
 def test_the_file_stays_small_whatever_the_questions_are():
@@ -512,7 +471,7 @@ def test_the_file_stays_small_whatever_the_questions_are():
 
 def test_section_of_nothing_trained(words):
     found = browser_section.section("tiny", [], PROBLEMS, words)
-    assert found.body == "<p>No round was trained.</p>"
+    assert drawn(found) == "<p>No round was trained.</p>\n"
 
 
 def test_section_of_an_empty_cache(tmp_path, words):
@@ -524,12 +483,12 @@ def test_section_of_an_empty_cache(tmp_path, words):
         logits=[],
     )
     found = browser_section.section("tiny", [(place_of(), files)], PROBLEMS, words)
-    assert list(blocks_of(found.body)) == ["index", "texts-0"]
+    assert list(blocks_of(found)) == ["index", "texts-0"]
 
 
 def test_assets_load_nothing_and_set_no_markup():
-    code = browser_section.script() + browser_section.asset("browser.html")
-    code += browser_section.asset("browser.css")
+    styles = markup.asset("page.css") + markup.asset("browser.css")
+    code = markup.script() + styles
     for word in (
         "innerHTML",
         "outerHTML",
@@ -540,4 +499,6 @@ def test_assets_load_nothing_and_set_no_markup():
         "url(",
     ):
         assert word not in code
-    assert "</script" not in browser_section.script()
+    for word in ("</script", "<script", "<!--"):
+        assert word not in markup.script().lower()
+    assert "</style" not in styles.lower()

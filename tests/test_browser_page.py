@@ -10,7 +10,9 @@ import pytest
 from test_browser import (
     CACHED,
     HOSTILE,
+    WORDS,
     cached,
+    drawn,
     place_of,
     problems_of,
     rewritten,
@@ -18,8 +20,11 @@ from test_browser import (
     verdict,
     write_round,
 )
+from test_page import EVIL, page_of, page_with
+from test_token_texts import tokenizer_of
 
-from mpd import browser_section
+from mpd.reporting import browser_section
+from mpd.reporting.page.markup import rendered
 
 playwright = pytest.importorskip("playwright.sync_api", reason="the package playwright is missing")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -45,10 +50,12 @@ def opened(chromium, tmp_path):
     context = chromium.new_context(viewport={"width": 1280, "height": 800})
 
     def open_section(section):
+        head = f'<!doctype html>\n<html lang="en"><meta charset="utf-8">{rendered("head.html")}'
+        return open_text(f"{head}{drawn(section)}</html>")
+
+    def open_text(text):
         path = tmp_path / "report.html"
-        style = f"<style>{browser_section.asset('page.css')}</style>"
-        head = f'<!doctype html>\n<html lang="en"><meta charset="utf-8">{style}{section.head}'
-        path.write_text(f"{head}{section.body}</html>", encoding="utf-8")
+        path.write_text(text, encoding="utf-8")
         page = context.new_page()
         page.on("console", lambda message: troubles.append(message.text))
         page.on("pageerror", lambda error: troubles.append(str(error)))
@@ -59,7 +66,7 @@ def opened(chromium, tmp_path):
         page.wait_for_selector("#detail header")
         return page
 
-    open_section.troubles = troubles
+    open_section.troubles, open_section.text = troubles, open_text
     yield open_section
     context.close()
     assert troubles == []
@@ -68,14 +75,7 @@ def opened(chromium, tmp_path):
 @pytest.fixture(scope="module")
 def words():
     """A tokenizer of a few words, one of them hostile."""
-    from tokenizers import Tokenizer
-    from tokenizers.decoders import Fuse
-    from tokenizers.models import WordLevel
-
-    pieces = ["<unk>", "go ", "7", HOSTILE, "\n", "<|end|>"]
-    tokenizer = Tokenizer(WordLevel({piece: id for id, piece in enumerate(pieces)}, "<unk>"))
-    tokenizer.decoder = Fuse()
-    return tokenizer
+    return tokenizer_of(WORDS)
 
 
 @pytest.fixture(scope="module")
@@ -372,6 +372,17 @@ def test_hostile_texts_stay_texts(opened, small):
     assert page.locator("script:not([type])").count() == 1
 
 
+def test_a_page_of_hostile_texts_stays_a_page(opened, small):
+    page = opened.text(page_with(EVIL, browser=small))
+    assert page.inner_text("h1") == f"name{EVIL}"
+    assert page.inner_text("h2 >> nth=-1") == "Where it came from"
+    assert EVIL in page.text_content("#costs ~ .wide >> nth=0")
+    assert page.locator("img, iframe, object").count() == 0
+    assert page.locator("script:not([type])").count() == 1
+    settle(page)
+    assert page.inner_text("#count") == "4 / 4"
+
+
 def test_the_policy_lets_no_other_script_run(opened, small):
     page = opened(small)
     ran = page.evaluate(
@@ -471,6 +482,25 @@ def test_align_gives_up_on_long_texts_without_a_unique_run(opened, small):
     first, second, complete = aligned(page, ["s", *["a", "b"] * 9000], ["t", *["b"] * 9000, "c"])
     assert not complete
     assert "1" not in first + second
+
+
+def test_a_phone_shows_texts_in_full_and_nothing_wider_than_itself(opened, tmp_path, words):
+    files = write_round(
+        tmp_path,
+        sample=[sampled(0, "go and go on " * 40)],
+        compress=[rewritten("p0-0", "7")],
+        filter=[verdict(0)],
+        logits=[cached("p0-0")],
+    )
+    section = browser_section.section("x", [(place_of(), files)], problems_of(p0="?"), words)
+    page = opened.text(page_of(browser=section, name="tiny"))
+    page.set_viewport_size({"width": 390, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    texts = page.locator("#detail .side .text")
+    page.locator("#detail .sides").scroll_into_view_if_needed()
+    assert texts.count() == 2
+    cut = "panes => panes.filter(pane => pane.scrollHeight > pane.clientHeight).length"
+    assert texts.evaluate_all(cut) == 0
 
 
 def test_paper_shows_the_selected_trajectory_without_the_list(opened, small):

@@ -4,8 +4,8 @@ import polars as pl
 import pytest
 
 from mpd import schema, table
-from mpd.budgets import accuracies, answers_by_budget, curves, grade, ladder
 from mpd.grading import Grader, extract
+from mpd.reporting.budgets import accuracies, answers_by_budget, curves, grade, ladder
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from mpd import compare, schema, table
-from mpd.compare import (
+from mpd import schema, table
+from mpd.reporting import compare
+from mpd.reporting.compare import (
     NUM_DRAWS,
     differences,
     draws,

@@ -5,7 +5,8 @@ import os
 import polars as pl
 import pytest
 
-from mpd import costs, schema, table
+from mpd import schema, table
+from mpd.reporting import costs
 
 
 def frames(kept=(True, False), tokens=(10, 30), steps=(5, 9), logprobs=((-1.0, -0.5),)):
@@ -169,7 +170,7 @@ def test_seconds_are_those_of_the_notes(tmp_path):
 
 def test_a_stage_of_which_one_note_has_no_time_has_none(tmp_path):
     write_notes(tmp_path, SECONDS)
-    (tmp_path / "sample/shard_1.json").write_text("{}")  # as before version 0.2
+    (tmp_path / "sample/shard_1.json").write_text("{}")  # as before times were kept
     assert set(costs.seconds_by_stage(tmp_path, 2, ["dev"])) == {"distill", "answers", "evaluate"}
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mpd import schema
-from mpd.efficiency import FORMULA, aes
+from mpd.reporting.efficiency import FORMULA, aes
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from mpd.entries import install, is_whole, link, other_links
+from mpd.entries import install, link, look, other_links
 
 OLD = {"manifest.json": "old manifest", "weights": "1", "deep/config": "2", "gone": "3"}
 NEW = {"manifest.json": "new manifest", "weights": "4", "deep/config": "5"}
@@ -103,12 +103,49 @@ def test_no_kill_leaves_old_files_beside_new_ones(tmp_path, made, monkeypatch):
     assert seen[-1] == of_new
 
 
-@pytest.mark.parametrize("text", ["", '{"kind": "mod', "{}", "[]", "\x00\x00"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", '{"kind": "mod', "{}", "[]", "\x00\x00"),
+        *('{"sizes": null}', '{"sizes": [1]}', '{"sizes": 5}'),
+        *('{"sizes": {"a": 1}, "digests": {}}', '{"sizes": {"a": 1}, "digests": ["a"]}'),
+    ],
+)
 def test_an_entry_with_a_torn_note_is_not_whole(made, text):
     entry, note = made("model", NEW)
-    assert is_whole(entry, note)
+    assert look(entry, note).changed == ()
     note.write_text(text)
-    assert not is_whole(entry, note)
+    assert look(entry, note) is None
+
+
+def test_names_that_lead_out_of_a_folder_take_nothing_away(tmp_path, made):
+    victim, output = tmp_path / "thesis.tex", tmp_path / "out"
+    victim.write_text("mine")
+    output.mkdir()
+    (output / "provenance.json").write_text('{"sizes": {"../thesis.tex": 4}}')
+    link(*made("new", NEW), output)
+    assert victim.read_text() == "mine"
+
+
+def test_a_folder_that_somebody_put_on_another_disk_is_replaced(tmp_path, made):
+    entry, note = made("model", OLD)
+    entry.rename(tmp_path / "elsewhere")
+    entry.symlink_to(tmp_path / "elsewhere")
+    assert made("model", NEW) == (entry, note)
+    assert contents(entry) == NEW
+    assert contents(tmp_path / "elsewhere") == OLD
+
+
+def test_what_is_written_while_bytes_are_read_is_read_again(tmp_path, made, monkeypatch):
+    """An edit that comes after its file was read is no part of what was found right."""
+    entry, note = made("model", NEW)
+    link(entry, note, tmp_path / "out")
+    os.utime(entry / "weights", (1_000_000_000, 1_000_000_000))
+    before = look(entry, note)
+    assert before.changed == ()
+    (entry / "weights").write_text("9")
+    link(entry, note, tmp_path / "out", before.marks)
+    assert look(entry, note).changed == ("weights",)
 
 
 def test_what_is_installed_is_on_the_disk_before_it_has_its_name(made, tmp_path, monkeypatch):
@@ -117,7 +154,9 @@ def test_what_is_installed_is_on_the_disk_before_it_has_its_name(made, tmp_path,
     entry, note = made("model", {"a": "1", "b/c": "2"})
     fresh = tmp_path / "model.fresh"
     assert synced == [fresh / "a", fresh / "b/c", tmp_path / "model.json.draft"]
-    assert json.loads(note.read_text()) == {"kind": "model", "sizes": {"a": 1, "b/c": 1}}
+    noted = json.loads(note.read_text())
+    assert set(noted.pop("digests")) == {"a", "b/c"}
+    assert noted == {"kind": "model", "sizes": {"a": 1, "b/c": 1}}
     assert contents(entry) == {"a": "1", "b/c": "2"}
 
 

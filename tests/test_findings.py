@@ -4,7 +4,8 @@ import polars as pl
 import pytest
 from test_report import evaluated, metrics_frame, stage_frames
 
-from mpd import findings, schema, table
+from mpd import schema, table
+from mpd.reporting import findings
 
 ROUND = {"method": "mpd", "round": 1, "seed": 0}
 OTHER = {"method": "mpd", "round": 1, "seed": 1}

@@ -19,23 +19,7 @@ import pytest
 import test_browser
 import test_page
 
-from mpd import (
-    answers,
-    browser_section,
-    budgets,
-    compare,
-    compress,
-    costs,
-    difficulty,
-    distill,
-    evaluate,
-    filter,
-    problems,
-    sample,
-    schema,
-    summary,
-    table,
-)
+from mpd import answers, compress, distill, evaluate, filter, problems, sample, schema, table
 from mpd.config.compress import TeacherRewrite
 from mpd.config.distill import DistillSettings
 from mpd.config.evaluate import BenchmarkAnswers
@@ -46,6 +30,7 @@ from mpd.config.resources import GenerationResources
 from mpd.config.sample import DrawnSample
 from mpd.grading import Grader
 from mpd.reading import Reading
+from mpd.reporting import browser_section, budgets, compare, costs, difficulty, summary
 
 GOLDEN = Path(__file__).with_name("golden.json")
 
@@ -263,7 +248,7 @@ def report(folder, student) -> pl.DataFrame:
     )
     page = re.sub(r"<svg.*?</svg>", "<svg>", test_page.page_of(browser=section), flags=re.DOTALL)
     page = re.sub(r'( id="data-[^"]+">)[^<]*<', r"\1<", page)
-    data = json.dumps(test_browser.blocks_of(section.body))
+    data = json.dumps(test_browser.blocks_of(section))
     return pl.DataFrame({"text": [page, data]})
 
 

@@ -31,15 +31,21 @@ STAGES = [
 SECTIONS_OF = {"answers": "evaluate"}  # of stages whose section has another name
 
 
-def imports_of(path: Path) -> set[str]:
-    """The modules of the package that a file imports, at any depth."""
+def modules_imported(path: Path) -> set[str]:
+    """Every module that a file names in an import, with its package."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return {name.removeprefix("mpd.").split(".")[0] for name in found if name.startswith("mpd.")}
+    return found
+
+
+def imports_of(path: Path) -> set[str]:
+    """The modules of the package that a file imports, at any depth."""
+    found = {name for name in modules_imported(path) if name.startswith("mpd.")}
+    return {name.removeprefix("mpd.").split(".")[0] for name in found}
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -52,6 +58,18 @@ def test_a_stage_has_rule_file_module_and_section(stage: str) -> None:
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: path.stem)
 def test_nothing_imports_a_stage(path: Path) -> None:
     assert imports_of(path) & set(STAGES) == set()
+
+
+def test_what_the_report_says_knows_nothing_of_how_it_is_drawn() -> None:
+    drawing = {"altair", "vl_convert", "jinja2", "markupsafe", "html", "mpd.reporting.page"}
+    for path in (PACKAGE / "reporting").glob("*.py"):
+        assert modules_imported(path) & drawing == set(), path.name
+
+
+def test_what_draws_the_report_knows_no_files() -> None:
+    files = {"pathlib", "os", "io", "pyarrow", "mpd.table", "mpd.store", "mpd.entries"}
+    for path in (PACKAGE / "reporting/page").glob("*.py"):
+        assert modules_imported(path) & files == set(), path.name
 
 
 @pytest.mark.parametrize(
@@ -74,7 +92,7 @@ def test_the_snakefile_imports_config_and_schema_and_what_checks_them() -> None:
         "mpd.unique_keys",
     }
     assert {module for module, _ in found} == modules
-    assert [names for module, names in found if module == "mpd"] == ["schema"]
+    assert [names for module, names in found if module == "mpd"] == ["layout, schema"]
 
 
 def test_the_snakefile_loads_no_library_of_models() -> None:

@@ -43,6 +43,7 @@ def test_a_folder_is_copied_and_left_alone(run, own, student):
     for name in taken:
         assert (folder / name).read_bytes() == (own / name).read_bytes()
         assert not (folder / name).samefile(own / name)
+        assert oct((folder / name).stat().st_mode & 0o777) == "0o644"
     assert {path.name: path.stat().st_mode for path in own.iterdir()} == modes
     assert all(path.stat().st_nlink == 1 for path in own.iterdir() if path.is_file())
     (own / "config.json").write_text("{}")  # the user may go on with it

@@ -1,18 +1,23 @@
 import dataclasses
 import html
 import re
+from html.parser import HTMLParser
+from xml.etree import ElementTree
 
 import polars as pl
 import pytest
-from test_charts import LENGTHS, METRICS
-from test_report import BASE, HOSTILE, summary_of
+from jinja2 import UndefinedError
+from test_report import BASE, HOSTILE, summary_of, words_of
+from test_series import LENGTHS, METRICS
 
-from mpd import page, page_tables, schema, table
-from mpd.browser_section import Section
-from mpd.compare import MEASURES
-from mpd.efficiency import FORMULA
-from mpd.funnel import STAGES
-from mpd.shipping import shipped
+from mpd import schema, table
+from mpd.reporting import terminal
+from mpd.reporting.browser_section import Counts, Section
+from mpd.reporting.compare import MEASURES
+from mpd.reporting.efficiency import FORMULA
+from mpd.reporting.funnel import STAGES
+from mpd.reporting.page import cells, contents, markup, page, tables
+from mpd.reporting.shipping import shipped
 
 SUMMARY = summary_of(
     BASE,
@@ -164,7 +169,7 @@ FUNNEL = {
 NOTHING_KEPT = {**dict.fromkeys(STAGES, 0), "reasons": {}, "sample_tokens": None}
 
 
-BROWSER = Section("<meta name=policy>", "<p>the browser</p>")
+BROWSER = Section(Counts(3, "every one", "all", "2 of 3"), {"index": "abc+/=="})
 
 
 def page_of(summary=SUMMARY, means=MEANS, name="<b>name</b>", **changes):
@@ -201,42 +206,166 @@ def html_page():
 
 def cells_of(text, title):
     """The rows of the first table after a title, as lists of cell texts."""
-    (found,) = re.finditer(f">{re.escape(title)}</(h2|h3|summary)>", text)
+    (found,) = re.finditer(f">{re.escape(html.escape(title))}</(h2|h3|summary)>", text)
     after = text[found.end() :]
     first = after[after.index("<table>") : after.index("</table>")]
     rows = re.findall(r"<tr>(.*?)</tr>", first)
-    return [re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", row) for row in rows]
-
-
-def test_printable():
-    assert page_tables.printable(SUMMARY[3:5]) == [
-        ["base", "0", "0", "one", "200", "2", "0.800 ± 0.020", "1234.6 ± 1.2", "0.5%", "10.0%"],
-        ["mpd", "1", "0", "one", "200", "2", "0.850 ± 0.020", "60.0 ± 1.2", "0.5%", "10.0%"],
-    ]
-    assert len(page_tables.HEADER) == len(page_tables.printable(SUMMARY)[0])
+    cells = (re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", row) for row in rows)
+    return [[html.unescape(cell) for cell in row] for row in cells]
 
 
 def test_measures_of_a_seed_that_solves_some():
     known = {"solved_tokens": 50.25, "tokens_per_correct": 2000.5, "aes": -0.125}
     row = SUMMARY[4:5].with_columns(pl.lit(value).alias(name) for name, value in known.items())
-    shown = page_tables.measures_table(row)
-    assert cells_of(f"<h2>x</h2>{shown}", "x")[1] == [
+    (line,) = tables.measures_table(row).rows
+    assert [cell.text for cell in line] == [
         *("mpd", "1", "0", "one", "2", "0.850", "56.0", "4.0", "50.2", "2,000.5", "−0.12"),
     ]
 
 
-def test_page_escapes_what_models_and_users_wrote(html_page):
-    assert "<script" not in html_page
-    assert "<b>name" not in html_page
-    assert "<title>MPD: &lt;b&gt;name&lt;/b&gt;</title>" in html_page
-    assert html_page.count("<pre>") == html_page.count("</pre>") == 2
-    assert html_page.count(html.escape(f'{{"leaks": "{HOSTILE}"}}')) == 1
-    assert html_page.count(html.escape(f"88 odd{HOSTILE}")) == 1
+class Parsed(HTMLParser):
+    """The tags of a page with the names of their attributes, and its texts outside of scripts."""
+
+    def __init__(self, text):
+        super().__init__(convert_charrefs=True)
+        self.tags, self.texts = [], []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, *(name for name, _ in attributes)))
+
+    def handle_endtag(self, tag):
+        self.tags.append(f"/{tag}")
+
+    def handle_data(self, data):
+        if self.tags and self.tags[-1][0] not in ("script", "style"):
+            self.texts.append(data)
+
+    def handle_comment(self, data):
+        self.tags.append("comment")
+
+    def handle_decl(self, declaration):
+        self.tags.append(declaration)
+
+
+EVIL = f"{HOSTILE} <!-- </svg></title></style> {{{{ experiment }}}} {{% endif %}} \" onload=x '"
+
+
+def page_with(suffix, **changes):
+    """A page with a suffix to every text that a user, a model or a file gives."""
+
+    def changed(frame):
+        texts = [name for name in ("method", "benchmark") if name in frame.columns]
+        # What the page looks for by name keeps it.
+        own = [pl.col(name).is_in(["base", "mpd", "dev"]) for name in texts]
+        return frame.with_columns(
+            pl.when(keep).then(name).otherwise(pl.col(name) + pl.lit(suffix)).alias(name)
+            for name, keep in zip(texts, own, strict=True)
+        )
+
+    return page_of(
+        changed(SUMMARY),
+        changed(MEANS),
+        f"name{suffix}",
+        comparison=changed(COMPARISON),
+        budgets=changed(BUDGETS),
+        difficulty=changed(DIFFICULTY),
+        costs=changed(COSTS),
+        artifacts=[{**row, "kind": row["kind"] + suffix} for row in ARTIFACTS],
+        contexts={"mpd": f"problem{suffix}", f"opd{suffix}": f"concise{suffix}"},
+        lengths=changed(LENGTHS),
+        metrics=changed(METRICS).with_columns(method=pl.lit(f"mpd{suffix}")),
+        funnels={(f"opd{suffix}", 1): {**FUNNEL, "reasons": {f"odd{suffix}": 88}}},
+        seconds={(f"opd{suffix}", 1): {f"sample{suffix}": 10.0}},
+        stages={f"filter{suffix}": {f"{{{suffix}}}": [f"m{suffix}"]}},
+        models={f"teacher{suffix}": dict.fromkeys(("digest", "weights", "token_map"), suffix)},
+        versions={f"torch{suffix}": f"2.0{suffix}"},
+        **changes,
+    )
+
+
+@pytest.fixture(scope="module")
+def evil_page():
+    return page_with(EVIL)
+
+
+def without_figures(text):
+    return re.sub(r"<svg.*?</svg>", "", text, flags=re.DOTALL)
+
+
+def test_what_models_and_users_wrote_changes_no_tag_of_the_page(evil_page):
+    evil, plain = (Parsed(without_figures(text)) for text in (evil_page, page_with("!")))
+    assert evil.tags == plain.tags
+    expected = [text.replace("!", EVIL) for text in plain.texts]
+    # Of digests, names and lists of names the page shows the beginning.
+    shown = [text.replace("!", EVIL[:16]) for text in plain.texts]
+    assert len(evil.texts) == len(plain.texts)
+    assert all(text in pair for text, *pair in zip(evil.texts, expected, shown, strict=True))
+    assert sum(EVIL in text for text in evil.texts) > 40
+
+
+def test_what_models_and_users_wrote_changes_no_tag_of_a_figure(evil_page):
+    figures = re.findall(r"<svg.*?</svg>", evil_page, flags=re.DOTALL)
+    assert len(figures) == 4
+    for figure in figures:
+        elements = list(ElementTree.fromstring(figure).iter())
+        tags = {element.tag.removeprefix("{http://www.w3.org/2000/svg}") for element in elements}
+        assert tags <= {"svg", "g", "path", "text", "line", "rect", "defs", "clipPath", "tspan"}
+        names = {name for element in elements for name in element.attrib}
+        assert not [name for name in names if name.startswith("on") or "href" in name]
+        assert any("<script>alert" in (element.text or "") for element in elements)
+
+
+def test_a_name_that_nobody_gave_is_an_error():
+    with pytest.raises(UndefinedError, match="'browser' is undefined"):
+        markup.rendered("trajectories.html")
+
+
+def test_entries_of_the_contents_stand_in_a_section_and_read_findings():
+    fields = {field.name for field in dataclasses.fields(page.Findings)}
+    for entry in (*contents.FIGURES, *contents.TABLES):
+        assert entry.section in contents.SECTIONS
+        assert set(entry.reads) <= fields
+
+
+def test_an_entry_is_all_that_a_figure_or_a_table_needs(monkeypatch):
+    figure = contents.Figure(
+        section="Costs",
+        title="A new <figure>",
+        caption="Of a & b.",
+        reads=("costs", "versions"),
+        draw=lambda costs, versions: f"<svg>{len(costs)} {versions['torch']}</svg>",
+    )
+    table = contents.Table(
+        section="Costs",
+        title="A new table",
+        reads=("versions",),
+        cells=lambda versions: cells.grid(["one"], [[name] for name in versions]),
+        folded=True,
+    )
+    monkeypatch.setattr(page, "FIGURES", (*contents.FIGURES, figure))
+    monkeypatch.setattr(page, "TABLES", (*contents.TABLES, table))
+    text = page_of()
+    figure_text = '<p>Of a &amp; b.</p>\n<div class="chart"><svg>2 2.0</svg></div>'
+    start = '<h2 id="costs">Costs</h2>\n<h3>A new &lt;figure&gt;</h3>\n'
+    assert text.count(start + figure_text) == 1
+    assert cells_of(text, "A new table") == [["one"], ["torch"]]
+    without = page_of(versions={})
+    assert "A new" not in without
+
+
+def test_page_has_a_heading_and_a_link_for_each_section(html_page):
+    anchors = [title.lower().replace(" ", "-") for title in contents.SECTIONS]
+    assert re.findall('<h2 id="(.*?)">', html_page) == anchors
+    assert re.findall('<a href="#(.*?)">', html_page) == anchors
 
 
 def test_page_holds_the_browser_and_its_policy_before_all_content(html_page):
-    assert html_page.count(f"<h2 id='trajectories'>Trajectories</h2>\n{BROWSER.body}") == 1
-    assert html_page.index(BROWSER.head) < html_page.index("<h1>")
+    data = '<script type="application/octet-stream" id="data-index">abc+/==</script>'
+    assert html_page.count(data) == 1
+    assert html_page.index("Content-Security-Policy") < html_page.index("<style>")
+    assert html_page.index("<style>") < html_page.index("<h1>") < html_page.index(data)
 
 
 def test_page_refers_to_nothing_outside(html_page):
@@ -245,7 +374,7 @@ def test_page_refers_to_nothing_outside(html_page):
         'xmlns="http://www.w3.org/2000/svg',
         'xmlns:xlink="http://www.w3.org/1999/xlink',
     }
-    assert not re.search(r"<(link|img|iframe|object|script)\b|@import|url\(|\bsrc=", html_page)
+    assert not re.search(r"<(link|img|iframe|object)\b|@import|url\(|\bsrc=", html_page)
 
 
 def test_page_holds_charts_and_tables(html_page):
@@ -264,8 +393,8 @@ def test_page_holds_charts_and_tables(html_page):
         ["dev", "opd", "1"],
     ]
     assert cells_of(html_page, "Every seed, ± standard error over problems") == [
-        page_tables.HEADER,
-        *page_tables.printable(SUMMARY),
+        terminal.HEADER,
+        *terminal.printable(SUMMARY),
     ]
     further = cells_of(html_page, "Every seed, further measures")
     assert further[0][4:7] == ["samples, k", "pass@k", "thinking tokens"]
@@ -290,14 +419,14 @@ def test_significance_is_marked_where_the_interval_excludes_zero(html_page):
             *("+10.0 [+0.0, +20.0] *", "+9.0 [−1.0, +19.0]", "1,500"),
         ]
     ]
-    clear = re.findall("<td class=clear>(.*?)</td>", html_page)
+    clear = re.findall('<td class="clear">(.*?)</td>', html_page)
     assert clear == [
         "−1,174.6 [−1,180.0, −1,170.0] *",
         "+1.23 [+1.00, +1.50] *",
         "+10.0 [+0.0, +20.0] *",
     ]
-    assert html.escape(FORMULA) in html_page
-    assert html_page.count("class=unclear") == 4
+    assert FORMULA in html.unescape(html_page)
+    assert html_page.count('class="unclear"') == 4
 
 
 def test_page_holds_costs_diagnostics_and_counts(html_page):
@@ -330,11 +459,11 @@ def test_page_holds_costs_diagnostics_and_counts(html_page):
     ],
 )
 def test_the_page_says_what_few_seeds_are_worth(num_seeds, sentence):
-    assert page_tables.intervals_note(num_seeds).endswith(sentence)
+    assert tables.intervals_note(num_seeds).endswith(sentence)
 
 
 def test_the_result_leads_from_the_base_student_to_each_round(html_page):
-    assert "<div class=card><h3>one, round 1</h3><p class=big>−95% tokens</p>" in html_page
+    assert '<div class="card"><h3>one, round 1</h3>\n<p class="big">−95% tokens</p>' in html_page
     assert "<p>accuracy +0.050 [−0.010, +0.100] against the base student</p>" in html_page
     assert "on the development split: seed 0: round 1.</p>" in html_page
     assert cells_of(html_page, "one, round 1") == [
@@ -352,7 +481,7 @@ def test_the_result_of_a_grid_without_mpd_is_of_the_first_method():
         MEANS.filter(others),
         comparison=comparison,
     )
-    assert "each round of <b>opd</b>: mean over 1 seed," in found
+    assert "each round of <b>opd</b>: mean over 1 seed, 95&nbsp;% intervals." in words_of(found)
 
 
 @pytest.mark.parametrize(
@@ -370,7 +499,7 @@ def test_page_holds_funnel_and_stage_seconds(html_page):
         ],
         [
             *("mpd", "1", "1,152", "1,100", "1,000", "900", "864", "118.2", "28.5"),
-            html.escape(f"200 wrong_answer, 88 odd{HOSTILE}"),
+            f"200 wrong_answer, 88 odd{HOSTILE}",
         ],
         ["opd", "1", "0", "0", "0", "0", "0", "–", "–", "–"],
     ]
@@ -397,7 +526,7 @@ def test_page_holds_the_bins_of_difficulty_the_hardest_first(html_page):
 
 def test_page_says_where_it_came_from(html_page):
     assert cells_of(html_page, "Where it came from") == [["package", "version"], ["torch", "2.0"]]
-    assert f"<td class=text>{'d' * 16}</td>" in html_page
+    assert f'<td class="text">{"d" * 16}</td>' in html_page
     assert "<summary>m0; m1; m2; m3; and 2 more</summary>" in html_page
 
 
@@ -411,6 +540,7 @@ def test_page_of_nothing_trained_says_so():
     )
     assert "<p>Only untrained students were evaluated.</p>" in found
     assert "<p>Nothing was trained.</p>" in found
+    assert found.count("<svg") == 3
 
 
 def test_page_without_benchmarks_draws_the_development_split():

@@ -226,7 +226,7 @@ def test_a_folder_in_which_snakemake_can_keep_nothing_is_one_sentence(tmp_path, 
     (tmp_path / ".snakemake").mkdir(mode=0o555)
     code, printed = ask(command, folder, tmp_path)
     assert code == 1
-    assert ".snakemake is read-only; run `chmod -R u+w` on it, or use another folder" in printed
+    assert ".snakemake cannot be written: it is read-only; run `chmod -R u+w .snakemake`" in printed
     assert "Traceback" not in printed
 
 

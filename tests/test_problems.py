@@ -11,6 +11,7 @@ import pytest
 
 from mpd import problems, schema, table
 from mpd.config.problems import BenchmarkProblems, Source
+from mpd.layout import Experiment
 from mpd.questions import problem_id
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
@@ -527,6 +528,6 @@ def test_shards_that_are_no_more_are_removed(tmp_path):
     names = [f"shard_{number}.{kind}" for number in range(12) for kind in ("parquet", "json")]
     for name in [*names, "shard_x.parquet", "other.parquet"]:
         (folder / name).touch()
-    problems.remove_surplus(tmp_path, 2)
+    problems.remove_surplus(Experiment(tmp_path), 2)
     left = {path.name for path in folder.iterdir()}
     assert left == {*names[:4], "shard_x.parquet", "other.parquet"}

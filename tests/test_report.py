@@ -1,18 +1,22 @@
 import dataclasses
 import json
 import math
-from pathlib import Path
 
 import pytest
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 
-from mpd import findings, report, schema, table
-from mpd.page_tables import shipping_lines
-from mpd.report import place_of
-from mpd.shipping import shipped
+from mpd import report, schema, table
+from mpd.reporting import findings
+from mpd.reporting.shipping import shipped
+from mpd.reporting.terminal import shipping_lines
 
 HOSTILE = "<script>alert(1)</script> & \"quoted\" 'text' ]]> </pre>"
+
+
+def words_of(text):
+    """A text in which every space is one."""
+    return " ".join(text.split())
 
 
 def evaluated(*answers):
@@ -36,32 +40,6 @@ def evaluated(*answers):
             }
         )
     return table.frame_of(rows, schema.EVALUATE)
-
-
-@pytest.mark.parametrize(
-    ("path", "place"),
-    [
-        ("results/tiny/base/seed_0/round_0", ("base", 0, 0)),
-        ("/x/results/a_b/off_policy/seed_12/round_3", ("off_policy", 3, 12)),
-    ],
-)
-def test_place_of(path, place):
-    assert tuple(place_of(Path(path)).values()) == place
-    assert list(place_of(Path(path))) == ["method", "round", "seed"]
-
-
-@pytest.mark.parametrize(
-    "path",
-    [
-        "round_1",
-        "x/mpd/seed_0/round_a",
-        "x/mpd/seed_0/round_1/evaluate",
-    ],
-)
-def test_place_of_another_path_is_refused(path):
-    with pytest.raises(ValueError) as caught:
-        place_of(Path(path))
-    assert str(caught.value) == f"{path}: not .../<method>/seed_<n>/round_<n>"
 
 
 def summary_of(*rows):
@@ -303,14 +281,19 @@ def test_main(run, capsys, caplog):
     text = (root / "report.html").read_text(encoding="utf-8")
     assert text.startswith('<!doctype html>\n<html lang="en"><meta charset="utf-8">')
     assert "<h1>my run</h1>" in text
-    assert "Rewrites: 4. In this list: every one. With texts: all. " in text
+    assert "Rewrites: 4. In this list: every one. With texts: all. " in words_of(text)
     inputs = json.loads((root / "report.json").read_text())["inputs"]
     assert inputs["token_map"] == "the map"
     assert {"problems 0", "mpd/seed_0/round_1 sample 0"} <= set(inputs)
     told = json.loads((root / "report.json").read_text())["settings"]
     counts = {row["kind"]: (row["files"], row["linked"]) for row in told.pop("artifacts")}
     assert told.pop("versions") == findings.versions()
-    assert told == {**SETTINGS, "experiment": "my run", "models": {}, "stages": {"student": {"{}": ["mpd, round 1, seed 0"]}}}
+    assert told == {
+        **SETTINGS,
+        "experiment": "my run",
+        "models": {},
+        "stages": {"student": {"{}": ["mpd, round 1, seed 0"]}},
+    }
     stages = dict.fromkeys(("sample", "compress", "filter", "logits", "metrics"), (1, 0))
     assert counts == {**stages, "answers": (4, 0), "evaluate": (4, 0)}
     printed = capsys.readouterr().out.splitlines()
@@ -433,29 +416,3 @@ def test_main_refuses_the_files_of_another_version(run):
     table.write(shard, logits_frame(), old, {})
     with pytest.raises(ValueError, match="expected logits version 3, found logits version 1"):
         report.main(arguments)
-
-
-def test_one_seed_prints_a_line_for_each_benchmark(capsys):
-    summary = summary_of(BASE, ("mpd", 1, 0, "dev", 0.8, 90.0))
-    report.print_table(summary, shipped(summary, 0.0), Path("report.html"))
-    printed = capsys.readouterr().out
-    assert "± standard error over problems" in printed
-    assert "0.800 ± 0.020" in printed
-
-
-def test_several_seeds_print_means_and_ranges(capsys):
-    summary = summary_of(
-        *[BASE, ("mpd", 1, 0, "dev", 0.75, 90.0), ("mpd", 1, 1, "dev", 0.85, 70.0)],
-        *(("opd", 1, seed, "dev", 0.5, 120.0) for seed in range(12)),
-        *(("base", 0, seed, "dev", 0.8, 100.0) for seed in range(1, 12)),
-    )
-    report.print_table(summary, shipped(summary, 0.0), Path("report.html"))
-    lines = capsys.readouterr().out.splitlines()
-    (row,) = [line for line in lines if "mpd" in line and "dev" in line]
-    cells = [cell.strip() for cell in row.strip("│").split("│")]
-    assert cells == [
-        *("mpd", "1", "2", "dev"),
-        *("0.800 (0.750 to 0.850)", "80.0 (70.0 to 90.0)"),
-    ]
-    assert len([line for line in lines if line.startswith("ship ")]) == 12
-    assert lines[-2:] == ["and 2 more, in the report", "report: report.html"]

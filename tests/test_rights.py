@@ -1,5 +1,6 @@
 """Who may write what: the tests themselves, stored files, and files of other users."""
 
+import errno
 import os
 import re
 import subprocess
@@ -35,18 +36,21 @@ def test_commands_may_neither_write_nor_read_what_a_mode_forbids(tmp_path):
         (0o755, 0o444, 0o644),
         (0o2775, 0o444, 0o664),
         (0o777, 0o444, 0o664),  # strangers are no group
-        (0o700, 0o400, 0o600),
-        (0o2775, 0o640, 0o640),  # its owner may write it: as the owner wants it
+        (0o700, 0o444, 0o644),
+        # As stored files never were, so as somebody wants them.
+        (0o2775, 0o640, 0o640),
+        (0o2775, 0o400, 0o400),
+        (0o2775, 0o555, 0o555),
     ],
 )
-def test_a_read_only_file_becomes_its_owners_and_its_groups(tmp_path, of_folder, before, after):
+def test_what_was_once_stored_becomes_its_owners_and_its_groups(tmp_path, of_folder, before, after):
     folder = tmp_path / "folder"
     folder.mkdir()
     folder.chmod(of_folder)
     path = folder / "file"
     path.touch()
     path.chmod(before)
-    assert rights.make_writable(path)
+    assert rights.make_writable(path) == bool(after & 0o200)
     assert oct(path.stat().st_mode & 0o777) == oct(after)
 
 
@@ -56,10 +60,14 @@ def test_old_results_become_writable_and_stay_as_old_as_they_are(tmp_path):
     deep.touch()
     deep.chmod(0o444)
     (deep.parent / "gone").symlink_to("nowhere")
+    (tmp_path / "data").touch()
+    (tmp_path / "data").chmod(0o444)
+    (deep.parent / "data").symlink_to(tmp_path / "data")
     os.utime(deep, ns=(LONG_AGO, LONG_AGO))
     assert rights.open_results(tmp_path / "results") == []
     assert oct(deep.stat().st_mode & 0o777) == "0o644"
     assert deep.stat().st_mtime_ns == LONG_AGO
+    assert oct((tmp_path / "data").stat().st_mode & 0o777) == "0o444"
     assert rights.open_results(tmp_path / "none") == []
 
 
@@ -68,7 +76,10 @@ def test_a_folder_that_is_read_only_for_its_owner(tmp_path, monkeypatch):
     Path(".snakemake/log").mkdir(parents=True)
     rights.require_working_folder()
     Path(".snakemake/log").chmod(0o555)
-    sentence = ".snakemake/log is read-only; run `chmod -R u+w` on it, or use another folder"
+    sentence = (
+        ".snakemake/log cannot be written: it is read-only; run `chmod -R u+w .snakemake/log`, or "
+        "use another folder"
+    )
     with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
         rights.require_working_folder()
 
@@ -84,48 +95,99 @@ def annas(tmp_path):
     return folder
 
 
-SHARING = (
-    "to share results in a group, let user 47001 run `chmod -R g+rwX results .snakemake` once, "
-    "and all work with `umask 002`; to have results apart, run snakemake with --directory"
+REASON = (
+    f"it belongs to user 47001, and you are {rights.user()}; to share results in a group, let user "
+    "47001 run `chmod -R g+rwX results .snakemake` once, and all work with `umask 002`; to have "
+    "results apart, run snakemake with --directory"
 )
 
 
 @NEEDS_ROOT
 def test_files_of_another_user_are_counted_and_left(annas):
-    (sentence,) = rights.open_results(annas)
-    assert sentence == (
-        f"2 files and folders below {annas} belong to user 47001, and {rights.user()} may not "
-        f"write them: no job can replace them; {SHARING}"
-    )
+    assert rights.open_results(annas) == [
+        f"{annas / 'file'} and 1 more cannot be replaced by a job: {REASON}"
+    ]
     assert (annas / "file").read_text() == "hers"
 
 
-@NEEDS_ROOT
-@pytest.mark.parametrize("name", ["file", "new", "new/deeper/file"])
-def test_a_job_that_may_not_write_says_whose_it_is(annas, name):
+def test_a_folder_of_ones_own_that_is_read_only_is_named(tmp_path):
+    folder = tmp_path / "results" / "filter"
+    folder.mkdir(parents=True)
+    (folder / "shard_0.parquet").touch()
+    folder.chmod(0o555)
+    assert rights.open_results(tmp_path / "results") == [
+        f"{folder} cannot be replaced by a job: it is read-only; run `chmod -R u+w "
+        f"{tmp_path / 'results'}`, or use another folder"
+    ]
+
+
+def said_of(path, action):
+    """How a job ends that does something with a path."""
     code = (
-        "import sys; from pathlib import Path; from mpd import command; "
-        "command.run(lambda: Path(sys.argv[1]).open('w'), 'sample')"
+        "import os, sys; from pathlib import Path; from mpd import command; "
+        f"path = Path(sys.argv[1]); command.run(lambda: {action}, 'sample')"
     )
-    if name == "new/deeper/file":
-        code = code.replace(".open('w')", ".parent.mkdir(parents=True)")
-    arguments = [sys.executable, "-c", code, str(annas / name)]
-    done = subprocess.run([*ORDINARY, *arguments], capture_output=True, text=True, check=False)
-    refused = annas / name if name == "file" else annas
-    assert (done.returncode, done.stderr) == (
-        1,
-        f"sample: error: {refused} belongs to user 47001, and {rights.user()} may not write it; "
-        f"{SHARING}\n",
-    )
+    arguments = [*ORDINARY, sys.executable, "-c", code, str(path)]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    return done.stderr
+
+
+@NEEDS_ROOT
+@pytest.mark.parametrize(
+    ("name", "action", "refused"),
+    [
+        ("file", "path.open('w')", "file"),
+        ("new", "path.open('w')", ""),
+        ("new/deeper/file", "path.parent.mkdir(parents=True)", ""),
+        ("new", "rename", ""),
+    ],
+)
+def test_a_job_that_may_not_write_says_whose_it_is(annas, name, action, refused):
+    if "rename" in action:
+        action = f"os.rename({str(annas.parent / 'fresh')!r}, path)"
+        (annas.parent / "fresh").touch()
+    said = said_of(annas / name, action)
+    assert said == f"sample: error: {annas / refused} cannot be written: {REASON}\n"
 
 
 @NEEDS_ROOT
 def test_a_file_that_may_not_be_read_says_whose_it_is(annas):
     (annas / "file").chmod(0o600)
-    code = "import sys, pathlib, mpd.rights as r; print(r.refusal(pathlib.Path(sys.argv[1])))"
-    words = [*ORDINARY, sys.executable, "-c", code, str(annas / "file")]
-    done = subprocess.run(words, capture_output=True, text=True, check=True)
-    assert done.stdout == (
-        f"{annas / 'file'} belongs to user 47001, and {rights.user()} may not read it; "
+    assert said_of(annas / "file", "path.open()") == (
+        f"sample: error: {annas / 'file'} belongs to user 47001, and {rights.user()} may not read "
+        "it; let user 47001 allow it\n"
+    )
+
+
+@NEEDS_ROOT
+def test_a_folder_that_may_not_be_searched_says_whose_it_is(annas):
+    annas.chmod(0o700)
+    assert said_of(annas / "deeper" / "file", "path.open('w')") == (
+        f"sample: error: {annas} belongs to user 47001, and {rights.user()} may not read it; "
         "let user 47001 allow it\n"
+    )
+
+
+def test_whose_a_file_is_does_not_depend_on_names(tmp_path, monkeypatch):
+    monkeypatch.setenv("LOGNAME", "somebody")
+    path = tmp_path / "mine"
+    path.touch(0o400)
+    assert said_of(path, "path.open('w')") == (
+        f"sample: error: {path} cannot be written: it is read-only; run `chmod -R u+w {path}`, or "
+        "use another folder\n"
+    )
+
+
+def test_a_read_only_file_system_is_named(tmp_path, monkeypatch):
+    class ReadOnly:
+        f_flag = os.ST_RDONLY
+
+    tmp_path.chmod(0o555)  # in place of a mount, of which os.access says the same
+    monkeypatch.setattr(os, "statvfs", lambda path: ReadOnly)
+    error = OSError(errno.EROFS, "Read-only file system", str(tmp_path / "new"))
+    assert rights.is_refusal(error)
+    assert rights.refusal(error) == (
+        f"{tmp_path} cannot be written: its file system is read-only; run snakemake with "
+        "--directory and a folder elsewhere"
     )

@@ -2,6 +2,7 @@ import errno
 import json
 import logging
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -16,8 +17,7 @@ import polars as pl
 import pytest
 from filelock import FileLock
 
-from mpd import entries, table
-from mpd import store as store_module
+from mpd import entries, prune, table
 from mpd.schema import Artifact, Column
 from mpd.store import Explained, Store, fingerprint
 
@@ -608,9 +608,8 @@ def test_what_was_changed_through_an_output_is_kept_aside_and_computed_again(
     aside = set_aside_of(entry)
     assert aside.read_bytes() == edited
     assert aside.with_suffix(".json").read_bytes() == note
-    assert messages()[1] == (
-        f"{entry} was changed after it was made: kept as {aside}, and computed again"
-    )
+    said = f"{entry} was changed after it was made: kept as {aside} until it is pruned, "
+    assert messages()[1] == f"{said}and computed again"
     publish(root, tmp_path / "later.parquet", never)
 
 
@@ -681,7 +680,7 @@ def test_an_edited_note_vouches_for_nothing(tmp_path, root):
 
 
 def make_old(entry):
-    """What an entry was like in version 0.1: read-only, with no digests in its note."""
+    """What an entry was once: read-only, with no digests in its note."""
     note = entry.with_name(f"{entry.stem}.json")
     content = json.loads(note.read_text())
     del content["digests"]
@@ -717,6 +716,22 @@ def test_a_folder_of_before_is_put_right_without_computing(tmp_path, root):
     assert set(json.loads((output / "provenance.json").read_text())["digests"]) == set(files)
 
 
+def test_an_old_entry_that_contradicts_its_footer_is_not_handed_out(tmp_path, root):
+    """It became writable before its digest was noted."""
+    output, compute = tmp_path / "out.parquet", Squares()
+    publish(root, output, Squares())
+    make_old(entry_of(root))
+    entry_of(root).chmod(0o644)
+    whole = output.read_bytes()
+    place = whole.index(b"\x28\xb5\x2f\xfd")  # where the first compressed page begins
+    with output.open("r+b") as file:
+        file.seek(place + 8)
+        file.write(bytes([whole[place + 8] ^ 1]))
+    publish(root, output, compute)
+    assert compute.computed == [0, 3, 6, 9]
+    assert output.read_bytes() == whole
+
+
 def test_an_old_entry_of_another_size_is_not_handed_out(tmp_path, root):
     output, compute = tmp_path / "out.parquet", Squares()
     publish(root, output, Squares())
@@ -725,6 +740,42 @@ def test_an_old_entry_of_another_size_is_not_handed_out(tmp_path, root):
     cut(entry_of(root))
     publish(root, output, compute)
     assert compute.computed == [0, 3, 6, 9]
+
+
+def test_an_input_that_was_changed_is_refused(tmp_path, root):
+    output, store = tmp_path / "out.parquet", Store(root)
+    publish(root, output, Squares())
+    store.require_unchanged(output)
+    os.utime(output, (LONG_AGO, LONG_AGO))
+    store.require_unchanged(output)
+    write_in_place(output)
+    sentence = (
+        f"{output} was changed after it was made, so nothing is computed from it; run again with "
+        f"--forcerun {output}, which puts what was made in its place"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
+        store.require_unchanged(output)
+    publish(root, output, Squares())
+    store.require_unchanged(output)
+
+
+def test_an_input_is_refused_where_another_file_of_its_folder_was_changed(tmp_path, root):
+    output, store = tmp_path / "model", Store(root)
+    store.publish_folder(
+        "model", 1, output, {}, {}, fill_with({"manifest.json": "1", "weights": "2"})
+    )
+    store.require_unchanged(output / "manifest.json")
+    write_in_place(output / "weights", b"3")
+    with pytest.raises(ValueError, match=f"^{output}/weights was changed after it was made"):
+        store.require_unchanged(output / "manifest.json")
+
+
+@pytest.mark.parametrize("text", ["{}", "[1]", '{"kind": "mine"}', ""])
+def test_what_no_note_speaks_of_is_the_users_own(tmp_path, root, text):
+    (tmp_path / "mine.parquet").write_text("rows")
+    (tmp_path / "mine.json").write_text(text)
+    Store(root).require_unchanged(tmp_path / "mine.parquet")
+    Store(root).require_unchanged(tmp_path / "nowhere.parquet")
 
 
 def test_to_explain_sees_a_change_and_leaves_it(tmp_path, root):
@@ -842,7 +893,8 @@ def test_a_folder_of_which_a_file_changed_is_kept_aside_and_computed_again(
     aside = set_aside_of(entry)
     assert contents(aside) == {"a": "923", "b": "4", "deep/c": "6"}
     assert messages()[1] == (
-        f"{entry} was changed after it was made (a, deep/c): kept as {aside}, and computed again"
+        f"{entry} was changed after it was made (a, deep/c): kept as {aside} until it is pruned, "
+        "and computed again"
     )
 
 
@@ -982,7 +1034,7 @@ def pruned(tmp_path, root):
 
 
 def test_prune_lists_what_nothing_links_to(root, pruned, capsys):
-    store_module.main(["--store", str(root)])
+    prune.main(["--store", str(root)])
     assert capsys.readouterr().out.splitlines() == [
         f"      2.00 MB  {pruned['folder']}",
         f"      0.00 MB  {pruned['refresh']}",
@@ -999,18 +1051,18 @@ def test_prune_lists_what_was_kept_aside_once_nothing_links_to_it(tmp_path, root
     publish(root, again, Squares())
     write_in_place(output)
     publish(root, output, Squares())
-    assert list(store_module.unused(root)) == []
+    assert list(prune.unused(root)) == []
     publish(root, again, never)
     aside = set_aside_of(entry)
-    assert list(store_module.unused(root)) == [aside]
-    store_module.main(["--store", str(root), "--delete"])
+    assert list(prune.unused(root)) == [aside]
+    prune.main(["--store", str(root), "--delete"])
     left = {path.name for path in (root / "squares").iterdir() if path.suffix != ".lock"}
     assert left == {f"{entry.stem}{suffix}" for suffix in (".parquet", ".json", ".seen")}
 
 
 def test_prune_deletes_on_request(tmp_path, root, pruned):
     done = subprocess.run(
-        [sys.executable, "-m", "mpd.store", "--store", str(root), "--delete"],
+        [sys.executable, "-m", "mpd.prune", "--store", str(root), "--delete"],
         cwd=Path(__file__).parents[1],
         capture_output=True,
         text=True,
@@ -1036,7 +1088,7 @@ def test_prune_deletes_on_request(tmp_path, root, pruned):
     assert (tmp_path / "used.html").stat().st_nlink == 2
 
     publish(root, tmp_path / "out.parquet", Squares())
-    store_module.main(["--store", str(root), "--delete"])
+    prune.main(["--store", str(root), "--delete"])
     assert entry_of(root).exists()
 
 
@@ -1045,7 +1097,7 @@ def test_prune_keeps_what_a_running_job_holds(root, pruned, capsys):
     with ExitStack() as locks:
         for path in held:
             locks.enter_context(FileLock(path))
-        store_module.main(["--store", str(root), "--delete"])
+        prune.main(["--store", str(root), "--delete"])
     assert capsys.readouterr().out.splitlines() == [
         f"      1.00 MB  {pruned['file']}",
         "      1.00 MB  deleted",
@@ -1055,7 +1107,7 @@ def test_prune_keeps_what_a_running_job_holds(root, pruned, capsys):
 
 
 def test_prune_of_no_store(tmp_path, capsys):
-    store_module.main(["--store", str(tmp_path / "none")])
+    prune.main(["--store", str(tmp_path / "none")])
     assert capsys.readouterr().out == "      0.00 MB  unused; delete with: make prune DELETE=1\n"
 
 

@@ -2,7 +2,7 @@ import pytest
 from test_report import evaluated
 
 from mpd import schema, table
-from mpd.summary import summarise, summary_frame
+from mpd.reporting.summary import summarise, summary_frame
 
 PLACE = {"method": "mpd", "round": 1, "seed": 0, "benchmark": "one"}
 CUT = {"finish_reason": "length", "answer": None, "verdict": "none"}

@@ -118,6 +118,19 @@ def test_an_entry_that_only_its_owner_may_write_is_copied(shared):
     assert oct((shared / "ben.parquet").stat().st_mode & 0o777) == "0o664"
 
 
+def test_an_entry_of_which_another_user_has_a_copy_is_in_use(shared):
+    job(ANNA, shared, "anna")
+    entry = entry_of(Path("store"))
+    (shared / entry).chmod(0o644)
+    job(BEN, shared, "ben")
+    prune = [sys.executable, "-m", "mpd.prune", "--store", "store", "--delete"]
+    run(ANNA, shared, ["rm", "anna.parquet", "anna.json"])
+    assert run(ANNA, shared, prune).stdout == "      0.00 MB  deleted\n"
+    run(BEN, shared, ["rm", "ben.parquet", "ben.json"])
+    assert f"  {entry}\n" in run(ANNA, shared, prune).stdout
+    assert not (shared / entry).exists()
+
+
 def test_a_read_only_entry_of_before_is_copied_until_its_owner_meets_it(shared):
     job(ANNA, shared, "anna")
     entry = entry_of(shared / "store")
@@ -159,9 +172,9 @@ def test_what_another_user_changed_is_kept_aside(shared):
 
 def sentence(path, user):
     return (
-        f"job: error: {path} belongs to user {ANNA}, and user_{user} may not write it; to share "
+        f"{path} cannot be written: it belongs to user {ANNA}, and you are user_{user}; to share "
         f"results in a group, let user {ANNA} run `chmod -R g+rwX results .snakemake` once, and "
-        "all work with `umask 002`; to have results apart, run snakemake with --directory\n"
+        "all work with `umask 002`; to have results apart, run snakemake with --directory"
     )
 
 
@@ -171,7 +184,7 @@ def test_a_store_that_its_owner_does_not_share_is_refused_by_name(shared):
     key = entry_of(shared / "store").stem
     assert (done.returncode, done.stderr) == (
         1,
-        sentence(shared / f"store/squares/{key}.lock", BEN),
+        f"job: error: {sentence(shared / f'store/squares/{key}.lock', BEN)}\n",
     )
     subprocess.run([*as_user(ANNA), "chmod", "-R", "g+rwX", "store"], cwd=shared, check=True)
     assert job(BEN, shared, "ben").stdout == "0 parts\n"
@@ -180,13 +193,13 @@ def test_a_store_that_its_owner_does_not_share_is_refused_by_name(shared):
 def test_prune_deletes_what_the_group_may_and_names_the_rest(shared):
     job(ANNA, shared, "anna")
     run(ANNA, shared, ["rm", "anna.parquet", "anna.json"])
-    prune = [sys.executable, "-m", "mpd.store", "--store", "store"]
+    prune = [sys.executable, "-m", "mpd.prune", "--store", "store"]
     entry = entry_of(Path("store"))
     (shared / "store" / "squares").chmod(0o2755)
     listed = run(BEN, shared, prune)
     assert listed.stdout.splitlines()[0].endswith(f" MB  {entry}")
     refused = run(BEN, shared, [*prune, "--delete"])
-    assert f"{entry}  not deleted: store/squares belongs to user {ANNA}, and " in refused.stdout
+    assert f"{entry}  not deleted: {sentence('store/squares', BEN)}\n" in refused.stdout
     assert refused.stdout.splitlines()[-1] == "      0.00 MB  deleted"
     assert (shared / entry).exists()
     (shared / "store" / "squares").chmod(0o2775)
@@ -214,7 +227,7 @@ def test_users_of_a_group_go_on_with_the_results_of_each_other(project):
     assert "student" in computed(by(ANNA))
     assert computed(by(BEN)) == []
     edited = {"filter": {"max_ratio": 8.0}}
-    assert computed(by(BEN, **edited)) == ["filter"]
+    assert computed(by(BEN, **edited)) == ["costs", "filter", "report"]
     assert computed(by(ANNA)) == []
     assert computed(by(ANNA, "--forcerun", "filter", **edited)) == []
     folder = project.folder
@@ -234,5 +247,5 @@ def test_a_user_who_may_not_write_is_told_before_anything_runs(project):
     state.chmod(0o775)
     printed = done.stdout + done.stderr
     assert done.returncode == 1
-    assert f".snakemake belongs to user {ANNA}, and user_{BEN} may not write it; " in printed
+    assert sentence(".snakemake", BEN) in printed
     assert "Traceback" not in printed

@@ -4,6 +4,7 @@ Every command that a line of the table has is run as it stands there, on the emb
 small size, and what it prints is looked at. A line without a test is an error.
 """
 
+import json
 import os
 import re
 import shutil
@@ -32,6 +33,7 @@ def lines_of_the_table() -> dict[str, str]:
 
 
 LINES = lines_of_the_table()
+GOLDS = {"1+3-2": "2", "4-1+5": "8", "2+2+2": "6", "6-5+3-1": "3"}
 TESTED: set[str] = set()
 
 
@@ -146,6 +148,22 @@ def test_one_more_benchmark(table):
     assert names == {"evaluate", "problems"}
     table.edit()
     assert computed(table.run("snakemake --cores 2")) == []
+
+
+@line("correct a gold answer")
+def test_a_corrected_gold_answer(table):
+    rows = [{"question": question, "answer": answer} for question, answer in GOLDS.items()]
+    path = table.folder / "own.jsonl"
+    own = {"name": "own", "source": "file", "path": "own.jsonl"}
+    table.edit(problems={"benchmarks": [own]})
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert computed(table.run("snakemake --cores 2")).count("answers") == 2
+    rows[0]["answer"] = "3"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    printed = computed(table.run("snakemake --cores 2"))
+    assert (printed.count("answers"), printed.count("evaluate")) == (0, 2)
+    table.edit()
+    table.run("snakemake --cores 2")
 
 
 @line("stop anywhere")

@@ -1,0 +1,136 @@
+"""Where everything lies below results/: the one place that knows, for stages and rules.
+
+results/{experiment}/models/{role}/manifest.json        role: teacher, student_seed_{seed}
+results/{experiment}/problems/train/shard_{shard}.parquet, dev.parquet
+results/{experiment}/problems/eval/{benchmark}.parquet
+results/{experiment}/{method}/seed_{seed}/round_{round}/
+    {sample,compress,filter,logits}/shard_{shard}.parquet
+    student/manifest.json, metrics.parquet
+    {answers,evaluate}/{benchmark}.parquet
+results/{experiment}/report.html
+results/store
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+RESULTS = Path("results")
+STORE = RESULTS / "store"
+DEV = "dev"  # the development split, evaluated like a benchmark
+BASE = "base"  # in place of a method: the student before any training
+
+_ROUND = re.compile(r"(?:(.*)/)?([^/]+)/seed_(\d+)/round_(\d+)")
+_SHARD = re.compile(r"shard_(\d+)\.\w+")
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """The results of one experiment, in `folder`."""
+
+    folder: Path
+
+    @property
+    def report(self) -> Path:
+        return self.folder / "report.html"
+
+    @property
+    def train(self) -> Path:
+        """The folder of the training problems."""
+        return self.folder / "problems" / "train"
+
+    def train_shards(self, num_shards: int) -> list[Path]:
+        return _shards(self.train, num_shards)
+
+    def problems(self, benchmark: str) -> Path:
+        """The problems of a benchmark, or of the development split."""
+        folder = self.train if benchmark == DEV else self.folder / "problems" / "eval"
+        return folder / f"{benchmark}.parquet"
+
+    def model(self, role: str) -> Path:
+        """The manifest of a model that the experiment starts from, or of the teacher."""
+        return self.folder / "models" / role / "manifest.json"
+
+    @property
+    def teacher(self) -> Path:
+        return self.model("teacher")
+
+    def base_student(self, seed: int) -> Path:
+        return self.model(f"student_seed_{seed}")
+
+    @property
+    def head(self) -> Path:
+        """The teacher's output head, for a cache of hidden states."""
+        return self.folder / "models" / "head" / "head.safetensors"
+
+    def round(self, method: str, seed: int, number: int) -> "Round":
+        return Round(self, method, seed, number)
+
+    def shard_files(self) -> list[tuple[int, Path]]:
+        """Every file of a shard that rounds have, with its number."""
+        files = self.folder.glob("*/seed_*/round_*/*/shard_*")
+        return [(int(name[1]), path) for path in files if (name := _SHARD.fullmatch(path.name))]
+
+
+@dataclass(frozen=True)
+class Round:
+    """A round of a branch, which is a method with a seed; round 0 trains nothing."""
+
+    experiment: Experiment
+    method: str
+    seed: int
+    number: int
+
+    @classmethod
+    def at(cls, folder: Path) -> "Round":
+        """The round that a folder is of. Raises ValueError where its path is not of that form."""
+        place = _ROUND.fullmatch(folder.as_posix().rstrip("/"))
+        if not place:
+            raise ValueError(
+                f"{folder}: not a round; give results/<experiment>/<method>/seed_<n>/round_<n>"
+            )
+        experiment, method, seed, number = place.groups()
+        return cls(Experiment(Path(experiment or ".")), method, int(seed), int(number))
+
+    @property
+    def name(self) -> str:
+        """Its path in the experiment, such as mpd/seed_0/round_1."""
+        return f"{self.method}/seed_{self.seed}/round_{self.number}"
+
+    @property
+    def folder(self) -> Path:
+        return self.experiment.folder / self.name
+
+    @property
+    def student(self) -> Path:
+        """The manifest of the student at its end; of round 0, that of the base student."""
+        if self.number == 0:
+            return self.experiment.base_student(self.seed)
+        return self.folder / "student" / "manifest.json"
+
+    @property
+    def metrics(self) -> Path:
+        """What was measured in training."""
+        return self.folder / "student" / "metrics.parquet"
+
+    @property
+    def before(self) -> "Round":
+        """The round whose student samples in this one."""
+        return Round(self.experiment, self.method, self.seed, self.number - 1)
+
+    def shards(self, stage: str, num_shards: int) -> list[Path]:
+        return _shards(self.folder / stage, num_shards)
+
+    def benchmark(self, stage: str, name: str) -> Path:
+        """What answers or evaluate wrote for a benchmark."""
+        return self.folder / stage / f"{name}.parquet"
+
+
+def place_in_experiment(output: Path) -> str:
+    """What an output is of, such as mpd/seed_0/round_1/shard_0; empty outside of results/."""
+    parts = output.with_suffix("").parts
+    return "/".join(parts[2:]) if parts[:1] == RESULTS.parts else ""
+
+
+def _shards(folder: Path, num_shards: int) -> list[Path]:
+    return [folder / f"shard_{number}.parquet" for number in range(num_shards)]

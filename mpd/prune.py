@@ -1,0 +1,99 @@
+"""prune: list what in the store no output links to and what killed jobs left, or delete it.
+
+    python -m mpd.prune             list it
+    python -m mpd.prune --delete    and delete it
+
+What a running job fills is passed over. An output that is a copy, on another file system or of
+another user's file, counts as a link as long as it is there.
+"""
+
+import argparse
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from mpd import command
+from mpd.entries import files_of, is_copied
+from mpd.layout import STORE
+from mpd.rights import refusal
+
+
+def unused(root: Path) -> Iterator[Path]:
+    """Stored files and folders that no output links to, and what killed jobs left."""
+    return (entry for entry in sorted(root.glob("*/*")) if is_unused(entry))
+
+
+def is_unused(entry: Path) -> bool:
+    """Whether a path in the store is an entry that is no output, or the parts of one."""
+    if entry.suffix in {".json", ".lock", ".draft", ".seen"} or not entry.exists():
+        return False
+    if entry.suffix == ".parts":
+        return True
+    linked = any(path.stat().st_nlink > 1 for path in files_of(entry))
+    return not linked and not is_copied(entry.with_suffix(".json"))
+
+
+def _bytes_of(entry: Path) -> int:
+    """The size of what is there; a job beside us may take files away meanwhile."""
+    sizes = 0
+    for path in files_of(entry):
+        with suppress(FileNotFoundError):
+            sizes += path.stat().st_size
+    return sizes
+
+
+def _delete(entry: Path) -> None:
+    """Delete an entry with its note. Raises PermissionError, before it begins, where it may not."""
+    for folder in (entry.parent, entry, *entry.rglob("*")):
+        if folder.is_dir() and not os.access(folder, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+    if entry.suffix != ".parts":
+        for suffix in (".json", ".seen"):
+            entry.with_suffix(suffix).unlink(missing_ok=True)
+    shutil.rmtree(entry) if entry.is_dir() else entry.unlink(missing_ok=True)
+
+
+def prune(root: Path, delete: bool) -> Iterator[tuple[Path, int, str]]:
+    """What is unused, its bytes, and why it is not deleted, where it is another user's.
+
+    What a running job fills, or is about to link, is passed over.
+    """
+    for entry in unused(root):
+        refused = ""
+        lock = FileLock(entry.with_name(f"{entry.name.partition('.')[0]}.lock"))
+        try:
+            with lock.acquire(timeout=0):
+                if not is_unused(entry):
+                    continue
+                size = _bytes_of(entry)
+                if delete:
+                    _delete(entry)
+        except Timeout:
+            continue
+        except PermissionError as error:
+            size = _bytes_of(entry)
+            refused = f"not deleted: {refusal(error)}" if delete else ""
+        yield entry, size, refused
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m mpd.prune", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--store", type=Path, default=STORE, help="the store")
+    parser.add_argument("--delete", action="store_true", help="delete what is listed")
+    arguments = parser.parse_args(argv)
+    total = 0
+    for entry, size, refused in prune(arguments.store, arguments.delete):
+        print(f"{size / 1e6:10.2f} MB  {entry}{f'  {refused}' if refused else ''}")
+        total += 0 if refused else size
+    done = "deleted" if arguments.delete else "unused; delete with: make prune DELETE=1"
+    print(f"{total / 1e6:10.2f} MB  {done}")
+
+
+if __name__ == "__main__":
+    command.view(main, "prune")

@@ -1,0 +1,43 @@
+"""The text of a token, for all who show one: the terminal and the page."""
+
+from collections.abc import Iterable
+from functools import partial
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+# What is written for letters that cannot be seen. Control characters could steer a terminal.
+SIGNS = {chr(code): f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
+SIGNS |= {" ": "␣", "\n": "↵", "\t": "⇥"}
+VISIBLE = str.maketrans(SIGNS)
+
+
+def visible(text: str) -> str:
+    """A text with signs for the letters that cannot be seen."""
+    return text.translate(VISIBLE)
+
+
+def token_texts(tokenizer: "Tokenizer", ids: Iterable[int]) -> dict[int, str]:
+    """What each id adds to a text.
+
+    A part of a character, which is no text, is spelled as in the vocabulary; an id outside it as
+    a number.
+    """
+
+    def is_text(decoded: str) -> bool:
+        return bool(decoded.strip()) and "\ufffd" not in decoded
+
+    # Some decoders drop the space before the first token of a text: each is decoded as a second.
+    decode = partial(tokenizer.decode, skip_special_tokens=False)
+    first = next((id for id in range(tokenizer.get_vocab_size()) if is_text(decode([id]))), 0)
+    before = decode([first])
+
+    def text(token: int) -> str:
+        spelled = tokenizer.id_to_token(token)
+        if spelled is None:
+            return f"<{token}>"
+        both = decode([first, token])
+        return spelled if "\ufffd" in both else both.removeprefix(before)
+
+    return {token: text(token) for token in ids}

@@ -1,0 +1,115 @@
+"""What stands beside the code: licence, citation, changes, hooks and the workflow of CI agree."""
+
+import os
+import re
+import subprocess
+import tomllib
+from typing import Any
+
+import pytest
+import yaml
+from test_house import REPOSITORY, STAGES
+
+PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+STAMPS = {name: f".venv/{name}" for name in ("installed", "installed-tests")}
+
+
+def loaded(name: str) -> Any:
+    """A YAML file, in which `on` is a key like any other."""
+    return yaml.load((REPOSITORY / name).read_text(), yaml.BaseLoader)
+
+
+def commands_of(target: str, *there: str) -> list[str]:
+    """What make would run for a target, where the stamps `there` are up to date."""
+    old = [f"--old-file={STAMPS[name]}" for name in there]
+    made = subprocess.run(
+        ["make", "--dry-run", "--always-make", "--no-print-directory", *old, target],
+        cwd=REPOSITORY,
+        env={**os.environ, "MAKEFLAGS": ""},  # not those of a make that runs the tests
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return made.stdout.splitlines()
+
+
+def test_the_licence_is_named_everywhere_and_its_text_is_whole() -> None:
+    lines = (REPOSITORY / "LICENSE").read_text().split("\n")
+    assert [line.strip() for line in lines[1:3]] == ["Apache License", "Version 2.0, January 2004"]
+    sections = [line.split()[0] for line in lines if re.match(r"   \d\. ", line)]
+    assert sections == [f"{number}." for number in range(1, 10)]
+    assert "   Copyright [yyyy] [name of copyright owner]" in lines
+    assert (PROJECT["license"], PROJECT["license-files"]) == ("Apache-2.0", ["LICENSE"])
+    assert loaded("CITATION.cff")["license"] == "Apache-2.0"
+
+
+def test_the_citation_is_of_this_version_and_of_these_authors() -> None:
+    citation = loaded("CITATION.cff")
+    assert citation["cff-version"] == "1.2.0"
+    assert citation["version"] == PROJECT["version"]
+    assert citation["authors"] == PROJECT["authors"]
+    (paper,) = citation["references"]
+    assert paper["identifiers"] == [{"type": "other", "value": "arXiv:2605.08776"}]
+
+
+def test_the_changes_lead_to_this_version() -> None:
+    """Unreleased changes first, if any; then versions, the newest first, none beyond this one."""
+    changes = (REPOSITORY / "CHANGELOG.md").read_text()
+    headings = re.findall(r"^## (.*)$", changes, re.MULTILINE)
+    released = headings[headings[:1] == ["Unreleased"] :]
+    versions = [tuple(map(int, heading.split(" ")[0].split("."))) for heading in released]
+    assert headings
+    assert versions == sorted(set(versions), reverse=True)
+    current = tuple(map(int, PROJECT["version"].split(".")))
+    assert max(versions, default=current) <= current
+    assert headings[0] == "Unreleased" or versions[0] == current
+
+
+def test_hooks_are_the_checks_of_make() -> None:
+    (repository,) = loaded(".pre-commit-config.yaml")["repos"]
+    hooks = repository["hooks"]
+    assert repository["repo"] == "local"
+    assert {(hook["language"], hook["pass_filenames"]) for hook in hooks} == {("system", "false")}
+    assert [hook["entry"] for hook in hooks] == commands_of("check", *STAMPS)
+
+
+def test_the_workflow_runs_the_same_script_as_any_other_ci() -> None:
+    workflow = loaded(".github/workflows/ci.yml")
+    job = workflow["jobs"]["test"]
+    assert set(workflow["on"]) == {"push", "pull_request"}
+    assert workflow["permissions"] == {"contents": "read"}
+    assert workflow["concurrency"]["group"] == "ci-${{ github.ref }}"
+    assert job["timeout-minutes"] == "60"
+    assert job["container"]["image"].startswith("python:3.11-")
+    assert job["steps"][-1]["run"] == "bash .ci/run"
+    assert (REPOSITORY / ".ci/run").read_text().splitlines()[-1] == "make test"
+
+
+@pytest.mark.parametrize(
+    ("target", "there", "installed"),
+    [
+        ("run", [], ["--editable ."]),
+        ("run", ["installed"], []),
+        ("check", ["installed"], ["--editable '.[dev]'", "--requirement tests/files.txt"]),
+        ("check", ["installed", "installed-tests"], []),
+    ],
+)
+def test_make_installs_what_a_target_needs_and_is_not_there(
+    target: str, there: list[str], installed: list[str]
+) -> None:
+    lines = [line for line in commands_of(target, *there) if " install " in line]
+    assert [re.sub(r"^.* (--\w+ \S+)$", r"\1", line) for line in lines] == installed
+
+
+def test_the_files_that_contributors_are_sent_to_are_there() -> None:
+    text = (REPOSITORY / "CONTRIBUTING.md").read_text()
+    table = text.partition("| to add |")[2].partition("\n\n")[0]
+    named = set(re.findall(r"`([\w<>]+(?:[/.][\w<>]*)+)`", table))
+    assert len(named) > 20
+    missing = [
+        path
+        for name in named
+        for path in {name.replace("<stage>", stage) for stage in STAGES}
+        if not (REPOSITORY / path).exists()
+    ]
+    assert missing == []
