@@ -1,10 +1,10 @@
 """Which key of config.yaml a setting of a stage comes from, read from the models themselves."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from mpd.config.base import Also, From, NamesFrom, Of, StageSettings
@@ -33,6 +33,7 @@ SETTINGS: dict[str, Any] = {
     "evaluate": EvaluateSettings,
     "report": ReportSettings,
 }
+BENCHMARKS = "problems.benchmarks."
 Origin = From | Of
 
 
@@ -71,17 +72,68 @@ def _settings(model: type[BaseModel], places: Sequence[Origin], prefix: str) -> 
             yield from _settings(section, origins, f"{path}.")
 
 
-def origins_of(model: type[StageSettings], path: str) -> tuple[Origin, ...]:
-    """What the setting at a path comes from, such as max_new_tokens.dev; none where it has none."""
-    places: tuple[Origin, ...] = (From(model.section),)
+def key_of(
+    rule: str, settings: Mapping[str, Any], path: str, role: str = "", benchmark: str = ""
+) -> str:
+    """What a setting of a job comes from, in words: filter.max_ratio, or seed of the branch.
+
+    `settings` are those of the job, or of one artifact of it; `role` and `benchmark` say which,
+    where the job is of one model or the artifact of one benchmark. A path that is none of the
+    settings, such as one that a note of before has, stands for itself.
+    """
+    kinds = sorted(kinds_of(SETTINGS[rule]), key=lambda kind: not _fits(kind, settings))
+    whole = f"benchmarks.{benchmark}.{path}"
+    for kind in kinds:
+        for place in (whole, path) if "benchmarks" in kind.model_fields else (path,):
+            origins, name = _follow(kind, place)
+            if origins:
+                return _in_words(origins, path, role, name or benchmark)
+    return path
+
+
+def _fits(kind: type[StageSettings], settings: Mapping[str, Any]) -> bool:
+    try:
+        kind.model_validate(settings)
+    except ValidationError:
+        return False
+    return True
+
+
+def _follow(model: type[StageSettings], path: str) -> tuple[tuple[Origin, ...], str]:
+    """What the setting at a path comes from, and the steps that name no field: of limits.dev, dev.
+
+    Nothing where the model has no such setting.
+    """
+    origins: tuple[Origin, ...] = (From(model.section),)
     section: type[BaseModel] | None = model
-    for name in path.split("."):
-        if section is None or name not in section.model_fields:
-            # Names of benchmarks and methods, or what a mapping of the user's holds.
-            continue
-        field = section.model_fields[name]
-        places, section = _origins(name, field, places), _section_in(field.annotation)
-    return places if path.partition(".")[0] in model.model_fields else ()
+    names: list[str] = []
+    by_name = False
+    for step in path.split("."):
+        if section is not None and step in section.model_fields:
+            field = section.model_fields[step]
+            origins, section = _origins(step, field, origins), _section_in(field.annotation)
+            by_name = get_origin(field.annotation) is dict
+        elif by_name and not (section and names):  # a section stands behind one name
+            names.append(step)
+        else:
+            return (), ""
+    return origins, ".".join(names)
+
+
+def _in_words(origins: Sequence[Origin], path: str, role: str, name: str) -> str:
+    """The origins of a setting; `name` is the benchmark, the method or the entry that it is of."""
+    for mark in origins:
+        if isinstance(mark, Of):
+            entry = f" {name}" if mark.name else ""
+            return f"{mark.name or path.rpartition('.')[2]} of the {mark.what}{entry}"
+    keys = [mark.key.format(role=role) for mark in origins if isinstance(mark, From)]
+    of_benchmark = [key for key in keys if key.startswith(BENCHMARKS)]
+    if of_benchmark:
+        # The development split is no entry of problems.benchmarks.
+        known = [key for key in keys if key not in of_benchmark] if name == "dev" else keys
+        return f"benchmark {name}: {' or '.join(known)}"
+    entry = f".{name}" if keys[0].endswith("engine_arguments") and name else ""
+    return " or ".join(keys) + entry
 
 
 def _origins(name: str, field: FieldInfo, places: Sequence[Origin]) -> tuple[Origin, ...]:
