@@ -72,6 +72,14 @@ def _settings(model: type[BaseModel], places: Sequence[Origin], prefix: str) -> 
             yield from _settings(section, origins, f"{path}.")
 
 
+def sources_of(model: type[StageSettings]) -> dict[str, str]:
+    """By the path of each setting what it comes from, in words."""
+    return {
+        setting.path: " or ".join(_word(origin, setting.path) for origin in setting.origins)
+        for setting in settings_of(model)
+    }
+
+
 def key_of(
     rule: str, settings: Mapping[str, Any], path: str, role: str = "", benchmark: str = ""
 ) -> str:
@@ -122,18 +130,21 @@ def _follow(model: type[StageSettings], path: str) -> tuple[tuple[Origin, ...], 
 
 def _in_words(origins: Sequence[Origin], path: str, role: str, name: str) -> str:
     """The origins of a setting; `name` is the benchmark, the method or the entry that it is of."""
-    for mark in origins:
-        if isinstance(mark, Of):
-            entry = f" {name}" if mark.name else ""
-            return f"{mark.name or path.rpartition('.')[2]} of the {mark.what}{entry}"
-    keys = [mark.key.format(role=role) for mark in origins if isinstance(mark, From)]
-    of_benchmark = [key for key in keys if key.startswith(BENCHMARKS)]
-    if of_benchmark:
+    words = [_word(origin, path).format(role=role) for origin in origins]
+    if isinstance(origins[0], Of):
+        return f"{words[0]} {name}" if origins[0].name else words[0]
+    if any(word.startswith(BENCHMARKS) for word in words):
         # The development split is no entry of problems.benchmarks.
-        known = [key for key in keys if key not in of_benchmark] if name == "dev" else keys
+        known = [word for word in words if name != "dev" or not word.startswith(BENCHMARKS)]
         return f"benchmark {name}: {' or '.join(known)}"
-    entry = f".{name}" if keys[0].endswith("engine_arguments") and name else ""
-    return " or ".join(keys) + entry
+    entry = f".{name}" if words[0].endswith("engine_arguments") and name else ""
+    return " or ".join(words) + entry
+
+
+def _word(origin: Origin, path: str) -> str:
+    if isinstance(origin, From):
+        return origin.key
+    return f"{origin.name or path.rpartition('.')[2]} of the {origin.what}"
 
 
 def _origins(name: str, field: FieldInfo, places: Sequence[Origin]) -> tuple[Origin, ...]:
