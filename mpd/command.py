@@ -17,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from mpd.config.keys import kinds_of, sources_of
 from mpd.config.mistakes import sentences
-from mpd.config.resources import Resources
+from mpd.config.resources import Resources, ThreadResources
 from mpd.config.words import help_of
 from mpd.layout import STORE, place_in_experiment
 from mpd.places import room_left, settle
@@ -73,7 +73,8 @@ def parser(
         default=resources(),
         help="a mapping, as JSON, which changes no result; its keys are below",
     )
-    made.add_argument("--threads", type=int, help="in place of the threads of the resources")
+    if issubclass(resources, ThreadResources):
+        made.add_argument("--threads", type=int, help="in place of the threads of the resources")
     return made
 
 
@@ -103,7 +104,7 @@ def help_of_keys(settings: Any, resources: type[Resources]) -> str:
 
 def resources_of(arguments: argparse.Namespace) -> Any:
     """The resources of a job; --threads are what a scheduler gives it of those that it may use."""
-    resources: Resources = arguments.resources
+    resources: ThreadResources = arguments.resources
     if arguments.threads is None:
         return resources
     return resources.model_copy(update={"threads": arguments.threads})
