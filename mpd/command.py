@@ -46,36 +46,38 @@ def parser(
     `settings` is the type of its settings: a model, or a union of models; `resources` that of
     what its job may use.
     """
-    made = Parser(
+    stage_parser = Parser(
         prog=f"python -m mpd.{prog}",
         description=module_doc,
         epilog=help_of_keys(settings, resources),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    made.add_argument(
+    stage_parser.add_argument(
         "--settings",
         type=json_of(settings),
         required=True,
         help="a mapping, as JSON; its keys are below",
     )
-    made.add_argument("--output", type=Path, required=True, help="what the stage writes")
-    made.add_argument("--store", type=Path, default=STORE, help="the store")
-    made.add_argument(
+    stage_parser.add_argument("--output", type=Path, required=True, help="what the stage writes")
+    stage_parser.add_argument("--store", type=Path, default=STORE, help="the store")
+    stage_parser.add_argument(
         "--mode",
         choices=["reuse", "refresh", "explain"],
         default="reuse",
         help="refresh: compute again what the store has, and compare; explain: compute nothing, "
         "say whether the store has it",
     )
-    made.add_argument(
+    stage_parser.add_argument(
         "--resources",
         type=json_of(resources),
         default=resources(),
         help="a mapping, as JSON, which changes no result; its keys are below",
     )
     if issubclass(resources, ThreadResources):
-        made.add_argument("--threads", type=int, help="in place of the threads of the resources")
-    return made
+        stage_parser.add_argument(
+            "--threads", type=int, help="in place of the threads of the resources"
+        )
+    return stage_parser
 
 
 def json_of(model: Any) -> Callable[[str], Any]:
@@ -110,7 +112,7 @@ def resources_of(arguments: argparse.Namespace) -> Any:
     return resources.model_copy(update={"threads": arguments.threads})
 
 
-def benchmark_argument(made: argparse.ArgumentParser, name: str, content: str) -> None:
+def benchmark_argument(stage_parser: argparse.ArgumentParser, name: str, content: str) -> None:
     """An argument that names a file of each benchmark, parsed to pairs of name and path."""
 
     def pair(word: str) -> tuple[str, Path]:
@@ -120,7 +122,7 @@ def benchmark_argument(made: argparse.ArgumentParser, name: str, content: str) -
         return benchmark, Path(path)
 
     shown = f"name={content}.parquet"
-    made.add_argument(f"--{name}", type=pair, nargs="+", required=True, help=shown)
+    stage_parser.add_argument(f"--{name}", type=pair, nargs="+", required=True, help=shown)
 
 
 def store_of(arguments: argparse.Namespace) -> Store:
@@ -168,8 +170,8 @@ def run(main: Callable[[], Any], name: str) -> None:
     try:
         settle()
         main()
-    except Explained as found:
-        print(found)
+    except Explained as explained:
+        print(explained)
     except ValueError as error:
         sys.exit(f"{name}: error: {error}")
     except Exception as error:

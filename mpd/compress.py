@@ -46,12 +46,12 @@ def passed(rows: pl.DataFrame, stop_ids: list[int]) -> pl.DataFrame:
 
     A trajectory that was cut keeps its ids: some methods are trained on it.
     """
-    made = []
+    records = []
     for row in rows.iter_rows(named=True):
         ids, status = row["completion_ids"], SKIPPED.get(row["finish_reason"], "ok")
         if status == "ok" and ids[-1] not in stop_ids:
             status = "format"  # another model's stop id
-        made.append(
+        records.append(
             {
                 **_skipped(row, status),
                 "text": row["text"] if ids else None,
@@ -59,7 +59,7 @@ def passed(rows: pl.DataFrame, stop_ids: list[int]) -> pl.DataFrame:
                 "num_tokens": len(ids) or None,
             }
         )
-    return table.frame_of(made, schema.COMPRESS)
+    return table.frame_of(records, schema.COMPRESS)
 
 
 def rewriting_prompts(engine: Engine, settings: TeacherRewrite) -> Prompts:
@@ -77,8 +77,8 @@ def require_prompts(engine: Engine, settings: TeacherRewrite, rows: pl.DataFrame
     """
     prompts = rewriting_prompts(engine, settings)
     prompts.require_words(problem="", trajectory="")
-    found = (_prompt(prompts, row) for row in rows.iter_rows(named=True))
-    prompt_ids = (ids for ids in found if not isinstance(ids, str))
+    outcomes = (_prompt(prompts, row) for row in rows.iter_rows(named=True))
+    prompt_ids = (ids for ids in outcomes if not isinstance(ids, str))
     advice = "lower it, or sample.max_new_tokens"
     require_room(engine, prompt_ids, settings, "compress.max_new_tokens", advice)
 
@@ -114,20 +114,20 @@ def rewriter(
         ]
 
     def rewritten(rows: pl.DataFrame, completions: list[list[Completion]]) -> pl.DataFrame:
-        made: list[dict[str, Any]] = []
+        records: list[dict[str, Any]] = []
         for row, candidates in zip(rows.iter_rows(named=True), completions, strict=True):
             prompt = prompts.pop(row["sample_id"])
             if isinstance(prompt, str):
-                made.append(_skipped(row, prompt))
+                records.append(_skipped(row, prompt))
                 continue
             room = min(
                 student_context - len(row["prompt_ids"]), engine.context_length - len(prompt)
             )
-            made += (
+            records += (
                 _candidate(row, number, done, room, engine.vocabulary, writer)
                 for number, done in enumerate(candidates)
             )
-        return table.frame_of(made, schema.COMPRESS)
+        return table.frame_of(records, schema.COMPRESS)
 
     return Task(engine, settings, ask, rewritten, progress)
 

@@ -1,8 +1,8 @@
 """What config.yaml may say, and what it means to each stage.
 
 - base: what sections share, and how a setting says which key it comes from
-- models, chat, problems, generation, sample, compress, filter, logits, distill, evaluate, report: the
-  sections, each with the settings of its stage beside it; resources: what changes no result
+- models, chat, problems, generation, sample, compress, filter, logits, distill, evaluate, report:
+  the sections, each with the settings of its stage beside it; resources: what changes no result
 - methods: the method grid; branches: its rows, each with its settings
 - config: the whole file; checks: what fits together; parse: both, with mistakes as sentences
 - stages: the settings of every job

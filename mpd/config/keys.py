@@ -128,8 +128,8 @@ def _origins(name: str, field: FieldInfo, places: Sequence[Origin]) -> tuple[Ori
     marks = tuple(mark for mark in field.metadata if isinstance(mark, Origin))
     if any(not isinstance(mark, Also) for mark in marks):
         return marks
-    own = (From(f"{place.key}.{name}", place.when) for place in places if isinstance(place, From))
-    return (*own, *marks)
+    keys = (From(f"{place.key}.{name}", place.when) for place in places if isinstance(place, From))
+    return (*keys, *marks)
 
 
 def _section_in(annotation: Any) -> type[BaseModel] | None:

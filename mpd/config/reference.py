@@ -137,12 +137,12 @@ def markdown() -> str:
     sections: dict[tuple[str, ...], list[str]] = {}  # by their rows: equal tables are one
     for section, rows in tables(schema["$defs"], schema):
         sections.setdefault(tuple(rows), []).append(section)
-    made = [HEAD]
+    paragraphs = [HEAD]
     for table, names in sections.items():
         lines = ["key | type | default | meaning | stages", " | ".join(["---"] * 5), *table]
         text = "\n".join(f"| {line} |" for line in lines)
-        made.append(f"## {'; '.join(names) or 'The whole'}\n\n{text}")
-    return "\n\n".join(made) + "\n"
+        paragraphs.append(f"## {'; '.join(names) or 'The whole'}\n\n{text}")
+    return "\n\n".join(paragraphs) + "\n"
 
 
 if __name__ == "__main__":

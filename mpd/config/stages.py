@@ -190,9 +190,9 @@ def _decodings(config: Config) -> dict[str, Decoding]:
     common = _part(Decoding, config.evaluate)
     decodings = {"dev": common}
     for benchmark in config.problems.benchmarks:
-        changes = {name: getattr(benchmark, name) for name in Decoding.model_fields}
-        own = {name: value for name, value in changes.items() if value is not None}
-        decodings[benchmark.name] = common.model_copy(update=own)
+        keys = {name: getattr(benchmark, name) for name in Decoding.model_fields}
+        changes = {name: value for name, value in keys.items() if value is not None}
+        decodings[benchmark.name] = common.model_copy(update=changes)
     return decodings
 
 
