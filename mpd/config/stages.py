@@ -16,7 +16,7 @@ from mpd.config.config import Config
 from mpd.config.distill import DistillSettings, Training
 from mpd.config.evaluate import AnswersSettings, EvaluateSettings, TokenLimit
 from mpd.config.filter import FilterSettings
-from mpd.config.generation import Decoding, GenerationEngine
+from mpd.config.generation import Decoding, GenerationEngineChoice
 from mpd.config.logits import (
     ConciseScores,
     HeadSettings,
@@ -32,7 +32,7 @@ from mpd.config.models import (
     ModelsSettings,
     TinySettings,
 )
-from mpd.config.problems import BenchmarkProblems, Split, TrainingProblems
+from mpd.config.problems import BenchmarkProblems, ProblemSplit, TrainingProblems
 from mpd.config.report import ReportSettings
 from mpd.config.sample import DrawnSample, GivenChat, GivenSample, SampleSettings
 
@@ -66,7 +66,7 @@ def _models(config: Config, wildcards: Wildcards) -> StageSettings:
 
 
 def _problems(config: Config, wildcards: Wildcards) -> StageSettings:
-    split = _part(Split, config.problems)
+    split = _part(ProblemSplit, config.problems)
     return TrainingProblems(**dict(split), train=config.problems.train_source)
 
 
@@ -147,7 +147,7 @@ def _answers(config: Config, wildcards: Wildcards) -> StageSettings:
     if wildcards["method"] != "base" and not _branch(config, wildcards).method.trained:
         chat = chat.model_copy(update={"prompt": config.chat.concise})
     return AnswersSettings(
-        **dict(_part(GenerationEngine, config.evaluate)),
+        **dict(_part(GenerationEngineChoice, config.evaluate)),
         benchmarks=_decodings(config),
         chat=dict(chat),
         dtype=config.models.dtype,
