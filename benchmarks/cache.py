@@ -30,7 +30,7 @@ from rich.table import Table
 
 from mpd import cache, schema, table
 from mpd.batches import CachedRows
-from mpd.chat import ids_digest
+from mpd.completions import ids_digest
 
 VOCABULARY, BUCKETS, ROW_TOKENS, ROWS_PER_PART = 49_152, 16, 250, 40
 MEAN_ENTRIES = 13.0

@@ -19,26 +19,22 @@ from pathlib import Path
 from typing import Any
 
 from mpd import schema, table
+from mpd.config.resources import GenerationResources
+from mpd.config.sample import DrawnSample
 from mpd.engines import vllm
 from mpd.generate import complete, open_engine, seed_of
 from mpd.parts import Parts
+from mpd.prompts import Prompts
 from mpd.sample import sampler, with_samples
 
-CHAT = {"prompt": "{problem}", "thinking": True}
 
-
-def settings_of(arguments: argparse.Namespace) -> dict[str, Any]:
-    return {
-        "engine": "vllm",
-        "engine_arguments": {"kv_cache_memory_bytes": arguments.cache_gb << 30},
-        "dtype": arguments.dtype,
-        "chat": CHAT,
-        "seed": 0,
-        "temperature": 1.0,
-        "top_p": 1.0,
-        "top_k": 0,
-        "max_new_tokens": arguments.max_new_tokens,
-    }
+def settings_of(arguments: argparse.Namespace) -> DrawnSample:
+    return DrawnSample(
+        engine="vllm",
+        engine_arguments={"kv_cache_memory_bytes": arguments.cache_gb << 30},
+        dtype=arguments.dtype,
+        max_new_tokens=arguments.max_new_tokens,
+    )
 
 
 def measure(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -47,7 +43,8 @@ def measure(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     problems = table.read(arguments.problems, schema.PROBLEMS)[: arguments.num_problems]
     rows = with_samples(problems, arguments.num_samples)
     began = time.perf_counter()
-    engine = open_engine(arguments.model, settings, arguments)
+    resources = GenerationResources(batch_size=arguments.batch_size, threads=arguments.threads)
+    engine = open_engine(arguments.model, settings, resources)
     assert isinstance(engine, vllm.VllmEngine)
     engine.backend  # noqa: B018 - it starts here
     startup = time.perf_counter() - began
@@ -55,14 +52,13 @@ def measure(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     from vllm import LLM, SamplingParams
 
     bare = LLM(**engine.vllm_arguments())
-    bare.llm_engine.collective_rpc("trim_vocabulary", args=(engine.chat.vocabulary_size,))
-    prompts = [
-        {"prompt_token_ids": engine.chat.problem_ids(question)} for question in rows["question"]
-    ]
+    bare.llm_engine.collective_rpc("trim_vocabulary", args=(engine.vocabulary.size,))
+    asked = Prompts.plain(engine.vocabulary, settings.chat)
+    prompts = [{"prompt_token_ids": asked.problem_ids(question)} for question in rows["question"]]
     shared = {
         "temperature": 1.0,
         "max_tokens": arguments.max_new_tokens,
-        "stop_token_ids": engine.chat.stop_ids,
+        "stop_token_ids": engine.vocabulary.stop_ids,
         "ignore_eos": True,
         "detokenize": False,
     }
@@ -113,14 +109,6 @@ def main() -> None:
     parser.add_argument("--cache-gb", type=int, default=1, help="key-value cache of each engine")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--json", action="store_true", help="a last line of JSON")
-    parser.set_defaults(
-        stage="sample",
-        tensor_parallel_size=1,
-        data_parallel_size=1,
-        gpu_memory_utilization=0.9,
-        max_model_len=None,
-        prefix_caching=1,
-    )
     arguments = parser.parse_args()
     results = Path("results").absolute()
     results.mkdir(exist_ok=True)

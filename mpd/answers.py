@@ -16,7 +16,8 @@ from typing import Any
 import polars as pl
 
 from mpd import command, schema, table
-from mpd.chat import ChatFormat
+from mpd.config.evaluate import AnswersSettings, BenchmarkAnswers
+from mpd.config.resources import GenerationResources
 from mpd.generate import (
     Completion,
     Engine,
@@ -29,6 +30,8 @@ from mpd.generate import (
 )
 from mpd.model_folder import read_manifest
 from mpd.parts import Parts
+from mpd.prompts import Prompts
+from mpd.vocabulary import Vocabulary
 
 ASKED = ("problem_id", "question")  # the columns of a benchmark that are read
 
@@ -37,7 +40,7 @@ def answer(
     engine: Callable[[], Engine],
     name: str,
     path: Path,
-    settings: Mapping[str, Any],
+    settings: BenchmarkAnswers,
     rows_per_part: int,
     parts: Parts,
 ) -> None:
@@ -46,32 +49,35 @@ def answer(
     Raises ValueError where a question cannot be said, or no prompt leaves room for an answer.
     """
     problems = table.read_columns(path, ASKED)
-    indices = pl.Series(range(settings["num_samples"]), dtype=pl.Int32)
+    indices = pl.Series(range(settings.num_samples), dtype=pl.Int32)
     rows = problems.join(pl.DataFrame({"sample_index": indices}), how="cross")
 
     def prepare() -> Task:
-        prompts = [engine().chat.problem_ids(question) for question in problems["question"]]
+        prompts = Prompts.plain(engine().vocabulary, settings.chat)
+        prompt_ids = [prompts.problem_ids(question) for question in problems["question"]]
         key = f"evaluate.max_new_tokens (benchmark {name})"
-        require_room(engine(), prompts, settings, key)
+        require_room(engine(), prompt_ids, settings, key)
         return answerer(engine(), name, settings, parts.remaining)
 
-    complete(parts, rows, rows_per_part, settings["engine"], prepare)
+    complete(parts, rows, rows_per_part, settings.engine, prepare)
 
 
-def answerer(engine: Engine, name: str, settings: Mapping[str, Any], total: int) -> Task:
+def answerer(engine: Engine, name: str, settings: BenchmarkAnswers, total: int) -> Task:
     """The task of a benchmark: answer each row."""
     from mpd.progress import Progress
 
-    prompt_of = cache(engine.chat.problem_ids)
+    prompt_of = cache(Prompts.plain(engine.vocabulary, settings.chat).problem_ids)
 
     def ask(row: Mapping[str, Any]) -> list[Request]:
         # Named as its section of the configuration: other words would draw other answers.
-        seed = seed_of("evaluate", settings["seed"], row["problem_id"], row["sample_index"])
+        seed = seed_of("evaluate", settings.seed, row["problem_id"], row["sample_index"])
         return [Request(prompt_of(row["question"]), seed)]
 
     def answered(rows: pl.DataFrame, completions: list[list[Completion]]) -> pl.DataFrame:
         prompts = [prompt_of(question) for question in rows["question"]]
-        return _frame(rows, prompts, [made for (made,) in completions], engine.chat)
+        return _frame(
+            rows, prompts, [completion for (completion,) in completions], engine.vocabulary
+        )
 
     return Task(engine, settings, ask, answered, Progress(f"answered {name}", total))
 
@@ -80,7 +86,7 @@ def _frame(
     rows: pl.DataFrame,
     prompts: list[list[int]],
     completions: list[Completion],
-    format: ChatFormat,
+    vocabulary: Vocabulary,
 ) -> pl.DataFrame:
     columns = zip(rows.iter_rows(named=True), prompts, completions, strict=True)
     return table.frame_of(
@@ -90,7 +96,7 @@ def _frame(
                 "sample_index": row["sample_index"],
                 "prompt_ids": prompt,
                 "completion_ids": completion.token_ids,
-                "text": format.text(completion.token_ids),
+                "text": vocabulary.text(completion.token_ids),
                 "finish_reason": completion.finish_reason,
                 "num_tokens": len(completion.token_ids),
             }
@@ -101,28 +107,26 @@ def _frame(
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = command.parser(__doc__, "answers")
-    parser.set_defaults(stage="evaluate")  # the section of config.yaml that errors name
+    parser = command.parser(__doc__, "answers", AnswersSettings, GenerationResources)
     parser.add_argument("--student", type=Path, required=True, help="manifest of the student")
     command.benchmark_argument(parser, "benchmarks", "problems")
-    command.generation_arguments(parser)
-    command.engine_arguments(parser)
     arguments = parser.parse_args(argv)
+    settings: AnswersSettings = arguments.settings
+    resources: GenerationResources = command.resources_of(arguments)
     student = read_manifest(arguments.student)["digest"]
-    common = {key: value for key, value in arguments.settings.items() if key != "benchmarks"}
 
     @cache
     def engine() -> Engine:
-        return open_engine(arguments.student, common, arguments)
+        return open_engine(arguments.student, settings, resources)
 
     for name, path in arguments.benchmarks:
-        settings = {**arguments.settings["benchmarks"][name], **common}
+        of_benchmark = settings.of_benchmark(name)
         command.store_of(arguments).publish_table(
             schema.ANSWERS,
             arguments.output / f"{name}.parquet",
-            settings,
+            of_benchmark.meaning(),
             {"questions": table.column_digest(path, schema.PROBLEMS, ASKED), "student": student},
-            partial(answer, engine, name, path, settings, arguments.rows_per_part),
+            partial(answer, engine, name, path, of_benchmark, resources.rows_per_part),
             identity={"student": student},
         )
 

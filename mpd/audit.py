@@ -20,9 +20,12 @@ from typing import Any
 import polars as pl
 import pyarrow.parquet as pq
 import torch
+from pydantic import TypeAdapter
 
 from mpd import command, schema, table
 from mpd.cache import Rows, Support
+from mpd.config.logits import LogitsSettings
+from mpd.config.resources import ScoringResources
 from mpd.divergence import dense, reverse_kl
 from mpd.head import OutputHead
 from mpd.model_folder import read_manifest
@@ -224,14 +227,14 @@ def main(argv: list[str] | None = None) -> None:
     made_by = {"student": student["digest"], "teacher": teacher["digest"]}
     table.check(arguments.cache, schema.LOGITS, made_by)
     rows = sampled_rows(arguments.cache, arguments.num_rows, arguments.seed)
-    settings = json.loads(arguments.cache.with_suffix(".json").read_text(encoding="utf-8"))[
-        "settings"
-    ]
+    note = json.loads(arguments.cache.with_suffix(".json").read_text(encoding="utf-8"))
+    settings: LogitsSettings = TypeAdapter(LogitsSettings).validate_python(note["settings"])
     if arguments.max_noise_divergence is None:
-        arguments.max_noise_divergence = NOISE[settings["dtype"]]
+        arguments.max_noise_divergence = NOISE[settings.dtype]
 
     folders = arguments.student.parent, arguments.teacher.parent
-    scorer = Scorer(*folders, settings, 1, CHUNK_SIZE, arguments.threads, total=0)
+    resources = ScoringResources(batch_size=1, chunk_size=CHUNK_SIZE, threads=arguments.threads)
+    scorer = Scorer(*folders, settings, resources, total=0)
     measures = measure(scorer, rows)
     for name, value in measures.items():
         print(f"{name.replace('_', ' '):24} {value:.6g}")

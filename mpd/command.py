@@ -39,7 +39,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def parser(
-    module_doc: str | None, prog: str, settings: Any = None, resources: type[Resources] = Resources
+    module_doc: str | None, prog: str, settings: Any, resources: type[Resources] = Resources
 ) -> argparse.ArgumentParser:
     """The parser of a stage, with the arguments that every stage has.
 
@@ -49,12 +49,12 @@ def parser(
     made = Parser(
         prog=f"python -m mpd.{prog}",
         description=module_doc,
-        epilog=help_of_keys(settings, resources) if settings else None,
+        epilog=help_of_keys(settings, resources),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     made.add_argument(
         "--settings",
-        type=json_of(settings) if settings else json.loads,
+        type=json_of(settings),
         required=True,
         help="a mapping, as JSON; its keys are below",
     )
@@ -73,13 +73,7 @@ def parser(
         default=resources(),
         help="a mapping, as JSON, which changes no result; its keys are below",
     )
-    made.add_argument(
-        "--threads",
-        type=int,
-        default=None if settings else 1,
-        help="in place of the threads of the resources",
-    )
-    made.set_defaults(stage=prog)
+    made.add_argument("--threads", type=int, help="in place of the threads of the resources")
     return made
 
 
@@ -111,22 +105,6 @@ def resources_of(arguments: argparse.Namespace) -> Any:
     if arguments.threads is None:
         return resources
     return resources.model_copy(update={"threads": arguments.threads})
-
-
-def generation_arguments(made: argparse.ArgumentParser) -> None:
-    """The arguments of a stage that runs a model over rows."""
-    made.add_argument("--batch-size", type=int, default=64, help="sequences side by side")
-    made.add_argument("--rows-per-part", type=int, default=256, help="rows that a kill can lose")
-
-
-def engine_arguments(made: argparse.ArgumentParser) -> None:
-    """The arguments of a stage that generates: how vLLM runs, or where a server is."""
-    made.add_argument("--tensor-parallel-size", type=int, default=1, help="GPUs of one replica")
-    made.add_argument("--data-parallel-size", type=int, default=1, help="replicas of the model")
-    made.add_argument("--gpu-memory-utilization", type=float, default=0.9, help="vLLM's share")
-    made.add_argument("--max-model-len", type=int, help="longest sequence; default: the context")
-    made.add_argument("--prefix-caching", type=int, choices=[0, 1], default=1, help="of prompts")
-    made.add_argument("--server", help="base URL of an OpenAI-compatible server")
 
 
 def benchmark_argument(made: argparse.ArgumentParser, name: str, content: str) -> None:

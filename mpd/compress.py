@@ -17,7 +17,9 @@ from typing import Any
 import polars as pl
 
 from mpd import command, schema, table
-from mpd.chat import ChatFormat, UnknownWord, fill
+from mpd.completions import CompletionWriter
+from mpd.config.compress import CompressSettings, NoRewrite, TeacherRewrite
+from mpd.config.resources import GenerationResources
 from mpd.generate import (
     Completion,
     Engine,
@@ -29,15 +31,17 @@ from mpd.generate import (
     seed_of,
 )
 from mpd.lineage import sampled_by
-from mpd.model_folder import load_tokenizer, read_manifest, require_same_tokens, stop_ids
+from mpd.model_folder import read_manifest, require_same_tokens
 from mpd.parts import Parts
+from mpd.prompts import Prompts
+from mpd.vocabulary import UnknownWord, Vocabulary
 
 # What a finish reason of the sample, and of the rewrite, means for the row.
 SKIPPED = {"length": "sample_truncated", "too_long": "sample_too_long"}
 UNFINISHED = {"length": "rewrite_truncated", "too_long": "rewriting_prompt_too_long"}
 
 
-def passed(rows: pl.DataFrame, format: ChatFormat) -> pl.DataFrame:
+def passed(rows: pl.DataFrame, stop_ids: list[int]) -> pl.DataFrame:
     """The rows of a method without a rewriter: each trajectory is its only candidate, verbatim.
 
     A trajectory that was cut keeps its ids: some methods are trained on it.
@@ -45,7 +49,7 @@ def passed(rows: pl.DataFrame, format: ChatFormat) -> pl.DataFrame:
     made = []
     for row in rows.iter_rows(named=True):
         ids, status = row["completion_ids"], SKIPPED.get(row["finish_reason"], "ok")
-        if status == "ok" and ids[-1] not in format.stop_ids:
+        if status == "ok" and ids[-1] not in stop_ids:
             status = "format"  # another model's stop id
         made.append(
             {
@@ -58,45 +62,55 @@ def passed(rows: pl.DataFrame, format: ChatFormat) -> pl.DataFrame:
     return table.frame_of(made, schema.COMPRESS)
 
 
-def require_prompts(engine: Engine, settings: Mapping[str, Any], rows: pl.DataFrame) -> None:
+def rewriting_prompts(engine: Engine, settings: TeacherRewrite) -> Prompts:
+    """The prompts under which the teacher rewrites."""
+    day = settings.chat.date
+    key = "compress.prompt"
+    return Prompts(engine.vocabulary, settings.prompt, key, settings.thinking, day)
+
+
+def require_prompts(engine: Engine, settings: TeacherRewrite, rows: pl.DataFrame) -> None:
     """Raise ValueError where no rewriting prompt can be said, or none leaves room for a rewrite.
 
     A word of the template that the teacher cannot say is the user's to mend; a word of a
     trajectory that it cannot say is a row's verdict.
     """
-    template = fill(settings["prompt"], problem="", trajectory="")
-    engine.chat.require_sayable(template, "compress.prompt")
-    made = (_prompt(engine.chat, settings, row) for row in rows.iter_rows(named=True))
-    prompts = (prompt for prompt in made if not isinstance(prompt, str))
+    prompts = rewriting_prompts(engine, settings)
+    prompts.require_words(problem="", trajectory="")
+    found = (_prompt(prompts, row) for row in rows.iter_rows(named=True))
+    prompt_ids = (ids for ids in found if not isinstance(ids, str))
     advice = "lower it, or sample.max_new_tokens"
-    require_room(engine, prompts, settings, "compress.max_new_tokens", advice)
+    require_room(engine, prompt_ids, settings, "compress.max_new_tokens", advice)
 
 
 def rewriter(
     engine: Engine,
-    student_chat: ChatFormat,
-    settings: Mapping[str, Any],
+    writer: CompletionWriter,
+    settings: TeacherRewrite,
     total: int,
     student_context: int,
 ) -> Task:
     """The task of a shard: rewrite the trajectory of each row, num_samples candidates each.
+
+    `writer` puts a rewrite into the format of the student.
 
     A rewrite has to fit the student's context behind its prompt, and the teacher's behind the
     rewriting prompt, since both score it there.
     """
     from mpd.progress import Progress
 
-    progress = Progress("rewritten", total * settings["num_samples"])
+    progress = Progress("rewritten", total * settings.num_samples)
+    templates = rewriting_prompts(engine, settings)
     prompts: dict[str, list[int] | str] = {}  # of the rows that were asked and are not answered
 
     def ask(row: Mapping[str, Any]) -> list[Request]:
-        prompt = prompts[row["sample_id"]] = _prompt(engine.chat, settings, row)
+        prompt = prompts[row["sample_id"]] = _prompt(templates, row)
         if isinstance(prompt, str):
-            progress.advance(settings["num_samples"], 0)
+            progress.advance(settings.num_samples, 0)
             return []
         return [
-            Request(prompt, seed_of("compress", settings["seed"], row["sample_id"], candidate))
-            for candidate in range(settings["num_samples"])
+            Request(prompt, seed_of("compress", settings.seed, row["sample_id"], candidate))
+            for candidate in range(settings.num_samples)
         ]
 
     def rewritten(rows: pl.DataFrame, completions: list[list[Completion]]) -> pl.DataFrame:
@@ -110,7 +124,7 @@ def rewriter(
                 student_context - len(row["prompt_ids"]), engine.context_length - len(prompt)
             )
             made += (
-                _candidate(row, number, done, room, engine.chat, student_chat)
+                _candidate(row, number, done, room, engine.vocabulary, writer)
                 for number, done in enumerate(candidates)
             )
         return table.frame_of(made, schema.COMPRESS)
@@ -123,12 +137,12 @@ def _candidate(
     number: int,
     done: Completion,
     room: int,
-    teacher_chat: ChatFormat,
-    student_chat: ChatFormat,
+    teacher: Vocabulary,
+    writer: CompletionWriter,
 ) -> dict[str, Any]:
     """One rewrite of a row, in the student's format where it can be put into it."""
-    rewrite = teacher_chat.text(done.token_ids)
-    ids = student_chat.build(rewrite, row["prompt_ids"])
+    rewrite = teacher.text(done.token_ids)
+    ids = writer.build(rewrite, row["prompt_ids"])
     status = UNFINISHED.get(done.finish_reason) or _verdict(ids, room)
     ids = ids if status == "ok" else None
     return {
@@ -137,7 +151,7 @@ def _candidate(
         "status": status,
         "rewrite": rewrite,
         "rewrite_tokens": len(done.token_ids),
-        "text": student_chat.text(ids) if ids else None,
+        "text": writer.vocabulary.text(ids) if ids else None,
         "completion_ids": ids,
         "num_tokens": len(ids) if ids else None,
     }
@@ -149,15 +163,12 @@ def _verdict(ids: list[int] | None, room: int) -> str:
     return "ok" if len(ids) <= room else "rewrite_too_long"
 
 
-def _prompt(
-    chat: ChatFormat, settings: Mapping[str, Any], row: Mapping[str, Any]
-) -> list[int] | str:
+def _prompt(prompts: Prompts, row: Mapping[str, Any]) -> list[int] | str:
     """The rewriting prompt of a row, or the status that says why it has none."""
     if row["finish_reason"] in SKIPPED:
         return SKIPPED[row["finish_reason"]]
-    content = fill(settings["prompt"], problem=row["question"], trajectory=row["text"])
     try:
-        return chat.prompt_ids(content, settings["thinking"])
+        return prompts.ids(problem=row["question"], trajectory=row["text"])
     except UnknownWord:
         return "sample_unsayable"
 
@@ -174,19 +185,18 @@ def _skipped(row: Mapping[str, Any], status: str) -> dict[str, Any]:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = command.parser(__doc__, "compress")
+    parser = command.parser(__doc__, "compress", CompressSettings, GenerationResources)
     parser.add_argument("--problems", type=Path, required=True, help="problems of this shard")
     parser.add_argument("--sample", type=Path, required=True, help="trajectories of this shard")
     parser.add_argument("--student", type=Path, required=True, help="manifest of the student")
     parser.add_argument("--teacher", type=Path, required=True, help="manifest of the teacher")
-    command.generation_arguments(parser)
-    command.engine_arguments(parser)
     arguments = parser.parse_args(argv)
-    settings = arguments.settings
+    settings: CompressSettings = arguments.settings
+    resources: GenerationResources = command.resources_of(arguments)
     student, teacher = read_manifest(arguments.student), read_manifest(arguments.teacher)
     require_same_tokens(student, teacher)
     sampler = student
-    if settings["sampler"] == "teacher":
+    if settings.sampler == "teacher":
         sampler = teacher
         if student["chat_template"] != teacher["chat_template"]:
             raise ValueError(
@@ -194,7 +204,6 @@ def main(argv: list[str] | None = None) -> None:
                 "follow prompts that are not the student's; take a method whose student samples"
             )
     sampled = sampled_by(arguments.sample, sampler)
-    rewrites = settings["rewriter"] == "teacher"
     sample = table.content_digest(arguments.sample, schema.SAMPLE, sampled)
 
     def compute(parts: Parts) -> None:
@@ -207,28 +216,27 @@ def main(argv: list[str] | None = None) -> None:
                 "the shards do not belong together"
             )
 
-        def format() -> ChatFormat:
-            folder = arguments.student.parent
-            tokenizer = load_tokenizer(folder)
-            return ChatFormat(tokenizer, settings["chat"], stop_ids(folder, tokenizer))
-
-        if not rewrites:
-            parts.map(rows, max(len(rows), 1), lambda: partial(passed, format=format()))
+        folder = arguments.student.parent
+        if isinstance(settings, NoRewrite):
+            pass_on = partial(passed, stop_ids=Vocabulary.of_folder(folder).stop_ids)
+            parts.map(rows, max(len(rows), 1), lambda: pass_on)
             return
 
         def prepare() -> Task:
-            engine = open_engine(arguments.teacher, settings, arguments)
+            engine = open_engine(arguments.teacher, settings, resources)
             require_prompts(engine, settings, rows)
-            return rewriter(engine, format(), settings, parts.remaining, student["context_length"])
+            writer = CompletionWriter(Vocabulary.of_folder(folder), settings.chat)
+            return rewriter(engine, writer, settings, parts.remaining, student["context_length"])
 
-        complete(parts, rows, arguments.rows_per_part, settings["engine"], prepare)
+        complete(parts, rows, resources.rows_per_part, settings.engine, prepare)
 
+    rewrites = isinstance(settings, TeacherRewrite)
     teacher_identity = {"teacher": teacher["digest"]} if rewrites else {}
     room = {"context_length": str(student["context_length"])} if rewrites else {}
     command.store_of(arguments).publish_table(
         schema.COMPRESS,
         arguments.output,
-        settings,
+        settings.meaning(),
         {
             "problems": table.content_digest(arguments.problems, schema.PROBLEMS),
             "sample": sample,

@@ -23,7 +23,7 @@ from typing import Any
 import polars as pl
 
 from mpd import command, schema, table
-from mpd.chat import ids_digest
+from mpd.completions import ids_digest
 from mpd.config.checks import inexact
 from mpd.config.distill import DistillSettings
 from mpd.config.resources import DistillResources

@@ -7,14 +7,15 @@ with a key-value cache differs in the last bits.)
 
 import hashlib
 from abc import ABC, abstractmethod
-from argparse import Namespace
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mpd.chat import ChatFormat
-from mpd.model_folder import load_tokenizer, read_manifest, stop_ids
+from mpd.config.generation import Decoding, EngineSettings
+from mpd.config.resources import GenerationResources
+from mpd.model_folder import read_manifest
+from mpd.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     import polars as pl
@@ -60,26 +61,24 @@ class Engine(ABC):
     checked before.
     """
 
-    def __init__(self, manifest: Path, chat: Mapping[str, Any]) -> None:
+    def __init__(self, manifest: Path) -> None:
         self.folder = manifest.parent
-        tokenizer = load_tokenizer(self.folder)
-        self.chat = ChatFormat(tokenizer, chat, stop_ids(self.folder, tokenizer))
+        self.vocabulary = Vocabulary.of_folder(self.folder)
         self.context_length: int = read_manifest(manifest)["context_length"]
 
-    def fits(self, prompt_ids: list[int], decoding: Mapping[str, Any]) -> bool:
+    def fits(self, prompt_ids: list[int], decoding: Decoding) -> bool:
         """Whether a prompt leaves room for max_new_tokens in the context."""
-        return len(prompt_ids) + decoding["max_new_tokens"] <= self.context_length
+        return len(prompt_ids) + decoding.max_new_tokens <= self.context_length
 
     def stream(
         self,
         requests: Sequence[Request],
-        decoding: Mapping[str, Any],
+        decoding: Decoding,
         advance: Callable[[int, int], None] = lambda sequences, tokens: None,
     ) -> Iterator[tuple[int, Completion]]:
         """Complete every request: its number and its completion, as they finish.
 
-        `decoding` has temperature (0: greedy), top_p, top_k (0: off) and max_new_tokens. A prompt
-        that leaves no room for max_new_tokens in the context comes back as too_long.
+        A prompt that leaves no room for max_new_tokens in the context comes back as too_long.
         `advance(sequences, tokens)` is called with those that finished and those that were made.
         """
         fitting = []
@@ -98,7 +97,7 @@ class Engine(ABC):
     def generate(
         self,
         requests: Sequence[Request],
-        decoding: Mapping[str, Any],
+        decoding: Decoding,
         advance: Callable[[int, int], None] = lambda sequences, tokens: None,
     ) -> list[Completion]:
         """Complete every request, in order; see `stream`."""
@@ -109,27 +108,25 @@ class Engine(ABC):
     def _complete(
         self,
         requests: Sequence[tuple[int, Request]],
-        decoding: Mapping[str, Any],
+        decoding: Decoding,
         advance: Callable[[int, int], None],
     ) -> Iterator[tuple[int, Completion]]:
         """Complete requests that fit, each under its number."""
 
 
-def open_engine(manifest: Path, settings: Mapping[str, Any], arguments: Namespace) -> Engine:
-    """The engine of a stage: `settings` say which and what it means, `arguments` how it runs."""
-    if settings["engine"] == "vllm":
+def open_engine(manifest: Path, settings: EngineSettings, resources: GenerationResources) -> Engine:
+    """The engine of a stage: `settings` say which and what it means, `resources` how it runs."""
+    if settings.engine == "vllm":
         from mpd.engines.vllm import VllmEngine
 
-        return VllmEngine(manifest, settings, arguments)
-    if settings["engine"] == "server":
+        return VllmEngine(manifest, settings, resources)
+    if settings.engine == "server":
         from mpd.engines.server import ServerEngine
 
-        return ServerEngine(manifest, settings, arguments)
+        return ServerEngine(manifest, resources)
     from mpd.engines.transformers import TransformersEngine
 
-    return TransformersEngine(
-        manifest, settings["chat"], settings["dtype"], arguments.batch_size, arguments.threads
-    )
+    return TransformersEngine(manifest, settings.dtype, resources)
 
 
 @dataclass(frozen=True)
@@ -140,7 +137,7 @@ class Task:
     """
 
     engine: Engine
-    decoding: Mapping[str, Any]
+    decoding: Decoding
     ask: Callable[[dict[str, Any]], list[Request]]
     answer: Callable[["pl.DataFrame", list[list[Completion]]], "pl.DataFrame"]
     progress: "Progress"
@@ -211,7 +208,7 @@ def complete(
 def require_room(
     engine: Engine,
     prompts: Iterable[list[int]],
-    decoding: Mapping[str, Any],
+    decoding: Decoding,
     key: str,
     advice: str = "lower it",
 ) -> None:
@@ -226,6 +223,6 @@ def require_room(
         asked = True
     if asked:
         raise ValueError(
-            f"no prompt leaves room for {key} = {decoding['max_new_tokens']} in the model's "
+            f"no prompt leaves room for {key} = {decoding.max_new_tokens} in the model's "
             f"context of {engine.context_length} tokens; {advice}"
         )

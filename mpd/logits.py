@@ -19,6 +19,8 @@ from typing import Any
 import polars as pl
 
 from mpd import command, schema, table
+from mpd.config.logits import LogitsSettings
+from mpd.config.resources import ScoringResources
 from mpd.lineage import require_made_from, rewritten_by, sampled_by
 from mpd.model_folder import read_manifest, require_same_tokens
 from mpd.parts import Parts
@@ -52,15 +54,14 @@ def kept_rows(
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = command.parser(__doc__, "logits")
+    parser = command.parser(__doc__, "logits", LogitsSettings, ScoringResources)
     for name in ("problems", "sample", "compress", "filter"):
         parser.add_argument(f"--{name}", type=Path, required=True, help=f"{name} of this shard")
     parser.add_argument("--student", type=Path, required=True, help="manifest of the student")
     parser.add_argument("--teacher", type=Path, required=True, help="manifest of the teacher")
-    parser.add_argument("--chunk-size", type=int, default=1024, help="positions with full logits")
-    command.generation_arguments(parser)
-    command.engine_arguments(parser)
     arguments = parser.parse_args(argv)
+    settings: LogitsSettings = arguments.settings
+    resources: ScoringResources = command.resources_of(arguments)
     student, teacher = read_manifest(arguments.student), read_manifest(arguments.teacher)
     require_same_tokens(student, teacher)
     scorer = {"token_map": student["token_map"], "teacher": teacher["digest"]}
@@ -85,26 +86,17 @@ def main(argv: list[str] | None = None) -> None:
         def prepare() -> Callable[[pl.DataFrame], pl.DataFrame]:
             from mpd.scoring import Scorer, VllmScorer
 
-            folder = arguments.student.parent
-            if arguments.settings["engine"] == "vllm":
-                own = arguments.settings, arguments, parts.remaining
-                return VllmScorer(folder, arguments.teacher, *own)
-            return Scorer(
-                folder,
-                arguments.teacher.parent,
-                arguments.settings,
-                arguments.batch_size,
-                arguments.chunk_size,
-                arguments.threads,
-                parts.remaining,
-            )
+            folder, manifest = arguments.student.parent, arguments.teacher
+            if settings.engine == "vllm":
+                return VllmScorer(folder, manifest, settings, resources, parts.remaining)
+            return Scorer(folder, manifest.parent, settings, resources, parts.remaining)
 
-        parts.map(rows, arguments.rows_per_part, prepare)
+        parts.map(rows, resources.rows_per_part, prepare)
 
     command.store_of(arguments).publish_table(
         schema.LOGITS,
         arguments.output,
-        arguments.settings,
+        settings.meaning(),
         {
             **contents,
             "student": student["digest"],
@@ -114,7 +106,7 @@ def main(argv: list[str] | None = None) -> None:
         identity={
             **scorer,
             "student": student["digest"],
-            "cache": arguments.settings["cache"],
+            "cache": settings.cache,
         },
     )
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from mpd.chat import end_of_thinking
+from mpd.completions import end_of_thinking
 from mpd.config.chat import ReadingChat
 
 

@@ -16,7 +16,9 @@ from typing import Any
 import polars as pl
 
 from mpd import command, schema, table
-from mpd.chat import ChatFormat
+from mpd.completions import CompletionWriter
+from mpd.config.resources import GenerationResources
+from mpd.config.sample import DrawnSample, GivenSample, SampleSettings
 from mpd.digests import file_digest
 from mpd.generate import (
     Completion,
@@ -29,8 +31,10 @@ from mpd.generate import (
     seed_of,
 )
 from mpd.given import given_rows
-from mpd.model_folder import load_tokenizer, read_manifest, stop_ids
+from mpd.model_folder import read_manifest
 from mpd.parts import Parts
+from mpd.prompts import Prompts
+from mpd.vocabulary import Vocabulary
 
 
 def with_samples(problems: pl.DataFrame, num_samples: int) -> pl.DataFrame:
@@ -41,38 +45,40 @@ def with_samples(problems: pl.DataFrame, num_samples: int) -> pl.DataFrame:
     )
 
 
-def sampler(engine: Engine, settings: Mapping[str, Any], total: int) -> Task:
+def sampler(engine: Engine, settings: DrawnSample, total: int) -> Task:
     """The task of a shard: sample the trajectory of each row."""
     from mpd.progress import Progress
 
-    prompt_of = cache(engine.chat.problem_ids)
+    prompt_of = cache(Prompts.plain(engine.vocabulary, settings.chat).problem_ids)
 
     def ask(row: Mapping[str, Any]) -> list[Request]:
-        seed = seed_of("sample", settings["seed"], row["sample_id"])
+        seed = seed_of("sample", settings.seed, row["sample_id"])
         return [Request(prompt_of(row["question"]), seed)]
 
     def sampled(rows: pl.DataFrame, completions: list[list[Completion]]) -> pl.DataFrame:
         prompts = [prompt_of(question) for question in rows["question"]]
-        return _frame(rows, prompts, [made for (made,) in completions], engine.chat)
+        return _frame(
+            rows, prompts, [completion for (completion,) in completions], engine.vocabulary
+        )
 
     return Task(engine, settings, ask, sampled, Progress("sampled", total))
 
 
-def encoder(format: ChatFormat) -> Callable[[pl.DataFrame], pl.DataFrame]:
+def encoder(writer: CompletionWriter, prompts: Prompts) -> Callable[[pl.DataFrame], pl.DataFrame]:
     """The work of a part of given trajectories: text becomes ids, ids stay as they are."""
 
     def work(rows: pl.DataFrame) -> pl.DataFrame:
         ids = (
             rows["ids"].to_list()
             if "ids" in rows
-            else [format.encode(text) for text in rows["text"]]
+            else [writer.encode(text) for text in rows["text"]]
         )
         completions = [
             Completion(list(sequence), [], reason)
             for sequence, reason in zip(ids, rows["finish_reason"], strict=True)
         ]
-        prompts = [format.problem_ids(question) for question in rows["question"]]
-        return _frame(rows, prompts, completions, format)
+        prompt_ids = [prompts.problem_ids(question) for question in rows["question"]]
+        return _frame(rows, prompt_ids, completions, writer.vocabulary)
 
     return work
 
@@ -81,7 +87,7 @@ def _frame(
     rows: pl.DataFrame,
     prompts: list[list[int]],
     completions: list[Completion],
-    format: ChatFormat,
+    vocabulary: Vocabulary,
 ) -> pl.DataFrame:
     columns = zip(rows.iter_rows(named=True), prompts, completions, strict=True)
     return table.frame_of(
@@ -93,7 +99,7 @@ def _frame(
                 "prompt_ids": prompt,
                 "completion_ids": completion.token_ids,
                 "logprobs": completion.logprobs or None,
-                "text": format.text(completion.token_ids),
+                "text": vocabulary.text(completion.token_ids),
                 "finish_reason": completion.finish_reason,
                 "num_tokens": len(completion.token_ids),
             }
@@ -106,34 +112,40 @@ def _frame(
 def draw(arguments: Namespace, parts: Parts) -> None:
     """Sample the trajectories of a shard.
 
-    Raises ValueError where a question cannot be said, or no prompt leaves room for a sample.
+    Raises ValueError where a question has a word without a token, or no prompt leaves room for a
+    sample.
     """
-    problems, settings = table.read(arguments.problems, schema.PROBLEMS), arguments.settings
-    rows = with_samples(problems, settings["num_samples"])
+    settings: DrawnSample = arguments.settings
+    resources: GenerationResources = command.resources_of(arguments)
+    problems = table.read(arguments.problems, schema.PROBLEMS)
+    rows = with_samples(problems, settings.num_samples)
 
     def prepare() -> Task:
-        engine = open_engine(arguments.student, settings, arguments)
-        prompts = [engine.chat.problem_ids(question) for question in problems["question"]]
-        require_room(engine, prompts, settings, "sample.max_new_tokens")
+        engine = open_engine(arguments.student, settings, resources)
+        prompts = Prompts.plain(engine.vocabulary, settings.chat)
+        prompt_ids = [prompts.problem_ids(question) for question in problems["question"]]
+        require_room(engine, prompt_ids, settings, "sample.max_new_tokens")
         return sampler(engine, settings, parts.remaining)
 
-    complete(parts, rows, arguments.rows_per_part, settings["engine"], prepare)
+    complete(parts, rows, resources.rows_per_part, settings.engine, prepare)
 
 
 def take_given(arguments: Namespace, parts: Parts) -> None:
     """Put the user's trajectories of a shard into the student's tokens."""
+    settings: GivenSample = arguments.settings
     problems = table.read(arguments.problems, schema.PROBLEMS)
     shards = [table.read(path, schema.PROBLEMS) for path in arguments.training]
     training = pl.concat([problems, *shards])["problem_id"]
-    rows = given_rows(Path(arguments.settings["trajectories"]), problems, training)
-    folder = arguments.student.parent
-    tokenizer = load_tokenizer(folder)
-    format = ChatFormat(tokenizer, arguments.settings["chat"], stop_ids(folder, tokenizer))
-    parts.map(rows, arguments.rows_per_part, lambda: encoder(format))
+    rows = given_rows(Path(settings.trajectories), problems, training)
+    vocabulary = Vocabulary.of_folder(arguments.student.parent)
+    writer = CompletionWriter(vocabulary, settings.chat)
+    prompts = Prompts.plain(vocabulary, settings.chat)
+    rows_per_part = command.resources_of(arguments).rows_per_part
+    parts.map(rows, rows_per_part, lambda: encoder(writer, prompts))
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = command.parser(__doc__, "sample")
+    parser = command.parser(__doc__, "sample", SampleSettings, GenerationResources)
     parser.add_argument("--problems", type=Path, required=True, help="problems of this shard")
     parser.add_argument("--student", type=Path, required=True, help="manifest of the student")
     parser.add_argument(
@@ -143,18 +155,19 @@ def main(argv: list[str] | None = None) -> None:
         default=[],
         help="problems of all shards: given trajectories must be of some of them",
     )
-    command.generation_arguments(parser)
-    command.engine_arguments(parser)
     arguments = parser.parse_args(argv)
-    settings = arguments.settings
+    settings: SampleSettings = arguments.settings
     student = read_manifest(arguments.student)
     inputs = {"problems": table.content_digest(arguments.problems, schema.PROBLEMS)}
-    own = settings["trajectories"]
     identity = {"token_map": student["token_map"]}
-    if own:  # of the student counts how it says them: its weights draw nothing
-        if not Path(own).is_file():
-            raise ValueError(f"{own}: no such file; mend sample.trajectories")
-        inputs["trajectories"] = file_digest(Path(own))
+    compute = draw
+    if isinstance(settings, GivenSample):
+        compute = take_given
+        # Of the student counts how it says them: its weights draw nothing.
+        path = Path(settings.trajectories)
+        if not path.is_file():
+            raise ValueError(f"{path}: no such file; mend sample.trajectories")
+        inputs["trajectories"] = file_digest(path)
         inputs |= {key: student[key] for key in ("tokenizer", "chat_template")}
     else:
         inputs["student"] = identity["student"] = student["digest"]
@@ -162,9 +175,9 @@ def main(argv: list[str] | None = None) -> None:
     command.store_of(arguments).publish_table(
         schema.SAMPLE,
         arguments.output,
-        settings,
+        settings.meaning(),
         inputs,
-        partial(take_given if own else draw, arguments),
+        partial(compute, arguments),
         identity=identity,
     )
 

@@ -4,7 +4,6 @@ N completion positions of all trajectories of a batch together, H hidden.
 """
 
 from abc import ABC, abstractmethod
-from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -15,15 +14,28 @@ import torch
 
 from mpd import schema, table
 from mpd.cache import encode
-from mpd.chat import ChatFormat, fill, ids_digest
+from mpd.completions import CompletionFormat, ids_digest
+from mpd.config.logits import ConciseScores, LogitsSettings, PlainScores
+from mpd.config.resources import ScoringResources
 from mpd.forward import completion_states, pack, require_separate_sequences
 from mpd.head import head_of, require_known_head
-from mpd.model_folder import load_model, load_tokenizer, stop_ids
+from mpd.model_folder import load_model
 from mpd.progress import Progress
+from mpd.prompts import Prompts
 from mpd.support import score
+from mpd.vocabulary import Vocabulary
 
 # Of a tail, 1 minus a sum of float32 probabilities tells no more than this.
 LEAST_TAIL = 2.0**-20
+
+
+def teacher_prompts(vocabulary: Vocabulary, settings: LogitsSettings) -> Prompts | None:
+    """The prompts under which the teacher scores; None where they are those of the student."""
+    if isinstance(settings, PlainScores):
+        return None
+    key = "chat.concise" if isinstance(settings, ConciseScores) else "compress.prompt"
+    chat = settings.chat
+    return Prompts(vocabulary, settings.prompt, key, chat.thinking, chat.date)
 
 
 class RowScorer(ABC):
@@ -32,11 +44,12 @@ class RowScorer(ABC):
     control_ids: list[int]  # of these it always knows the log-probability
 
     def __init__(
-        self, student: Path, settings: Mapping[str, Any], batch_size: int, total: int
+        self, student: Path, settings: LogitsSettings, resources: ScoringResources, total: int
     ) -> None:
-        tokenizer = load_tokenizer(student)
-        self.chat = ChatFormat(tokenizer, settings["chat"], stop_ids(student, tokenizer))
-        self.settings, self.batch_size = settings, batch_size
+        vocabulary = Vocabulary.of_folder(student)
+        self.format = CompletionFormat(vocabulary, settings.chat)
+        self.prompts = teacher_prompts(vocabulary, settings)
+        self.settings, self.batch_size = settings, resources.batch_size
         self.progress = Progress("scored", total)
 
     def __call__(self, rows: pl.DataFrame) -> pl.DataFrame:
@@ -75,14 +88,9 @@ class RowScorer(ABC):
 
     def _teacher_prompt(self, row: Mapping[str, Any]) -> list[int]:
         """The plain prompt, or another one, rendered as the student's prompts are."""
-        if self.settings["context"] == "problem":
+        if self.prompts is None:
             return row["prompt_ids"]
-        content = fill(
-            self.settings["prompt"],
-            problem=row["question"],
-            trajectory=row["sample_text"],
-        )
-        return self.chat.prompt_ids(content, self.settings["chat"]["thinking"])
+        return self.prompts.ids(problem=row["question"], trajectory=row["sample_text"])
 
     def _keys(
         self,
@@ -93,8 +101,8 @@ class RowScorer(ABC):
     ) -> list[pl.Series]:
         """The columns that say which ids a row scores."""
         integers = pl.List(pl.Int32)
-        width = len(self.chat.close_ids)
-        ends = [self.chat.thinking_end(ids) for ids in completions]
+        width = len(self.format.close_ids)
+        ends = [self.format.thinking_end(ids) for ids in completions]
         others = [
             None if context == prompt else context
             for prompt, context in zip(prompts, contexts, strict=True)
@@ -114,7 +122,7 @@ class RowScorer(ABC):
     def _with_summaries(self, rows: pl.DataFrame) -> pl.DataFrame:
         """Fill up the columns of the artifact: per trajectory means, and nulls for what is not."""
         realised = pl.col("realised_logprob")
-        closing = realised.list.slice("think_end", len(self.chat.close_ids)).list.sum()
+        closing = realised.list.slice("think_end", len(self.format.close_ids)).list.sum()
         made = rows.with_columns(
             mean_teacher_logprob=realised.list.eval(pl.element().cast(pl.Float64)).list.mean(),
             think_close_logprob=pl.when(pl.col("think_end").is_not_null())
@@ -138,22 +146,21 @@ class Scorer(RowScorer):
         self,
         student: Path,
         teacher: Path,
-        settings: Mapping[str, Any],
-        batch_size: int,
-        chunk_size: int,
-        threads: int,
+        settings: LogitsSettings,
+        resources: ScoringResources,
         total: int,
     ) -> None:
-        torch.set_num_threads(threads)
-        super().__init__(student, settings, batch_size, total)
-        self.control_ids = self.chat.control_ids
-        self.models = load_model(student, settings["dtype"]), load_model(teacher, settings["dtype"])
+        torch.set_num_threads(resources.threads)
+        super().__init__(student, settings, resources, total)
+        self.control_ids = self.format.control_ids
+        self.models = load_model(student, settings.dtype), load_model(teacher, settings.dtype)
         for model in self.models:
             require_known_head(model)
             require_separate_sequences(model)
         with torch.no_grad():
-            self.heads = [head_of(model, self.chat.vocabulary_size) for model in self.models]
-        self.chunk_size = chunk_size
+            size = self.format.vocabulary.size
+            self.heads = [head_of(model, size) for model in self.models]
+        self.chunk_size = resources.chunk_size
 
     def states(
         self,
@@ -191,7 +198,7 @@ class Scorer(RowScorer):
                 found = score(of_student, of_teacher, realised[part], control, self.settings)
             chunks.append(found)
         merged = {name: torch.cat([chunk[name] for chunk in chunks]).cpu() for name in chunks[0]}
-        if self.settings["cache"] == "hidden":
+        if self.settings.cache == "hidden":
             merged["teacher_hidden"] = teacher.float().cpu()
         return merged
 
@@ -207,15 +214,15 @@ class VllmScorer(RowScorer):
         self,
         student: Path,
         manifest: Path,
-        settings: Mapping[str, Any],
-        arguments: Namespace,
+        settings: LogitsSettings,
+        resources: ScoringResources,
         total: int,
     ) -> None:
         from mpd.engines.vllm import PromptScores
 
-        super().__init__(student, settings, arguments.batch_size, total)
+        super().__init__(student, settings, resources, total)
         self.control_ids = []
-        self.engine = PromptScores(manifest, settings, arguments, self.chat.vocabulary_size)
+        self.engine = PromptScores(manifest, settings, resources, self.format.vocabulary.size)
 
     def scores(
         self,
@@ -226,7 +233,7 @@ class VllmScorer(RowScorer):
         ids, logprobs = self.engine.score(contexts, completions)  # [N, 1 + K], the realised first
         candidates, realised = ids[:, 1:], ids[:, :1]
         free = candidates != realised
-        kept = free & (logprobs[:, 1:].exp() > self.settings["min_contribution"])
+        kept = free & (logprobs[:, 1:].exp() > self.settings.min_contribution)
         masses = logprobs.double().exp()
         named = masses[:, :1] + (masses[:, 1:] * free).sum(1, keepdim=True)
         dropped = (masses[:, 1:] * (free & ~kept)).sum(1, keepdim=True)

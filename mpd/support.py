@@ -5,11 +5,9 @@ B tail buckets. The candidates are the teacher's most probable ids, with the cur
 of those the ones stay without which the gradient would be another.
 """
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 
+from mpd.config.logits import Logits
 from mpd.divergence import FLOOR
 from mpd.outcomes import bucket_sums, bucket_width
 
@@ -23,14 +21,14 @@ def score(
     teacher_logits: torch.Tensor,
     realised: torch.Tensor,
     control: torch.Tensor,
-    settings: Mapping[str, Any],
+    settings: Logits,
 ) -> dict[str, torch.Tensor]:
     """What the cache holds of N positions, from float32 logits [N, V] of both models.
 
-    `realised` [N] and `control` ids stand in columns of their own. `settings` are those of the
-    section logits. Log-probabilities are in nats; `divergence` is the exact dense reverse KL. With
-    `cache: sparse` there are `candidates`, their `logprobs` and whether they are `kept`, all
-    [N, C], and `tail_logprobs` [N, B]; masses are those of the whole support.
+    `realised` [N] and `control` ids stand in columns of their own. Log-probabilities are in nats;
+    `divergence` is the exact dense reverse KL. With `cache: sparse` there are `candidates`, their
+    `logprobs` and whether they are `kept`, all [N, C], and `tail_logprobs` [N, B]; masses are those
+    of the whole support.
     """
     student = torch.log_softmax(student_logits, -1)
     teacher = torch.log_softmax(teacher_logits, -1)
@@ -43,25 +41,25 @@ def score(
         "divergence": dot(p, student - teacher),
         "teacher_entropy": -dot(q, teacher),
     }
-    if settings["cache"] == "hidden":
+    if settings.cache == "hidden":
         return scores
     fixed = torch.cat([realised[:, None], control.expand(len(realised), -1)], 1)
     distinct = torch.ones_like(fixed, dtype=torch.bool)
     distinct[:, 1:] = fixed[:, 1:] != fixed[:, :1]
     candidates, free, overlap = _candidates(student, teacher, fixed, settings)
     ids, distinct = torch.cat([fixed, candidates], 1), torch.cat([distinct, free], 1)
-    buckets = ids // bucket_width(p.shape[1], settings["tail_buckets"])
+    buckets = ids // bucket_width(p.shape[1], settings.tail_buckets)
     log_p, log_q = student.gather(1, ids), teacher.gather(1, ids)
     # Masses that no candidate has. Tails are sums of these and of what is dropped: 1 - Σ would
     # be noise where a tail is small.
     rest_p, rest_q = (
-        bucket_sums(masses.scatter_(1, ids, 0.0), settings["tail_buckets"]) for masses in (p, q)
+        bucket_sums(masses.scatter_(1, ids, 0.0), settings.tail_buckets) for masses in (p, q)
     )
     always = distinct & (torch.arange(ids.shape[1], device=ids.device) < fixed.shape[1])
-    if settings["support"] == "teacher":
-        kept = always | (distinct & (log_q.exp() > settings["min_contribution"]))
+    if settings.support == "teacher":
+        kept = always | (distinct & (log_q.exp() > settings.min_contribution))
     else:
-        tolerance = settings["min_contribution"] * scores["divergence"].clamp(min=1)[:, None]
+        tolerance = settings.min_contribution * scores["divergence"].clamp(min=1)[:, None]
         kept = contributing(log_p, log_q, distinct, always, buckets, rest_p, rest_q, tolerance)
     dropped = distinct & ~kept
     tail_p = rest_p.scatter_add(1, buckets, log_p.exp() * dropped)
@@ -79,19 +77,19 @@ def score(
 
 
 def _candidates(
-    student: torch.Tensor, teacher: torch.Tensor, fixed: torch.Tensor, settings: Mapping[str, Any]
+    student: torch.Tensor, teacher: torch.Tensor, fixed: torch.Tensor, settings: Logits
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Candidate ids [N, C], which of them stand nowhere else, and the overlap [N].
 
     The overlap is the share of the student's most probable ids that are the teacher's too.
     """
     size = teacher.shape[-1]
-    first = teacher.topk(min(settings["top_k"], size), -1).indices
-    second = student.topk(min(settings["student_top_k"], size), -1).indices
+    first = teacher.topk(min(settings.top_k, size), -1).indices
+    second = student.topk(min(settings.student_top_k, size), -1).indices
     shared = (second[:, :, None] == first[:, None, :]).any(-1)
     overlap = shared.float().mean(-1)
     candidates, free = first, torch.ones_like(first, dtype=torch.bool)
-    if settings["support"] == "union":
+    if settings.support == "union":
         candidates = torch.cat([first, second], 1)
         free = torch.cat([free, ~shared], 1)
     free = free & ~(candidates[:, :, None] == fixed[:, None, :]).any(-1)

@@ -23,7 +23,7 @@ rule answers:
     resources:
         gpu=RESOURCES.evaluate.gpu,
         mem_mb=RESOURCES.evaluate.memory_mb,
-        engine=engine_of("evaluate"),
+        stage=resources_of("evaluate"),
         store=CONFIG.store,
     params:
         version=schema.ANSWERS.version,
@@ -35,5 +35,5 @@ rule answers:
         "python -m mpd.answers --settings {params.settings:q} --student {input.student:q}"
         " --benchmarks {params.benchmarks:q}"
         ' --output "$(dirname {output.dev:q})"'
-        " {resources.engine}"
+        " --resources {resources.stage:q}"
         " --mode {resources.store} --threads {threads} 2>&1 | tee {log:q}"

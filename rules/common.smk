@@ -5,7 +5,6 @@
 # one before it.
 
 import re
-import shlex
 
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
@@ -59,27 +58,6 @@ def settings_of(rule):
 def resources_of(section):
     """What the stage of a job may use, as JSON; it cannot change a result."""
     return getattr(RESOURCES, section).model_dump_json()
-
-
-def engine_of(stage):
-    """How the engine of a stage runs, as arguments; it cannot change a result."""
-    own = getattr(RESOURCES, stage)
-    names = (
-        *("batch_size", "rows_per_part", "chunk_size", "tensor_parallel_size"),
-        *("data_parallel_size", "gpu_memory_utilization", "max_model_len"),
-        *("prefix_caching", "server"),
-    )
-    given = {name: getattr(own, name, None) for name in names}
-    given |= {
-        name: int(value)
-        for name, value in given.items()
-        if value is True or value is False
-    }
-    return " ".join(
-        f"--{name.replace('_', '-')} {shlex.quote(str(value))}"
-        for name, value in given.items()
-        if value is not None
-    )
 
 
 def round_of(wildcards):

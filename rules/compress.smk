@@ -20,7 +20,7 @@ rule compress:
     resources:
         gpu=RESOURCES.compress.gpu,
         mem_mb=RESOURCES.compress.memory_mb,
-        engine=engine_of("compress"),
+        stage=resources_of("compress"),
         store=CONFIG.store,
     params:
         version=schema.COMPRESS.version,
@@ -31,5 +31,5 @@ rule compress:
         "python -m mpd.compress --settings {params.settings:q} --problems {input.problems:q}"
         " --sample {input.sample:q} --student {input.student:q} --teacher {input.teacher:q}"
         " --output {output:q}"
-        " {resources.engine}"
+        " --resources {resources.stage:q}"
         " --mode {resources.store} --threads {threads} 2>&1 | tee {log:q}"

@@ -22,7 +22,7 @@ rule logits:
     resources:
         gpu=RESOURCES.logits.gpu,
         mem_mb=RESOURCES.logits.memory_mb,
-        engine=engine_of("logits"),
+        stage=resources_of("logits"),
         store=CONFIG.store,
     params:
         version=schema.LOGITS.version,
@@ -33,7 +33,7 @@ rule logits:
         "python -m mpd.logits --settings {params.settings:q} --problems {input.problems:q}"
         " --sample {input.sample:q} --compress {input.compress:q} --filter {input.filter:q}"
         " --student {input.student:q} --teacher {input.teacher:q} --output {output:q}"
-        " {resources.engine}"
+        " --resources {resources.stage:q}"
         " --mode {resources.store} --threads {threads} 2>&1 | tee {log:q}"
 
 

@@ -21,7 +21,7 @@ rule sample:
     resources:
         gpu=RESOURCES.sample.gpu,
         mem_mb=RESOURCES.sample.memory_mb,
-        engine=engine_of("sample"),
+        stage=resources_of("sample"),
         store=CONFIG.store,
     params:
         version=schema.SAMPLE.version,
@@ -31,5 +31,5 @@ rule sample:
     shell:
         "python -m mpd.sample --settings {params.settings:q} --problems {input.problems:q}"
         " --student {input.student:q} --training {input.training:q} --output {output:q}"
-        " {resources.engine}"
+        " --resources {resources.stage:q}"
         " --mode {resources.store} --threads {threads} 2>&1 | tee {log:q}"

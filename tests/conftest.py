@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported
 
@@ -44,14 +45,10 @@ QUESTIONS = {
 
 @pytest.fixture(scope="session")
 def chat():
-    """The settings `chat` of the embedded world."""
-    return {
-        "prompt": "{problem}",
-        "thinking": True,
-        "think": "tags",
-        "open": "<think>",
-        "close": "</think>",
-    }
+    """The section `chat` of the embedded world."""
+    from mpd.config.chat import Chat
+
+    return Chat(open="<think>", close="</think>")
 
 
 @pytest.fixture(scope="session")
@@ -62,11 +59,72 @@ def tokenizer():
 
 
 @pytest.fixture(scope="session")
-def tiny_format(tokenizer, chat):
-    """The chat format of the embedded world."""
-    from mpd.chat import ChatFormat
+def vocabulary(tokenizer):
+    from mpd.vocabulary import Vocabulary
 
-    return ChatFormat(tokenizer, chat, [tokenizer.eos_token_id])
+    return Vocabulary(tokenizer, [tokenizer.eos_token_id])
+
+
+@pytest.fixture(scope="session")
+def tiny_prompts(vocabulary, chat):
+    """The plain prompts of the embedded world."""
+    from mpd.prompts import Prompts
+
+    return Prompts.plain(vocabulary, chat)
+
+
+@pytest.fixture(scope="session")
+def tiny_format(vocabulary, chat):
+    """The format of completions in the embedded world."""
+    from mpd.completions import CompletionWriter
+
+    return CompletionWriter(vocabulary, chat)
+
+
+@pytest.fixture(scope="session")
+def qwen_tokenizer():
+    """A byte-level BPE tokenizer made as Qwen3's: the think tags are added, but not special."""
+    from qwen import CHATML, CORPUS
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=330, initial_alphabet=alphabet, show_progress=False, special_tokens=[]
+    )
+    backend.train_from_iterator(CORPUS, trainer)
+    special = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+    backend.add_special_tokens([AddedToken(token, normalized=False) for token in special])
+    tags = ("<think>", "</think>")
+    backend.add_tokens([AddedToken(token, special=False, normalized=False) for token in tags])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, eos_token="<|im_end|>", chat_template=CHATML
+    )
+
+
+@pytest.fixture(scope="session")
+def ids_of(qwen_tokenizer):
+    """Plain text to ids by a second way: the ids of the BPE model's pieces, none of them added."""
+    pieces = qwen_tokenizer.backend_tokenizer.model
+    from tokenizers import pre_tokenizers
+
+    split = pre_tokenizers.ByteLevel(add_prefix_space=False)
+
+    def encode(text):
+        words = [word for word, _ in split.pre_tokenize_str(text)]
+        return [token.id for word in words for token in pieces.tokenize(word)]
+
+    return encode
+
+
+@pytest.fixture(scope="session")
+def qwen_vocabulary(qwen_tokenizer):
+    from mpd.vocabulary import Vocabulary
+
+    return Vocabulary(qwen_tokenizer, [qwen_tokenizer.eos_token_id])
 
 
 @pytest.fixture(scope="session")
@@ -170,7 +228,7 @@ def problems(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def shard(tmp_path_factory, problems, tiny_format, student, teacher):
+def shard(tmp_path_factory, problems, tiny_format, tiny_prompts, student, teacher):
     """Paths of problems, sample, compress and filter of one shard, every row kept.
 
     The samples are verbose and the rewrites concise solutions of the embedded world.
@@ -186,7 +244,7 @@ def shard(tmp_path_factory, problems, tiny_format, student, teacher):
     samples, candidates, verdicts = [], [], []
     for row in table.read(problems, schema.PROBLEMS).iter_rows(named=True):
         key = {"sample_id": f"{row['problem_id']}-0"}
-        prompt = tiny_format.problem_ids(row["question"])
+        prompt = tiny_prompts.problem_ids(row["question"])
         reasoning, answer = verbose_trace(row["question"], random.Random(0), 1.0, 0.0)
         sample = tiny_format.encode(f"<think>{reasoning}</think>{answer}")
         rewrite = "\n".join(concise_trace(row["question"]))
@@ -201,7 +259,7 @@ def shard(tmp_path_factory, problems, tiny_format, student, teacher):
                 "prompt_ids": prompt,
                 "completion_ids": sample,
                 "logprobs": None,
-                "text": tiny_format.text(sample),
+                "text": tiny_format.vocabulary.text(sample),
                 "finish_reason": "stop",
                 "num_tokens": len(sample),
             }
@@ -214,7 +272,7 @@ def shard(tmp_path_factory, problems, tiny_format, student, teacher):
                 "status": "ok",
                 "rewrite": rewrite,
                 "rewrite_tokens": len(ids),
-                "text": tiny_format.text(ids),
+                "text": tiny_format.vocabulary.text(ids),
                 "completion_ids": ids,
             }
         )
@@ -258,31 +316,25 @@ def shard(tmp_path_factory, problems, tiny_format, student, teacher):
 
 @pytest.fixture(scope="session")
 def logits_settings(chat):
-    return {
-        "context": "problem",
-        "cache": "sparse",
-        "support": "union",
-        "top_k": 8,
-        "student_top_k": 8,
-        "min_contribution": 0.001,
-        "tail_buckets": 4,
-        "chat": chat,
-        "dtype": "float32",
-        "engine": "transformers",
-        "engine_arguments": {},
-    }
+    from mpd.config.logits import PlainScores
+
+    return PlainScores(
+        context="problem",
+        top_k=8,
+        student_top_k=8,
+        tail_buckets=4,
+        chat=chat.model_dump(include={"think", "close"}),
+    )
 
 
 @pytest.fixture(scope="session")
 def run_logits():
     """A function that runs the stage `logits` over a shard; it returns the path of the cache."""
-    import json
-
     from mpd import logits
 
-    def run(folder: Path, shard: dict, student: Path, teacher: Path, settings: dict, *more: str):
+    def run(folder: Path, shard: dict, student: Path, teacher: Path, settings: Any, *more: str):
         output = folder / "logits" / "shard_0.parquet"
-        arguments = ["--settings", json.dumps(settings), "--output", str(output)]
+        arguments = ["--settings", settings.model_dump_json(), "--output", str(output)]
         arguments += ["--store", str(folder / "store"), "--student", str(student)]
         arguments += ["--teacher", str(teacher), *more]
         for name, path in shard.items():

@@ -7,6 +7,8 @@ import polars as pl
 import pytest
 
 from mpd import answers, schema, table
+from mpd.config.generation import Decoding
+from mpd.config.resources import GenerationResources
 from mpd.engines import transformers
 from mpd.engines.transformers import TransformersEngine
 from mpd.generate import Completion, Request, seed_of
@@ -63,20 +65,20 @@ def engines(monkeypatch):
     return made
 
 
-def test_rows_are_those_of_the_engine(run, tmp_path, student, chat, benchmarks, tiny_format):
+def test_rows_are_those_of_the_engine(run, tmp_path, student, benchmarks, vocabulary, tiny_prompts):
     (rows,) = run("dev")
     assert rows.columns == schema.ANSWERS.names
     problems = table.read(benchmarks["dev"], schema.PROBLEMS)
     expected = [(row["problem_id"], index) for row in problems.to_dicts() for index in (0, 1)]
     assert rows.select("problem_id", "sample_index").rows() == expected
-    engine = TransformersEngine(student, chat, "float32", batch_size=64, threads=1)
-    prompts = [tiny_format.problem_ids(q) for q in problems["question"] for _ in range(2)]
+    engine = TransformersEngine(student, "float32", GenerationResources())
+    prompts = [tiny_prompts.problem_ids(q) for q in problems["question"] for _ in range(2)]
     seeds = [seed_of("evaluate", 4, *key) for key in expected]
     requests = [Request(*of) for of in zip(prompts, seeds, strict=True)]
-    completions = engine.generate(requests, DECODING)
+    completions = engine.generate(requests, Decoding(**DECODING))
     assert rows["prompt_ids"].to_list() == prompts
     assert rows["completion_ids"].to_list() == [done.token_ids for done in completions]
-    assert rows["text"].to_list() == [tiny_format.text(done.token_ids) for done in completions]
+    assert rows["text"].to_list() == [vocabulary.text(done.token_ids) for done in completions]
     assert rows["finish_reason"].to_list() == [done.finish_reason for done in completions]
     assert rows["num_tokens"].to_list() == [len(done.token_ids) for done in completions]
     footer = table.check(tmp_path / "answers" / "dev.parquet", schema.ANSWERS)
@@ -100,7 +102,7 @@ def test_a_prompt_that_does_not_fit_is_a_row(run, monkeypatch):
 
 def test_rows_do_not_depend_on_parts(run):
     (whole,) = run("dev")
-    more = ("--rows-per-part", "3", "--batch-size", "2")
+    more = ("--resources", '{"rows_per_part": 3, "batch_size": 2}')
     (parts,) = run("dev", more=more, store="other")
     assert parts.equals(whole)
 
@@ -174,17 +176,21 @@ def test_errors_name_the_section_of_the_configuration(run, monkeypatch):
     """The engine of this stage is set in `evaluate` and `resources.evaluate`."""
     found = []
     monkeypatch.setattr(
-        answers, "open_engine", lambda manifest, settings, own: found.append(own.stage) or 1 / 0
+        answers,
+        "open_engine",
+        lambda manifest, settings, _: found.append(settings.section) or 1 / 0,
     )
     with pytest.raises(ZeroDivisionError):
         run("dev")
     assert found == ["evaluate"]
 
 
-def test_completions_of_the_engine_are_asked_by_prompt(run, benchmarks, monkeypatch, tiny_format):
+def test_completions_of_the_engine_are_asked_by_prompt(
+    run, benchmarks, monkeypatch, tiny_format, tiny_prompts
+):
     golds = dict(table.read(benchmarks["dev"], schema.PROBLEMS).select("question", "gold").rows())
     ids = {q: tiny_format.encode(rf"<think></think>\boxed{{{gold}}}") for q, gold in golds.items()}
-    questions = {tuple(tiny_format.problem_ids(question)): question for question in golds}
+    questions = {tuple(tiny_prompts.problem_ids(question)): question for question in golds}
 
     def complete(_, requests, decoding, advance):
         for number, request in requests:

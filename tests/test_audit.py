@@ -6,6 +6,7 @@ import re
 
 import polars as pl
 import pytest
+from changes import with_changes
 
 from mpd import audit, schema, table
 
@@ -30,13 +31,15 @@ def make_cache(tmp_path, run_logits, shard, student, teacher, logits_settings):
     """A function that makes a cache with other settings."""
 
     def make(**changes):
-        return run_logits(tmp_path, shard, student, teacher, {**logits_settings, **changes})
+        return run_logits(
+            tmp_path, shard, student, teacher, with_changes(logits_settings, **changes)
+        )
 
     return make
 
 
-def test_a_whole_vocabulary_is_exact_but_for_its_rounding(make_cache, run_audit, tiny_format):
-    size = tiny_format.vocabulary_size
+def test_a_whole_vocabulary_is_exact_but_for_its_rounding(make_cache, run_audit, vocabulary):
+    size = vocabulary.size
     whole = {"top_k": size, "student_top_k": size, "min_contribution": 0.0}
     found = run_audit(make_cache(**whole))
     assert found["teacher mass"] == pytest.approx(1, abs=1e-6)

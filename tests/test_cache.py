@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from mpd import schema, table
 from mpd.cache import ENTRY_BITS, POSITION_BITS, TAIL_BITS, Rows, encode, lists, rounded
+from mpd.config.logits import Logits
 from mpd.divergence import FLOOR, forward_kl, jensen_shannon, reverse_kl
 from mpd.outcomes import outcomes_of
 from mpd.support import score
@@ -317,14 +318,7 @@ def test_hidden_states_come_back_as_they_are(tmp_path):
     assert Rows(frame[1:]).hidden(0).equal(HIDDEN[2:])
 
 
-SCORING = {
-    "cache": "sparse",
-    "support": "union",
-    "top_k": 6,
-    "student_top_k": 6,
-    "min_contribution": 0.001,
-    "tail_buckets": 3,
-}
+SCORING = Logits(top_k=6, student_top_k=6, tail_buckets=3)
 
 
 @st.composite

@@ -5,30 +5,31 @@ import shutil
 
 import polars as pl
 import pytest
+from changes import with_changes
 
 from mpd import compress, schema, table
 from mpd.compress import passed, require_prompts, rewriter
+from mpd.config.compress import NoRewrite, TeacherRewrite
 from mpd.engines import transformers
 from mpd.generate import Completion, seed_of
 from mpd.model_folder import read_manifest, write_manifest
+from mpd.prompts import Prompts
 
 PROMPT = "{problem}\n{trajectory}\nrewrite"
-ENGINE = {"engine": "transformers", "engine_arguments": {}, "dtype": "float32"}
-DECODING = {"num_samples": 1, "temperature": 0.6, "top_p": 1.0, "top_k": 0, "max_new_tokens": 8}
 GOOD = "1+3=4. 4-2=2.\n\\boxed{2}"
 
 
 class Teacher:
     """An engine that notes what it is asked and answers from a list of completions."""
 
-    def __init__(self, chat, *answers, context_length=256):
-        self.chat = chat
+    def __init__(self, vocabulary, *answers, context_length=256):
+        self.vocabulary = vocabulary
         self.context_length = context_length
         self.answers = answers
         self.requests = []
 
     def fits(self, prompt_ids, decoding):
-        return len(prompt_ids) + decoding["max_new_tokens"] <= self.context_length
+        return len(prompt_ids) + decoding.max_new_tokens <= self.context_length
 
     def stream(self, requests, decoding, advance):
         self.requests += requests
@@ -38,12 +39,12 @@ class Teacher:
 
 
 @pytest.fixture
-def said(tiny_format):
+def said(vocabulary):
     """A function that makes a completion of plain text."""
 
     def complete(text, finish_reason="stop"):
-        ids = tiny_format._say(text)
-        stop = tiny_format.stop_ids if finish_reason == "stop" else []
+        ids = vocabulary.encode_plain(text)
+        stop = vocabulary.stop_ids if finish_reason == "stop" else []
         return Completion([*ids, *stop], [], finish_reason)
 
     return complete
@@ -51,17 +52,14 @@ def said(tiny_format):
 
 @pytest.fixture
 def settings(chat):
-    own = {key: chat[key] for key in ("think", "open", "close")}
-    return {
-        **DECODING,
-        "prompt": PROMPT,
-        "thinking": False,
-        "rewriter": "teacher",
-        "sampler": "student",
-        "chat": own,
-        "seed": 3,
-        **ENGINE,
-    }
+    return TeacherRewrite(
+        temperature=0.6,
+        max_new_tokens=8,
+        prompt=PROMPT,
+        rewriter="teacher",
+        chat=chat.model_dump(include={"think", "open", "close"}),
+        seed=3,
+    )
 
 
 @pytest.fixture
@@ -83,10 +81,12 @@ def run(tmp_path, shard, student, teacher, settings):
         by=teacher,
         problems=shard["problems"],
         sample=shard["sample"],
+        settings=settings,
         **changes,
     ):
         output = tmp_path / "compress.parquet"
-        arguments = ["--settings", json.dumps({**settings, **changes}), "--output", str(output)]
+        arguments = ["--settings", json.dumps({**settings.model_dump(), **changes})]
+        arguments += ["--output", str(output)]
         arguments += ["--problems", str(problems), "--sample", str(sample)]
         arguments += ["--student", str(of), "--teacher", str(by)]
         compress.main([*arguments, "--store", str(tmp_path / "store"), *more])
@@ -95,8 +95,8 @@ def run(tmp_path, shard, student, teacher, settings):
     return run
 
 
-def test_a_rewrite_becomes_the_trained_sequence(rows, settings, tiny_format, said):
-    engine = Teacher(tiny_format, said(GOOD))
+def test_a_rewrite_becomes_the_trained_sequence(rows, settings, vocabulary, tiny_format, said):
+    engine = Teacher(vocabulary, said(GOOD))
     (row,) = rewriter(engine, tiny_format, settings, 1, 256)(rows[:1]).to_dicts()
     ids = tiny_format.encode("<think>1+3=4. 4-2=2.</think>\\boxed{2}")
     assert row == {
@@ -111,31 +111,33 @@ def test_a_rewrite_becomes_the_trained_sequence(rows, settings, tiny_format, sai
     }
 
 
-def test_the_teacher_sees_problem_and_trajectory_and_no_gold(rows, settings, tiny_format, said):
+def test_the_teacher_sees_problem_and_trajectory_and_no_gold(
+    rows, settings, vocabulary, tiny_format, said
+):
     # The gold answer is in the table, so a leak would show: no trajectory holds a 77.
     rows = rows.with_columns(gold=pl.lit("77"))
-    engine = Teacher(tiny_format, *[said(GOOD)] * 8)
+    engine = Teacher(vocabulary, *[said(GOOD)] * 8)
     rewriter(engine, tiny_format, settings, len(rows), 256)(rows)
     assert len(engine.requests) == 8
     for request, row in zip(engine.requests, rows.to_dicts(), strict=True):
         content = f"{row['question']}\n{row['text']}\nrewrite"
-        assert tiny_format.tokenizer.decode(request.prompt_ids) == (
+        assert vocabulary.tokenizer.decode(request.prompt_ids) == (
             f"<|im_start|>user\n{content}<|im_end|>\n<|im_start|>assistant\n<think></think>"
         )
         assert request.seed == seed_of("compress", 3, row["sample_id"], 0)
 
 
-def test_thinking_of_the_rewriting_call_is_a_setting(rows, settings, tiny_format, said):
-    engine = Teacher(tiny_format, said(GOOD))
-    rewriter(engine, tiny_format, {**settings, "thinking": True}, 1, 256)(rows[:1])
-    text = tiny_format.tokenizer.decode(engine.requests[0].prompt_ids)
+def test_thinking_of_the_rewriting_call_is_a_setting(rows, settings, vocabulary, tiny_format, said):
+    engine = Teacher(vocabulary, said(GOOD))
+    rewriter(engine, tiny_format, with_changes(settings, thinking=True), 1, 256)(rows[:1])
+    text = vocabulary.tokenizer.decode(engine.requests[0].prompt_ids)
     assert text.endswith("<|im_start|>assistant\n")
 
 
-def test_every_candidate_has_its_row_and_seed(rows, settings, tiny_format, said):
+def test_every_candidate_has_its_row_and_seed(rows, settings, vocabulary, tiny_format, said):
     answers = [said(GOOD), said("no"), said("1\n\\boxed{2}"), said("2\n\\boxed{2}")]
-    engine = Teacher(tiny_format, *answers, said("3\n\\boxed{2}"), said("4\n\\boxed{2}"))
-    found = rewriter(engine, tiny_format, {**settings, "num_samples": 3}, 2, 256)(rows[:2])
+    engine = Teacher(vocabulary, *answers, said("3\n\\boxed{2}"), said("4\n\\boxed{2}"))
+    found = rewriter(engine, tiny_format, with_changes(settings, num_samples=3), 2, 256)(rows[:2])
     one, two = rows["sample_id"][:2]
     assert found.select("sample_id", "candidate", "status", "rewrite").rows() == [
         (one, 0, "ok", GOOD),
@@ -149,13 +151,15 @@ def test_every_candidate_has_its_row_and_seed(rows, settings, tiny_format, said)
     assert [request.seed for request in engine.requests] == seeds
 
 
-def test_what_cannot_be_rewritten_is_a_row_with_a_status(rows, settings, tiny_format, said):
+def test_what_cannot_be_rewritten_is_a_row_with_a_status(
+    rows, settings, vocabulary, tiny_format, said
+):
     rows = rows[:7].with_columns(
         finish_reason=pl.Series(["length", "stop", "too_long", "stop", "stop", "stop", "stop"]),
         text=pl.when(pl.int_range(7) == 3).then(pl.lit("Zebra")).otherwise("text"),
     )
     engine = Teacher(
-        tiny_format,
+        vocabulary,
         said(GOOD),
         said(GOOD, "length"),
         Completion([], [], "too_long"),
@@ -181,20 +185,27 @@ def test_what_cannot_be_rewritten_is_a_row_with_a_status(rows, settings, tiny_fo
     assert len(engine.requests) == 4
 
 
-def test_a_rewrite_that_spells_a_control_token_is_no_sequence(rows, settings, tiny_format):
-    control = tiny_format.tokenizer.convert_tokens_to_ids("<|im_start|>")
-    ids = [*tiny_format._say("1+3=4."), control, *tiny_format._say("\n\\boxed{2}")]
-    engine = Teacher(tiny_format, Completion([*ids, *tiny_format.stop_ids], [], "stop"))
+def test_a_rewrite_that_spells_a_control_token_is_no_sequence(
+    rows, settings, vocabulary, tiny_format
+):
+    control = vocabulary.tokenizer.convert_tokens_to_ids("<|im_start|>")
+    ids = [
+        *vocabulary.encode_plain("1+3=4."),
+        control,
+        *vocabulary.encode_plain("\n\\boxed{2}"),
+    ]
+    engine = Teacher(vocabulary, Completion([*ids, *vocabulary.stop_ids], [], "stop"))
     (row,) = rewriter(engine, tiny_format, settings, 1, 256)(rows[:1]).to_dicts()
     assert (row["status"], row["completion_ids"]) == ("format", None)
     assert row["rewrite"] == "1+3=4.<|im_start|>\n\\boxed{2}"
 
 
-def test_a_run_in_which_no_rewriting_prompt_fits_is_refused(rows, settings, tiny_format):
-    content = "{question}\n{text}\nrewrite"
-    prompts = [tiny_format.prompt_ids(content.format(**row), False) for row in rows.to_dicts()]
-    shortest = min(len(prompt) for prompt in prompts)
-    engine = Teacher(tiny_format, context_length=shortest + 7)
+def test_a_run_in_which_no_rewriting_prompt_fits_is_refused(rows, settings, vocabulary):
+    prompts = Prompts(vocabulary, PROMPT, "compress.prompt", False, None)
+    shortest = min(
+        len(prompts.ids(problem=row["question"], trajectory=row["text"])) for row in rows.to_dicts()
+    )
+    engine = Teacher(vocabulary, context_length=shortest + 7)
     message = rf"compress\.max_new_tokens = 8 in the model's context of {shortest + 7} tokens"
     with pytest.raises(ValueError, match=message):
         require_prompts(engine, settings, rows)
@@ -202,18 +213,18 @@ def test_a_run_in_which_no_rewriting_prompt_fits_is_refused(rows, settings, tiny
     require_prompts(engine, settings, rows)
 
 
-def test_a_shard_without_whole_trajectories_is_no_error(rows, settings, tiny_format):
+def test_a_shard_without_whole_trajectories_is_no_error(rows, settings, vocabulary, tiny_format):
     rows = rows.with_columns(finish_reason=pl.lit("length"))
-    engine = Teacher(tiny_format, context_length=0)
+    engine = Teacher(vocabulary, context_length=0)
     require_prompts(engine, settings, rows)
     found = rewriter(engine, tiny_format, settings, len(rows), 256)(rows)
     assert found["status"].to_list() == ["sample_truncated"] * 8
 
 
-def test_a_template_with_an_unknown_word_is_refused(rows, settings, tiny_format):
-    engine = Teacher(tiny_format)
+def test_a_template_with_an_unknown_word_is_refused(rows, settings, vocabulary):
+    engine = Teacher(vocabulary)
     with pytest.raises(ValueError, match=r"^compress\.prompt: .* no token for 'Zebra'"):
-        require_prompts(engine, {**settings, "prompt": f"{PROMPT} Zebra"}, rows)
+        require_prompts(engine, with_changes(settings, prompt=f"{PROMPT} Zebra"), rows)
 
 
 def test_the_stage_on_a_random_teacher(run, tmp_path, student, teacher, shard):
@@ -235,7 +246,7 @@ def test_the_stage_on_a_random_teacher(run, tmp_path, student, teacher, shard):
 def test_rows_do_not_depend_on_parts(run, tmp_path):
     whole = run()
     shutil.rmtree(tmp_path / "store")
-    assert run("--rows-per-part", "3", "--batch-size", "2").equals(whole)
+    assert run("--resources", '{"rows_per_part": 3, "batch_size": 2}').equals(whole)
 
 
 def test_prompts_are_refused_before_a_model_is_loaded(run, monkeypatch):
@@ -276,11 +287,11 @@ def test_samples_of_other_problems_are_refused(run, problems, tmp_path):
         run(problems=path)
 
 
-def test_a_rewrite_that_fits_no_context_is_a_verdict(rows, settings, tiny_format, said):
+def test_a_rewrite_that_fits_no_context_is_a_verdict(rows, settings, vocabulary, tiny_format, said):
     prompt = rows["prompt_ids"][0].to_list()
     length = len(tiny_format.encode("<think>1+3=4. 4-2=2.</think>\\boxed{2}"))
     for room, status in ((length, "ok"), (length - 1, "rewrite_too_long")):
-        engine = Teacher(tiny_format, said(GOOD))
+        engine = Teacher(vocabulary, said(GOOD))
         work = rewriter(engine, tiny_format, settings, 1, len(prompt) + room)
         (row,) = work(rows[:1]).to_dicts()
         assert row["status"] == status
@@ -324,15 +335,15 @@ def test_a_day_that_is_missing_is_no_unsayable_sample(run, given, variant):
         run(sample=given, by=asking)
 
 
-def test_without_a_rewriter_trajectories_pass_verbatim(rows, tiny_format):
-    stop = tiny_format.stop_ids[0]
+def test_without_a_rewriter_trajectories_pass_verbatim(rows, vocabulary):
+    stop = vocabulary.stop_ids[0]
     ids = [[5, 6, stop], [7, 8], [], [9, 10]]
     rows = rows[:4].with_columns(
         finish_reason=pl.Series(["stop", "length", "too_long", "stop"]),
         completion_ids=pl.Series(ids, dtype=pl.List(pl.Int32)),
         text=pl.Series(["one", "two", "", "four"]),
     )
-    found = passed(rows, tiny_format)
+    found = passed(rows, [stop])
     assert found["sample_id"].to_list() == rows["sample_id"].to_list()
     columns = ("candidate", "status", "rewrite", "rewrite_tokens", "text", "completion_ids")
     assert found.select(*columns, "num_tokens").rows() == [
@@ -343,14 +354,12 @@ def test_without_a_rewriter_trajectories_pass_verbatim(rows, tiny_format):
     ]
 
 
-def test_passing_asks_no_teacher(run, chat, tmp_path, monkeypatch):
+def test_passing_asks_no_teacher(run, settings, tmp_path, monkeypatch):
     def refuse(*_):
         raise AssertionError("loaded")
 
     monkeypatch.setattr(transformers, "load_model", refuse)
-    own = {key: chat[key] for key in ("think", "open", "close")}
-    settings = {"rewriter": "none", "sampler": "student", "chat": own}
-    found = run(**settings)
+    found = run(settings=NoRewrite(rewriter="none", chat=settings.chat.model_dump()))
     assert found["rewrite"].null_count() == len(found) > 0
     identity = table.check(tmp_path / "compress.parquet", schema.COMPRESS)["identity"]
     assert sorted(identity) == ["sample", "token_map"]

@@ -185,7 +185,7 @@ def test_the_model_card_says_where_a_student_comes_from(student):
     assert "\n8 trajectories that its teacher has scored" in card
 
 
-def test_the_folder_is_a_whole_model(run, student, tiny_format):
+def test_the_folder_is_a_whole_model(run, student, vocabulary, tiny_prompts):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     folder = run()
@@ -209,12 +209,12 @@ def test_the_folder_is_a_whole_model(run, student, tiny_format):
 
     model = AutoModelForCausalLM.from_pretrained(folder)
     assert model.dtype.is_floating_point and model.dtype.itemsize == 4
-    assert model.generation_config.eos_token_id == tiny_format.stop_ids[0]
+    assert model.generation_config.eos_token_id == vocabulary.stop_ids[0]
     tokenizer = AutoTokenizer.from_pretrained(folder)
     assert tokenizer.chat_template == chat_template(student.parent)
     messages = [{"role": "user", "content": "1+2"}]
     ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
-    assert ids == tiny_format.problem_ids("1+2")
+    assert ids == tiny_prompts.problem_ids("1+2")
 
 
 def test_the_same_cache_is_not_trained_on_twice(run, caplog):
@@ -246,7 +246,7 @@ def hidden(tmp_path, run_logits, shard, student, teacher, logits_settings):
     """A cache of hidden states and the teacher's output head."""
     from mpd import head
 
-    settings = {**logits_settings, "cache": "hidden"}
+    settings = with_changes(logits_settings, cache="hidden")
     path = run_logits(tmp_path / "hidden", shard, student, teacher, settings)
     output = tmp_path / "head.safetensors"
     arguments = ["--settings", json.dumps({"dtype": "float32"}), "--teacher", str(teacher)]

@@ -2,14 +2,17 @@
 
 import math
 import sys
-from argparse import Namespace
 from importlib.util import find_spec
 
 import numpy as np
 import polars as pl
 import pytest
 import torch
+from changes import with_changes
 
+from mpd.config.generation import Decoding
+from mpd.config.resources import GenerationResources
+from mpd.config.sample import DrawnSample
 from mpd.engines import transformers
 from mpd.engines.transformers import TransformersEngine, choose
 from mpd.generate import (
@@ -24,9 +27,10 @@ from mpd.generate import (
     seed_of,
 )
 
-GREEDY = {"temperature": 0, "top_p": 1.0, "top_k": 0, "max_new_tokens": 16}
-SAMPLED = {**GREEDY, "temperature": 1.0}
-FREE = {"temperature": 1.0, "top_p": 1.0, "top_k": 0}
+GREEDY = Decoding(temperature=0, max_new_tokens=16)
+SAMPLED = Decoding(max_new_tokens=16)
+FREE = Decoding()
+FOUR = GenerationResources(batch_size=4)
 QUESTIONS = ("1+3-2", "4-1+5-6+1", "2+2", "6-5+3-1")
 LAST = 1 - 2**-24  # the largest uniform below 1 in float32
 
@@ -45,23 +49,23 @@ def ids_at(probabilities, uniforms, decoding):
         (FREE, [0.0, 1.0, 0.0], [1, 1, 1, 1, 1, 1, 1]),
         (FREE, [0.0, 0.4, 0.0, 0.6], [1, 1, 1, 3, 3, 3, 3]),
         # Temperature 0.5 squares: 1/9, 4/9, 4/9.
-        ({**FREE, "temperature": 0.5}, [0.2, 0.4, 0.4], [0, 0, 1, 1, 2, 2, 2]),
+        (Decoding(temperature=0.5), [0.2, 0.4, 0.4], [0, 0, 1, 1, 2, 2, 2]),
         # 1/5 and 4/5.
-        ({**FREE, "temperature": 0.5}, [1 / 3, 2 / 3], [0, 0, 1, 1, 1, 1, 1]),
+        (Decoding(temperature=0.5), [1 / 3, 2 / 3], [0, 0, 1, 1, 1, 1, 1]),
         # Temperature 2 takes roots: 0.1 : 0.9 becomes 1/4 : 3/4.
-        ({**FREE, "temperature": 2.0}, [0.1, 0.9], [0, 0, 1, 1, 1, 1, 1]),
-        ({**FREE, "top_k": 1}, [0.3, 0.4, 0.3], [1, 1, 1, 1, 1, 1, 1]),
+        (Decoding(temperature=2.0), [0.1, 0.9], [0, 0, 1, 1, 1, 1, 1]),
+        (Decoding(top_k=1), [0.3, 0.4, 0.3], [1, 1, 1, 1, 1, 1, 1]),
         # 0.3 and 0.5 of 0.8: the border is 0.375.
-        ({**FREE, "top_k": 2}, [0.3, 0.2, 0.5], [0, 0, 0, 2, 2, 2, 2]),
-        ({**FREE, "top_k": 3}, [0.3, 0.2, 0.5], [0, 0, 1, 2, 2, 2, 2]),
-        ({**FREE, "top_k": 9}, [0.3, 0.2, 0.5], [0, 0, 1, 2, 2, 2, 2]),
+        (Decoding(top_k=2), [0.3, 0.2, 0.5], [0, 0, 0, 2, 2, 2, 2]),
+        (Decoding(top_k=3), [0.3, 0.2, 0.5], [0, 0, 1, 2, 2, 2, 2]),
+        (Decoding(top_k=9), [0.3, 0.2, 0.5], [0, 0, 1, 2, 2, 2, 2]),
         # The most probable stays, whatever top_p is; then one joins where it is passed.
-        ({**FREE, "top_p": 0.1}, [0.3, 0.2, 0.5], [2, 2, 2, 2, 2, 2, 2]),
-        ({**FREE, "top_p": 0.6}, [0.3, 0.2, 0.5], [0, 0, 0, 2, 2, 2, 2]),
-        ({**FREE, "top_p": 0.9}, [0.3, 0.2, 0.5], [0, 0, 1, 2, 2, 2, 2]),
+        (Decoding(top_p=0.1), [0.3, 0.2, 0.5], [2, 2, 2, 2, 2, 2, 2]),
+        (Decoding(top_p=0.6), [0.3, 0.2, 0.5], [0, 0, 0, 2, 2, 2, 2]),
+        (Decoding(top_p=0.9), [0.3, 0.2, 0.5], [0, 0, 1, 2, 2, 2, 2]),
         # Top-k comes first: of 0.3 and 0.5, 0.5 has 0.625 of what is left.
-        ({**FREE, "top_k": 2, "top_p": 0.6}, [0.3, 0.2, 0.5], [2, 2, 2, 2, 2, 2, 2]),
-        ({**FREE, "temperature": 0}, [0.3, 0.2, 0.5], [2, 2, 2, 2, 2, 2, 2]),
+        (Decoding(top_k=2, top_p=0.6), [0.3, 0.2, 0.5], [2, 2, 2, 2, 2, 2, 2]),
+        (Decoding(temperature=0), [0.3, 0.2, 0.5], [2, 2, 2, 2, 2, 2, 2]),
     ],
 )
 def test_choose_inverts_the_distribution_function(decoding, probabilities, expected):
@@ -73,7 +77,7 @@ def test_rows_are_chosen_on_their_own():
     assert choose(logits, FREE, torch.tensor([0.5, 0.5, 0.75])).tolist() == [0, 1, 1]
 
 
-@pytest.mark.parametrize("decoding", [FREE, {**FREE, "top_k": 40}, {**FREE, "top_p": 0.9}])
+@pytest.mark.parametrize("decoding", [FREE, Decoding(top_k=40), Decoding(top_p=0.9)])
 def test_an_id_without_probability_is_never_chosen(decoding):
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(1, 300, generator=generator) * 3
@@ -109,13 +113,13 @@ def test_seeds_are_digests_of_what_identifies_a_sample():
 
 @pytest.fixture(scope="module")
 def engine(student, chat):
-    return TransformersEngine(student, chat, "float32", batch_size=4, threads=1)
+    return TransformersEngine(student, "float32", FOUR)
 
 
 @pytest.fixture(scope="module")
-def requests(engine):
+def requests(engine, tiny_prompts):
     return [
-        Request(engine.chat.problem_ids(question), seed)
+        Request(tiny_prompts.problem_ids(question), seed)
         for seed, question in enumerate(QUESTIONS * 2)
     ]
 
@@ -145,7 +149,7 @@ def test_greedy_is_that_of_transformers(engine, requests):
             prompt,
             attention_mask=torch.ones_like(prompt),
             do_sample=False,
-            max_new_tokens=GREEDY["max_new_tokens"],
+            max_new_tokens=GREEDY.max_new_tokens,
         )
         assert completion.token_ids == theirs[0, prompt.shape[1] :].tolist()
     assert len({tuple(completion.token_ids) for completion in mine}) == 4
@@ -162,7 +166,7 @@ def test_logprobs_are_those_of_one_full_pass(engine, requests, sampled):
 
 
 def test_logprobs_are_the_models_own_whatever_the_decoding(engine, requests):
-    decoding = {**GREEDY, "temperature": 0.7, "top_k": 5, "top_p": 0.8}
+    decoding = with_changes(GREEDY, temperature=0.7, top_k=5, top_p=0.8)
     (completion,) = engine.generate(requests[:1], decoding)
     with torch.inference_mode():
         prompt = requests[0].prompt_ids
@@ -188,19 +192,19 @@ def test_samples_differ_by_seed_and_the_limit_only_cuts(engine, requests, sample
     again = engine.generate([Request(prompt, 0), Request(prompt, 0), Request(prompt, 99)], SAMPLED)
     assert again[0].token_ids == again[1].token_ids == sampled[0].token_ids
     assert again[2].token_ids != sampled[0].token_ids
-    short = engine.generate(requests, {**SAMPLED, "max_new_tokens": 5})
+    short = engine.generate(requests, with_changes(SAMPLED, max_new_tokens=5))
     assert ids(short) == [sequence[:5] for sequence in ids(sampled)]
 
 
 def test_finish_reasons(engine, requests, sampled):
-    stop = engine.chat.stop_ids[0]
+    stop = engine.vocabulary.stop_ids[0]
     reasons = {completion.finish_reason for completion in sampled}
     assert reasons == {"stop", "length"}  # both occur among these requests
     for completion in sampled:
         assert stop not in completion.token_ids[:-1]
         assert (completion.finish_reason == "stop") == (completion.token_ids[-1] == stop)
         if completion.finish_reason == "length":
-            assert len(completion.token_ids) == SAMPLED["max_new_tokens"]
+            assert len(completion.token_ids) == SAMPLED.max_new_tokens
         assert len(completion.logprobs) == len(completion.token_ids)
 
 
@@ -209,8 +213,8 @@ def test_a_prompt_without_room_comes_back_as_too_long(engine, requests):
     assert sizes[1] > max(sizes[0], sizes[2])
     engine.context_length, before = sizes[1] + 3, engine.context_length
     try:
-        fits = engine.generate(requests[:3], {**GREEDY, "max_new_tokens": 3})
-        tight = engine.generate(requests[:3], {**GREEDY, "max_new_tokens": 4})
+        fits = engine.generate(requests[:3], with_changes(GREEDY, max_new_tokens=3))
+        tight = engine.generate(requests[:3], with_changes(GREEDY, max_new_tokens=4))
     finally:
         engine.context_length = before
     assert "too_long" not in {done.finish_reason for done in fits}
@@ -230,12 +234,14 @@ def test_no_requests_give_no_completions(engine):
     assert engine.generate([], SAMPLED) == []
 
 
-def test_weights_are_loaded_when_a_completion_is_asked_for(student, chat, requests, monkeypatch):
+def test_weights_are_loaded_when_a_completion_is_asked_for(
+    student, chat, requests, monkeypatch, tiny_prompts
+):
     loaded = []
     load = transformers.load_model
     monkeypatch.setattr(transformers, "load_model", lambda *of: loaded.append(1) or load(*of))
-    fresh = TransformersEngine(student, chat, "float32", batch_size=4, threads=1)
-    assert fresh.fits(fresh.chat.problem_ids("1+2"), GREEDY)
+    fresh = TransformersEngine(student, "float32", FOUR)
+    assert fresh.fits(tiny_prompts.problem_ids("1+2"), GREEDY)
     assert fresh.generate([], GREEDY) == []
     assert loaded == []
     fresh.generate(requests[:2], GREEDY)
@@ -246,10 +252,10 @@ def test_weights_are_loaded_when_a_completion_is_asked_for(student, chat, reques
 def test_prompts_of_which_none_fits_are_refused(engine, requests):
     prompts = [request.prompt_ids for request in requests]
     shortest, context = min(map(len, prompts)), engine.context_length
-    fitting = {"max_new_tokens": context - shortest}
+    fitting = Decoding(max_new_tokens=context - shortest)
     require_room(engine, prompts, fitting, "sample.max_new_tokens")
-    require_room(engine, [], {"max_new_tokens": 999}, "sample.max_new_tokens")
-    tight = {"max_new_tokens": context - shortest + 1}
+    require_room(engine, [], Decoding(max_new_tokens=999), "sample.max_new_tokens")
+    tight = Decoding(max_new_tokens=context - shortest + 1)
     with pytest.raises(ValueError) as caught:
         require_room(engine, iter(prompts), tight, "sample.max_new_tokens")
     assert str(caught.value) == (
@@ -263,21 +269,21 @@ def test_every_stop_id_stops(engine, requests, sampled):
     request = requests[sampled.index(cut)]
     extra = cut.token_ids[3]
     where = cut.token_ids.index(extra) + 1
-    engine.chat.stop_ids.append(extra)
+    engine.vocabulary.stop_ids.append(extra)
     try:
         (shorter,) = engine.generate([request], SAMPLED)
     finally:
-        engine.chat.stop_ids.remove(extra)
+        engine.vocabulary.stop_ids.remove(extra)
     assert shorter.token_ids == cut.token_ids[:where]
     assert shorter.finish_reason == "stop"
 
 
-def test_padded_rows_are_never_sampled(teacher, chat):
-    engine = TransformersEngine(teacher, chat, "float32", batch_size=4, threads=1)
-    size = engine.chat.vocabulary_size
+def test_padded_rows_are_never_sampled(teacher, chat, tiny_prompts):
+    engine = TransformersEngine(teacher, "float32", FOUR)
+    size = engine.vocabulary.size
     head = engine.model.get_output_embeddings().weight
     assert len(head) == size + 19
-    requests = [Request(engine.chat.problem_ids(question), 5) for question in QUESTIONS]
+    requests = [Request(tiny_prompts.problem_ids(question), 5) for question in QUESTIONS]
     before = engine.generate(requests, SAMPLED)
     with torch.no_grad():
         prompts = torch.tensor([requests[0].prompt_ids])
@@ -293,8 +299,8 @@ def test_padded_rows_are_never_sampled(teacher, chat):
 class Last(Engine):
     """An engine that finishes last first; a completion is the request's prompt and seed."""
 
-    def __init__(self, manifest, chat):
-        super().__init__(manifest, chat)
+    def __init__(self, manifest):
+        super().__init__(manifest)
         self.submitted = []
 
     def _complete(self, requests, decoding, advance):
@@ -316,8 +322,8 @@ class Counted:
 
 
 @pytest.fixture
-def last(student, chat):
-    return Last(student, chat)
+def last(student):
+    return Last(student)
 
 
 @pytest.fixture
@@ -422,18 +428,17 @@ def is_there(module):
 
 
 @pytest.mark.skipif(is_there("vllm.engine"), reason="vLLM is installed here")
-def test_without_vllm_its_engine_is_refused_in_one_sentence(student, chat):
-    settings = {"engine": "vllm", "engine_arguments": {}, "chat": chat, "dtype": "float32"}
+def test_without_vllm_its_engine_is_refused_in_one_sentence(student):
     with pytest.raises(ValueError) as caught:
-        open_engine(student, settings, Namespace(stage="sample", max_model_len=None))
+        open_engine(student, DrawnSample(engine="vllm"), GenerationResources())
     found = str(caught.value)
     assert found.startswith("sample.engine is vllm, but it cannot be imported (No module named")
     assert found.endswith("; install it as the README says, or set engine: transformers")
     assert "\n" not in found
 
 
-def test_a_server_needs_its_client_and_says_so(student, chat, monkeypatch):
+def test_a_server_needs_its_client_and_says_so(student, monkeypatch):
     monkeypatch.setitem(sys.modules, "openai", None)
-    arguments = Namespace(server="http://localhost/v1", batch_size=1)
+    resources = GenerationResources(server="http://localhost/v1")
     with pytest.raises(ValueError, match=r"^engine: server needs openai; pip install"):
-        open_engine(student, {"engine": "server", "chat": chat}, arguments)
+        open_engine(student, DrawnSample(engine="server"), resources)

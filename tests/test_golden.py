@@ -20,9 +20,14 @@ import test_browser
 import test_page
 
 from mpd import answers, compress, distill, evaluate, filter, problems, sample, schema, table
+from mpd.config.compress import TeacherRewrite
 from mpd.config.distill import DistillSettings
+from mpd.config.evaluate import BenchmarkAnswers
 from mpd.config.filter import FilterSettings
+from mpd.config.generation import Decoding
 from mpd.config.problems import TrainingProblems
+from mpd.config.resources import GenerationResources
+from mpd.config.sample import DrawnSample
 from mpd.grading import Grader
 from mpd.reading import Reading
 from mpd.reporting import browser_section, budgets, compare, costs, difficulty, summary
@@ -51,14 +56,14 @@ class FakeEngine:
 
     context_length = 256
 
-    def __init__(self, format, texts):
-        self.chat, self.texts = format, texts
+    def __init__(self, writer, texts):
+        self.vocabulary, self.encode, self.texts = writer.vocabulary, writer.encode, texts
 
     def stream(self, requests, decoding, advance):
         from mpd.generate import Completion
 
         for number, request in enumerate(requests):
-            ids = self.chat.encode(self.texts[request.seed % len(self.texts)])
+            ids = self.encode(self.texts[request.seed % len(self.texts)])
             yield number, Completion(ids, [-0.5] * len(ids), "stop")
 
 
@@ -70,7 +75,7 @@ REWRITES = ["1+3=4. 4-2=2.\n\\boxed{2}", "4-1=3. 3+5=8."]
 
 
 @pytest.fixture(scope="module")
-def frames(tmp_path_factory, tiny_format, shard, chat, cached, student):
+def frames(tmp_path_factory, tiny_format, tiny_prompts, shard, chat, cached, student):
     """One frame of every artifact, from fixed inputs."""
     folder = tmp_path_factory.mktemp("golden")
     made: dict[str, pl.DataFrame] = {}
@@ -99,24 +104,32 @@ def frames(tmp_path_factory, tiny_format, shard, chat, cached, student):
     made["dropped"] = table.read(folder / "dropped.parquet", schema.DROPPED)
 
     questions = table.read(shard["problems"], schema.PROBLEMS)
-    decoding = {"max_new_tokens": 64, "seed": 0, "chat": chat, "num_samples": 2}
+    asking = chat.model_dump(include={"prompt", "thinking"})
+    drawing = DrawnSample(max_new_tokens=64, num_samples=2, chat=asking)
     engine = FakeEngine(tiny_format, TEXTS)
     samples = sample.with_samples(questions, 2)
-    made["sample"] = sample.sampler(engine, decoding, len(samples))(samples)
+    made["sample"] = sample.sampler(engine, drawing, len(samples))(samples)
     asked = made["sample"].join(questions, on="problem_id", maintain_order="left")
-    rewriting = {**decoding, "prompt": "{problem}\n{trajectory}\nrewrite", "thinking": False}
+    rewriting = TeacherRewrite(
+        prompt="{problem}\n{trajectory}\nrewrite",
+        max_new_tokens=64,
+        num_samples=2,
+        rewriter="teacher",
+        chat=chat.model_dump(include={"think", "open", "close"}),
+    )
     rewriter = FakeEngine(tiny_format, REWRITES)
     work = compress.rewriter(rewriter, tiny_format, rewriting, len(asked), 256)
     made["compress"] = work(asked)
-    limits = FilterSettings(chat={"think": chat["think"], "close": chat["close"]})
+    limits = FilterSettings(chat=chat.model_dump(include={"think", "close"}))
     joined = filter.joined(questions, made["sample"], made["compress"])
     grader = Grader()  # the golds are whole numbers: it starts no worker
     made["filter"] = filter.verdicts(joined, limits, grader)
     made["logits"] = table.read(cached, schema.LOGITS)
-    made["answers"] = answers.answerer(engine, "golden", decoding, len(samples))(samples)
+    answering = BenchmarkAnswers(max_new_tokens=64, num_samples=2, chat=asking)
+    made["answers"] = answers.answerer(engine, "golden", answering, len(samples))(samples)
     reading, ladder = (
         Reading(student.parent, limits.chat),
-        budgets.ladder(decoding["max_new_tokens"]),
+        budgets.ladder(answering.max_new_tokens),
     )
     answered = evaluate.joined(questions, made["answers"])
     made["evaluate"] = evaluate.graded(answered, reading, ladder, grader)
@@ -135,7 +148,7 @@ def frames(tmp_path_factory, tiny_format, shard, chat, cached, student):
     arguments += ["--logits", str(cached), "--filter", str(shard["filter"])]
     distill.main([*arguments, "--output", str(output), "--store", str(folder / "store")])
     made["models"] = world()
-    made["engine"] = completions(student, chat)
+    made["engine"] = completions(student, tiny_prompts)
     made["metrics"] = table.read(output.parent / "metrics.parquet", schema.METRICS)
     seconds = {("mpd", 1): [{"wall_seconds": 1.5, "evaluation_seconds": None}]}
     made["report"] = report(folder, student)
@@ -170,21 +183,20 @@ def students_of(answered) -> pl.DataFrame:
     )
 
 
-def completions(student, chat) -> pl.DataFrame:
+def completions(student, prompts) -> pl.DataFrame:
     """What the engine draws from a random model: `FakeEngine` hides choice, seeds and batches."""
     from mpd.engines.transformers import TransformersEngine
     from mpd.generate import Request, seed_of
 
-    engine = TransformersEngine(student, chat, "float32", batch_size=3, threads=1)
-    plain = {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "max_new_tokens": 12}
+    engine = TransformersEngine(student, "float32", GenerationResources(batch_size=3))
     requests = [
-        Request(engine.chat.problem_ids(question), seed_of("golden", question))
+        Request(prompts.problem_ids(question), seed_of("golden", question))
         for question in ("1+3-2", "4-1+5", "2+2+2", "6-5+3-1")
     ]
     rows = [
         {"ids": done.token_ids, "reason": done.finish_reason, "logprobs": done.logprobs}
         for changes in ({}, {"temperature": 0.7, "top_p": 0.9, "top_k": 20}, {"temperature": 0})
-        for done in engine.generate(requests, {**plain, **changes})
+        for done in engine.generate(requests, Decoding(max_new_tokens=12, **changes))
     ]
     return pl.DataFrame(rows, schema_overrides={"logprobs": pl.List(pl.Float32)})
 

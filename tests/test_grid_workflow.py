@@ -81,13 +81,13 @@ def test_the_prefix_is_the_samplers(results):
     assert sampler("sft") == digests["teacher"]
 
 
-def test_the_scorer_sees_what_the_method_says(results, tiny_format):
+def test_the_scorer_sees_what_the_method_says(results, vocabulary):
     def prompts(method):
         return table.read(shard(results, method, "logits"), schema.LOGITS)["teacher_prompt_ids"]
 
     for method in ("mpd", "opd", "off_policy"):
         assert prompts(method).null_count() == len(prompts(method)) > 0
-    word = tiny_format.tokenizer.convert_tokens_to_ids
+    word = vocabulary.tokenizer.convert_tokens_to_ids
     assert all(word("concise") in ids for ids in prompts("opsdc"))
     assert all(word("refine") in ids for ids in prompts("trd"))
     scorer = {

@@ -7,10 +7,14 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from changes import with_changes
 
 from mpd import schema, table
 from mpd.cache import ENTRY_BITS, POSITION_BITS, TAIL_BITS, Rows
-from mpd.chat import ids_digest
+from mpd.completions import ids_digest
+from mpd.config.generation import Decoding
+from mpd.config.logits import RewritingScores
+from mpd.config.resources import GenerationResources, ScoringResources
 from mpd.divergence import reverse_kl
 from mpd.engines.transformers import TransformersEngine
 from mpd.forward import completion_states, pack
@@ -19,6 +23,7 @@ from mpd.head import head_of
 from mpd.logits import kept_rows
 from mpd.model_folder import load_model, read_manifest
 from mpd.outcomes import outcomes_of
+from mpd.prompts import Prompts
 from mpd.scoring import Scorer
 
 # Columns of lists of floats, and to what share of a value they are rounded.
@@ -58,15 +63,15 @@ def self_shard(shard, student, tmp_path_factory):
 
 
 @torch.inference_mode()
-def test_states_predict_exactly_the_completion_ids(student, chat):
-    engine = TransformersEngine(student, chat, "float32", batch_size=4, threads=1)
-    prompts = [engine.chat.problem_ids(question) for question in ("1+2", "3-1+2-2+1", "4")]
-    greedy = {"temperature": 0, "top_p": 1.0, "top_k": 0, "max_new_tokens": 9}
+def test_states_predict_exactly_the_completion_ids(student, tiny_prompts):
+    engine = TransformersEngine(student, "float32", GenerationResources(batch_size=4))
+    prompts = [tiny_prompts.problem_ids(question) for question in ("1+2", "3-1+2-2+1", "4")]
+    greedy = Decoding(temperature=0, max_new_tokens=9)
     found = engine.generate([Request(prompt, 0) for prompt in prompts], greedy)
     completions = [done.token_ids for done in found]
     completions[1] = completions[1][:4]  # different lengths
     hidden = completion_states(engine.model, *pack(prompts, completions))
-    logits = head_of(engine.model, engine.chat.vocabulary_size).logits(hidden)
+    logits = head_of(engine.model, engine.vocabulary.size).logits(hidden)
     # A greedy completion is the argmax everywhere: one position off, and it is not.
     assert logits.argmax(-1).tolist() == [token for ids in completions for token in ids]
     start = 0
@@ -78,7 +83,8 @@ def test_states_predict_exactly_the_completion_ids(student, chat):
 
 
 def scorer(student, teacher, settings, batch_size=32, chunk_size=1000):
-    return Scorer(student.parent, teacher.parent, settings, batch_size, chunk_size, 1, 8)
+    resources = ScoringResources(batch_size=batch_size, chunk_size=chunk_size)
+    return Scorer(student.parent, teacher.parent, settings, resources, 8)
 
 
 def assert_same_scores(one, other):
@@ -176,8 +182,8 @@ def assert_positions(row, p, q):
         assert_rounded(row[name], values, name)
 
 
-def test_the_cache_holds_what_the_models_say(cache, rows, models, tiny_format):
-    size = tiny_format.vocabulary_size
+def test_the_cache_holds_what_the_models_say(cache, rows, models, vocabulary, tiny_format):
+    size = vocabulary.size
     width = math.ceil(size / 4)
     assert cache.columns == schema.LOGITS.names
     assert cache["sample_id"].to_list() == rows["sample_id"].to_list()
@@ -240,14 +246,14 @@ def test_supports_are_trimmed(cache):
 
 
 @torch.inference_mode()
-def test_the_cached_support_gives_a_divergence_below_the_dense_one(cache, models, tiny_format):
+def test_the_cached_support_gives_a_divergence_below_the_dense_one(cache, models, vocabulary):
     """Decoded and compared with the student's own logits, as distill does it."""
     decoded = Rows(cache)
     for number, row in enumerate(cache.to_dicts()):
         support = decoded.support(number)
         entries = support.ids.shape[1]
         states = completion_states(models[0], *pack([row["prompt_ids"]], [row["completion_ids"]]))
-        logits = head_of(models[0], tiny_format.vocabulary_size).logits(states)
+        logits = head_of(models[0], vocabulary.size).logits(states)
         own, _ = outcomes_of(logits, support.ids.long(), support.distinct, 4)
         assert own.shape == (len(states), entries + 4)
         found, dense = reverse_kl(own, support.logprobs), torch.tensor(row["divergence"])
@@ -256,9 +262,9 @@ def test_the_cached_support_gives_a_divergence_below_the_dense_one(cache, models
 
 
 def test_a_cache_of_hidden_states(
-    cache, shard, models, student, teacher, run_logits, logits_settings, tiny_format, tmp_path
+    cache, shard, models, student, teacher, run_logits, logits_settings, vocabulary, tmp_path
 ):
-    settings = {**logits_settings, "cache": "hidden"}
+    settings = with_changes(logits_settings, cache="hidden")
     output = run_logits(tmp_path, shard, student, teacher, settings)
     found, decoded = table.read(output, schema.LOGITS), Rows(table.read(output, schema.LOGITS))
     of_support = (*SUPPORT, "overlap", "teacher_mass", "student_mass")
@@ -266,7 +272,7 @@ def test_a_cache_of_hidden_states(
         assert found[name].null_count() == len(found)
     rest = [name for name in found.columns if name not in (*of_support, "teacher_hidden")]
     assert found.select(rest).equals(cache.select(rest))
-    size = tiny_format.vocabulary_size
+    size = vocabulary.size
     with torch.no_grad():
         head = head_of(models[1], size)
     for number, row in enumerate(found.to_dicts()):
@@ -288,16 +294,20 @@ def test_the_footer_names_the_models(cached, student, teacher):
 
 
 def test_a_model_against_itself(
-    self_shard, student, models, run_logits, logits_settings, tiny_format, tmp_path
+    self_shard, student, models, run_logits, logits_settings, chat, vocabulary, tmp_path
 ):
     plain = run_logits(tmp_path / "plain", self_shard, student, student, logits_settings)
     divergence = table.read(plain, schema.LOGITS)["divergence"].explode()
     assert divergence.abs().max() < 1e-6
-    settings = {
-        **logits_settings,
-        "context": "rewriting",
-        "prompt": "{problem}\n{trajectory}\nrewrite",
-    }
+    settings = RewritingScores(
+        context="rewriting",
+        prompt="{problem}\n{trajectory}\nrewrite",
+        top_k=8,
+        student_top_k=8,
+        tail_buckets=4,
+        chat=chat.model_dump(include={"think", "close", "thinking"}),
+    )
+    prompts = Prompts(vocabulary, settings.prompt, "compress.prompt", True, None)
     output = run_logits(tmp_path / "rewriting", self_shard, student, student, settings)
     informed = table.read(output, schema.LOGITS)
     assert informed["divergence"].explode().mean() > 0.1
@@ -309,9 +319,9 @@ def test_a_model_against_itself(
     samples = table.read(self_shard["sample"], schema.SAMPLE)
     questions = table.read(self_shard["problems"], schema.PROBLEMS)["question"]
     for row, text, question in zip(informed.to_dicts(), samples["text"], questions, strict=True):
-        content = f"{question}\n{text}\nrewrite"
-        assert row["teacher_prompt_ids"] == tiny_format.prompt_ids(content, True)
-        assert_positions(row, *both_logprobs([models[0]] * 2, row, tiny_format.vocabulary_size))
+        expected = prompts.ids(problem=question, trajectory=text)
+        assert row["teacher_prompt_ids"] == expected
+        assert_positions(row, *both_logprobs([models[0]] * 2, row, vocabulary.size))
 
 
 def test_another_teacher_than_the_rewriter_is_refused(

@@ -35,10 +35,12 @@ from mpd import (
     report,
     sample,
 )
-from mpd.chat import ChatFormat
+from mpd.completions import CompletionWriter
 from mpd.config import Config, parse_config
 from mpd.model_folder import load_model
+from mpd.prompts import Prompts
 from mpd.reading import Reading
+from mpd.vocabulary import Vocabulary
 
 REPOSITORY = Path(__file__).parents[1]
 RECIPE = REPOSITORY / "recipes" / "qwen3-1.7b.yaml"
@@ -316,13 +318,19 @@ def silent(folder: Path) -> Run:
 
 
 @pytest.fixture(scope="module")
-def format(vocabulary: Any) -> ChatFormat:
-    """The chat format of the recipe."""
-    return ChatFormat(vocabulary, parse_config(recipe()).chat.model_dump(), [STOP, END])
+def format(vocabulary: Any) -> CompletionWriter:
+    """The format of completions of the recipe."""
+    return CompletionWriter(Vocabulary(vocabulary, [STOP, END]), parse_config(recipe()).chat)
 
 
-def test_the_vocabulary_is_that_of_qwen3(vocabulary: Any, format: ChatFormat) -> None:
-    assert len(vocabulary) == format.vocabulary_size == SIZE
+def prompt_of(format: CompletionWriter, question: str, thinking: bool = True) -> list[int]:
+    """The ids of a prompt that is the question alone."""
+    prompts = Prompts(format.vocabulary, "{problem}", "chat.prompt", thinking, None)
+    return prompts.problem_ids(question)
+
+
+def test_the_vocabulary_is_that_of_qwen3(vocabulary: Any, format: CompletionWriter) -> None:
+    assert len(vocabulary) == format.vocabulary.size == SIZE
     assert vocabulary("hello world").input_ids == [14990, 1879]
     controls = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>"]
     assert vocabulary.convert_tokens_to_ids(controls) == [END, START, STOP, OPEN, CLOSE]
@@ -333,9 +341,9 @@ def test_the_vocabulary_is_that_of_qwen3(vocabulary: Any, format: ChatFormat) ->
 
 @pytest.mark.parametrize(("thinking_on", "end"), [(True, ASSISTANT), (False, ASSISTANT + BLOCK)])
 def test_a_prompt_is_the_templates(
-    vocabulary: Any, format: ChatFormat, thinking_on: bool, end: list[int]
+    vocabulary: Any, format: CompletionWriter, thinking_on: bool, end: list[int]
 ) -> None:
-    ids = format.prompt_ids("2+2", thinking_on)
+    ids = prompt_of(format, "2+2", thinking_on)
     assert ids == [START, 872, 198, 17, 10, 17, STOP, 198, *end]
     assert ids == template_ids(vocabulary, "2+2", thinking_on)
 
@@ -359,21 +367,21 @@ def template_ids(vocabulary: Any, content: str, thinking_on: bool) -> list[int]:
     ],
 )
 def test_a_rewrite_becomes_one_think_block(
-    vocabulary: Any, format: ChatFormat, rewrite: str, reasoning: list[int]
+    vocabulary: Any, format: CompletionWriter, rewrite: str, reasoning: list[int]
 ) -> None:
-    ids = format.build(rewrite, format.problem_ids("2+2"))
+    ids = format.build(rewrite, prompt_of(format, "2+2"))
     assert ids == [OPEN, *reasoning, CLOSE, 271, *BOXED_4, STOP]
     # What the tokenizer makes of the whole text: tags and reasoning meet at the same borders.
-    assert ids == vocabulary(f"{format.text(ids)}<|im_end|>").input_ids
+    assert ids == vocabulary(f"{format.vocabulary.text(ids)}<|im_end|>").input_ids
 
 
 @pytest.mark.parametrize(
     "rewrite", ["<think>\n\n</think>\n\n\\boxed{4}", "Add.\n<|im_start|>\n\\boxed{4}"]
 )
 def test_an_empty_think_block_and_a_control_token_are_no_rewrite(
-    format: ChatFormat, rewrite: str
+    format: CompletionWriter, rewrite: str
 ) -> None:
-    assert format.build(rewrite, format.problem_ids("2+2")) is None
+    assert format.build(rewrite, prompt_of(format, "2+2")) is None
 
 
 def test_thinking_off_has_no_tags() -> None:

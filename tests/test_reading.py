@@ -5,9 +5,10 @@ import random
 import pytest
 from changes import with_changes
 
-from mpd.chat import ChatFormat
+from mpd.completions import CompletionFormat
 from mpd.config.chat import ReadingChat
 from mpd.reading import Reading
+from mpd.vocabulary import Vocabulary
 
 TAGS = ReadingChat(think="tags", close="</think>")
 
@@ -17,12 +18,12 @@ def reading(student):
     return Reading(student.parent, TAGS)
 
 
-def test_ids_are_read_as_the_chat_format_reads_them(reading, tiny_format, tokenizer):
+def test_ids_are_read_as_the_chat_format_reads_them(reading, vocabulary, tiny_format, tokenizer):
     rng = random.Random(0)
     for length in range(30):
         ids = [rng.randrange(len(tokenizer)) for _ in range(length)]
-        whole = [id for id in ids if id not in tiny_format.stop_ids]
-        assert reading.text(whole) == tiny_format.text(whole)
+        whole = [id for id in ids if id not in vocabulary.stop_ids]
+        assert reading.text(whole) == vocabulary.text(whole)
     assert reading.close_ids == tiny_format.close_ids
     assert reading.delimiter == "</think>"
 
@@ -45,7 +46,7 @@ def test_without_tags_nothing_is_thinking(student, tokenizer):
 def test_a_close_tag_of_several_tokens(student, tokenizer):
     chat = with_changes(TAGS, close="\nso the answer: ")
     reading = Reading(student.parent, chat)
-    format = ChatFormat(tokenizer, chat.model_dump(), [])
+    format = CompletionFormat(Vocabulary(tokenizer, []), chat)
     assert reading.close_ids == format.close_ids
     assert len(reading.close_ids) > 1
     (said,) = tokenizer.convert_tokens_to_ids(["7"])

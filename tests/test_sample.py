@@ -6,6 +6,8 @@ import polars as pl
 import pytest
 
 from mpd import sample, schema, table
+from mpd.config.generation import Decoding
+from mpd.config.resources import GenerationResources
 from mpd.engines import transformers
 from mpd.engines.transformers import TransformersEngine
 from mpd.generate import Request, seed_of
@@ -22,11 +24,14 @@ ONE, OTHER = "1+3-2", "2+2+2"  # two of the shard's questions
 def run(tmp_path, student, problems, chat):
     """A function that runs the stage; it returns the rows."""
 
-    def run(*more, of=student, questions=problems, name="sample", **changes):
-        asking = {key: chat[key] for key in ("prompt", "thinking")}
-        settings = {**DECODING, "trajectories": None, "chat": asking, "seed": 7, **ENGINE}
+    def run(*more, of=student, questions=problems, name="sample", day=None, **changes):
         if "trajectories" in changes:
-            settings = {"chat": chat}
+            settings = {"chat": chat.model_dump(exclude={"concise"})}
+        else:
+            asking = chat.model_dump(include={"prompt", "thinking"})
+            settings = {**DECODING, "trajectories": None, "chat": asking, "seed": 7, **ENGINE}
+        if day is not None:
+            settings["chat"]["date"] = day
         arguments = ["--settings", json.dumps({**settings, **changes}), "--student", str(of)]
         output = tmp_path / f"{name}.parquet"
         arguments += ["--problems", str(questions), "--output", str(output)]
@@ -59,23 +64,23 @@ def test_every_problem_has_its_samples():
     ]
 
 
-def test_rows_are_those_of_the_engine(run, student, problems, chat, tiny_format):
+def test_rows_are_those_of_the_engine(run, student, problems, vocabulary, tiny_prompts):
     rows = run()
     assert rows.columns == schema.SAMPLE.names
     questions = table.read(problems, schema.PROBLEMS)
     identifiers = [f"{id}-{index}" for id in questions["problem_id"] for index in (0, 1)]
     assert rows["sample_id"].to_list() == identifiers
     assert rows["sample_index"].to_list() == [0, 1] * 8
-    engine = TransformersEngine(student, chat, "float32", batch_size=5, threads=1)
-    prompts = [tiny_format.problem_ids(q) for q in questions["question"] for _ in range(2)]
+    engine = TransformersEngine(student, "float32", GenerationResources(batch_size=5))
+    prompts = [tiny_prompts.problem_ids(q) for q in questions["question"] for _ in range(2)]
     seeds = [seed_of("sample", 7, identifier) for identifier in identifiers]
     requests = [Request(*of) for of in zip(prompts, seeds, strict=True)]
-    completions = engine.generate(requests, DECODING)
+    completions = engine.generate(requests, Decoding(**DECODING))
     assert rows["prompt_ids"].to_list() == prompts
     assert rows["completion_ids"].to_list() == [done.token_ids for done in completions]
     assert rows["finish_reason"].to_list() == [done.finish_reason for done in completions]
     assert rows["num_tokens"].to_list() == [len(done.token_ids) for done in completions]
-    assert rows["text"].to_list() == [tiny_format.text(done.token_ids) for done in completions]
+    assert rows["text"].to_list() == [vocabulary.text(done.token_ids) for done in completions]
     for found, done in zip(rows["logprobs"], completions, strict=True):
         assert found.to_list() == pytest.approx(done.logprobs, abs=1e-4)
     assert rows["completion_ids"][0].to_list() != rows["completion_ids"][1].to_list()
@@ -88,7 +93,7 @@ def test_rows_do_not_depend_on_shard_order_or_parts(run, shard_of):
     second = run(questions=shard_of("second", [7, 6, 1, 3, 4]), name="two")
     apart = pl.concat([first, second]).select(keys)
     assert apart.sort("sample_id").equals(whole.sort("sample_id"))
-    parts = run("--rows-per-part", "3", "--batch-size", "2", name="parts").select(keys)
+    parts = run("--resources", '{"rows_per_part": 3, "batch_size": 2}', name="parts").select(keys)
     assert parts.equals(whole)
     other = run(seed=8, name="seed")
     assert other["completion_ids"].to_list() != whole["completion_ids"].to_list()
@@ -104,10 +109,10 @@ def test_the_footer_names_the_student(run, tmp_path, student):
     }
 
 
-def test_a_sample_that_does_not_fit_is_a_row(run, write_model, shard_of, tmp_path, tiny_format):
+def test_a_sample_that_does_not_fit_is_a_row(run, write_model, shard_of, tmp_path, tiny_prompts):
     small = write_model(tmp_path / "small", seed=1, context=13 + 8)
     # Each part has one row, and in the last nothing fits: that is no reason to stop.
-    more = ("--rows-per-part", "1")
+    more = ("--resources", '{"rows_per_part": 1}')
     rows = run(*more, of=small, questions=shard_of("both", [0, 4]), num_samples=1)
     short, long = rows.to_dicts()
     assert len(short["prompt_ids"]) == 13
@@ -117,7 +122,7 @@ def test_a_sample_that_does_not_fit_is_a_row(run, write_model, shard_of, tmp_pat
         "sample_id": f"{problem_id('5+1-4+2-3')}-0",
         "problem_id": problem_id("5+1-4+2-3"),
         "sample_index": 0,
-        "prompt_ids": tiny_format.problem_ids("5+1-4+2-3"),
+        "prompt_ids": tiny_prompts.problem_ids("5+1-4+2-3"),
         "completion_ids": [],
         "logprobs": None,
         "text": "",
@@ -164,7 +169,7 @@ def write_given(path, rows):
 
 @pytest.mark.parametrize("name", ["given.jsonl", "given.parquet"])
 @pytest.mark.parametrize("content", ["text", "ids"])
-def test_given_trajectories(run, tmp_path, tiny_format, caplog, name, content):
+def test_given_trajectories(run, tmp_path, tiny_format, tiny_prompts, caplog, name, content):
     texts = ["<think>1+3=4.</think>\\boxed{2}", "<think>So 4", "<think>2+2=4.</think>6"]
     columns = {"text": texts, "ids": [tiny_format.encode(text) for text in texts]}
     given = [
@@ -187,11 +192,11 @@ def test_given_trajectories(run, tmp_path, tiny_format, caplog, name, content):
     assert rows["finish_reason"].to_list() == ["stop", "length", "stop"]
     assert rows["logprobs"].to_list() == [None] * 3
     assert rows["num_tokens"].to_list() == [len(ids) for ids in columns["ids"]]
-    prompts = [tiny_format.problem_ids(question) for question in (ONE, ONE, OTHER)]
+    prompts = [tiny_prompts.problem_ids(question) for question in (ONE, ONE, OTHER)]
     assert rows["prompt_ids"].to_list() == prompts
 
 
-def test_given_ids_stay_as_they_are_and_are_whole_by_default(run, tmp_path, tiny_format):
+def test_given_ids_stay_as_they_are_and_are_whole_by_default(run, tmp_path):
     ids = [1, 2, 3]  # no format, no stop id
     path = write_given(tmp_path / "given.jsonl", [{"problem": ONE, "ids": ids}])
     (row,) = run(trajectories=path).to_dicts()
@@ -261,15 +266,15 @@ def test_a_shard_may_have_no_given_trajectory_where_another_has_some(run, shard_
     assert len(run(*more, trajectories=path, questions=second, name="second_shard")) == 0
 
 
-def test_the_day_of_the_settings_is_in_the_prompt(run, tmp_path, tokenizer, chat, variant):
+def test_the_day_of_the_settings_is_in_the_prompt(run, tmp_path, tokenizer, variant):
     """Of a template that asks for the day of the week, drawn or given."""
     asking = variant("chat_template.jinja", "{{ strftime_now('%w') }}")
     path = write_given(tmp_path / "given.jsonl", [{"problem": ONE, "text": "4"}])
     for own in ({}, {"trajectories": path}):
         with pytest.raises(ValueError, match=r"puts the day into prompts, and chat\.date is null"):
-            run(of=asking, chat=chat, **own)
-        found = run(of=asking, chat={**chat, "date": "2025-01-31"}, **own)
-        plain = run(name="plain", chat=chat, **own)
+            run(of=asking, **own)
+        found = run(of=asking, day="2025-01-31", **own)
+        plain = run(name="plain", **own)
         friday = tokenizer.convert_tokens_to_ids("5")
         assert found["prompt_ids"][0].to_list() == [*plain["prompt_ids"][0], friday]
 

@@ -5,20 +5,15 @@ import math
 import numpy as np
 import pytest
 import torch
+from changes import with_changes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mpd.config.logits import Logits
 from mpd.divergence import FLOOR
 from mpd.support import ALWAYS_KEPT, contributing, score
 
-SETTINGS = {
-    "cache": "sparse",
-    "support": "union",
-    "top_k": 6,
-    "student_top_k": 4,
-    "min_contribution": 0.001,
-    "tail_buckets": 3,
-}
+SETTINGS = Logits(top_k=6, student_top_k=4, tail_buckets=3)
 CONTROL = [17, 3]
 SIZE = 20
 
@@ -51,7 +46,7 @@ def positions(draw):
 
 
 def scored(drawn, **changes):
-    return score(*drawn, torch.tensor(CONTROL), {**SETTINGS, **changes})
+    return score(*drawn, torch.tensor(CONTROL), with_changes(SETTINGS, **changes))
 
 
 def in_float64(drawn):
@@ -117,7 +112,7 @@ def test_union_and_teacher_by_hand():
     # The student's own best id, 5, is none of the teacher's two; 0 is realised and 7 controls.
     teacher = torch.tensor([[0.4, 0.3, 0.2, 0.02, 0.02, 0.02, 0.02, 0.02]]).log()
     student = torch.tensor([[0.1, 0.3, 0.1, 0.02, 0.02, 0.4, 0.02, 0.04]]).log()
-    few = {**SETTINGS, "top_k": 2, "student_top_k": 2, "min_contribution": 0.0}
+    few = with_changes(SETTINGS, top_k=2, student_top_k=2, min_contribution=0.0)
     given = torch.tensor([0]), torch.tensor([7])
     union = score(student, teacher, *given, few)
     assert union["candidates"].tolist() == [[0, 1, 5, 1]]
@@ -127,28 +122,28 @@ def test_union_and_teacher_by_hand():
     assert union["teacher_mass"].item() == pytest.approx(0.4 + 0.3 + 0.02 + 0.02)
     # Buckets 0-2, 3-5, 6-7.
     assert union["tail_logprobs"].exp()[0].tolist() == pytest.approx([0.2, 0.04, 0.02])
-    alone = score(student, teacher, *given, {**few, "support": "teacher"})
+    alone = score(student, teacher, *given, with_changes(few, support="teacher"))
     assert alone["candidates"].tolist() == [[0, 1]]
     assert alone["kept"].tolist() == [[False, True]]
     assert alone["overlap"].tolist() == [0.5]
     assert alone["tail_logprobs"].exp()[0].tolist() == pytest.approx([0.2, 0.06, 0.02])
     # Of the teacher alone, what is less probable than the setting joins the tail.
     for least, expected in ((0.29, [[False, True]]), (0.31, [[False, False]])):
-        settings = {**few, "support": "teacher", "min_contribution": least}
+        settings = with_changes(few, support="teacher", min_contribution=least)
         assert score(student, teacher, *given, settings)["kept"].tolist() == expected
 
 
 def test_no_control_ids():
     logits = torch.tensor([[0.0, 1.0, 2.0]])
     nothing = torch.tensor([], dtype=torch.long)
-    scores = score(logits, logits, torch.tensor([0]), nothing, {**SETTINGS, "top_k": 2})
+    scores = score(logits, logits, torch.tensor([0]), nothing, with_changes(SETTINGS, top_k=2))
     assert scores["control_logprobs"].shape == (1, 0)
     assert scores["kept"].tolist() == [[True, True, False, False, False]]
 
 
 def test_more_candidates_than_ids():
     logits = torch.tensor([[0.0, 1.0, 2.0]])
-    settings = {**SETTINGS, "top_k": 10, "student_top_k": 10, "tail_buckets": 2}
+    settings = with_changes(SETTINGS, top_k=10, student_top_k=10, tail_buckets=2)
     scores = score(logits, logits, torch.tensor([0]), torch.tensor([1]), settings)
     assert scores["candidates"].tolist() == [[2, 1, 0, 2, 1, 0]]
     assert scores["kept"].tolist() == [[True] + [False] * 5]
@@ -210,12 +205,12 @@ def test_a_dropped_entry_costs_less_than_the_tolerance():
     p[0], q[0] = 0.6, 0.6
     p[1], q[1] = 1 - p.sum() + p[1], 1 - q.sum() + q[1]
     student, teacher = (torch.from_numpy(np.log(values)).float()[None] for values in (p, q))
-    settings = {**SETTINGS, "tail_buckets": 1, "top_k": 5, "student_top_k": 5}
+    settings = with_changes(SETTINGS, tail_buckets=1, top_k=5, student_top_k=5)
     scores = score(student, teacher, torch.tensor([0]), torch.tensor(control), settings)
     tail = {*range(size)} - {0, 1, *control}
     assert not probable(p, q, entry)
     assert cost_of_merging(p, q, entry, tail - {entry}) == pytest.approx(0.0024 * math.log(4))
-    assert cost_of_merging(p, q, entry, tail) > 2 * settings["min_contribution"]
+    assert cost_of_merging(p, q, entry, tail) > 2 * settings.min_contribution
     assert entry in kept_ids(scores, 0)
 
 
@@ -247,7 +242,7 @@ def test_equal_models_keep_what_is_probable():
     """Nothing contributes to the gradient, yet the student will move."""
     logits = torch.tensor([[0.5, 0.3, 0.1, 0.06, 0.02, 0.009, 0.006, 0.005]]).log()
     control = torch.tensor([7])
-    scores = score(logits, logits, torch.tensor([1]), control, {**SETTINGS, "top_k": 8})
+    scores = score(logits, logits, torch.tensor([1]), control, with_changes(SETTINGS, top_k=8))
     assert kept_ids(scores, 0) == [0, 2, 3, 4]
     assert scores["divergence"].item() == pytest.approx(0.0, abs=1e-7)
     assert scores["teacher_mass"].item() == pytest.approx(0.985)

@@ -27,6 +27,7 @@ from mpd.tiny.task import (
     verbose_trace,
 )
 from mpd.tiny.tokenizer import build_tokenizer, vocabulary
+from mpd.vocabulary import Vocabulary
 
 SMALL = {
     "hidden_size": 32,
@@ -168,10 +169,8 @@ def test_unknown_words_are_unk(tokenizer):
 
 
 def test_text_cannot_say_control_tokens(tokenizer):
-    from mpd.chat import _without_added_tokens
-
-    ids = _without_added_tokens(tokenizer).encode("<think>1</think><|im_end|>").ids
-    assert max(ids) < len(vocabulary())
+    text = "<think>1</think><|im_end|>"
+    assert Vocabulary(tokenizer, []).encode_plain(text) is None  # some of it is lost
 
 
 def test_the_chat_template(tokenizer, tmp_path):

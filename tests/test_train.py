@@ -78,7 +78,7 @@ def hidden_job(make_job, tmp_path, run_logits, shard, student, teacher, logits_s
     """A function that makes a job whose cache holds hidden states."""
     from mpd import head
 
-    settings = {**logits_settings, "cache": "hidden"}
+    settings = with_changes(logits_settings, cache="hidden")
     path = run_logits(tmp_path / "hidden-cache", shard, student, teacher, settings)
     output = tmp_path / "head.safetensors"
     arguments = ["--settings", json.dumps({"dtype": "float32"}), "--teacher", str(teacher)]
@@ -234,10 +234,10 @@ def coarse_divergences(row, logits):
 
 
 @pytest.fixture(scope="module")
-def expected(cached, student, tiny_format):
+def expected(cached, student, vocabulary):
     """Metrics of a first step over all rows, in float64, from a plain forward pass of each row."""
     model = load_model(student.parent, "float32").double()
-    size = tiny_format.vocabulary_size
+    size = vocabulary.size
     divergences, entropies, tails = [], [], []
     for row in table.read(cached, schema.LOGITS).to_dicts():
         prompt, ids = row["prompt_ids"], row["completion_ids"]
@@ -310,14 +310,14 @@ def test_a_micro_batch_keeps_each_rows_own_support(cached):
     assert start == len(batch["support_ids"])
 
 
-def test_chunks_do_not_change_the_gradient(cached, student, tiny_format):
+def test_chunks_do_not_change_the_gradient(cached, student, vocabulary):
     data = Trajectories(CachedRows([cached]), [[0, 1, 2]], SETTINGS)
     batch = collate([data[0, row] for row in range(3)])
     model = load_model(student.parent, "float32")
 
     def gradients(chunk_size):
-        size = tiny_format.vocabulary_size
-        loss, _ = Objective(model, size, tiny_format.stop_ids, SETTINGS, chunk_size)(batch)
+        size = vocabulary.size
+        loss, _ = Objective(model, size, vocabulary.stop_ids, SETTINGS, chunk_size)(batch)
         return dict(
             zip(
                 [name for name, _ in model.named_parameters()],
@@ -359,12 +359,12 @@ def test_gradient_checkpointing_does_not_change_the_update(make_job, whole):
     assert_close(weights_of(job), weights_of(whole), 1e-5)
 
 
-def test_padded_rows_stay_as_they_are(make_job, teacher, tiny_format):
+def test_padded_rows_stay_as_they_are(make_job, teacher, vocabulary):
     job = make_job("padded").model_copy(update={"student": teacher.parent})
     train(job)
     before = load_file(teacher.parent / "model.safetensors")["model.embed_tokens.weight"]
     after = weights_of(job)["model.embed_tokens.weight"]
-    size = tiny_format.vocabulary_size
+    size = vocabulary.size
     assert after[size:].equal(before[size:])
     assert not after[:size].equal(before[:size])
 
@@ -387,12 +387,12 @@ def test_the_loss_decreases(make_job):
     assert losses[-1] < 0.6 * losses[0]
 
 
-def test_a_hidden_cache_gives_the_exact_loss(make_job, hidden_job, student, teacher, tiny_format):
+def test_a_hidden_cache_gives_the_exact_loss(make_job, hidden_job, student, teacher, vocabulary):
     job = hidden_job("hidden", epochs=1.0)
     train(job)
     (row,) = metrics_of(job)
     models = [load_model(manifest.parent, "float32").double() for manifest in (student, teacher)]
-    size, exact = tiny_format.vocabulary_size, []
+    size, exact = vocabulary.size, []
     for cached in table.read(job.rows[0], schema.LOGITS).to_dicts():
         prompt, ids = cached["prompt_ids"], cached["completion_ids"]
         places = slice(len(prompt) - 1, -1)
@@ -409,11 +409,11 @@ def test_a_hidden_cache_gives_the_exact_loss(make_job, hidden_job, student, teac
     )
 
 
-def test_temperature_is_that_of_both_distributions(hidden_job, student, teacher, tiny_format):
+def test_temperature_is_that_of_both_distributions(hidden_job, student, teacher, vocabulary):
     job = hidden_job("warm", epochs=1.0, temperature=2.0)
     train(job)
     models = [load_model(manifest.parent, "float32").double() for manifest in (student, teacher)]
-    size, exact = tiny_format.vocabulary_size, []
+    size, exact = vocabulary.size, []
     for cached in table.read(job.rows[0], schema.LOGITS).to_dicts():
         ids = torch.tensor([cached["prompt_ids"] + cached["completion_ids"]])
         places = slice(len(cached["prompt_ids"]) - 1, -1)
@@ -423,7 +423,9 @@ def test_temperature_is_that_of_both_distributions(hidden_job, student, teacher,
     assert metrics_of(job)[0]["loss"] == pytest.approx(expected, abs=1e-5)
 
 
-def test_diagnostics_are_those_of_the_places_they_name(make_job, cached, student, tiny_format):
+def test_diagnostics_are_those_of_the_places_they_name(
+    make_job, cached, student, vocabulary, tiny_format
+):
     job = make_job("diagnosed", epochs=1.0)
     train(job)
     model = load_model(student.parent, "float32").double()
@@ -431,7 +433,7 @@ def test_diagnostics_are_those_of_the_places_they_name(make_job, cached, student
     for row in table.read(cached, schema.LOGITS).to_dicts():
         prompt, ids = row["prompt_ids"], row["completion_ids"]
         logits = model(torch.tensor([prompt + ids])).logits[0, len(prompt) - 1 : -1]
-        logprobs = torch.log_softmax(logits[:, : tiny_format.vocabulary_size], -1)
+        logprobs = torch.log_softmax(logits[:, : vocabulary.size], -1)
         own = logprobs.gather(1, torch.tensor(ids)[:, None])[:, 0]
         realised.append(own)
         (place,) = [place for place, token in enumerate(ids) if [token] == tiny_format.close_ids]

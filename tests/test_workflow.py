@@ -4,8 +4,10 @@ What an edit visits is read from the dry run's job list; what it computes, from 
 print. A job is written as its rule, then method and round where it has them.
 """
 
+import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -353,17 +355,18 @@ def test_how_an_engine_runs_stands_in_the_command(tmp_path: Path) -> None:
         (found,) = re.findall(rf"\bpython -m mpd\.{stage} .*round_1.*$", printed, re.MULTILINE)
         return found
 
-    sizes = " --batch-size 4 --rows-per-part 8"
-    assert (
-        f"{sizes} --tensor-parallel-size 2 --data-parallel-size 3 --gpu-memory-utilization 0.5"
-        " --max-model-len 300 --prefix-caching 0 --server http://node:8000/v1 --mode reuse"
-    ) in command_of("compress")
+    def resources_of(stage: str) -> dict[str, Any]:
+        words = shlex.split(command_of(stage))
+        return json.loads(words[words.index("--resources") + 1])
+
+    sizes = {"threads": 1, "memory_mb": 4000, "gpu": 0, "batch_size": 4, "rows_per_part": 8}
+    alone = {"tensor_parallel_size": 1, "data_parallel_size": 1, "gpu_memory_utilization": 0.9}
+    own = {"max_model_len": None, "prefix_caching": True, "server": None}
+    assert resources_of("compress") == {**sizes, **SERVED}
     assert '"engine": "server"' in command_of("compress")
-    assert (
-        f"{sizes} --tensor-parallel-size 1 --data-parallel-size 1 --gpu-memory-utilization 0.9"
-        " --prefix-caching 1 --mode reuse"
-    ) in command_of("sample")
+    assert resources_of("sample") == {**sizes, **alone, **own}
     assert '"engine": "transformers"' in command_of("sample")
+    assert resources_of("logits") == {**sizes, **alone, "chunk_size": 1024}
 
 
 @pytest.mark.parametrize(

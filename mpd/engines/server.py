@@ -11,13 +11,14 @@ import importlib.util
 import json
 import os
 import shlex
-from argparse import Namespace
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from mpd.config.generation import Decoding
+from mpd.config.resources import GenerationResources
 from mpd.engines.flow import Tasks, keep_full
 from mpd.generate import Completion, Engine, Request
 from mpd.model_folder import read_manifest
@@ -42,12 +43,12 @@ class ServerEngine(Engine):
     returns no token ids.
     """
 
-    def __init__(self, manifest: Path, settings: Mapping[str, Any], arguments: Namespace) -> None:
-        super().__init__(manifest, settings["chat"])
+    def __init__(self, manifest: Path, resources: GenerationResources) -> None:
+        super().__init__(manifest)
         if importlib.util.find_spec("openai") is None:
             raise ValueError("engine: server needs openai; pip install -e '.[server]'")
-        self.name, self.url = served_name(manifest), arguments.server
-        self.manifest, self.concurrency = manifest, arguments.batch_size
+        self.name, self.url = served_name(manifest), resources.server
+        self.manifest, self.concurrency = manifest, resources.batch_size
         self.tasks: Tasks[tuple[int, Completion]] = Tasks()
 
     @cached_property
@@ -62,7 +63,7 @@ class ServerEngine(Engine):
         """Keeps output rows beyond the tokenizer's tokens from being sampled."""
         config = json.loads((self.folder / "config.json").read_text(encoding="utf-8"))
         rows = config.get("text_config", config)["vocab_size"]
-        padding = range(self.chat.vocabulary_size, rows)
+        padding = range(self.vocabulary.size, rows)
         if len(padding) > MAX_BIASES:
             raise ValueError(
                 f"{self.manifest}: {len(padding)} output rows are no tokens, and a server can keep "
@@ -73,11 +74,11 @@ class ServerEngine(Engine):
     def _complete(
         self,
         requests: Sequence[tuple[int, Request]],
-        decoding: Mapping[str, Any],
+        decoding: Decoding,
         advance: Callable[[int, int], None],
     ) -> Iterator[tuple[int, Completion]]:
         longest = requests[0][1].prompt_ids
-        self.tasks.run(self._require_model(longest, decoding["max_new_tokens"]))
+        self.tasks.run(self._require_model(longest, decoding.max_new_tokens))
 
         def add(request: tuple[int, Request]) -> None:
             self.tasks.add(self._one(*request, decoding))
@@ -102,7 +103,7 @@ class ServerEngine(Engine):
                 f"{self.url} takes {limit} tokens, but a prompt and its new tokens take up to "
                 f"{needed}; start it with a larger --max-model-len"
             )
-        tokenizer = self.chat.tokenizer
+        tokenizer = self.vocabulary.tokenizer
         text = tokenizer.decode(prompt_ids)
         with self._answers():
             answer = await self.client.completions.create(
@@ -120,28 +121,28 @@ class ServerEngine(Engine):
             )
 
     async def _one(
-        self, number: int, request: Request, decoding: Mapping[str, Any]
+        self, number: int, request: Request, decoding: Decoding
     ) -> tuple[int, Completion]:
         with self._answers():
             answer = await self.client.completions.create(
                 model=self.name,
                 prompt=request.prompt_ids,
                 seed=request.seed,
-                temperature=decoding["temperature"],
-                top_p=decoding["top_p"],
-                max_tokens=decoding["max_new_tokens"],
+                temperature=decoding.temperature,
+                top_p=decoding.top_p,
+                max_tokens=decoding.max_new_tokens,
                 logprobs=0,
                 logit_bias=self.padding_bias or None,
                 extra_body={
-                    "top_k": decoding["top_k"],
-                    "stop_token_ids": self.chat.stop_ids,
+                    "top_k": decoding.top_k,
+                    "stop_token_ids": self.vocabulary.stop_ids,
                     "ignore_eos": True,  # it is among the stop ids
                     "return_token_ids": True,
                 },
             )
         choice = answer.choices[0]
         ids, reason = choice.token_ids, choice.finish_reason
-        stopped = bool(ids) and ids[-1] in self.chat.stop_ids
+        stopped = bool(ids) and ids[-1] in self.vocabulary.stop_ids
         if reason not in ("stop", "length") or stopped != (reason == "stop"):
             raise ValueError(f"{self.url} ended a completion with {reason} after {ids[-1:]}")
         return number, Completion(ids, choice.logprobs.token_logprobs, reason)

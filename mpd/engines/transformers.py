@@ -1,6 +1,6 @@
 """The embedded engine: plain transformers in batches. B sequences, T tokens, V vocabulary."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from mpd.config.generation import Decoding
+from mpd.config.models import Dtype
+from mpd.config.resources import GenerationResources
 from mpd.generate import Completion, Engine, Request
 from mpd.model_folder import load_model
 
@@ -15,12 +18,10 @@ from mpd.model_folder import load_model
 class TransformersEngine(Engine):
     """Batched generation by a plain transformers model."""
 
-    def __init__(
-        self, manifest: Path, chat: Mapping[str, Any], dtype: str, batch_size: int, threads: int
-    ) -> None:
-        super().__init__(manifest, chat)
-        torch.set_num_threads(threads)
-        self.dtype, self.batch_size = dtype, batch_size
+    def __init__(self, manifest: Path, dtype: Dtype, resources: GenerationResources) -> None:
+        super().__init__(manifest)
+        torch.set_num_threads(resources.threads)
+        self.dtype, self.batch_size = dtype, resources.batch_size
 
     @cached_property
     def model(self) -> Any:
@@ -29,7 +30,7 @@ class TransformersEngine(Engine):
     def _complete(
         self,
         requests: Sequence[tuple[int, Request]],
-        decoding: Mapping[str, Any],
+        decoding: Decoding,
         advance: Callable[[int, int], None],
     ) -> Iterator[tuple[int, Completion]]:
         for start in range(0, len(requests), self.batch_size):
@@ -40,13 +41,13 @@ class TransformersEngine(Engine):
     def _batch(
         self,
         requests: Sequence[Request],
-        decoding: Mapping[str, Any],
+        decoding: Decoding,
         advance: Callable[[int, int], None],
     ) -> list[Completion]:
         from transformers import DynamicCache
 
         device = self.model.device
-        limit = decoding["max_new_tokens"]
+        limit = decoding.max_new_tokens
         input_ids, mask = _pad_left([request.prompt_ids for request in requests], device)
         positions = (mask.cumsum(1) - 1).clamp(min=0)  # [B, T]
         uniforms = torch.tensor(
@@ -56,7 +57,7 @@ class TransformersEngine(Engine):
             dtype=torch.float32,
             device=device,
         )  # [B, limit]
-        stops = torch.tensor(self.chat.stop_ids, device=device)
+        stops = torch.tensor(self.vocabulary.stop_ids, device=device)
         rows = list(range(len(requests)))  # the requests that the batch still holds
         ids: list[list[int]] = [[] for _ in requests]
         logprobs: list[list[float]] = [[] for _ in requests]
@@ -72,7 +73,7 @@ class TransformersEngine(Engine):
                 logits_to_keep=1,
             ).logits[:, -1]  # [B, V]
             # Output rows beyond the tokenizer's tokens are padding: they get no mass.
-            logits = logits[:, : self.chat.vocabulary_size].float()
+            logits = logits[:, : self.vocabulary.size].float()
             token = choose(logits, decoding, uniforms[:, step])
             logprob = torch.log_softmax(logits, -1).gather(1, token[:, None])[:, 0]
             for row, value, score in zip(rows, token.tolist(), logprob.tolist(), strict=True):
@@ -99,25 +100,23 @@ class TransformersEngine(Engine):
         return [Completion(*parts) for parts in zip(ids, logprobs, reasons, strict=True)]
 
 
-def choose(
-    logits: torch.Tensor, decoding: Mapping[str, Any], uniforms: torch.Tensor
-) -> torch.Tensor:
+def choose(logits: torch.Tensor, decoding: Decoding, uniforms: torch.Tensor) -> torch.Tensor:
     """One id per row of `logits` [B, V], by inverting the distribution function at `uniforms` [B].
 
     Temperature, then top-k, then top-p, as transformers and vLLM order them.
     """
-    if decoding["temperature"] == 0:
+    if decoding.temperature == 0:
         return logits.argmax(-1)
-    probabilities = torch.softmax(logits / decoding["temperature"], -1)
-    if 0 < decoding["top_k"] < logits.shape[-1]:
-        least = probabilities.topk(decoding["top_k"]).values[:, -1:]
+    probabilities = torch.softmax(logits / decoding.temperature, -1)
+    if 0 < decoding.top_k < logits.shape[-1]:
+        least = probabilities.topk(decoding.top_k).values[:, -1:]
         probabilities = probabilities.where(probabilities >= least, 0)
-    if decoding["top_p"] < 1:
+    if decoding.top_p < 1:
         ordered, index = probabilities.sort(-1, descending=True)
         ordered = ordered / ordered.sum(-1, keepdim=True)
         before = ordered.cumsum(-1) - ordered
         dropped = torch.zeros_like(before, dtype=torch.bool).scatter(
-            1, index, before >= decoding["top_p"]
+            1, index, before >= decoding.top_p
         )
         probabilities = probabilities.masked_fill(dropped, 0)
     cumulative = probabilities.cumsum(-1)

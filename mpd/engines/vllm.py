@@ -10,7 +10,6 @@ import signal
 import sys
 import time
 import warnings
-from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -19,6 +18,9 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+from mpd.config.generation import Decoding, EngineSettings
+from mpd.config.logits import CacheSettings
+from mpd.config.resources import EngineResources, GenerationResources, ScoringResources
 from mpd.engines.flow import Tasks, keep_full
 from mpd.generate import Completion, Engine, Request
 from mpd.model_folder import read_manifest
@@ -54,52 +56,57 @@ class VllmEngine(Engine):
     Raises ValueError where vLLM is missing, refuses an argument, or has too little memory.
     """
 
-    def __init__(self, manifest: Path, settings: Mapping[str, Any], arguments: Namespace) -> None:
-        super().__init__(manifest, settings["chat"])
-        self.settings, self.arguments = settings, arguments
-        own = arguments.max_model_len or self.context_length
-        self.max_model_len = min(own, self.context_length)
-        require_known(settings["engine_arguments"], arguments.stage)
+    def __init__(
+        self, manifest: Path, settings: EngineSettings, resources: GenerationResources
+    ) -> None:
+        super().__init__(manifest)
+        self.settings, self.resources = settings, resources
+        limit = resources.max_model_len or self.context_length
+        self.max_model_len = min(limit, self.context_length)
+        require_known(settings.engine_arguments, settings.section)
 
     @cached_property
     def backend(self) -> "_Process | _Replicas":
-        return start(self.vllm_arguments(), self.arguments, self.chat.vocabulary_size)
+        arguments, section = self.vllm_arguments(), self.settings.section
+        return start(arguments, section, self.resources, self.vocabulary.size)
 
     def vllm_arguments(self) -> dict[str, Any]:
         """Every argument that the engine is started with."""
-        return vllm_arguments(self.folder, self.settings, self.arguments, self.max_model_len)
+        shared = vllm_arguments(self.folder, self.settings, self.resources, self.max_model_len)
+        return {**shared, "enable_prefix_caching": self.resources.prefix_caching}
 
     def _complete(
         self,
         requests: Sequence[tuple[int, Request]],
-        decoding: Mapping[str, Any],
+        decoding: Decoding,
         advance: Callable[[int, int], None],
     ) -> Iterator[tuple[int, Completion]]:
-        longest = len(requests[0][1].prompt_ids) + decoding["max_new_tokens"]
+        longest = len(requests[0][1].prompt_ids) + decoding.max_new_tokens
         if longest > self.max_model_len:
             raise ValueError(
                 f"a prompt and its new tokens take up to {longest} tokens, but "
-                f"resources.{self.arguments.stage}.max_model_len is {self.max_model_len}; raise it"
+                f"resources.{self.settings.section}.max_model_len is {self.max_model_len}; raise it"
             )
         asked = (
             (number, request.prompt_ids, self._parameters(request, decoding))
             for number, request in requests
         )
-        for number, output in outputs_of(self.backend, self.arguments, asked):
+        section, resources = self.settings.section, self.resources
+        for number, output in outputs_of(self.backend, section, resources, asked):
             completion = _completion(output)
             advance(1, len(completion.token_ids))
             yield number, completion
 
-    def _parameters(self, request: Request, decoding: Mapping[str, Any]) -> Any:
+    def _parameters(self, request: Request, decoding: Decoding) -> Any:
         from vllm.sampling_params import RequestOutputKind, SamplingParams
 
         return SamplingParams(
             seed=request.seed,
-            temperature=decoding["temperature"],
-            top_p=decoding["top_p"],
-            top_k=decoding["top_k"],
-            max_tokens=decoding["max_new_tokens"],
-            stop_token_ids=self.chat.stop_ids,
+            temperature=decoding.temperature,
+            top_p=decoding.top_p,
+            top_k=decoding.top_k,
+            max_tokens=decoding.max_new_tokens,
+            stop_token_ids=self.vocabulary.stop_ids,
             ignore_eos=True,  # it is among the stop ids
             logprobs=0,
             flat_logprobs=True,
@@ -123,25 +130,25 @@ class PromptScores:
     def __init__(
         self,
         manifest: Path,
-        settings: Mapping[str, Any],
-        arguments: Namespace,
+        settings: CacheSettings,
+        resources: ScoringResources,
         vocabulary_size: int,
     ) -> None:
-        require_known(settings["engine_arguments"], arguments.stage)
-        self.arguments = arguments
-        self.top_k = min(settings["top_k"], vocabulary_size)
+        require_known(settings.engine_arguments, settings.section)
+        self.section, self.resources = settings.section, resources
+        self.top_k = min(settings.top_k, vocabulary_size)
         # The one new token that vLLM insists on may stand behind a sequence as long as the context.
         longest = read_manifest(manifest)["context_length"] + 1
-        told = vllm_arguments(manifest.parent, settings, arguments, longest)
-        told |= {
+        arguments = {
+            **vllm_arguments(manifest.parent, settings, resources, longest),
             "enable_prefix_caching": False,  # it has given log-probabilities of other prompts
             "max_logprobs": self.top_k,
             # No more positions have their full logits at a time.
             "enable_chunked_prefill": True,
-            "max_num_batched_tokens": max(arguments.chunk_size, arguments.batch_size),
-            **settings["engine_arguments"],
+            "max_num_batched_tokens": max(resources.chunk_size, resources.batch_size),
+            **settings.engine_arguments,
         }
-        self.backend = start(told, arguments, vocabulary_size)
+        self.backend = start(arguments, self.section, resources, vocabulary_size)
 
     def score(
         self, prompts: Sequence[list[int]], completions: Sequence[list[int]]
@@ -167,7 +174,7 @@ class PromptScores:
             (number, [*prompt, *completion], parameters)
             for number, (prompt, completion) in enumerate(zip(prompts, completions, strict=True))
         )
-        found = dict(outputs_of(self.backend, self.arguments, asked))
+        found = dict(outputs_of(self.backend, self.section, self.resources, asked))
         ids: list[int] = []
         logprobs: list[float] = []
         for number, prompt in enumerate(prompts):
@@ -181,7 +188,8 @@ class PromptScores:
 
 def outputs_of(
     backend: "_Process | _Replicas",
-    arguments: Namespace,
+    section: str,
+    resources: EngineResources,
     asked: Iterable[tuple[int, list[int], Any]],
 ) -> Iterator[tuple[int, Any]]:
     """Numbers and outputs as they finish, of numbers, prompts and their parameters.
@@ -190,17 +198,20 @@ def outputs_of(
     """
 
     def step() -> list[tuple[int, Any]]:
-        with in_a_sentence(arguments.stage):
+        with in_a_sentence(section):
             return backend.step()
 
-    room = 2 * arguments.batch_size * arguments.data_parallel_size
+    room = 2 * resources.batch_size * resources.data_parallel_size
     return keep_full(asked, room, lambda request: backend.add(*request), step)
 
 
 def vllm_arguments(
-    folder: Path, settings: Mapping[str, Any], arguments: Namespace, max_model_len: int
+    folder: Path,
+    settings: EngineSettings | CacheSettings,
+    resources: EngineResources,
+    max_model_len: int,
 ) -> dict[str, Any]:
-    """What vLLM is told: `settings` has dtype and engine_arguments, `arguments` the resources."""
+    """The arguments of an engine of vLLM; `max_model_len` in tokens."""
     import torch
 
     on_cpu = {
@@ -212,21 +223,20 @@ def vllm_arguments(
     return {
         **FIXED,
         "model": str(folder),
-        "dtype": settings["dtype"],
-        "max_num_seqs": arguments.batch_size,
-        "tensor_parallel_size": arguments.tensor_parallel_size,
-        "data_parallel_size": arguments.data_parallel_size,
-        "gpu_memory_utilization": arguments.gpu_memory_utilization,
+        "dtype": settings.dtype,
+        "max_num_seqs": resources.batch_size,
+        "tensor_parallel_size": resources.tensor_parallel_size,
+        "data_parallel_size": resources.data_parallel_size,
+        "gpu_memory_utilization": resources.gpu_memory_utilization,
         "max_model_len": max_model_len,
-        "enable_prefix_caching": bool(arguments.prefix_caching),
         **({} if torch.cuda.is_available() else on_cpu),
         "use_tqdm_on_load": False,
-        **settings["engine_arguments"],
+        **settings.engine_arguments,
     }
 
 
 def start(
-    told: Mapping[str, Any], arguments: Namespace, vocabulary_size: int
+    arguments: Mapping[str, Any], section: str, resources: EngineResources, vocabulary_size: int
 ) -> "_Process | _Replicas":
     """A running engine that gives no mass to ids from `vocabulary_size` on.
 
@@ -234,17 +244,17 @@ def start(
     """
     import torch
 
-    if told.get("speculative_config") and not torch.cuda.is_available():
+    if arguments.get("speculative_config") and not torch.cuda.is_available():
         raise ValueError(
-            f"{arguments.stage}.engine_arguments.speculative_config: without a GPU, vLLM samples "
+            f"{section}.engine_arguments.speculative_config: without a GPU, vLLM samples "
             "improbable ids with it; remove it"
         )
-    _set_environment(arguments.threads)
+    _set_environment(resources.threads)
     # A termination that Python does not see would leave the processes of vLLM, and their memory.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    backend = _Replicas if arguments.data_parallel_size > 1 else _Process
-    with in_a_sentence(arguments.stage):
-        return backend(told, vocabulary_size)
+    backend = _Replicas if resources.data_parallel_size > 1 else _Process
+    with in_a_sentence(section):
+        return backend(arguments, vocabulary_size)
 
 
 def _require_no_draft_model(told: Mapping[str, Any], padded: bool) -> None:

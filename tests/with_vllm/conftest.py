@@ -1,8 +1,9 @@
 """vLLM on the processor, really run. Its engines live in the test's own process, as in a job."""
 
-from argparse import Namespace
-
 import pytest
+
+from mpd.config.resources import GenerationResources
+from mpd.config.sample import DrawnSample
 
 MEGABYTE = 2**20
 CACHE = {"kv_cache_memory_bytes": 64 * MEGABYTE}  # whatever memory the machine has
@@ -28,22 +29,14 @@ def teacher(write_model, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def make_engine(chat):
+def make_engine():
     """A function that makes an engine; changes are those of resources."""
     from mpd.engines.vllm import VllmEngine
 
     def make(manifest, engine_arguments=CACHE, **changes):
-        resources = {
-            "batch_size": 4,
-            "threads": 1,
-            "tensor_parallel_size": 1,
-            "data_parallel_size": 1,
-            "gpu_memory_utilization": 0.9,
-            "max_model_len": None,
-            "prefix_caching": 1,
-        }
-        settings = {"chat": chat, "dtype": "float32", "engine_arguments": dict(engine_arguments)}
-        return VllmEngine(manifest, settings, Namespace(stage="sample", **{**resources, **changes}))
+        settings = DrawnSample(engine="vllm", engine_arguments=dict(engine_arguments))
+        resources = GenerationResources(**{"batch_size": 4, **changes})
+        return VllmEngine(manifest, settings, resources)
 
     return make
 
@@ -54,19 +47,19 @@ def engine(make_engine, student):
 
 
 @pytest.fixture(scope="session")
-def plain(student, chat):
+def plain(student):
     """The transformers engine of the same student."""
     from mpd.engines.transformers import TransformersEngine
 
-    return TransformersEngine(student, chat, "float32", batch_size=4, threads=1)
+    return TransformersEngine(student, "float32", GenerationResources(batch_size=4))
 
 
 @pytest.fixture(scope="session")
-def requests(plain):
+def requests(tiny_prompts):
     """Prompts of several lengths, each of them with four seeds."""
     from mpd.generate import Request
 
     return [
-        Request(plain.chat.problem_ids(question), seed)
+        Request(tiny_prompts.problem_ids(question), seed)
         for seed, question in enumerate(QUESTIONS * 4)
     ]

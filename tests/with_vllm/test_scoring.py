@@ -1,6 +1,7 @@
 """logits with `engine: vllm`, against the transformers scorer and exact dense log-probabilities."""
 
 import pytest
+from changes import with_changes
 
 pytest.importorskip("vllm")
 
@@ -19,7 +20,8 @@ SMALL = {"kv_cache_memory_bytes": 1 << 27}  # several engines live in this proce
 
 def settings_of(engine, logits_settings):
     arguments = SMALL if engine == "vllm" else {}
-    return {**logits_settings, **OWN, "engine": engine, "engine_arguments": arguments}
+    changes = {**OWN, "engine": engine, "engine_arguments": arguments}
+    return with_changes(logits_settings, **changes)
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +31,7 @@ def caches(tmp_path_factory, run_logits, shard, student, teacher, logits_setting
     for engine in ("transformers", "vllm"):
         folder = tmp_path_factory.mktemp(engine)
         settings = settings_of(engine, logits_settings)
-        more = "--chunk-size", "64", "--batch-size", "4"
+        more = "--resources", '{"chunk_size": 64, "batch_size": 4}'
         path = run_logits(folder, shard, student, teacher, settings, *more)
         found[engine] = table.read(path, schema.LOGITS)
     return found
@@ -53,10 +55,10 @@ def test_what_needs_a_student_or_every_logit_is_null(caches):
     assert caches["vllm"]["control_ids"].list.len().to_list() == [0] * len(caches["vllm"])
 
 
-def test_a_decoded_support_is_the_dense_distribution(caches, teacher, tiny_format):
+def test_a_decoded_support_is_the_dense_distribution(caches, teacher, vocabulary):
     frame = caches["vllm"]
     rows, model = Rows(frame), load_model(teacher.parent, "float32")
-    head = head_of(model, tiny_format.vocabulary_size)
+    head = head_of(model, vocabulary.size)
     for number, row in enumerate(frame.iter_rows(named=True)):
         packed = pack([row["prompt_ids"]], [row["completion_ids"]])
         with torch.no_grad():
@@ -86,7 +88,7 @@ def test_a_decoded_support_is_the_dense_distribution(caches, teacher, tiny_forma
 
 
 def test_a_teacher_with_padded_rows_gives_them_no_mass(
-    tmp_path, run_logits, shard, student, write_model, logits_settings, tiny_format
+    tmp_path, run_logits, shard, student, write_model, logits_settings, vocabulary
 ):
     """The store's shard was rewritten by this teacher as far as its footer says."""
     padded = write_model(tmp_path / "padded", 1, padding=40, head_dim=32)
@@ -113,4 +115,4 @@ def test_a_teacher_with_padded_rows_gives_them_no_mass(
         found[engine] = table.read(path, schema.LOGITS)
     own, other = (found[name]["realised_logprob"].explode() for name in ("vllm", "transformers"))
     assert (own - other).abs().max() <= 2**-7 * other.abs().max()
-    assert found["vllm"]["support_ids"].explode().max() < tiny_format.vocabulary_size
+    assert found["vllm"]["support_ids"].explode().max() < vocabulary.size

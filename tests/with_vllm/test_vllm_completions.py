@@ -4,17 +4,20 @@ import json
 import shutil
 
 import pytest
+from changes import with_changes
 
 pytest.importorskip("vllm", minversion="0.32.0", reason="needs vLLM: make vllm")
 
 import torch
 
+from mpd.config.generation import Decoding
+from mpd.config.resources import GenerationResources
 from mpd.engines.transformers import TransformersEngine, choose
 from mpd.generate import TOO_LONG, Request, seed_of
 from mpd.model_folder import write_manifest
 
-GREEDY = {"temperature": 0, "top_p": 1.0, "top_k": 0, "max_new_tokens": 32}
-SAMPLED = {**GREEDY, "temperature": 1.0}
+GREEDY = Decoding(temperature=0, max_new_tokens=32)
+SAMPLED = Decoding(max_new_tokens=32)
 TOLERANCE = 1e-5  # nats
 
 
@@ -34,7 +37,7 @@ def scores(plain, request, completion):
     """The log-probabilities of completion ids by one full pass, padding rows left out."""
     whole = torch.tensor([request.prompt_ids + completion.token_ids])
     logits = plain.model(whole).logits[0, len(request.prompt_ids) - 1 : -1]
-    full = torch.log_softmax(logits[:, : plain.chat.vocabulary_size].double(), -1)
+    full = torch.log_softmax(logits[:, : plain.vocabulary.size].double(), -1)
     return full.gather(1, torch.tensor(completion.token_ids)[:, None])[:, 0].tolist()
 
 
@@ -46,28 +49,28 @@ def test_greedy_completions_are_those_of_transformers(engine, plain, requests):
 
 
 def test_sampled_logprobs_are_the_models_own_whatever_the_decoding(engine, plain, requests):
-    for decoding in (SAMPLED, {**GREEDY, "temperature": 0.7, "top_k": 5, "top_p": 0.8}):
+    for decoding in (SAMPLED, with_changes(GREEDY, temperature=0.7, top_k=5, top_p=0.8)):
         for request, done in zip(requests, engine.generate(requests, decoding), strict=True):
             expected = scores(plain, request, done)
             assert done.logprobs == pytest.approx(expected, rel=0, abs=TOLERANCE)
 
 
 def test_finish_reasons(engine, requests):
-    (stop,) = engine.chat.stop_ids
+    (stop,) = engine.vocabulary.stop_ids
     made = engine.generate(requests, SAMPLED)
     assert {done.finish_reason for done in made} == {"stop", "length"}
     for done in made:
         assert stop not in done.token_ids[:-1]
         assert (done.finish_reason == "stop") == (done.token_ids[-1] == stop)
         if done.finish_reason == "length":
-            assert len(done.token_ids) == SAMPLED["max_new_tokens"]
+            assert len(done.token_ids) == SAMPLED.max_new_tokens
         assert len(done.logprobs) == len(done.token_ids)
 
 
 def test_the_limit_only_cuts(engine, requests):
     whole = engine.generate(requests, SAMPLED)
     for done, short in zip(
-        whole, engine.generate(requests, {**SAMPLED, "max_new_tokens": 5}), strict=True
+        whole, engine.generate(requests, with_changes(SAMPLED, max_new_tokens=5)), strict=True
     ):
         assert short.token_ids == done.token_ids[:5]
         stopped = len(done.token_ids) <= 5 and done.finish_reason == "stop"
@@ -94,24 +97,24 @@ def test_a_seed_decides_whatever_the_company_and_the_order(engine, make_engine, 
     "decoding",
     [
         SAMPLED,
-        {**SAMPLED, "temperature": 0.6},
-        {**SAMPLED, "temperature": 1.5, "top_k": 7},
-        {**SAMPLED, "top_p": 0.8},
-        {**SAMPLED, "temperature": 0.8, "top_k": 20, "top_p": 0.9},
+        with_changes(SAMPLED, temperature=0.6),
+        with_changes(SAMPLED, temperature=1.5, top_k=7),
+        with_changes(SAMPLED, top_p=0.8),
+        with_changes(SAMPLED, temperature=0.8, top_k=20, top_p=0.9),
     ],
     ids=["plain", "temperature", "top_k", "top_p", "all"],
 )
-def test_first_tokens_have_the_distribution_of_transformers(engine, plain, decoding):
-    prompt, number, steps = plain.chat.problem_ids("4-1+5"), 1500, 200_000
+def test_first_tokens_have_the_distribution_of_transformers(engine, plain, tiny_prompts, decoding):
+    prompt, number, steps = tiny_prompts.problem_ids("4-1+5"), 1500, 200_000
     with torch.inference_mode():
-        logits = plain.model(torch.tensor([prompt])).logits[:, -1, : plain.chat.vocabulary_size]
+        logits = plain.model(torch.tensor([prompt])).logits[:, -1, : plain.vocabulary.size]
     uniforms = (torch.arange(steps) + 0.5) / steps
     # In slices: choose keeps several copies of its rows.
     of = [choose(logits.expand(len(part), -1), decoding, part) for part in uniforms.split(10_000)]
-    size = plain.chat.vocabulary_size
+    size = plain.vocabulary.size
     exact = torch.cat(of).bincount(minlength=size).double() / steps
     asked = [Request(prompt, seed_of("first", seed)) for seed in range(number)]
-    made = engine.generate(asked, {**decoding, "max_new_tokens": 1})
+    made = engine.generate(asked, with_changes(decoding, max_new_tokens=1))
     counts = torch.tensor([done.token_ids[0] for done in made]).bincount(minlength=size).double()
     assert counts[exact == 0].sum() == 0
     often = exact * number >= 5
@@ -124,12 +127,12 @@ def test_first_tokens_have_the_distribution_of_transformers(engine, plain, decod
     assert statistic < freedom + 4 * (2 * freedom) ** 0.5
 
 
-def test_padded_rows_get_no_mass(make_engine, teacher, chat, requests):
+def test_padded_rows_get_no_mass(make_engine, teacher, requests):
     """Rows beyond the tokenizer's tokens that would win by far, were they not cut."""
     folder = teacher.parent.with_name("loud_padding")
     shutil.copytree(teacher.parent, folder, ignore=lambda *_: ["manifest.json"])
-    plain = TransformersEngine(teacher, chat, "float32", batch_size=4, threads=1)
-    size = plain.chat.vocabulary_size
+    plain = TransformersEngine(teacher, "float32", GenerationResources(batch_size=4))
+    size = plain.vocabulary.size
     prompt = torch.tensor([requests[0].prompt_ids])
     with torch.no_grad():
         hidden = plain.model.base_model(prompt).last_hidden_state[0, -1]
@@ -145,9 +148,9 @@ def test_padded_rows_get_no_mass(make_engine, teacher, chat, requests):
         assert done.logprobs == pytest.approx(scores(plain, request, done), rel=0, abs=TOLERANCE)
 
 
-def test_every_stop_id_stops(make_engine, student, chat, requests, engine, tmp_path):
+def test_every_stop_id_stops(make_engine, student, requests, engine, tmp_path):
     cut = next(done for done in engine.generate(requests, SAMPLED) if len(done.token_ids) > 6)
-    (stop,), extra = engine.chat.stop_ids, cut.token_ids[3]
+    (stop,), extra = engine.vocabulary.stop_ids, cut.token_ids[3]
     folder = tmp_path / "two_stops"
     shutil.copytree(student.parent, folder, ignore=lambda *_: ["manifest.json"])
     path = folder / "generation_config.json"
@@ -155,8 +158,10 @@ def test_every_stop_id_stops(make_engine, student, chat, requests, engine, tmp_p
     path.write_text(json.dumps({**of, "eos_token_id": [stop, extra], "temperature": 9.0}))
     write_manifest(folder)
     two = make_engine(folder / "manifest.json")
-    assert set(two.chat.stop_ids) == {stop, extra}
-    plain = TransformersEngine(folder / "manifest.json", chat, "float32", 4, 1)
+    assert set(two.vocabulary.stop_ids) == {stop, extra}
+    plain = TransformersEngine(
+        folder / "manifest.json", "float32", GenerationResources(batch_size=4)
+    )
     require_equal(two.generate(requests, GREEDY), plain.generate(requests, GREEDY))
     for done, whole in zip(
         two.generate(requests, SAMPLED), engine.generate(requests, SAMPLED), strict=True
@@ -169,7 +174,7 @@ def test_every_stop_id_stops(make_engine, student, chat, requests, engine, tmp_p
 def test_a_prompt_without_room_is_not_sent(make_engine, student, requests):
     engine = make_engine(student)
     longest = max(len(request.prompt_ids) for request in requests)
-    engine.context_length = longest + GREEDY["max_new_tokens"] - 1
+    engine.context_length = longest + GREEDY.max_new_tokens - 1
     sent, add = [], engine.backend.add
     engine.backend.add = lambda number, *of: sent.append(number) or add(number, *of)
     made = engine.generate(requests, GREEDY)
@@ -183,9 +188,11 @@ def test_a_prompt_may_fill_the_context_to_its_last_token(engine, plain, requests
     going = engine.generate(requests[:1], GREEDY)
     assert going[0].finish_reason == "length"
     room = plain.context_length - len(requests[0].prompt_ids)
-    decoding = {**GREEDY, "max_new_tokens": room}
+    decoding = with_changes(GREEDY, max_new_tokens=room)
     require_equal(engine.generate(requests[:1], decoding), plain.generate(requests[:1], decoding))
-    assert engine.generate(requests[:1], {**decoding, "max_new_tokens": room + 1}) == [TOO_LONG]
+    assert engine.generate(requests[:1], with_changes(decoding, max_new_tokens=room + 1)) == [
+        TOO_LONG
+    ]
 
 
 def test_progress_counts_every_sequence_and_token_once(engine, requests):

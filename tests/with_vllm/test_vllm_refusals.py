@@ -1,12 +1,15 @@
 """What vLLM refuses, or cannot do, is one sentence that names the setting."""
 
 import pytest
+from changes import with_changes
 
 pytest.importorskip("vllm", minversion="0.32.0", reason="needs vLLM: make vllm")
 
+from mpd.config.generation import Decoding
+
 MEGABYTE = 2**20
 CACHE = {"kv_cache_memory_bytes": 64 * MEGABYTE}
-GREEDY = {"temperature": 0, "top_p": 1.0, "top_k": 0, "max_new_tokens": 8}
+GREEDY = Decoding(temperature=0, max_new_tokens=8)
 TO_HAVE_MORE = (
     "To need less memory, lower resources.sample.max_model_len or resources.sample.batch_size; to "
     "have more, set resources.sample.gpu_memory_utilization (its share) or "
@@ -124,7 +127,7 @@ def test_a_cache_without_room_for_all_of_them_completes_the_same(
     small = make_engine(student, {"kv_cache_memory_bytes": 600_000}, batch_size=24)
     blocks = small.backend.engine.vllm_config.cache_config.num_gpu_blocks
     assert blocks * 32 < 24 * 40  # fewer than all of them take
-    decoding = {**GREEDY, "max_new_tokens": 128}
+    decoding = with_changes(GREEDY, max_new_tokens=128)
     mine, theirs = small.generate(requests, decoding), engine.generate(requests, decoding)
     assert [done.token_ids for done in mine] == [done.token_ids for done in theirs]
 

@@ -15,26 +15,29 @@ import time
 import urllib.error
 import urllib.request
 import warnings
-from argparse import Namespace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import polars as pl
 import pytest
+from changes import with_changes
 
 pytest.importorskip("vllm", minversion="0.32.0", reason="needs vLLM: make vllm")
 
 import torch
 
 from mpd import sample, schema, table
+from mpd.config.generation import Decoding
+from mpd.config.resources import GenerationResources
+from mpd.config.sample import DrawnSample
 from mpd.engines import server
 from mpd.engines.server import ServerEngine, command, served_name
 from mpd.engines.transformers import TransformersEngine
 from mpd.generate import Request
 from mpd.model_folder import read_manifest, write_manifest
 
-GREEDY = {"temperature": 0, "top_p": 1.0, "top_k": 0, "max_new_tokens": 32}
-SAMPLED = {**GREEDY, "temperature": 0.9, "top_k": 40, "top_p": 0.95}
+GREEDY = Decoding(temperature=0, max_new_tokens=32)
+SAMPLED = Decoding(temperature=0.9, top_k=40, top_p=0.95, max_new_tokens=32)
 LIMIT = 160  # tokens that the server takes; the model's context is longer
 
 
@@ -176,14 +179,12 @@ def relay(real):
 
 
 @pytest.fixture
-def client(chat):
+def client():
     """A function that makes an engine of a model at an address."""
     made = []
 
     def make(manifest, url, batch_size=4):
-        made.append(
-            ServerEngine(manifest, {"chat": chat}, Namespace(server=url, batch_size=batch_size))
-        )
+        made.append(ServerEngine(manifest, GenerationResources(server=url, batch_size=batch_size)))
         return made[-1]
 
     yield make
@@ -207,12 +208,10 @@ def test_completions_are_those_of_vllm_in_the_process(
 
 
 @torch.inference_mode()
-def test_padded_rows_are_never_sampled_but_have_a_share_of_the_mass(
-    client, chat, served, real, requests
-):
+def test_padded_rows_are_never_sampled_but_have_a_share_of_the_mass(client, served, real, requests):
     """A server cannot be told to leave them out of its log-probabilities."""
-    plain = TransformersEngine(served, chat, "float32", batch_size=4, threads=1)
-    size = plain.chat.vocabulary_size
+    plain = TransformersEngine(served, "float32", GenerationResources(batch_size=4))
+    size = plain.vocabulary.size
     assert plain.model.config.vocab_size == size + 19
     for request, done in zip(
         requests, client(served, f"{real}/v1").generate(requests, SAMPLED), strict=True
@@ -263,13 +262,13 @@ def test_a_server_that_takes_less_than_a_prompt_needs_is_refused(client, served,
     longest = max(len(request.prompt_ids) for request in requests)
     engine = client(served, relay.url)
     with pytest.raises(ValueError) as caught:
-        engine.generate(requests, {**GREEDY, "max_new_tokens": LIMIT + 1 - longest})
+        engine.generate(requests, with_changes(GREEDY, max_new_tokens=LIMIT + 1 - longest))
     assert str(caught.value) == (
         f"{relay.url} takes {LIMIT} tokens, but a prompt and its new tokens take up to "
         f"{LIMIT + 1}; start it with a larger --max-model-len"
     )
     assert relay.asked == 0
-    made = engine.generate(requests, {**GREEDY, "max_new_tokens": LIMIT - longest})
+    made = engine.generate(requests, with_changes(GREEDY, max_new_tokens=LIMIT - longest))
     assert len(made) == len(requests)
 
 
@@ -326,15 +325,15 @@ def test_what_a_server_refuses_is_its_own_words(client, served, relay, requests)
 
 
 def test_a_stage_that_lost_its_server_is_resumed(
-    served, problems, chat, relay, tmp_path, monkeypatch, caplog
+    served, problems, relay, tmp_path, monkeypatch, caplog
 ):
     monkeypatch.setattr(server, "MAX_RETRIES", 0)
-    settings = {**GREEDY, "num_samples": 4, "trajectories": None, "chat": chat, "seed": 7}
-    settings |= {"engine": "server", "engine_arguments": {}, "dtype": "float32"}
+    settings = DrawnSample(**{**dict(GREEDY), "num_samples": 4}, engine="server", seed=7)
     output, store = tmp_path / "sample.parquet", tmp_path / "store"
-    of = ["--settings", json.dumps(settings), "--problems", str(problems), "--batch-size", "4"]
+    resources = GenerationResources(batch_size=4, rows_per_part=8, server=relay.url)
+    of = ["--settings", settings.model_dump_json(), "--problems", str(problems)]
     of += ["--student", str(served), "--output", str(output), "--store", str(store)]
-    of += ["--rows-per-part", "8", "--server", relay.url]
+    of += ["--resources", resources.model_dump_json()]
     relay.intervene = lambda number: 0 if number > 21 else None  # after 20 completions
     with warnings.catch_warnings(), pytest.raises(ValueError) as caught:
         warnings.simplefilter("ignore", ResourceWarning)

@@ -22,7 +22,14 @@ ENGINES = {
 }
 GREEDY = {"num_samples": 1, "temperature": 0, "top_p": 1.0, "top_k": 0, "max_new_tokens": 24}
 SAMPLED = {**GREEDY, "num_samples": 2, "temperature": 1.0}
-SIZES = ("--batch-size", "3", "--rows-per-part", "5")
+SIZES = ("--resources", '{"batch_size": 3, "rows_per_part": 5}')
+
+# The keys of chat that each stage has.
+CHAT = {
+    "sample": {"prompt", "thinking"},
+    "compress": {"think", "open", "close"},
+    "answers": {"prompt", "thinking"},
+}
 
 
 @pytest.fixture
@@ -50,7 +57,9 @@ def stage(tmp_path, student, teacher, problems, chat):
             },
             "answers": {"benchmarks": {"dev": SAMPLED, "hard": GREEDY}},
         }
-        settings = {**own[name], **ENGINES[engine], "chat": chat, "seed": 7, **changes}
+        keys = CHAT[name]
+        own[name]["chat"] = chat.model_dump(include=keys)
+        settings = {**own[name], **ENGINES[engine], "seed": 7, **changes}
         of = ["--settings", json.dumps(settings), "--store", str(tmp_path / f"store-{folder.name}")]
         of += ["--student", str(student), *SIZES]
         if name == "answers":
@@ -104,7 +113,7 @@ def test_rows_stand_in_order_and_a_second_run_reuses_them(stage, tmp_path, probl
     assert len(starts) == 1
     assert (tmp_path / "rows" / "sample.parquet").read_bytes() == before
     # What ran side by side does not matter: batches of another size give the same rows.
-    sample.main([*stage("sample", "vllm", "other", **SAMPLED), "--batch-size", "16"])
+    sample.main([*stage("sample", "vllm", "other", **SAMPLED), "--resources", '{"batch_size": 16}'])
     other = table.read(tmp_path / "other" / "sample.parquet", schema.SAMPLE)
     assert other.drop("logprobs").equals(rows.drop("logprobs"))
 
@@ -140,7 +149,7 @@ def test_too_long_prompts_are_rows_and_start_nothing(stage, tmp_path, starts, wr
     assert len(starts) == 1
 
 
-PARTS = ("--batch-size", "6", "--rows-per-part", "20")
+PARTS = ("--resources", '{"batch_size": 6, "rows_per_part": 20}')
 MANY = {**SAMPLED, "num_samples": 30, "max_new_tokens": 48}
 
 
