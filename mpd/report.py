@@ -14,6 +14,7 @@ from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -232,6 +233,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--student", type=Path, required=True, help="manifest, for its tokenizer")
     arguments = parser.parse_args(argv)
     run, store = run_of(arguments), command.store_of(arguments)
+    for path in chain(run.evaluations, *(chain(*files.values()) for files in run.trained.values())):
+        store.require_unchanged(path)
     tables = tables_of(run, store)
     choice = shipped(tables["summary"], run.settings.max_accuracy_drop)
     write_report(run, tables, choice, store)

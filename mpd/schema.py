@@ -609,7 +609,7 @@ ARTIFACTS = (
 
 
 def markdown() -> str:
-    """The artifact reference of the README: a table for each artifact."""
+    """The artifact reference, docs/artifacts.md: a table for each artifact."""
     sections = []
     for artifact in ARTIFACTS:
         key = ", ".join(f"`{name}`" for name in artifact.key)

@@ -433,7 +433,7 @@ def test_without_vllm_its_engine_is_refused_in_one_sentence(student):
         open_engine(student, DrawnSample(engine="vllm"), GenerationResources())
     found = str(caught.value)
     assert found.startswith("sample.engine is vllm, but it cannot be imported (No module named")
-    assert found.endswith("; install it as the README says, or set engine: transformers")
+    assert found.endswith("; install it as docs/engines.md says, or set engine: transformers")
     assert "\n" not in found
 
 

@@ -1,4 +1,4 @@
-"""The table "What you can do" of the README, line by line, as an ordinary user.
+"""The table "What you can do" of docs/uses.md, line by line, as an ordinary user.
 
 Every command that a line of the table has is run as it stands there, on the embedded world at a
 small size, and what it prints is looked at. A line without a test is an error.
@@ -19,15 +19,15 @@ import yaml
 from ordinary import ORDINARY
 from test_workflow import ENVIRONMENT, REPOSITORY, TABLES, WORLD, computed, merged
 
-README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+USES = (REPOSITORY / "docs/uses.md").read_text(encoding="utf-8")
 SMALL = merged(yaml.safe_load((REPOSITORY / "config.yaml").read_text()), WORLD)
 SMALL |= {"experiment": "tiny", "rounds": 1}
 ROUND = "results/tiny/mpd/seed_0/round_1"
 
 
 def lines_of_the_table() -> dict[str, str]:
-    """What a user wants, and what the README says to do."""
-    table = README.partition("## What you can do\n")[2].partition("\n## ")[0]
+    """What a user wants, and what the page says to do."""
+    table = USES.partition("## What you can do\n")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| (.*?) \| (.*) \|$", table, re.MULTILINE)
     return {want: do for want, do in rows if want not in ("you want to", "---")}
 

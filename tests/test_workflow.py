@@ -259,6 +259,33 @@ def test_more_shards_give_the_same_rows(project: Project) -> None:
     assert pl.read_parquet(folder / "filter/*.parquet").equals(whole)
 
 
+def test_nothing_is_computed_from_what_was_changed(project: Project) -> None:
+    round_1 = "results/small/mpd/seed_0/round_1"
+    path = f"{round_1}/compress/shard_0.parquet"
+    whole = (project.folder / path).read_bytes()
+    with (project.folder / path).open("r+b") as file:
+        file.write(b"edited")
+    edit = {"filter": {"max_ratio": 7.0}}
+    done = subprocess.run(
+        project.command(**edit),
+        cwd=project.folder,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert (
+        f"filter mpd/seed_0/round_1/shard_0: error: {path} was changed after it was made, so "
+        f"nothing is computed from it; run again with --forcerun {path}, which puts what was made "
+        "in its place\n"
+    ) in done.stdout
+    assert "compress" in computed(project.run("--forcerun", path))
+    assert (project.folder / path).read_bytes() == whole
+    assert list((project.folder / "results/store/compress").glob("*-changed.parquet"))
+    assert computed(project.run()) == []
+
+
 def test_refresh_says_whether_the_bytes_agree(project: Project) -> None:
     printed = project.run("--forcerun", "filter", store="refresh")
     verdicts = re.findall(r"refreshed (\w+) \w+: (.*)", printed)

@@ -275,8 +275,8 @@ def require_known(given: Mapping[str, Any], stage: str) -> None:
         from vllm.engine.arg_utils import EngineArgs
     except ImportError as error:
         raise ValueError(
-            f"{stage}.engine is vllm, but it cannot be imported ({error}); install it as the "
-            "README says, or set engine: transformers"
+            f"{stage}.engine is vllm, but it cannot be imported ({error}); install it as "
+            "docs/engines.md says, or set engine: transformers"
         ) from None
     known = EngineArgs.__dataclass_fields__  # what one replica and several take
     for name in given:
