@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from pydantic import TypeAdapter, ValidationError
 
-from mpd.config.keys import kinds_of
+from mpd.config.keys import kinds_of, sources_of
 from mpd.config.mistakes import sentences
 from mpd.config.resources import Resources
 from mpd.config.words import help_of
@@ -95,8 +95,10 @@ def json_of(model: Any) -> Callable[[str], Any]:
 
 def help_of_keys(settings: Any, resources: type[Resources]) -> str:
     """The keys of settings, for each kind of a stage's work, and resources: types and meanings."""
-    models = [*kinds_of(settings), resources]
-    return "\n\n".join(f"{model.__doc__}\n{help_of(model)}" for model in models)
+    paragraphs = [
+        f"{kind.__doc__}\n{help_of(kind, sources_of(kind))}" for kind in kinds_of(settings)
+    ]
+    return "\n\n".join([*paragraphs, f"{resources.__doc__}\n{help_of(resources, {})}"])
 
 
 def resources_of(arguments: argparse.Namespace) -> Any:

@@ -1,7 +1,7 @@
 """How an artifact would differ from the one that is linked now, by its note: for mpd.why."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +22,17 @@ def note_of(output: Path) -> Note:
 
 
 def differences(
-    note: Note, settings: Mapping[str, Any], version: Version, section: str
+    note: Note, settings: Mapping[str, Any], version: Version, name_of: Callable[[str], str]
 ) -> list[str]:
     """Settings that differ from those in a note, by their keys in config.yaml, and a new version.
 
-    `section` is where the settings of this stage stand. None without a note.
+    `name_of` gives the key of a setting by its path, such as chat.close. None without a note.
     """
     if not note:
         return []
     before, now = flat(note["settings"]), flat(settings)
     said = [
-        "{} was {}, is {}".format(config_key(section, key), *_texts(before, now, key))
+        "{} was {}, is {}".format(name_of(key), *_texts(before, now, key))
         for key in sorted({**before, **now})
         if key not in before or key not in now or before[key] != now[key]
     ]
@@ -54,17 +54,6 @@ def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         inner = isinstance(value, dict) and value
         found |= flat(value, f"{prefix}{key}.") if inner else {f"{prefix}{key}": value}
     return found
-
-
-def config_key(section: str, key: str) -> str:
-    """A setting of a stage by its place in config.yaml; some are of the branch, not of a key."""
-    if key.startswith("chat."):
-        return key
-    if key == "dtype":
-        return "models.dtype"
-    if key in ("seed", "rewriter", "sampler"):
-        return f"{key} of the branch"
-    return f"{section}.{key}"
 
 
 def _texts(before: Mapping[str, Any], now: Mapping[str, Any], key: str) -> list[str]:

@@ -16,12 +16,15 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import chdir
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
 from mpd import command
+from mpd.config.keys import key_of
 from mpd.differences import differences, note_of, other_content
 from mpd.entries import PROVENANCE
 from mpd.planned import Job, folder_of, planned
@@ -104,8 +107,9 @@ def _asked(job: Job, stored: Mapping[str, str]) -> tuple[str, list[str], dict[st
             importlib.import_module(f"mpd.{job.stage}").main([*words, "--mode", "explain"])
         except Explained as told:
             note, meaning = note_of(told.output), told.meaning
-            section = _section(job, told.output)
-            causes += differences(note, meaning["settings"], meaning["version"], section)
+            settings = meaning["settings"]
+            name_of = partial(_name_of, job, told.output, settings)
+            causes += differences(note, settings, meaning["version"], name_of)
             causes += other_content(note, meaning["inputs"])
             if job.visited and not told.is_there:
                 verdict = COMPUTE
@@ -149,17 +153,14 @@ def _told_otherwise(job: Job) -> Iterator[str]:
             shared = {key: own[key] for key in own if key in note["settings"]}
             before = {**note, "settings": {key: note["settings"][key] for key in shared}}
             version = note["version"] if job.rule == "report" else job.version
-            yield from differences(before, shared, version, _section(job, output))
+            yield from differences(before, shared, version, partial(_name_of, job, output, own))
 
 
-def _section(job: Job, output: Path) -> str:
-    """Where in config.yaml the settings of a job stand."""
-    sections = {
-        "models": f"models.{job.wildcards.get('role', '').partition('_')[0]}",
-        "benchmark_problems": f"problems.benchmarks.{job.wildcards.get('benchmark')}",
-        **dict.fromkeys(OF_BENCHMARKS, f"evaluate, benchmark {output.stem}: evaluate"),
-    }
-    return sections.get(job.rule, job.rule)
+def _name_of(job: Job, output: Path, settings: Mapping[str, Any], path: str) -> str:
+    """The key of config.yaml behind a setting of a job, and what of a list it is."""
+    role = job.wildcards.get("role", "").partition("_")[0]
+    benchmark = job.wildcards.get("benchmark", output.stem if job.rule in OF_BENCHMARKS else "")
+    return key_of(job.rule, settings, path, role, benchmark)
 
 
 def print_findings(console: Console, found: Sequence[Finding], targets: Sequence[str]) -> None:

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from mpd import command
+from mpd.config.compress import CompressSettings, NoRewrite, TeacherRewrite
+from mpd.config.resources import GenerationResources
 
 ADVICE = "free some space and run again: finished parts are kept"
 
@@ -174,3 +176,75 @@ def test_a_stage_explains_itself_on_request(tmp_path, capsys):
 
     command.run(main, "page")
     assert capsys.readouterr().out.endswith(" is not in the store\n")
+
+
+def parsed(*words):
+    """The arguments of the stage compress."""
+    parser = command.parser("rewrites", "compress", CompressSettings, GenerationResources)
+    return parser.parse_args(["--output", "rows.parquet", *words])
+
+
+def test_settings_are_the_model_of_their_kind():
+    rewriting = parsed("--settings", '{"rewriter": "teacher", "prompt": "shorter", "seed": 3}')
+    assert rewriting.settings == TeacherRewrite(rewriter="teacher", prompt="shorter", seed=3)
+    assert parsed("--settings", '{"rewriter": "none"}').settings == NoRewrite(rewriter="none")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--settings", "{"], "argument --settings: no JSON (Expecting property name"),
+        (["--settings", '{"rewriter": "me"}'], "argument --settings: Input tag 'me' found using"),
+        (
+            ["--settings", '{"rewriter": "teacher", "prompt": "", "sed": 1, "temperature": -1}'],
+            "argument --settings: temperature: Input should be greater than or equal to 0, found "
+            "-1; sed: unknown key; did you mean seed?; see --help",
+        ),
+        (
+            ["--settings", '{"rewriter": "none", "chat": {"opn": ""}}'],
+            "argument --settings: chat.opn: unknown key; did you mean open?; see --help",
+        ),
+        (
+            ["--settings", '{"rewriter": "teacher"}'],
+            "argument --settings: prompt: this key is required; see --help",
+        ),
+        (
+            ["--settings", '{"rewriter": "none"}', "--resources", '{"batchsize": 1}'],
+            "argument --resources: batchsize: unknown key; did you mean batch_size?; see --help",
+        ),
+        (["--setings", "{}"], "the following arguments are required: --settings; see --help"),
+    ],
+)
+def test_a_mistake_on_the_command_line_is_one_sentence(words, sentence):
+    with pytest.raises(ValueError) as caught:
+        parsed(*words)
+    assert str(caught.value).startswith(sentence)
+    assert "\n" not in str(caught.value)
+
+
+def test_resources_are_those_of_the_configuration_unless_given():
+    settings = ["--settings", '{"rewriter": "none"}']
+    assert command.resources_of(parsed(*settings)) == GenerationResources()
+    few = command.resources_of(parsed(*settings, "--resources", '{"threads": 4, "batch_size": 2}'))
+    assert few == GenerationResources(threads=4, batch_size=2)
+    # A scheduler may have fewer threads than the job may use.
+    words = ["--resources", '{"threads": 4}', "--threads", "3"]
+    assert command.resources_of(parsed(*settings, *words)) == GenerationResources(threads=3)
+
+
+def test_help_has_the_keys_of_settings_and_resources(capsys):
+    with pytest.raises(SystemExit):
+        parsed("--help")
+    lines = " ".join(capsys.readouterr().out.split())
+    for words in (
+        "Settings of rewriting.",
+        "temperature (number, at least 0; 1.0): 0 is greedy [compress.temperature]",
+        "prompt (text; required): user message; {problem} and {trajectory} are filled in "
+        "[compress.prompt or compress.refine]",
+        'chat.open (text; "<think>\\n"): what comes before the reasoning [chat.open]',
+        "seed (integer, at least 0; 0): of the branch [seed of the branch]",
+        "Settings of methods that rewrite nothing.",
+        "Resources of a job that generates.",
+        "batch_size (integer, at least 1; 64): sequences side by side",
+    ):
+        assert words in lines

@@ -98,13 +98,14 @@ def test_settings_stand_where_config_yaml_has_them(asked):
     start = lines.index(f"  compress {PLACE}")
     assert lines[start + 1 : start + 3] == [
         '    chat.open was "<think>", is "<think> "',
-        '    compress.prompt was "{problem}\\n{trajectory}\\nrewrite", '
+        '    compress.prompt or compress.refine was "{problem}\\n{trajectory}\\nrewrite", '
         'is "{problem}\\n{trajectory}\\nrefine"',
     ]
     start = lines.index("  answers base/seed_0/round_0")
     assert lines[start + 1 : start + 3] == [
-        "    evaluate, benchmark dev: evaluate.temperature was 0.7, is 0.5",
-        "    evaluate, benchmark sampled: evaluate.temperature was 0.7, is 0.5",
+        "    benchmark dev: evaluate.temperature was 0.7, is 0.5",
+        "    benchmark sampled: evaluate.temperature or problems.benchmarks.temperature was 0.7, "
+        "is 0.5",
     ]
 
 

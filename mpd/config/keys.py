@@ -1,10 +1,10 @@
 """Which key of config.yaml a setting of a stage comes from, read from the models themselves."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from mpd.config.base import Also, From, NamesFrom, Of, StageSettings
@@ -33,6 +33,7 @@ SETTINGS: dict[str, Any] = {
     "evaluate": EvaluateSettings,
     "report": ReportSettings,
 }
+BENCHMARKS = "problems.benchmarks."
 Origin = From | Of
 
 
@@ -71,17 +72,79 @@ def _settings(model: type[BaseModel], places: Sequence[Origin], prefix: str) -> 
             yield from _settings(section, origins, f"{path}.")
 
 
-def origins_of(model: type[StageSettings], path: str) -> tuple[Origin, ...]:
-    """What the setting at a path comes from, such as max_new_tokens.dev; none where it has none."""
-    places: tuple[Origin, ...] = (From(model.section),)
+def sources_of(model: type[StageSettings]) -> dict[str, str]:
+    """By the path of each setting what it comes from, in words."""
+    return {
+        setting.path: " or ".join(_word(origin, setting.path) for origin in setting.origins)
+        for setting in settings_of(model)
+    }
+
+
+def key_of(
+    rule: str, settings: Mapping[str, Any], path: str, role: str = "", benchmark: str = ""
+) -> str:
+    """What a setting of a job comes from, in words: filter.max_ratio, or seed of the branch.
+
+    `settings` are those of the job, or of one artifact of it; `role` and `benchmark` say which,
+    where the job is of one model or the artifact of one benchmark. A path that is none of the
+    settings, such as one that a note of before has, stands for itself.
+    """
+    kinds = sorted(kinds_of(SETTINGS[rule]), key=lambda kind: not _fits(kind, settings))
+    whole = f"benchmarks.{benchmark}.{path}"
+    for kind in kinds:
+        for place in (whole, path) if "benchmarks" in kind.model_fields else (path,):
+            origins, name = _follow(kind, place)
+            if origins:
+                return _in_words(origins, path, role, name or benchmark)
+    return path
+
+
+def _fits(kind: type[StageSettings], settings: Mapping[str, Any]) -> bool:
+    try:
+        kind.model_validate(settings)
+    except ValidationError:
+        return False
+    return True
+
+
+def _follow(model: type[StageSettings], path: str) -> tuple[tuple[Origin, ...], str]:
+    """What the setting at a path comes from, and the steps that name no field: of limits.dev, dev.
+
+    Nothing where the model has no such setting.
+    """
+    origins: tuple[Origin, ...] = (From(model.section),)
     section: type[BaseModel] | None = model
-    for name in path.split("."):
-        if section is None or name not in section.model_fields:
-            # Names of benchmarks and methods, or what a mapping of the user's holds.
-            continue
-        field = section.model_fields[name]
-        places, section = _origins(name, field, places), _section_in(field.annotation)
-    return places if path.partition(".")[0] in model.model_fields else ()
+    names: list[str] = []
+    by_name = False
+    for step in path.split("."):
+        if section is not None and step in section.model_fields:
+            field = section.model_fields[step]
+            origins, section = _origins(step, field, origins), _section_in(field.annotation)
+            by_name = get_origin(field.annotation) is dict
+        elif by_name and not (section and names):  # a section stands behind one name
+            names.append(step)
+        else:
+            return (), ""
+    return origins, ".".join(names)
+
+
+def _in_words(origins: Sequence[Origin], path: str, role: str, name: str) -> str:
+    """The origins of a setting; `name` is the benchmark, the method or the entry that it is of."""
+    words = [_word(origin, path).format(role=role) for origin in origins]
+    if isinstance(origins[0], Of):
+        return f"{words[0]} {name}" if origins[0].name else words[0]
+    if any(word.startswith(BENCHMARKS) for word in words):
+        # The development split is no entry of problems.benchmarks.
+        known = [word for word in words if name != "dev" or not word.startswith(BENCHMARKS)]
+        return f"benchmark {name}: {' or '.join(known)}"
+    entry = f".{name}" if words[0].endswith("engine_arguments") and name else ""
+    return " or ".join(words) + entry
+
+
+def _word(origin: Origin, path: str) -> str:
+    if isinstance(origin, From):
+        return origin.key
+    return f"{origin.name or path.rpartition('.')[2]} of the {origin.what}"
 
 
 def _origins(name: str, field: FieldInfo, places: Sequence[Origin]) -> tuple[Origin, ...]:

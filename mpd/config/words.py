@@ -47,21 +47,27 @@ def default_of(key: str, section: Node) -> str:
     return f"`{json.dumps(default, ensure_ascii=False)}`"
 
 
-def help_of(model: type[BaseModel]) -> str:
-    """A paragraph for each key of a model and of the sections in it: type, default and meaning."""
+def help_of(model: type[BaseModel], origins: Mapping[str, str]) -> str:
+    """A paragraph for each key of a model and of the sections in it: type, default and meaning.
+
+    `origins` say where keys come from, by their path; * in it is any name.
+    """
     schema = model.model_json_schema()
-    return "\n".join(_paragraphs(schema, schema.get("$defs", {}), ""))
+    return "\n".join(_paragraphs(schema, schema.get("$defs", {}), "", origins))
 
 
-def _paragraphs(section: Node, definitions: Node, prefix: str) -> Iterator[str]:
+def _paragraphs(
+    section: Node, definitions: Node, prefix: str, origins: Mapping[str, str]
+) -> Iterator[str]:
     for key, field in section["properties"].items():
-        inner = _section_in(field)
+        path, inner = f"{prefix}{key}", _section_in(field)
         if inner is not None:
-            by_name = "<name>." if "additionalProperties" in field else ""
-            yield from _paragraphs(definitions[inner], definitions, f"{prefix}{key}.{by_name}")
+            path = f"{path}.*" if "additionalProperties" in field else path
+            yield from _paragraphs(definitions[inner], definitions, f"{path}.", origins)
             continue
         type_and_default = f"{type_of(field)}; {default_of(key, section)}".replace("`", "")
-        words = f"{prefix}{key} ({type_and_default}): {field.get('description', '')}"
+        words = f"{path} ({type_and_default}): {field.get('description', '')}"
+        words += f" [{origins[path]}]" if path in origins else ""
         yield textwrap.fill(words, WIDTH, initial_indent="  ", subsequent_indent="      ")
 
 
