@@ -284,9 +284,8 @@ class Run:
             of[stage] = self.path(stage)
         settings = text_of(self.config, "distill", method="mpd", round=1, seed=0)
         cache = {"logits": of.pop("logits"), "filter": of["filter"]}
-        shared = self.config.resources.distill
-        more = {"resources": shared.model_dump_json(include={"gradient_checkpointing"})}
-        self.call(distill.main, settings, self.trained, **student, **cache, **more)
+        resources = self.config.resources.distill.model_dump_json()
+        self.call(distill.main, settings, self.trained, **student, **cache, resources=resources)
         forget_accelerator()
         self.evaluate(self.trained, self.round)
         settings = text_of(self.config, "report")

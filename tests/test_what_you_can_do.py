@@ -283,7 +283,7 @@ def test_by_hand(table):
 @line("free disk")
 def test_prune(table):
     # The environment is that of the tests: make is not to install one.
-    environment = "--old-file .venv/installed"
+    environment = "--no-print-directory --old-file .venv/installed"
     table.edit(report={"max_accuracy_drop": 0.2})
     table.run("snakemake --cores 2")
     want = "free disk"
