@@ -17,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from mpd.config.keys import kinds_of, sources_of
 from mpd.config.mistakes import sentences
-from mpd.config.resources import Resources
+from mpd.config.resources import Resources, ThreadResources
 from mpd.config.words import help_of
 from mpd.layout import STORE, place_in_experiment
 from mpd.places import room_left, settle
@@ -46,35 +46,38 @@ def parser(
     `settings` is the type of its settings: a model, or a union of models; `resources` that of
     what its job may use.
     """
-    made = Parser(
+    stage_parser = Parser(
         prog=f"python -m mpd.{prog}",
         description=module_doc,
         epilog=help_of_keys(settings, resources),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    made.add_argument(
+    stage_parser.add_argument(
         "--settings",
         type=json_of(settings),
         required=True,
         help="a mapping, as JSON; its keys are below",
     )
-    made.add_argument("--output", type=Path, required=True, help="what the stage writes")
-    made.add_argument("--store", type=Path, default=STORE, help="the store")
-    made.add_argument(
+    stage_parser.add_argument("--output", type=Path, required=True, help="what the stage writes")
+    stage_parser.add_argument("--store", type=Path, default=STORE, help="the store")
+    stage_parser.add_argument(
         "--mode",
         choices=["reuse", "refresh", "explain"],
         default="reuse",
         help="refresh: compute again what the store has, and compare; explain: compute nothing, "
         "say whether the store has it",
     )
-    made.add_argument(
+    stage_parser.add_argument(
         "--resources",
         type=json_of(resources),
         default=resources(),
         help="a mapping, as JSON, which changes no result; its keys are below",
     )
-    made.add_argument("--threads", type=int, help="in place of the threads of the resources")
-    return made
+    if issubclass(resources, ThreadResources):
+        stage_parser.add_argument(
+            "--threads", type=int, help="in place of the threads of the resources"
+        )
+    return stage_parser
 
 
 def json_of(model: Any) -> Callable[[str], Any]:
@@ -103,13 +106,13 @@ def help_of_keys(settings: Any, resources: type[Resources]) -> str:
 
 def resources_of(arguments: argparse.Namespace) -> Any:
     """The resources of a job; --threads are what a scheduler gives it of those that it may use."""
-    resources: Resources = arguments.resources
+    resources: ThreadResources = arguments.resources
     if arguments.threads is None:
         return resources
     return resources.model_copy(update={"threads": arguments.threads})
 
 
-def benchmark_argument(made: argparse.ArgumentParser, name: str, content: str) -> None:
+def benchmark_argument(stage_parser: argparse.ArgumentParser, name: str, content: str) -> None:
     """An argument that names a file of each benchmark, parsed to pairs of name and path."""
 
     def pair(word: str) -> tuple[str, Path]:
@@ -119,7 +122,7 @@ def benchmark_argument(made: argparse.ArgumentParser, name: str, content: str) -
         return benchmark, Path(path)
 
     shown = f"name={content}.parquet"
-    made.add_argument(f"--{name}", type=pair, nargs="+", required=True, help=shown)
+    stage_parser.add_argument(f"--{name}", type=pair, nargs="+", required=True, help=shown)
 
 
 def store_of(arguments: argparse.Namespace) -> Store:
@@ -167,8 +170,8 @@ def run(main: Callable[[], Any], name: str) -> None:
     try:
         settle()
         main()
-    except Explained as found:
-        print(found)
+    except Explained as explained:
+        print(explained)
     except ValueError as error:
         sys.exit(f"{name}: error: {error}")
     except Exception as error:

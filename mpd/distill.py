@@ -97,10 +97,10 @@ def require_head(paths: list[Path], teachers: set[str], cache: str) -> None:
         raise ValueError("the cache holds hidden states; give the teacher's output head by --head")
     for path in paths:
         with safe_open(path, framework="numpy") as file:
-            found = file.metadata()["teacher"]
-        if {found} != teachers:
+            teacher = file.metadata()["teacher"]
+        if {teacher} != teachers:
             raise ValueError(
-                f"{path}: the output head of teacher {found[:12]}, but the cache is of "
+                f"{path}: the output head of teacher {teacher[:12]}, but the cache is of "
                 f"{', '.join(teacher[:12] for teacher in teachers)}; run its rule again"
             )
 

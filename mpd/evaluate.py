@@ -16,6 +16,7 @@ import polars as pl
 
 from mpd import command, schema, table
 from mpd.config.evaluate import EvaluateSettings
+from mpd.config.resources import ThreadResources
 from mpd.grading import Grader, extract
 from mpd.model_folder import read_manifest
 from mpd.parts import Parts
@@ -85,7 +86,7 @@ def grade(
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = command.parser(__doc__, "evaluate", EvaluateSettings)
+    parser = command.parser(__doc__, "evaluate", EvaluateSettings, ThreadResources)
     parser.add_argument("--student", type=Path, required=True, help="manifest of who answered")
     command.benchmark_argument(parser, "benchmarks", "problems")
     command.benchmark_argument(parser, "answers", "answers")

@@ -19,6 +19,7 @@ import polars as pl
 
 from mpd import command, schema, table
 from mpd.config.filter import FilterSettings
+from mpd.config.resources import ThreadResources
 from mpd.grading import Grader, extract
 from mpd.lineage import require_made_from
 from mpd.parts import Parts
@@ -175,7 +176,7 @@ def joined(problems: pl.DataFrame, samples: pl.DataFrame, candidates: pl.DataFra
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = command.parser(__doc__, "filter", FilterSettings)
+    parser = command.parser(__doc__, "filter", FilterSettings, ThreadResources)
     parser.add_argument("--problems", type=Path, required=True, help="problems of this shard")
     parser.add_argument("--sample", type=Path, required=True, help="trajectories of this shard")
     parser.add_argument("--compress", type=Path, required=True, help="rewrites of this shard")

@@ -167,23 +167,23 @@ class Task:
         """The numbers of rows with all their completions, as they finish."""
         requests: list[Request] = []
         place: list[tuple[int, int]] = []  # of each request: its row, and which of the row's it is
-        made: dict[int, dict[int, Completion]] = {}
-        asked: dict[int, int] = {}
+        completions: dict[int, dict[int, Completion]] = {}
+        counts: dict[int, int] = {}
         for number, row in enumerate(rows.iter_rows(named=True)):
-            of_row = self.ask(row)
-            requests += of_row
-            place += [(number, index) for index in range(len(of_row))]
-            if of_row:
-                made[number], asked[number] = {}, len(of_row)
+            row_requests = self.ask(row)
+            requests += row_requests
+            place += [(number, index) for index in range(len(row_requests))]
+            if row_requests:
+                completions[number], counts[number] = {}, len(row_requests)
             else:
                 yield number, []
         for at, completion in self.engine.stream(requests, self.decoding, self.progress.advance):
             number, index = place[at]
-            made[number][index] = completion
-            if len(made[number]) == asked[number]:
-                whole = made.pop(number)
-                yield number, [whole[index] for index in range(asked[number])]
-        assert not made, f"{len(made)} rows were not completed"
+            completions[number][index] = completion
+            if len(completions[number]) == counts[number]:
+                whole = completions.pop(number)
+                yield number, [whole[index] for index in range(counts[number])]
+        assert not completions, f"{len(completions)} rows were not completed"
 
 
 def complete(

@@ -12,6 +12,7 @@ id. With `cache: hidden` it holds the input of the teacher's output head instead
 """
 
 import logging
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,26 @@ def kept_rows(
     return rows
 
 
+def score_rows(arguments: Namespace, rows: pl.DataFrame, parts: Parts) -> None:
+    """Score the kept rows of a shard; there may be none."""
+    settings: LogitsSettings = arguments.settings
+    resources: ScoringResources = command.resources_of(arguments)
+    if not len(rows):
+        log.warning("no row of this shard was kept; the cache of this shard is empty")
+        parts.map(rows, 1, lambda: lambda part: table.frame_of([], schema.LOGITS))
+        return
+
+    def prepare() -> Callable[[pl.DataFrame], pl.DataFrame]:
+        from mpd.scoring import Scorer, VllmScorer
+
+        folder, manifest = arguments.student.parent, arguments.teacher
+        if settings.engine == "vllm":
+            return VllmScorer(folder, manifest, settings, resources, parts.remaining)
+        return Scorer(folder, manifest.parent, settings, resources, parts.remaining)
+
+    parts.map(rows, resources.rows_per_part, prepare)
+
+
 def main(argv: list[str] | None = None) -> None:
     parser = command.parser(__doc__, "logits", LogitsSettings, ScoringResources)
     for name in ("problems", "sample", "compress", "filter"):
@@ -61,7 +82,6 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--teacher", type=Path, required=True, help="manifest of the teacher")
     arguments = parser.parse_args(argv)
     settings: LogitsSettings = arguments.settings
-    resources: ScoringResources = command.resources_of(arguments)
     student, teacher = read_manifest(arguments.student), read_manifest(arguments.teacher)
     require_same_tokens(student, teacher)
     scorer = {"token_map": student["token_map"], "teacher": teacher["digest"]}
@@ -71,27 +91,14 @@ def main(argv: list[str] | None = None) -> None:
         "compress": (arguments.compress, schema.COMPRESS, rewritten_by(arguments.compress, scorer)),
         "filter": (arguments.filter, schema.FILTER),
     }
-    contents = {name: table.content_digest(*of) for name, of in paths.items()}
+    contents = {name: table.content_digest(*shard) for name, shard in paths.items()}
     made_from = {name: contents[name] for name in ("sample", "compress")}
     require_made_from(arguments.compress, schema.COMPRESS, sample=contents["sample"])
     require_made_from(arguments.filter, schema.FILTER, **made_from)
 
     def compute(parts: Parts) -> None:
-        rows = kept_rows(*(table.read(*of) for of in paths.values()))
-        if not len(rows):
-            log.warning("no row of this shard was kept; the cache of this shard is empty")
-            parts.map(rows, 1, lambda: lambda part: table.frame_of([], schema.LOGITS))
-            return
-
-        def prepare() -> Callable[[pl.DataFrame], pl.DataFrame]:
-            from mpd.scoring import Scorer, VllmScorer
-
-            folder, manifest = arguments.student.parent, arguments.teacher
-            if settings.engine == "vllm":
-                return VllmScorer(folder, manifest, settings, resources, parts.remaining)
-            return Scorer(folder, manifest.parent, settings, resources, parts.remaining)
-
-        parts.map(rows, resources.rows_per_part, prepare)
+        rows = kept_rows(*(table.read(*shard) for shard in paths.values()))
+        score_rows(arguments, rows, parts)
 
     command.store_of(arguments).publish_table(
         schema.LOGITS,

@@ -58,8 +58,8 @@ class Objective(torch.nn.Module):
                 stops = torch.tensor(self.stop_ids, device=logits.device)
                 is_stop = torch.isin(chunk["realised"], stops)
                 chunk["realised"] = chunk["realised"].masked_fill(is_stop, self.stop_ids[0])
-            found = compare(logits, chunk)
-            return (found[0] * chunk["weight"]).sum(), _sums(found, chunk)
+            measures = compare(logits, chunk)
+            return (measures[0] * chunk["weight"]).sum(), _sums(measures, chunk)
 
         head = head_of(self.model, self.vocabulary_size)
         return chunked_loss(hidden, head, evaluate, self.chunk_size)
@@ -113,15 +113,15 @@ class Objective(torch.nn.Module):
 
 
 @torch.no_grad()
-def _sums(found: tuple[torch.Tensor, ...], chunk: dict[str, torch.Tensor]) -> torch.Tensor:
-    """The sums over a chunk, in the order of SUMS; `found` are the measures of MEANS, [n] each."""
-    closes, stops, mass = chunk["closes"], chunk["stops"], found[1].exp()
+def _sums(measures: tuple[torch.Tensor, ...], chunk: dict[str, torch.Tensor]) -> torch.Tensor:
+    """The sums over a chunk, in the order of SUMS; `measures` are those of MEANS, [n] each."""
+    closes, stops, mass = chunk["closes"], chunk["stops"], measures[1].exp()
     others = [
-        (found[0] * chunk["sequence_weight"]).sum(),
+        (measures[0] * chunk["sequence_weight"]).sum(),
         (mass * closes).sum(),
         closes.sum(),
         (mass * stops).sum(),
         stops.sum(),
         mass.new_tensor(len(mass)),
     ]
-    return torch.stack([*(values.sum() for values in found), *others]).float()
+    return torch.stack([*(values.sum() for values in measures), *others]).float()

@@ -123,7 +123,7 @@ class RowScorer(ABC):
         """Fill up the columns of the artifact: per trajectory means, and nulls for what is not."""
         realised = pl.col("realised_logprob")
         closing = realised.list.slice("think_end", len(self.format.close_ids)).list.sum()
-        made = rows.with_columns(
+        summaries = rows.with_columns(
             mean_teacher_logprob=realised.list.eval(pl.element().cast(pl.Float64)).list.mean(),
             think_close_logprob=pl.when(pl.col("think_end").is_not_null())
             .then(closing)
@@ -134,9 +134,9 @@ class RowScorer(ABC):
         missing = {
             name: pl.lit(None, dtype)
             for name, dtype in empty.schema.items()
-            if name not in made.columns
+            if name not in summaries.columns
         }
-        return made.with_columns(**missing).select("number", *schema.LOGITS.names)
+        return summaries.with_columns(**missing).select("number", *schema.LOGITS.names)
 
 
 class Scorer(RowScorer):
@@ -195,8 +195,8 @@ class Scorer(RowScorer):
             with torch.no_grad():
                 of_student = self.heads[0].logits(student[part])
                 of_teacher = self.heads[1].logits(teacher[part])
-                found = score(of_student, of_teacher, realised[part], control, self.settings)
-            chunks.append(found)
+                scores = score(of_student, of_teacher, realised[part], control, self.settings)
+            chunks.append(scores)
         merged = {name: torch.cat([chunk[name] for chunk in chunks]).cpu() for name in chunks[0]}
         if self.settings.cache == "hidden":
             merged["teacher_hidden"] = teacher.float().cpu()

@@ -230,10 +230,10 @@ def _optimise(
     for batch in loader:
         with accelerator.accumulate(objective):
             with accelerator.autocast():
-                loss, found = objective(batch)
+                loss, batch_sums = objective(batch)
             # Undo what accelerate (accumulation) and data parallelism (mean) divide by.
             accelerator.backward(loss * divisor)
-            sums += torch.cat([found, batch["usage"]])
+            sums += torch.cat([batch_sums, batch["usage"]])
             if not accelerator.sync_gradients:
                 continue
             norm = accelerator.clip_grad_norm_(objective.parameters(), settings.max_gradient_norm)
@@ -250,9 +250,9 @@ def _metrics_row(
     metrics: list[dict[str, Any]], total: list[float], rate: float, norm: float, loss: str
 ) -> dict[str, Any]:
     *sums, num_used, num_places = total
-    found = dict(zip(SUMS, sums, strict=True))
-    means = {name: found[name] / found["positions"] for name in MEANS}
-    token_mean, sequence_mean = means.pop("divergence"), found["sequence_mean"]
+    named = dict(zip(SUMS, sums, strict=True))
+    means = {name: named[name] / named["positions"] for name in MEANS}
+    token_mean, sequence_mean = means.pop("divergence"), named["sequence_mean"]
     seen = metrics[-1]["tokens_seen"] if metrics else 0
     return {
         "step": len(metrics) + 1,
@@ -261,14 +261,14 @@ def _metrics_row(
         "loss_token_mean": token_mean,
         "loss_sequence_mean": sequence_mean,
         **means,
-        "think_close_mass": found["think_close_mass"] / found["closes"]
-        if found["closes"]
+        "think_close_mass": named["think_close_mass"] / named["closes"]
+        if named["closes"]
         else None,
-        "stop_mass": found["stop_mass"] / found["stops"],
+        "stop_mass": named["stop_mass"] / named["stops"],
         "gradient_norm": norm,
         "padding_share": 1 - num_used / num_places,
-        "num_tokens": int(found["positions"]),
-        "tokens_seen": seen + int(found["positions"]),
+        "num_tokens": int(named["positions"]),
+        "tokens_seen": seen + int(named["positions"]),
     }
 
 

@@ -20,7 +20,7 @@ rule problems:
         "results/{experiment}/benchmarks/problems/train.jsonl"
     conda:
         "../envs/transformers.yaml"
-    threads: RESOURCES.problems.threads
+    threads: 1
     resources:
         mem_mb=RESOURCES.problems.memory_mb,
         store=CONFIG.store,
@@ -32,7 +32,7 @@ rule problems:
     shell:
         "python -m mpd.problems --settings {params.settings:q}"
         " --benchmarks {input.benchmarks:q} --output results/{wildcards.experiment}/problems/train"
-        " --mode {resources.store} --threads {threads} 2>&1 | tee {log:q}"
+        " --mode {resources.store} 2>&1 | tee {log:q}"
 
 
 rule benchmark_problems:
@@ -46,7 +46,7 @@ rule benchmark_problems:
         "results/{experiment}/benchmarks/problems/{benchmark}.jsonl"
     conda:
         "../envs/transformers.yaml"
-    threads: RESOURCES.problems.threads
+    threads: 1
     resources:
         mem_mb=RESOURCES.problems.memory_mb,
         store=CONFIG.store,
@@ -57,4 +57,4 @@ rule benchmark_problems:
         "problems eval/{wildcards.benchmark}"
     shell:
         "python -m mpd.problems --settings {params.settings:q} --output {output:q}"
-        " --mode {resources.store} --threads {threads} 2>&1 | tee {log:q}"
+        " --mode {resources.store} 2>&1 | tee {log:q}"

@@ -36,7 +36,7 @@ rule report:
         "results/{experiment}/benchmarks/report.jsonl"
     conda:
         "../envs/transformers.yaml"
-    threads: RESOURCES.report.threads
+    threads: 1
     resources:
         mem_mb=RESOURCES.report.memory_mb,
         store=CONFIG.store,
@@ -56,4 +56,4 @@ rule report:
         "python -m mpd.report --settings {params.settings:q} --rounds {params.rounds:q}"
         " --benchmarks {params.benchmarks:q} --num-shards {params.num_shards}"
         " --problems {input.problems:q} --student {input.student:q} --output {output.report:q}"
-        " --mode {resources.store} --threads {threads} 2>&1 | tee {log:q}"
+        " --mode {resources.store} 2>&1 | tee {log:q}"

@@ -8,12 +8,13 @@ import pytest
 from changes import with_changes
 
 from mpd import compress, schema, table
-from mpd.compress import passed, require_prompts, rewriter
+from mpd.compress import passed
 from mpd.config.compress import NoRewrite, TeacherRewrite
 from mpd.engines import transformers
 from mpd.generate import Completion, seed_of
 from mpd.model_folder import read_manifest, write_manifest
 from mpd.prompts import Prompts
+from mpd.rewriting import require_prompts, rewriter
 
 PROMPT = "{problem}\n{trajectory}\nrewrite"
 GOOD = "1+3=4. 4-2=2.\n\\boxed{2}"

@@ -122,6 +122,8 @@ def test_a_dumped_config_validates_to_the_same():
         ("resources__problems__gpu", "config: resources.problems.gpu: unknown key"),
         ("resources__filter__gpu", "config: resources.filter.gpu: unknown key"),
         ("resources__report__gpu", "config: resources.report.gpu: unknown key"),
+        ("resources__report__threads", "config: resources.report.threads: unknown key"),
+        ("resources__problems__threads", "config: resources.problems.threads: unknown key"),
         ("sample__engine_argument", "config: sample.engine_argument: unknown key; did you mean "
          "engine_arguments?"),
         ("resources__logits__server", "config: resources.logits.server: unknown key"),
@@ -502,7 +504,7 @@ def settings_of(raw):
                 ("distill", "checkpoint_steps"),
                 ("evaluate", "gpu"),
                 ("grading", "threads"),
-                ("report", "threads"),
+                ("report", "memory_mb"),
             ]
         ),
     ],

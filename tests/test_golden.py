@@ -19,7 +19,7 @@ import pytest
 import test_browser
 import test_page
 
-from mpd import answers, compress, distill, evaluate, filter, problems, sample, schema, table
+from mpd import answers, distill, evaluate, filter, problems, rewriting, sample, schema, table
 from mpd.config.compress import TeacherRewrite
 from mpd.config.distill import DistillSettings
 from mpd.config.evaluate import BenchmarkAnswers
@@ -110,7 +110,7 @@ def frames(tmp_path_factory, tiny_format, tiny_prompts, shard, chat, cached, stu
     samples = sample.with_samples(questions, 2)
     made["sample"] = sample.sampler(engine, drawing, len(samples))(samples)
     asked = made["sample"].join(questions, on="problem_id", maintain_order="left")
-    rewriting = TeacherRewrite(
+    shortening = TeacherRewrite(
         prompt="{problem}\n{trajectory}\nrewrite",
         max_new_tokens=64,
         num_samples=2,
@@ -118,7 +118,7 @@ def frames(tmp_path_factory, tiny_format, tiny_prompts, shard, chat, cached, stu
         chat=chat.model_dump(include={"think", "open", "close"}),
     )
     rewriter = FakeEngine(tiny_format, REWRITES)
-    work = compress.rewriter(rewriter, tiny_format, rewriting, len(asked), 256)
+    work = rewriting.rewriter(rewriter, tiny_format, shortening, len(asked), 256)
     made["compress"] = work(asked)
     limits = FilterSettings(chat=chat.model_dump(include={"think", "close"}))
     joined = filter.joined(questions, made["sample"], made["compress"])

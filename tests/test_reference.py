@@ -212,6 +212,10 @@ def changed_stages(base: dict[str, Any], key: str, value: Any) -> set[str]:
     return {stage for stage in before if before[stage] != after[stage]}
 
 
+def test_settings_come_from_keys_that_there_are() -> None:
+    assert set(reference.readers()) <= set(keys(Config))
+
+
 def test_every_key_has_an_edit() -> None:
     stems = {key.replace(".0.", ".") for key in EDITS}
     assert stems == {key for key in keys(Config) if key.partition(".")[0] not in ELSEWHERE}

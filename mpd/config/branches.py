@@ -80,10 +80,10 @@ def branch_of(name: str, row: Custom | None, sections: Mapping[str, Section]) ->
     """
     if row is None:
         return Branch(name=name, axes=METHODS[name], **sections)
-    own = {part: sections[part].model_dump() | getattr(row, part) for part in SECTIONS}
+    changes = {part: sections[part].model_dump() | getattr(row, part) for part in SECTIONS}
     try:
         axes = METHODS[row.like].model_dump() | row.axes
-        return Branch.model_validate({"name": name, "axes": axes, **own})
+        return Branch.model_validate({"name": name, "axes": axes, **changes})
     except ValidationError as error:
         lines = sentences(error, Branch.model_json_schema())
         raise ValueError("\n".join(f"custom row {name}: {line}" for line in lines)) from None

@@ -19,30 +19,30 @@ class Decoding(Section):
     max_new_tokens: Count = Field(1024, description="a completion that reaches it is truncated")
 
 
-class Engine(Section):
+class EngineChoice(Section):
     engine: Literal["transformers", "vllm"] = Field("transformers", description="what runs models")
     engine_arguments: dict[str, Any] = Field(
         {}, description="further arguments of a vLLM engine, such as quantization"
     )
 
     @model_validator(mode="after")
-    def _arguments_of_vllm(self) -> "Engine":
+    def _arguments_of_vllm(self) -> "EngineChoice":
         if self.engine_arguments and self.engine != "vllm":
             raise ValueError("engine_arguments are those of vLLM; set engine: vllm, or remove them")
         return self
 
 
-class GenerationEngine(Engine):
+class GenerationEngineChoice(EngineChoice):
     engine: Literal["transformers", "vllm", "server"] = Field(  # type: ignore[assignment]
         "transformers", description="what generates; server: that of resources.<stage>.server"
     )
 
 
-class Generation(Decoding, GenerationEngine):
+class Generation(Decoding, GenerationEngineChoice):
     """What a section has whose stage generates."""
 
 
-class EngineSettings(GenerationEngine, StageSettings):
+class EngineSettings(GenerationEngineChoice, StageSettings):
     """What an engine needs to know to load a model."""
 
     dtype: Precision = "float32"

@@ -8,31 +8,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from mpd.config.base import Also, From, NamesFrom, Of, StageSettings
-from mpd.config.compress import CompressSettings
-from mpd.config.distill import DistillSettings
-from mpd.config.evaluate import AnswersSettings, EvaluateSettings
-from mpd.config.filter import FilterSettings
-from mpd.config.logits import HeadSettings, LogitsSettings
-from mpd.config.models import ModelsSettings
-from mpd.config.problems import BenchmarkProblems, TrainingProblems
-from mpd.config.report import ReportSettings
-from mpd.config.sample import SampleSettings
+from mpd.config.stages import RULES
 
-# The settings of the jobs of each rule, in the order of the workflow.
-SETTINGS: dict[str, Any] = {
-    "models": ModelsSettings,
-    "problems": TrainingProblems,
-    "benchmark_problems": BenchmarkProblems,
-    "sample": SampleSettings,
-    "compress": CompressSettings,
-    "filter": FilterSettings,
-    "logits": LogitsSettings,
-    "head": HeadSettings,
-    "distill": DistillSettings,
-    "answers": AnswersSettings,
-    "evaluate": EvaluateSettings,
-    "report": ReportSettings,
-}
 BENCHMARKS = "problems.benchmarks."
 Origin = From | Of
 
@@ -89,7 +66,7 @@ def key_of(
     where the job is of one model or the artifact of one benchmark. A path that is none of the
     settings, such as one that a note of before has, stands for itself.
     """
-    kinds = sorted(kinds_of(SETTINGS[rule]), key=lambda kind: not _fits(kind, settings))
+    kinds = sorted(kinds_of(RULES[rule].settings), key=lambda kind: not _fits(kind, settings))
     whole = f"benchmarks.{benchmark}.{path}"
     for kind in kinds:
         for place in (whole, path) if "benchmarks" in kind.model_fields else (path,):
@@ -151,8 +128,8 @@ def _origins(name: str, field: FieldInfo, places: Sequence[Origin]) -> tuple[Ori
     marks = tuple(mark for mark in field.metadata if isinstance(mark, Origin))
     if any(not isinstance(mark, Also) for mark in marks):
         return marks
-    own = (From(f"{place.key}.{name}", place.when) for place in places if isinstance(place, From))
-    return (*own, *marks)
+    keys = (From(f"{place.key}.{name}", place.when) for place in places if isinstance(place, From))
+    return (*keys, *marks)
 
 
 def _section_in(annotation: Any) -> type[BaseModel] | None:

@@ -6,10 +6,10 @@ from pydantic import Field, model_validator
 
 from mpd.config.base import Count, From, Of, StageSettings
 from mpd.config.chat import ReadingChat, RenderingChat
-from mpd.config.generation import Engine, Precision
+from mpd.config.generation import EngineChoice, Precision
 
 
-class Logits(Engine):
+class Logits(EngineChoice):
     cache: Literal["sparse", "hidden"] = Field(
         "sparse", description="log-probabilities on a support, or inputs of the teacher's head"
     )

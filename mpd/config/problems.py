@@ -52,14 +52,14 @@ class Benchmark(Source):
     max_new_tokens: Count | None = Field(None, description="what reaches it is truncated")
 
 
-class Split(Section):
+class ProblemSplit(Section):
     num_train: Count | None = Field(None, description="training problems; null: all that are left")
     num_dev: Count = Field(description="problems of the development split")
     num_shards: Count = Field(1, description="parts of the training problems: jobs of their own")
     seed: int = Field(0, ge=0, description="of the subset and the split")
 
 
-class Problems(Split):
+class Problems(ProblemSplit):
     path: str | None = Field(None, description="file of the sources that name no path")
     train: Source = Field(description="where training problems come from; keys below")
     benchmarks: tuple[Benchmark, ...] = Field((), description="held-out sets; keys below")
@@ -102,7 +102,7 @@ class Problems(Split):
         return Source(**keys)
 
 
-class TrainingProblems(Split, StageSettings):
+class TrainingProblems(ProblemSplit, StageSettings):
     """Settings of the training problems."""
 
     section: ClassVar[str] = "problems"

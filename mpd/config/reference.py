@@ -10,7 +10,8 @@ from functools import cache
 
 from mpd.config.base import Effect, From, Gate, StageSettings
 from mpd.config.config import Config
-from mpd.config.keys import SETTINGS, kinds_of, settings_of
+from mpd.config.keys import kinds_of, settings_of
+from mpd.config.stages import RULES
 from mpd.config.words import Node, default_of, type_of
 
 ROLES = ("student", "teacher")
@@ -41,8 +42,8 @@ class Reader:
 def readers() -> dict[str, list[Reader]]:
     """By key the stages that read it, in the order of the workflow; one may stand there twice."""
     table: dict[str, list[Reader]] = {}
-    for rule, settings in SETTINGS.items():
-        stage, kinds = STAGES_OF_RULES.get(rule, rule), kinds_of(settings)
+    for name, rule in RULES.items():
+        stage, kinds = STAGES_OF_RULES.get(name, name), kinds_of(rule.settings)
         by_kind = [dict(_read_by(stage, kind)) for kind in kinds]
         for kind, read in zip(kinds, by_kind, strict=True):
             for key, reader in read.items():
@@ -136,12 +137,12 @@ def markdown() -> str:
     sections: dict[tuple[str, ...], list[str]] = {}  # by their rows: equal tables are one
     for section, rows in tables(schema["$defs"], schema):
         sections.setdefault(tuple(rows), []).append(section)
-    made = [HEAD]
+    paragraphs = [HEAD]
     for table, names in sections.items():
         lines = ["key | type | default | meaning | stages", " | ".join(["---"] * 5), *table]
         text = "\n".join(f"| {line} |" for line in lines)
-        made.append(f"## {'; '.join(names) or 'The whole'}\n\n{text}")
-    return "\n\n".join(made) + "\n"
+        paragraphs.append(f"## {'; '.join(names) or 'The whole'}\n\n{text}")
+    return "\n\n".join(paragraphs) + "\n"
 
 
 if __name__ == "__main__":

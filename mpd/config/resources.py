@@ -10,11 +10,16 @@ from mpd.config.base import Count, Section
 class Resources(Section):
     """Resources of a job."""
 
-    threads: Count = Field(1, description="processor threads of the job")
     memory_mb: Count = Field(4000, description="what a scheduler sets aside for the job")
 
 
-class ModelResources(Resources):
+class ThreadResources(Resources):
+    """Resources of a job that works in several threads or processes."""
+
+    threads: Count = Field(1, description="processor threads of the job")
+
+
+class ModelResources(ThreadResources):
     """Resources of a job that runs a model."""
 
     gpu: int = Field(0, ge=0, description="GPUs of the job")
@@ -69,9 +74,10 @@ class AllResources(Section):
     problems: Resources = Resources()
     sample: GenerationResources = GenerationResources()
     compress: GenerationResources = GenerationResources()
-    filter: Resources = Resources()
+    filter: ThreadResources = ThreadResources()
     logits: ScoringResources = ScoringResources()
     distill: DistillResources = DistillResources()
-    evaluate: GenerationResources = GenerationResources()  # of the engine: the stage `answers`
-    grading: Resources = Resources()  # of what the answers are graded by: the stage `evaluate`
+    # Of the engine, so of the stage `answers`; grading is what the stage `evaluate` does.
+    evaluate: GenerationResources = GenerationResources()
+    grading: ThreadResources = ThreadResources()
     report: Resources = Resources()

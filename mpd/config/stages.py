@@ -4,29 +4,37 @@
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from mpd.config.base import Section, StageSettings
 from mpd.config.branches import Branch
 from mpd.config.chat import PromptChat, ReadingChat, WritingChat
-from mpd.config.compress import NoRewrite, RewritingChat, TeacherRewrite
+from mpd.config.compress import CompressSettings, NoRewrite, RewritingChat, TeacherRewrite
 from mpd.config.config import Config
 from mpd.config.distill import DistillSettings, Training
 from mpd.config.evaluate import AnswersSettings, EvaluateSettings, TokenLimit
 from mpd.config.filter import FilterSettings
-from mpd.config.generation import Decoding, GenerationEngine
+from mpd.config.generation import Decoding, GenerationEngineChoice
 from mpd.config.logits import (
     ConciseScores,
     HeadSettings,
+    LogitsSettings,
     PlainScores,
     RewritingScores,
     ScoringChat,
 )
-from mpd.config.models import FolderSettings, GgufSettings, HubSettings, TinySettings
-from mpd.config.problems import BenchmarkProblems, Split, TrainingProblems
+from mpd.config.models import (
+    FolderSettings,
+    GgufSettings,
+    HubSettings,
+    ModelsSettings,
+    TinySettings,
+)
+from mpd.config.problems import BenchmarkProblems, ProblemSplit, TrainingProblems
 from mpd.config.report import ReportSettings
-from mpd.config.sample import DrawnSample, GivenChat, GivenSample
+from mpd.config.sample import DrawnSample, GivenChat, GivenSample, SampleSettings
 
 Wildcards = Mapping[str, Any]  # of a rule: role, benchmark, or method, seed and round
 Part = TypeVar("Part", bound=Section)
@@ -34,7 +42,7 @@ Part = TypeVar("Part", bound=Section)
 
 def stage_settings(config: Config, rule: str, **wildcards: str | int) -> StageSettings:
     """The settings of a job of a rule. Of its wildcards, those count that its settings are of."""
-    return _OF_RULES[rule](config, wildcards)
+    return RULES[rule].build(config, wildcards)
 
 
 def as_text(settings: StageSettings) -> str:
@@ -58,7 +66,7 @@ def _models(config: Config, wildcards: Wildcards) -> StageSettings:
 
 
 def _problems(config: Config, wildcards: Wildcards) -> StageSettings:
-    split = _part(Split, config.problems)
+    split = _part(ProblemSplit, config.problems)
     return TrainingProblems(**dict(split), train=config.problems.train_source)
 
 
@@ -139,7 +147,7 @@ def _answers(config: Config, wildcards: Wildcards) -> StageSettings:
     if wildcards["method"] != "base" and not _branch(config, wildcards).method.trained:
         chat = chat.model_copy(update={"prompt": config.chat.concise})
     return AnswersSettings(
-        **dict(_part(GenerationEngine, config.evaluate)),
+        **dict(_part(GenerationEngineChoice, config.evaluate)),
         benchmarks=_decodings(config),
         chat=dict(chat),
         dtype=config.models.dtype,
@@ -182,23 +190,32 @@ def _decodings(config: Config) -> dict[str, Decoding]:
     common = _part(Decoding, config.evaluate)
     decodings = {"dev": common}
     for benchmark in config.problems.benchmarks:
-        changes = {name: getattr(benchmark, name) for name in Decoding.model_fields}
-        own = {name: value for name, value in changes.items() if value is not None}
-        decodings[benchmark.name] = common.model_copy(update=own)
+        keys = {name: getattr(benchmark, name) for name in Decoding.model_fields}
+        changes = {name: value for name, value in keys.items() if value is not None}
+        decodings[benchmark.name] = common.model_copy(update=changes)
     return decodings
 
 
-_OF_RULES = {
-    "models": _models,
-    "problems": _problems,
-    "benchmark_problems": _benchmark_problems,
-    "sample": _sample,
-    "compress": _compress,
-    "filter": _filter,
-    "logits": _logits,
-    "head": _head,
-    "distill": _distill,
-    "answers": _answers,
-    "evaluate": _evaluate,
-    "report": _report,
+@dataclass(frozen=True)
+class Rule:
+    """A rule of the workflow: the model of its jobs' settings, or a union, and what makes them."""
+
+    settings: Any
+    build: Callable[[Config, Wildcards], StageSettings]
+
+
+# In the order of the workflow.
+RULES = {
+    "models": Rule(ModelsSettings, _models),
+    "problems": Rule(TrainingProblems, _problems),
+    "benchmark_problems": Rule(BenchmarkProblems, _benchmark_problems),
+    "sample": Rule(SampleSettings, _sample),
+    "compress": Rule(CompressSettings, _compress),
+    "filter": Rule(FilterSettings, _filter),
+    "logits": Rule(LogitsSettings, _logits),
+    "head": Rule(HeadSettings, _head),
+    "distill": Rule(DistillSettings, _distill),
+    "answers": Rule(AnswersSettings, _answers),
+    "evaluate": Rule(EvaluateSettings, _evaluate),
+    "report": Rule(ReportSettings, _report),
 }

@@ -112,10 +112,10 @@ class ServerEngine(Engine):
                 max_tokens=1,
                 extra_body={"return_token_ids": True, "add_special_tokens": False},
             )
-        found = getattr(answer.choices[0], "prompt_token_ids", None)
-        if found is None:
+        prompt_token_ids = getattr(answer.choices[0], "prompt_token_ids", None)
+        if prompt_token_ids is None:
             raise ValueError(f"{self.url} returns no token ids (return_token_ids); vLLM's does")
-        if found != tokenizer.encode(text, add_special_tokens=False):
+        if prompt_token_ids != tokenizer.encode(text, add_special_tokens=False):
             raise ValueError(
                 f"{self.url} cuts text into other tokens than the tokenizer beside {self.manifest}"
             )

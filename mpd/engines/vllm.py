@@ -116,12 +116,12 @@ class VllmEngine(Engine):
 
 
 def _completion(output: Any) -> Completion:
-    made = output.outputs[0]
-    if made.finish_reason not in ("stop", "length"):
-        raise ValueError(f"vLLM ended a completion with {made.finish_reason!r}; run again")
-    ids, logprobs = list(made.token_ids), list(made.logprobs.logprobs)
+    completion = output.outputs[0]
+    if completion.finish_reason not in ("stop", "length"):
+        raise ValueError(f"vLLM ended a completion with {completion.finish_reason!r}; run again")
+    ids, logprobs = list(completion.token_ids), list(completion.logprobs.logprobs)
     assert len(ids) == len(logprobs)
-    return Completion(ids, logprobs, made.finish_reason)
+    return Completion(ids, logprobs, completion.finish_reason)
 
 
 class PromptScores:
@@ -174,11 +174,11 @@ class PromptScores:
             (number, [*prompt, *completion], parameters)
             for number, (prompt, completion) in enumerate(zip(prompts, completions, strict=True))
         )
-        found = dict(outputs_of(self.backend, self.section, self.resources, asked))
+        outputs = dict(outputs_of(self.backend, self.section, self.resources, asked))
         ids: list[int] = []
         logprobs: list[float] = []
         for number, prompt in enumerate(prompts):
-            flat = found[number].prompt_logprobs
+            flat = outputs[number].prompt_logprobs
             part = slice(flat.start_indices[len(prompt)], None)  # the rest is the completion's
             ids += flat.token_ids[part]
             logprobs += flat.logprobs[part]
@@ -257,8 +257,8 @@ def start(
         return backend(arguments, vocabulary_size)
 
 
-def _require_no_draft_model(told: Mapping[str, Any], padded: bool) -> None:
-    if padded and (told.get("speculative_config") or {}).get("model"):
+def _require_no_draft_model(arguments: Mapping[str, Any], padded: bool) -> None:
+    if padded and (arguments.get("speculative_config") or {}).get("model"):
         raise ValueError(
             "engine_arguments.speculative_config: a draft model may propose ids beyond the "
             "tokenizer's tokens, where this model has padding; take a method without a model"
@@ -298,13 +298,14 @@ def in_a_sentence(stage: str) -> Iterator[None]:
     from pydantic import ValidationError
     from vllm.v1.engine.exceptions import EngineDeadError
 
-    own = f"resources.{stage}"
+    resources = f"resources.{stage}"
     try:
         yield
     except ValidationError as error:
         reasons = "; ".join(_refusal(mistake) for mistake in error.errors())
         raise ValueError(
-            f"vLLM refuses an engine argument: {reasons}; mend {stage}.engine_arguments or {own}"
+            f"vLLM refuses an engine argument: {reasons}; mend {stage}.engine_arguments or "
+            f"{resources}"
         ) from error
     except Exception as error:
         # The memory errors of torch are RuntimeErrors; those of other processes have no cause here.
@@ -317,10 +318,11 @@ def in_a_sentence(stage: str) -> Iterator[None]:
             raise ValueError(f"vLLM: {text}") from error
         cause = "it died; its own words, if any, are above" if elsewhere else text
         # What logits scores is as long as it is.
-        length = f"{own}.max_model_len or " if stage != "logits" else ""
+        length = f"{resources}.max_model_len or " if stage != "logits" else ""
         raise ValueError(
-            f"vLLM: {cause}. To need less memory, lower {length}{own}.batch_size; to "
-            f"have more, set {own}.gpu_memory_utilization (its share) or {own}.tensor_parallel_size"
+            f"vLLM: {cause}. To need less memory, lower {length}{resources}.batch_size; to have "
+            f"more, set {resources}.gpu_memory_utilization (its share) or "
+            f"{resources}.tensor_parallel_size"
         ) from error
 
 
@@ -352,8 +354,8 @@ class _Process:
         from vllm.usage.usage_lib import UsageContext
         from vllm.v1.engine.llm_engine import LLMEngine
 
-        told, offline = EngineArgs(**arguments), UsageContext.LLM_CLASS  # LLM.generate's defaults
-        self.engine = LLMEngine.from_engine_args(told, offline)
+        offline = UsageContext.LLM_CLASS  # with the defaults of LLM.generate
+        self.engine = LLMEngine.from_engine_args(EngineArgs(**arguments), offline)
         atexit.register(self.engine.engine_core.shutdown)
         if hasattr(self.engine.engine_core, "outputs_queue"):
             Thread(target=_watch, args=(self.engine.engine_core,), daemon=True).start()
@@ -387,8 +389,9 @@ class _Replicas:
         from vllm.v1.engine.async_llm import AsyncLLM
 
         async def started() -> AsyncLLM:
-            told, offline = AsyncEngineArgs(**arguments), UsageContext.LLM_CLASS
-            engine = AsyncLLM.from_engine_args(told, usage_context=offline)
+            offline = UsageContext.LLM_CLASS
+            engine_arguments = AsyncEngineArgs(**arguments)
+            engine = AsyncLLM.from_engine_args(engine_arguments, usage_context=offline)
             padded = await engine.collective_rpc("trim_vocabulary", args=(vocabulary_size,))
             _require_no_draft_model(arguments, any(padded))
             await engine.collective_rpc("end_with", args=(os.getpid(),))
@@ -416,7 +419,7 @@ class _Replicas:
         from vllm.v1.engine.exceptions import EngineDeadError
 
         stream = self.engine.generate(tokens_input(prompt_ids), parameters, str(number))
-        (output,) = [made async for made in stream]  # the final one alone is given
+        (output,) = [final async for final in stream]  # the final one alone is given
         if output.outputs[0].finish_reason == "abort":  # so it ends what a dead replica had
             raise EngineDeadError
         return number, output
@@ -428,11 +431,13 @@ class Worker:
     def trim_vocabulary(self, size: int) -> bool:
         """Cut the logits to the tokenizer's tokens; whether there was padding beyond them."""
         model: Any = self.get_model()  # type: ignore[attr-defined]
-        found = [module for module in model.modules() if type(module).__name__ == "LogitsProcessor"]
-        if not found:
+        processors = [
+            module for module in model.modules() if type(module).__name__ == "LogitsProcessor"
+        ]
+        if not processors:
             raise ValueError(f"no logits processor in {type(model).__name__}; use transformers")
-        padded = any(module.org_vocab_size > size for module in found)
-        for module in found:
+        padded = any(module.org_vocab_size > size for module in processors)
+        for module in processors:
             module.org_vocab_size = min(module.org_vocab_size, size)
         return padded
 
