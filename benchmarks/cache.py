@@ -28,9 +28,10 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from mpd import cache, schema, table
-from mpd.batches import CachedRows
-from mpd.completions import ids_digest
+from mpd.scoring import cache
+from mpd.store import schema, table
+from mpd.text.completions import ids_digest
+from mpd.training.batches import CachedRows
 
 VOCABULARY, BUCKETS, ROW_TOKENS, ROWS_PER_PART = 49_152, 16, 250, 40
 MEAN_ENTRIES = 13.0
@@ -51,7 +52,7 @@ def documented_bytes(k: int, num_exact: int, exact_bytes: int, num_terms: int) -
 
 
 def scores(count: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
-    """Synthetic scores of positions, as mpd.support.score returns them."""
+    """Synthetic scores of positions, as mpd.scoring.support.score returns them."""
     sizes = torch.empty(count).exponential_(1 / MEAN_ENTRIES, generator=generator)
     kept = torch.arange(CANDIDATES)[None] < sizes.clamp(max=CANDIDATES)[:, None]
     spread = torch.rand(count, CANDIDATES, generator=generator)

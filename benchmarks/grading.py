@@ -12,7 +12,7 @@ import json
 import time
 from collections import Counter
 
-from mpd.grading import Grader, extract
+from mpd.text.grading import Grader, extract
 
 THOUGHT = "So 3 + 4 = 7, wait, let me check that once more: 7 - 4 = 3. " * 100
 FORMATS = ("{}", "{:,}", "${}$", r"\$ {}", "{}.00", r"{}\%", "00{}", r"\({}\)")

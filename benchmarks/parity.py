@@ -13,12 +13,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from mpd import schema, table
 from mpd.config.resources import GenerationResources
 from mpd.config.sample import DrawnSample
+from mpd.engines.generate import Completion, Request, open_engine
 from mpd.engines.transformers import TransformersEngine
-from mpd.generate import Completion, Request, open_engine
-from mpd.prompts import Prompts
+from mpd.store import schema, table
+from mpd.text.prompts import Prompts
 
 DECODING = {"temperature": 0, "top_p": 1.0, "top_k": 0}
 

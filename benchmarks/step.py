@@ -64,7 +64,7 @@ def prepare(folder: Path, arguments: argparse.Namespace) -> None:
     from tokenizers.models import WordLevel
     from transformers import PreTrainedTokenizerFast
 
-    from mpd import schema, table
+    from mpd.store import schema, table
 
     build(STUDENT).save_pretrained(folder / "student")
     words = {str(number): number for number in range(VOCABULARY)}
@@ -81,7 +81,7 @@ def ours(folder: Path, divergence: str, arguments: argparse.Namespace) -> Any:
     """Steps of our training loop; each item is one step taken."""
     from mpd.config.distill import DistillSettings
     from mpd.config.resources import DistillResources
-    from mpd.train import TrainingJob, start
+    from mpd.training.loop import TrainingJob, start
 
     settings = DistillSettings(
         learning_rate=1e-5,

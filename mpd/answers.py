@@ -15,10 +15,9 @@ from typing import Any
 
 import polars as pl
 
-from mpd import command, schema, table
 from mpd.config.evaluate import AnswersSettings, BenchmarkAnswers
 from mpd.config.resources import GenerationResources
-from mpd.generate import (
+from mpd.engines.generate import (
     Completion,
     Engine,
     Request,
@@ -28,10 +27,12 @@ from mpd.generate import (
     require_room,
     seed_of,
 )
-from mpd.model_folder import read_manifest
-from mpd.parts import Parts
-from mpd.prompts import Prompts
-from mpd.vocabulary import Vocabulary
+from mpd.job import command
+from mpd.store import schema, table
+from mpd.store.model_folder import read_manifest
+from mpd.store.parts import Parts
+from mpd.text.prompts import Prompts
+from mpd.text.vocabulary import Vocabulary
 
 ASKED = ("problem_id", "question")  # the columns of a benchmark that are read
 
@@ -64,7 +65,7 @@ def answer(
 
 def answerer(engine: Engine, name: str, settings: BenchmarkAnswers, total: int) -> Task:
     """The task of a benchmark: answer each row."""
-    from mpd.progress import Progress
+    from mpd.job.progress import Progress
 
     prompt_of = cache(Prompts.plain(engine.vocabulary, settings.chat).problem_ids)
 

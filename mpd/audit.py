@@ -22,15 +22,16 @@ import pyarrow.parquet as pq
 import torch
 from pydantic import TypeAdapter
 
-from mpd import command, schema, table
-from mpd.cache import Rows, Support
 from mpd.config.logits import LogitsSettings
 from mpd.config.resources import ScoringResources
-from mpd.divergence import dense, reverse_kl
-from mpd.head import OutputHead
-from mpd.model_folder import read_manifest
-from mpd.outcomes import outcomes_of
-from mpd.scoring import Scorer
+from mpd.job import command
+from mpd.scoring.cache import Rows, Support
+from mpd.scoring.divergence import dense, reverse_kl
+from mpd.scoring.outcomes import outcomes_of
+from mpd.scoring.output_head import OutputHead
+from mpd.scoring.scorer import Scorer
+from mpd.store import schema, table
+from mpd.store.model_folder import read_manifest
 
 CHUNK_SIZE = 256  # positions whose full logits exist at a time
 PACKED_ROWS = 4  # trajectories scored together for the noise floor

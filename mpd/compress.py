@@ -17,16 +17,17 @@ from typing import Any
 
 import polars as pl
 
-from mpd import command, schema, table
-from mpd.completions import CompletionWriter
 from mpd.config.compress import CompressSettings, NoRewrite, TeacherRewrite
 from mpd.config.resources import GenerationResources
-from mpd.generate import Task, complete, open_engine
-from mpd.lineage import sampled_by
-from mpd.model_folder import read_manifest, require_same_tokens
-from mpd.parts import Parts
-from mpd.rewriting import SKIPPED, require_prompts, rewriter, skipped
-from mpd.vocabulary import Vocabulary
+from mpd.engines.generate import Task, complete, open_engine
+from mpd.engines.rewriting import SKIPPED, require_prompts, rewriter, skipped
+from mpd.job import command
+from mpd.store import schema, table
+from mpd.store.lineage import sampled_by
+from mpd.store.model_folder import read_manifest, require_same_tokens
+from mpd.store.parts import Parts
+from mpd.text.completions import CompletionWriter
+from mpd.text.vocabulary import Vocabulary
 
 
 def passed(rows: pl.DataFrame, stop_ids: list[int]) -> pl.DataFrame:

@@ -22,12 +22,13 @@ from typing import Any
 
 import polars as pl
 
-from mpd import command, schema, table
-from mpd.completions import ids_digest
 from mpd.config.checks import inexact
 from mpd.config.distill import DistillSettings
 from mpd.config.resources import DistillResources
-from mpd.model_folder import MANIFEST, read_manifest, write_manifest
+from mpd.job import command
+from mpd.store import schema, table
+from mpd.store.model_folder import MANIFEST, read_manifest, write_manifest
+from mpd.text.completions import ids_digest
 
 log = logging.getLogger("mpd")
 
@@ -197,7 +198,7 @@ def require_tracker(name: str) -> None:
 
 
 def _train(arguments: argparse.Namespace, folder: Path, scratch: Path) -> None:
-    from mpd.train import TrainingJob, train
+    from mpd.training.loop import TrainingJob, train
 
     resources: DistillResources = command.resources_of(arguments)
     require_tracker(resources.tracker)
@@ -218,7 +219,7 @@ def _train(arguments: argparse.Namespace, folder: Path, scratch: Path) -> None:
     description.write_text(job.model_dump_json(), encoding="utf-8")
     # Not accelerate launch, which starts a single process where there are no GPUs.
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node"]
-    launch += [str(resources.num_processes), "-m", "mpd.train", str(description)]
+    launch += [str(resources.num_processes), "-m", "mpd.training.loop", str(description)]
     code = subprocess.run(launch, check=False).returncode
     if code:
         raise ValueError(f"a training process ended with code {code}; its own error is above")

@@ -14,14 +14,15 @@ from pathlib import Path
 
 import polars as pl
 
-from mpd import command, schema, table
 from mpd.config.evaluate import EvaluateSettings
 from mpd.config.resources import ThreadResources
-from mpd.grading import Grader, extract
-from mpd.model_folder import read_manifest
-from mpd.parts import Parts
-from mpd.reading import Reading
-from mpd.reporting import budgets
+from mpd.job import command
+from mpd.report import budgets
+from mpd.store import schema, table
+from mpd.store.model_folder import read_manifest
+from mpd.store.parts import Parts
+from mpd.text.grading import Grader, extract
+from mpd.text.reading import Reading
 
 ROWS_PER_PART = 256  # answers whose grades a kill can lose
 

@@ -17,12 +17,13 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from mpd import command, schema, table
 from mpd.config.filter import FilterSettings
 from mpd.config.resources import ThreadResources
-from mpd.grading import Grader, extract
-from mpd.lineage import require_made_from
-from mpd.parts import Parts
+from mpd.job import command
+from mpd.store import schema, table
+from mpd.store.lineage import require_made_from
+from mpd.store.parts import Parts
+from mpd.text.grading import Grader, extract
 
 log = logging.getLogger("mpd")
 

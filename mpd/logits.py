@@ -19,12 +19,13 @@ from typing import Any
 
 import polars as pl
 
-from mpd import command, schema, table
 from mpd.config.logits import LogitsSettings
 from mpd.config.resources import ScoringResources
-from mpd.lineage import require_made_from, rewritten_by, sampled_by
-from mpd.model_folder import read_manifest, require_same_tokens
-from mpd.parts import Parts
+from mpd.job import command
+from mpd.store import schema, table
+from mpd.store.lineage import require_made_from, rewritten_by, sampled_by
+from mpd.store.model_folder import read_manifest, require_same_tokens
+from mpd.store.parts import Parts
 
 log = logging.getLogger("mpd")
 
@@ -64,7 +65,7 @@ def score_rows(arguments: Namespace, rows: pl.DataFrame, parts: Parts) -> None:
         return
 
     def prepare() -> Callable[[pl.DataFrame], pl.DataFrame]:
-        from mpd.scoring import Scorer, VllmScorer
+        from mpd.scoring.scorer import Scorer, VllmScorer
 
         folder, manifest = arguments.student.parent, arguments.teacher
         if settings.engine == "vllm":

@@ -13,7 +13,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from mpd import command, schema
 from mpd.config.files import model_files
 from mpd.config.models import (
     FolderModel,
@@ -24,9 +23,11 @@ from mpd.config.models import (
     TinySettings,
 )
 from mpd.config.resources import ModelResources
-from mpd.digests import file_digest
-from mpd.entries import PROVENANCE
-from mpd.model_folder import chat_template, write_manifest
+from mpd.job import command
+from mpd.store import schema
+from mpd.store.digests import file_digest
+from mpd.store.entries import PROVENANCE
+from mpd.store.model_folder import chat_template, write_manifest
 
 log = logging.getLogger("mpd")
 

@@ -18,13 +18,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from mpd import command, grading, schema, table
 from mpd.config.files import problem_files
 from mpd.config.problems import BenchmarkProblems, ProblemsSettings, Source, TrainingProblems
-from mpd.digests import file_digest
-from mpd.layout import Experiment
-from mpd.parts import Parts
-from mpd.questions import problem_id, word_runs
+from mpd.job import command
+from mpd.job.layout import Experiment
+from mpd.store import schema, table
+from mpd.store.digests import file_digest
+from mpd.store.parts import Parts
+from mpd.text import grading
+from mpd.text.questions import problem_id, word_runs
 
 log = logging.getLogger("mpd")
 

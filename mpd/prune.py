@@ -17,10 +17,10 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from mpd import command
-from mpd.entries import files_of, is_copied
-from mpd.layout import STORE
-from mpd.rights import refusal
+from mpd.job import command
+from mpd.job.layout import STORE
+from mpd.store.entries import files_of, is_copied
+from mpd.store.rights import refusal
 
 
 def unused(root: Path) -> Iterator[Path]:

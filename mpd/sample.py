@@ -15,12 +15,9 @@ from typing import Any
 
 import polars as pl
 
-from mpd import command, schema, table
-from mpd.completions import CompletionWriter
 from mpd.config.resources import GenerationResources
 from mpd.config.sample import DrawnSample, GivenSample, SampleSettings
-from mpd.digests import file_digest
-from mpd.generate import (
+from mpd.engines.generate import (
     Completion,
     Engine,
     Request,
@@ -30,11 +27,15 @@ from mpd.generate import (
     require_room,
     seed_of,
 )
-from mpd.given import given_rows
-from mpd.model_folder import read_manifest
-from mpd.parts import Parts
-from mpd.prompts import Prompts
-from mpd.vocabulary import Vocabulary
+from mpd.job import command
+from mpd.store import schema, table
+from mpd.store.digests import file_digest
+from mpd.store.model_folder import read_manifest
+from mpd.store.parts import Parts
+from mpd.text.completions import CompletionWriter
+from mpd.text.given import given_rows
+from mpd.text.prompts import Prompts
+from mpd.text.vocabulary import Vocabulary
 
 
 def with_samples(problems: pl.DataFrame, num_samples: int) -> pl.DataFrame:
@@ -47,7 +48,7 @@ def with_samples(problems: pl.DataFrame, num_samples: int) -> pl.DataFrame:
 
 def sampler(engine: Engine, settings: DrawnSample, total: int) -> Task:
     """The task of a shard: sample the trajectory of each row."""
-    from mpd.progress import Progress
+    from mpd.job.progress import Progress
 
     prompt_of = cache(Prompts.plain(engine.vocabulary, settings.chat).problem_ids)
 

@@ -9,13 +9,14 @@ import re
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
-from mpd import layout, schema
 from mpd.config import parse_config
 from mpd.config.files import model_files, problem_files
 from mpd.config.stages import as_text, stage_settings
-from mpd.preflight import check, check_folder
-from mpd.rights import open_results, require_working_folder
-from mpd.unique_keys import require_unique_arguments, require_unique_keys
+from mpd.config.unique_keys import require_unique_arguments, require_unique_keys
+from mpd.job import layout
+from mpd.job.preflight import check, check_folder
+from mpd.store import schema
+from mpd.store.rights import open_results, require_working_folder
 
 try:
     require_working_folder()

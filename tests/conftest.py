@@ -17,8 +17,8 @@ import polars as pl
 import pytest
 from ordinary import OVERRIDE, overrides_modes, without
 
-from mpd import schema, table
-from mpd.questions import problem_id
+from mpd.store import schema, table
+from mpd.text.questions import problem_id
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -60,7 +60,7 @@ def tokenizer():
 
 @pytest.fixture(scope="session")
 def vocabulary(tokenizer):
-    from mpd.vocabulary import Vocabulary
+    from mpd.text.vocabulary import Vocabulary
 
     return Vocabulary(tokenizer, [tokenizer.eos_token_id])
 
@@ -68,7 +68,7 @@ def vocabulary(tokenizer):
 @pytest.fixture(scope="session")
 def tiny_prompts(vocabulary, chat):
     """The plain prompts of the embedded world."""
-    from mpd.prompts import Prompts
+    from mpd.text.prompts import Prompts
 
     return Prompts.plain(vocabulary, chat)
 
@@ -76,7 +76,7 @@ def tiny_prompts(vocabulary, chat):
 @pytest.fixture(scope="session")
 def tiny_format(vocabulary, chat):
     """The format of completions in the embedded world."""
-    from mpd.completions import CompletionWriter
+    from mpd.text.completions import CompletionWriter
 
     return CompletionWriter(vocabulary, chat)
 
@@ -122,7 +122,7 @@ def ids_of(qwen_tokenizer):
 
 @pytest.fixture(scope="session")
 def qwen_vocabulary(qwen_tokenizer):
-    from mpd.vocabulary import Vocabulary
+    from mpd.text.vocabulary import Vocabulary
 
     return Vocabulary(qwen_tokenizer, [qwen_tokenizer.eos_token_id])
 
@@ -137,7 +137,7 @@ def write_model(tokenizer):
     from transformers import PreTrainedTokenizerFast
     from transformers.models.qwen3 import Qwen3Config, Qwen3ForCausalLM
 
-    from mpd.model_folder import write_manifest
+    from mpd.store.model_folder import write_manifest
 
     def stop_often(model: Qwen3ForCausalLM) -> None:
         """So that some completions stop and others reach their limit."""
@@ -199,7 +199,7 @@ def variant(student, tmp_path):
     import json
     import shutil
 
-    from mpd.model_folder import write_manifest
+    from mpd.store.model_folder import write_manifest
 
     def change(name: str, more: str = ".", **changes: object) -> Path:
         folder = tmp_path / f"variant_{name}"
@@ -235,7 +235,7 @@ def shard(tmp_path_factory, problems, tiny_format, tiny_prompts, student, teache
     """
     import random
 
-    from mpd.model_folder import read_manifest
+    from mpd.store.model_folder import read_manifest
     from mpd.tiny.task import concise_trace, verbose_trace
 
     folder = tmp_path_factory.mktemp("shard")

@@ -6,13 +6,14 @@ import logging
 import polars as pl
 import pytest
 
-from mpd import answers, schema, table
+from mpd import answers
 from mpd.config.generation import Decoding
 from mpd.config.resources import GenerationResources
 from mpd.engines import transformers
+from mpd.engines.generate import Completion, Request, seed_of
 from mpd.engines.transformers import TransformersEngine
-from mpd.generate import Completion, Request, seed_of
-from mpd.model_folder import read_manifest
+from mpd.store import schema, table
+from mpd.store.model_folder import read_manifest
 
 ENGINE = {"engine": "transformers", "engine_arguments": {}, "dtype": "float32"}
 DECODING = {"num_samples": 2, "temperature": 0.7, "top_p": 1.0, "top_k": 0, "max_new_tokens": 8}

@@ -8,7 +8,8 @@ import polars as pl
 import pytest
 from changes import with_changes
 
-from mpd import audit, schema, table
+from mpd import audit
+from mpd.store import schema, table
 
 
 @pytest.fixture

@@ -8,11 +8,11 @@ import pytest
 import torch
 from changes import with_changes
 
-from mpd import schema, table
-from mpd.batches import WINDOW, CachedRows, Trajectories, collate, plan_steps
-from mpd.cache import Rows
 from mpd.config.distill import DistillSettings
-from mpd.divergence import FLOOR
+from mpd.scoring.cache import Rows
+from mpd.scoring.divergence import FLOOR
+from mpd.store import schema, table
+from mpd.training.batches import WINDOW, CachedRows, Trajectories, collate, plan_steps
 
 SETTINGS = DistillSettings(learning_rate=1.0)
 

@@ -12,11 +12,11 @@ from polars.testing import assert_frame_equal
 from test_report import words_of
 from test_token_texts import tokenizer_of
 
-from mpd import schema, table
-from mpd.reporting import browser, browser_section
-from mpd.reporting.page import markup
-from mpd.token_records import token_record
-from mpd.token_texts import SIGNS
+from mpd.report import browser, browser_section
+from mpd.report.page import markup
+from mpd.scoring.token_records import token_record
+from mpd.store import schema, table
+from mpd.text.token_texts import SIGNS
 
 HOSTILE = "</script><img src=x onerror=alert(1)><!-- \u2028 ]]>"
 WORDS = ["<unk>", "go ", "7", HOSTILE, "\n", "<|end|>"]

@@ -23,8 +23,8 @@ from test_browser import (
 from test_page import EVIL, page_of, page_with
 from test_token_texts import tokenizer_of
 
-from mpd.reporting import browser_section
-from mpd.reporting.page.markup import rendered
+from mpd.report import browser_section
+from mpd.report.page.markup import rendered
 
 playwright = pytest.importorskip("playwright.sync_api", reason="the package playwright is missing")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")

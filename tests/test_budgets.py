@@ -3,9 +3,9 @@
 import polars as pl
 import pytest
 
-from mpd import schema, table
-from mpd.grading import Grader, extract
-from mpd.reporting.budgets import accuracies, answers_by_budget, curves, grade, ladder
+from mpd.report.budgets import accuracies, answers_by_budget, curves, grade, ladder
+from mpd.store import schema, table
+from mpd.text.grading import Grader, extract
 
 
 @pytest.mark.parametrize(

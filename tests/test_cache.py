@@ -11,12 +11,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mpd import schema, table
-from mpd.cache import ENTRY_BITS, POSITION_BITS, TAIL_BITS, Rows, encode, lists, rounded
 from mpd.config.logits import Logits
-from mpd.divergence import FLOOR, forward_kl, jensen_shannon, reverse_kl
-from mpd.outcomes import outcomes_of
-from mpd.support import score
+from mpd.scoring.cache import ENTRY_BITS, POSITION_BITS, TAIL_BITS, Rows, encode, lists, rounded
+from mpd.scoring.divergence import FLOOR, forward_kl, jensen_shannon, reverse_kl
+from mpd.scoring.outcomes import outcomes_of
+from mpd.scoring.support import score
+from mpd.store import schema, table
 
 CONTROL = [8, 9]
 # Two rows, of two positions and of one, over the ids 0 to 9 in tail buckets 0-4 and 5-9.
@@ -323,7 +323,7 @@ SCORING = Logits(top_k=6, student_top_k=6, tail_buckets=3)
 
 @st.composite
 def scored(draw):
-    """Logits of a teacher over 40 ids, completions, and what mpd.support finds of it alone."""
+    """Logits of a teacher over 40 ids, completions, and the supports of it alone."""
     generator = torch.Generator().manual_seed(draw(st.integers(0, 2**32 - 1)))
     scale = draw(st.sampled_from([0.01, 1.0, 4.0, 12.0, 40.0]))
     lengths = draw(st.lists(st.integers(1, 7), min_size=1, max_size=4))

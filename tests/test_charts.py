@@ -5,8 +5,8 @@ import re
 import polars as pl
 from test_series import LENGTHS, METRICS
 
-from mpd.reporting import series
-from mpd.reporting.page import charts
+from mpd.report import series
+from mpd.report.page import charts
 
 
 def test_figures_take_the_colours_of_the_page():

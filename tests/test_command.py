@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from mpd import command
 from mpd.config.compress import CompressSettings, NoRewrite, TeacherRewrite
 from mpd.config.resources import GenerationResources
+from mpd.job import command
 
 ADVICE = "free some space and run again: finished parts are kept"
 
@@ -161,14 +161,16 @@ def test_a_command_without_a_place_has_its_name():
 
 
 def test_a_reader_that_closes_the_pipe_is_no_error():
-    printed = "from mpd import command; command.view(lambda: print('line\\n' * 100_000), 'store')"
+    printed = (
+        "from mpd.job import command; command.view(lambda: print('line\\n' * 100_000), 'store')"
+    )
     script = f'{sys.executable} -c "{printed}" | head -n 1; echo ${{PIPESTATUS[0]}}'
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("line\n0\n", "")
 
 
 def test_a_stage_explains_itself_on_request(tmp_path, capsys):
-    from mpd.store import Store
+    from mpd.store.publishing import Store
 
     def main():
         store = Store(tmp_path, explain=True)

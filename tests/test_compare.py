@@ -4,9 +4,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from mpd import schema, table
-from mpd.reporting import compare
-from mpd.reporting.compare import (
+from mpd.report import compare
+from mpd.report.compare import (
     NUM_DRAWS,
     differences,
     draws,
@@ -16,6 +15,7 @@ from mpd.reporting.compare import (
     means,
     per_problem,
 )
+from mpd.store import schema, table
 
 
 def bootstrap(values, num_draws=NUM_DRAWS):

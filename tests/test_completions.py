@@ -7,9 +7,9 @@ import pytest
 from changes import with_changes
 from qwen import NONE, OPENED, QWEN
 
-from mpd.completions import CompletionWriter, ids_digest
-from mpd.prompts import Prompts
-from mpd.vocabulary import Vocabulary
+from mpd.text.completions import CompletionWriter, ids_digest
+from mpd.text.prompts import Prompts
+from mpd.text.vocabulary import Vocabulary
 
 
 @pytest.fixture(scope="module")

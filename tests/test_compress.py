@@ -7,14 +7,15 @@ import polars as pl
 import pytest
 from changes import with_changes
 
-from mpd import compress, schema, table
+from mpd import compress
 from mpd.compress import passed
 from mpd.config.compress import NoRewrite, TeacherRewrite
 from mpd.engines import transformers
-from mpd.generate import Completion, seed_of
-from mpd.model_folder import read_manifest, write_manifest
-from mpd.prompts import Prompts
-from mpd.rewriting import require_prompts, rewriter
+from mpd.engines.generate import Completion, seed_of
+from mpd.engines.rewriting import require_prompts, rewriter
+from mpd.store import schema, table
+from mpd.store.model_folder import read_manifest, write_manifest
+from mpd.text.prompts import Prompts
 
 PROMPT = "{problem}\n{trajectory}\nrewrite"
 GOOD = "1+3=4. 4-2=2.\n\\boxed{2}"

@@ -5,8 +5,8 @@ import os
 import polars as pl
 import pytest
 
-from mpd import schema, table
-from mpd.reporting import costs
+from mpd.report import costs
+from mpd.store import schema, table
 
 
 def frames(kept=(True, False), tokens=(10, 30), steps=(5, 9), logprobs=((-1.0, -0.5),)):

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from test_compare import problems_of
 
-from mpd import schema, table
-from mpd.reporting.difficulty import BINS, bins_of, by_difficulty
+from mpd.report.difficulty import BINS, bins_of, by_difficulty
+from mpd.store import schema, table
 
 # By problem, four samples: solved never, once, twice, thrice, always.
 BASE = [(0.0, 200.0, None), (0.25, 150.0, 90.0), (0.5, 120.0, 80.0), (0.75, 90.0, 70.0)]

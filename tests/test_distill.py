@@ -8,7 +8,7 @@ import pytest
 from changes import with_changes
 from safetensors.torch import load_file
 
-from mpd import distill, schema, table
+from mpd import distill
 from mpd.config.distill import DistillSettings
 from mpd.distill import (
     copy_beside_weights,
@@ -17,7 +17,8 @@ from mpd.distill import (
     require_rows,
     require_tracker,
 )
-from mpd.model_folder import chat_template, read_manifest
+from mpd.store import schema, table
+from mpd.store.model_folder import chat_template, read_manifest
 
 SETTINGS = DistillSettings(learning_rate=1e-3, epochs=2, batch_size=8, min_kept=8)
 
@@ -244,7 +245,7 @@ def test_two_processes_make_the_same_update(run):
 @pytest.fixture
 def hidden(tmp_path, run_logits, shard, student, teacher, logits_settings):
     """A cache of hidden states and the teacher's output head."""
-    from mpd import head
+    from mpd.scoring import output_head as head
 
     settings = with_changes(logits_settings, cache="hidden")
     path = run_logits(tmp_path / "hidden", shard, student, teacher, settings)
@@ -279,7 +280,7 @@ def test_a_hidden_cache_has_no_tail_and_needs_its_head(run, hidden, write_model,
 
 
 def test_the_head_of_another_teacher_is_refused(run, hidden, student, tmp_path):
-    from mpd import head
+    from mpd.scoring import output_head as head
 
     path, _ = hidden
     output = tmp_path / "other" / "head.safetensors"

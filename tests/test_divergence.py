@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpd.config.distill import DistillSettings
-from mpd.divergence import FLOOR, chosen, dense, reverse_kl
-from mpd.head import OutputHead, chunked_loss
-from mpd.outcomes import outcomes_of
+from mpd.scoring.divergence import FLOOR, chosen, dense, reverse_kl
+from mpd.scoring.outcomes import outcomes_of
+from mpd.scoring.output_head import OutputHead, chunked_loss
 
 DIVERGENCES = {
     "reverse": {"divergence": "reverse_kl"},

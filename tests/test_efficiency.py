@@ -3,8 +3,8 @@ import re
 import numpy as np
 import pytest
 
-from mpd import schema
-from mpd.reporting.efficiency import FORMULA, aes
+from mpd.report.efficiency import FORMULA, aes
+from mpd.store import schema
 
 
 @pytest.mark.parametrize(

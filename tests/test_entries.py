@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from mpd.entries import install, link, look, other_links
+from mpd.store.entries import install, link, look, other_links
 
 OLD = {"manifest.json": "old manifest", "weights": "1", "deep/config": "2", "gone": "3"}
 NEW = {"manifest.json": "new manifest", "weights": "4", "deep/config": "5"}
@@ -150,7 +150,7 @@ def test_what_is_written_while_bytes_are_read_is_read_again(tmp_path, made, monk
 
 def test_what_is_installed_is_on_the_disk_before_it_has_its_name(made, tmp_path, monkeypatch):
     synced = []
-    monkeypatch.setattr("mpd.table.sync", synced.append)
+    monkeypatch.setattr("mpd.store.table.sync", synced.append)
     entry, note = made("model", {"a": "1", "b/c": "2"})
     fresh = tmp_path / "model.fresh"
     assert synced == [fresh / "a", fresh / "b/c", tmp_path / "model.json.draft"]

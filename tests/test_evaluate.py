@@ -9,12 +9,14 @@ import sys
 import polars as pl
 import pytest
 
-from mpd import evaluate, grading, schema, table
+from mpd import evaluate
 from mpd.config.chat import ReadingChat
 from mpd.evaluate import graded, joined
-from mpd.grading import Grader
-from mpd.model_folder import read_manifest
-from mpd.reading import Reading
+from mpd.store import schema, table
+from mpd.store.model_folder import read_manifest
+from mpd.text import grading
+from mpd.text.grading import Grader
+from mpd.text.reading import Reading
 
 CHAT = {"think": "tags", "close": "</think>"}
 TEXTS = [

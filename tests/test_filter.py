@@ -5,10 +5,10 @@ import pytest
 from changes import with_changes
 
 from mpd import filter as filter_stage
-from mpd import schema, table
 from mpd.config.filter import FilterSettings
 from mpd.filter import choose_shortest, joined, overlap, repeats_more_than, verdicts
-from mpd.grading import Grader
+from mpd.store import schema, table
+from mpd.text.grading import Grader
 
 CHAT = {"think": "tags", "close": "\n</think>\n\n"}
 SETTINGS = FilterSettings(

@@ -4,8 +4,8 @@ import polars as pl
 import pytest
 from test_report import evaluated, metrics_frame, stage_frames
 
-from mpd import schema, table
-from mpd.reporting import findings
+from mpd.report import findings
+from mpd.store import schema, table
 
 ROUND = {"method": "mpd", "round": 1, "seed": 0}
 OTHER = {"method": "mpd", "round": 1, "seed": 1}

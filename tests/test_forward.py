@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mpd.forward import arrange, completion_states, pack, require_separate_sequences
-from mpd.model_folder import load_model
+from mpd.scoring.forward import arrange, completion_states, pack, require_separate_sequences
+from mpd.store.model_folder import load_model
 
 
 @pytest.fixture(scope="module")

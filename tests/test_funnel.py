@@ -1,6 +1,6 @@
 import polars as pl
 
-from mpd.reporting.funnel import funnel_of, summed
+from mpd.report.funnel import funnel_of, summed
 
 SAMPLES = pl.DataFrame(
     {"sample_id": ["a", "b", "c", "d"], "finish_reason": ["stop", "length", "stop", "too_long"]}

@@ -14,8 +14,7 @@ from mpd.config.generation import Decoding
 from mpd.config.resources import GenerationResources
 from mpd.config.sample import DrawnSample
 from mpd.engines import transformers
-from mpd.engines.transformers import TransformersEngine, choose
-from mpd.generate import (
+from mpd.engines.generate import (
     TOO_LONG,
     Completion,
     Engine,
@@ -26,6 +25,7 @@ from mpd.generate import (
     require_room,
     seed_of,
 )
+from mpd.engines.transformers import TransformersEngine, choose
 
 GREEDY = Decoding(temperature=0, max_new_tokens=16)
 SAMPLED = Decoding(max_new_tokens=16)

@@ -2,7 +2,7 @@
 
 golden.json holds, for each artifact, its version, a digest of its exact columns and the means of
 its floating-point columns, over fixed inputs. After a deliberate change, bump the version in
-mpd/schema.py and record anew:
+mpd/store/schema.py and record anew:
 
     RECORD_GOLDEN=1 pytest tests/test_golden.py
 """
@@ -19,7 +19,7 @@ import pytest
 import test_browser
 import test_page
 
-from mpd import answers, distill, evaluate, filter, problems, rewriting, sample, schema, table
+from mpd import answers, distill, evaluate, filter, problems, sample
 from mpd.config.compress import TeacherRewrite
 from mpd.config.distill import DistillSettings
 from mpd.config.evaluate import BenchmarkAnswers
@@ -28,9 +28,11 @@ from mpd.config.generation import Decoding
 from mpd.config.problems import TrainingProblems
 from mpd.config.resources import GenerationResources
 from mpd.config.sample import DrawnSample
-from mpd.grading import Grader
-from mpd.reading import Reading
-from mpd.reporting import browser_section, budgets, compare, costs, difficulty, summary
+from mpd.engines import rewriting
+from mpd.report import browser_section, budgets, compare, costs, difficulty, summary
+from mpd.store import schema, table
+from mpd.text.grading import Grader
+from mpd.text.reading import Reading
 
 GOLDEN = Path(__file__).with_name("golden.json")
 
@@ -60,7 +62,7 @@ class FakeEngine:
         self.vocabulary, self.encode, self.texts = writer.vocabulary, writer.encode, texts
 
     def stream(self, requests, decoding, advance):
-        from mpd.generate import Completion
+        from mpd.engines.generate import Completion
 
         for number, request in enumerate(requests):
             ids = self.encode(self.texts[request.seed % len(self.texts)])
@@ -185,8 +187,8 @@ def students_of(answered) -> pl.DataFrame:
 
 def completions(student, prompts) -> pl.DataFrame:
     """What the engine draws from a random model: `FakeEngine` hides choice, seeds and batches."""
+    from mpd.engines.generate import Request, seed_of
     from mpd.engines.transformers import TransformersEngine
-    from mpd.generate import Request, seed_of
 
     engine = TransformersEngine(student, "float32", GenerationResources(batch_size=3))
     requests = [
@@ -270,6 +272,8 @@ def test_changed_output_needs_another_version(name, frames):
         return
     expected = recorded[name]
     assert found["version"] == expected["version"], "a new version: record golden.json anew"
-    advice = f"the output of {name} changed: bump VERSION in mpd/schema.py and record golden.json"
+    advice = (
+        f"the output of {name} changed: bump VERSION in mpd/store/schema.py and record golden.json"
+    )
     assert found["exact"] == expected["exact"], advice
     assert found["means"] == pytest.approx(expected["means"], rel=1e-3, abs=1e-5), advice

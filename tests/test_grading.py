@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mpd.grading import MAX_CHARACTERS, Grader, extract, gold, verify_integer
+from mpd.text.grading import MAX_CHARACTERS, Grader, extract, gold, verify_integer
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 needs_shared = pytest.mark.skipif(not SHARED.exists(), reason="real problem sets are not here")
@@ -481,7 +481,7 @@ def test_an_interrupted_call_leaves_no_verdict_to_the_next(monkeypatch):
 
     with Grader(deadline=60) as grader:
         with monkeypatch.context() as patch:
-            patch.setattr("mpd.grading.wait", interrupt)
+            patch.setattr("mpd.text.grading.wait", interrupt)
             with pytest.raises(KeyboardInterrupt):
                 grader.grade(["x+1"], ["x+2"])
         assert grader.grade(["x+1"], ["1+x"]) == ["correct"]

@@ -6,8 +6,8 @@ import polars as pl
 import pytest
 from test_workflow import REPOSITORY, Project
 
-from mpd import schema, table
 from mpd.config.methods import METHODS
+from mpd.store import schema, table
 
 TRAINED = [name for name, method in METHODS.items() if method.trained]
 ALL = {"kept": "all"}  # so that something is left to train on

@@ -12,9 +12,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from mpd.config.distill import DistillSettings
-from mpd.divergence import reverse_kl
-from mpd.forward import pack
-from mpd.head import (
+from mpd.scoring.divergence import reverse_kl
+from mpd.scoring.forward import pack
+from mpd.scoring.outcomes import outcomes_of
+from mpd.scoring.output_head import (
     OutputHead,
     chunked_loss,
     head_of,
@@ -22,8 +23,7 @@ from mpd.head import (
     require_known_head,
     save_head,
 )
-from mpd.objective import SUMS, Objective
-from mpd.outcomes import outcomes_of
+from mpd.training.objective import SUMS, Objective
 
 SETTINGS = DistillSettings(learning_rate=1.0)
 
@@ -307,7 +307,7 @@ def test_families_that_scale_or_cap(family, config, scale, cap):
 
 
 def batch_of(lengths, num_ids, num_entries=3, num_buckets=2, seed=0):
-    """A micro-batch of random sequences as mpd.batches makes it, with the supports of a teacher."""
+    """A micro-batch of random sequences, as training makes it, with the supports of a teacher."""
     generator = torch.Generator().manual_seed(seed)
     prompts = [torch.randint(num_ids, (2,), generator=generator).tolist() for _ in lengths]
     completions = [

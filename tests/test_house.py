@@ -5,14 +5,15 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from mpd import schema
 from mpd.config import Config, parse_config
+from mpd.store import schema
 
 REPOSITORY = Path(__file__).parents[1]
 PACKAGE = REPOSITORY / "mpd"
@@ -31,72 +32,133 @@ STAGES = [
 SECTIONS_OF = {"answers": "evaluate"}  # of stages whose section has another name
 
 
-def modules_imported(path: Path) -> set[str]:
-    """Every module that a file names in an import, with its package."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return found
+# What may be imported, by room; a room may always import itself. Programs may import every room.
+MAY_IMPORT = {
+    "config": set(),
+    "store": set(),
+    "tiny": set(),
+    "job": {"config", "store", "tiny"},
+    "text": {"config", "store"},
+    "engines": {"config", "store", "job", "text"},
+    "scoring": {"config", "store", "job", "text", "engines"},
+    "training": {"config", "store", "job", "text", "scoring"},
+    "report": {"config", "store", "job", "text", "scoring"},
+    "show": {"config", "store", "job", "text", "scoring"},
+    "why": {"config", "store", "job"},
+}
+RUN_REPORT = "mpd.report.__main__"
 
 
-def imports_of(path: Path) -> set[str]:
-    """The modules of the package that a file imports, at any depth."""
-    found = {name for name in modules_imported(path) if name.startswith("mpd.")}
-    return {name.removeprefix("mpd.").split(".")[0] for name in found}
+def names_of(node: ast.AST) -> Iterator[str]:
+    """Every module that an import below `node` names, and what is imported from it."""
+    for inner in ast.walk(node):
+        if isinstance(inner, ast.Import):
+            yield from (alias.name for alias in inner.names)
+        elif isinstance(inner, ast.ImportFrom):
+            assert inner.level == 0 and inner.module, "imports name their module in full"
+            yield inner.module
+            yield from (f"{inner.module}.{alias.name}" for alias in inner.names)
+
+
+def module_of(path: Path) -> str:
+    return ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__")
+
+
+PATHS = {module_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+MODULES = [name for name in PATHS if name != "mpd"]
+ROOMS = [name for name in MODULES if PATHS[name].name == "__init__.py"]
+NAMES = {
+    name: set(names_of(ast.parse(PATHS[name].read_text(encoding="utf-8")))) for name in MODULES
+}
+TOP_LEVEL_NAMES = {name: {other.split(".")[0] for other in NAMES[name]} for name in MODULES}
+GRAPH = {name: NAMES[name] & set(MODULES) - {name} for name in MODULES}
+PROGRAMS = sorted(
+    {name.split(".")[1] for name in MODULES if name.count(".") == 1 and name not in ROOMS}
+    | {name.split(".")[1] for name in MODULES if name.endswith(".__main__")}
+)
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_has_rule_file_module_and_section(stage: str) -> None:
     assert f"rule {stage}:" in (REPOSITORY / "rules" / f"{stage}.smk").read_text()
-    assert (PACKAGE / f"{stage}.py").is_file()
+    assert stage in PROGRAMS
     assert SECTIONS_OF.get(stage, stage) in Config.model_fields
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: path.stem)
-def test_nothing_imports_a_stage(path: Path) -> None:
-    assert imports_of(path) & set(STAGES) == set()
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_what_lies_directly_in_the_package_is_run(name: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", f"mpd.{name}", "--help"], capture_output=True, text=True, check=True
+    )
+    assert f"python -m mpd.{name} " in done.stdout
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_nothing_imports_a_program(name: str) -> None:
+    programs = {f"mpd.{name}" for name in PROGRAMS} | {f"mpd.{name}.__main__" for name in PROGRAMS}
+    assert GRAPH[name] & programs - set(ROOMS) == set()
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name.count(".") > 1])
+def test_a_room_imports_what_its_door_allows(name: str) -> None:
+    room = name.split(".")[1]
+    allowed = {room, *MAY_IMPORT[room]}
+    assert {other.split(".")[1] for other in GRAPH[name]} <= allowed
+
+
+def test_every_room_has_its_door() -> None:
+    assert {f"mpd.{room}" for room in MAY_IMPORT} == {
+        room for room in ROOMS if room.count(".") == 1
+    }
+    for room in ROOMS:
+        path = PACKAGE.parent / room.replace(".", "/") / "__init__.py"
+        assert len(ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "") > 60, room
+
+
+def test_vllm_is_imported_in_one_place_inside_functions() -> None:
+    importing = [name for name in MODULES if "vllm" in TOP_LEVEL_NAMES[name]]
+    assert importing == ["mpd.engines.vllm"]
+    tree = ast.parse((PACKAGE / "engines/vllm.py").read_text(encoding="utf-8"))
+    at_the_top = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+    assert "vllm" not in {name.split(".")[0] for node in at_the_top for name in names_of(node)}
 
 
 def test_what_the_report_says_knows_nothing_of_how_it_is_drawn() -> None:
-    drawing = {"altair", "vl_convert", "jinja2", "markupsafe", "html", "mpd.reporting.page"}
-    for path in (PACKAGE / "reporting").glob("*.py"):
-        assert modules_imported(path) & drawing == set(), path.name
+    drawing = {"altair", "vl_convert", "jinja2", "markupsafe", "html"}
+    for name in MODULES:
+        if name.startswith("mpd.report.") and not name.startswith(("mpd.report.page", RUN_REPORT)):
+            assert TOP_LEVEL_NAMES[name] & drawing == set(), name
+            assert not any(other.startswith("mpd.report.page") for other in GRAPH[name]), name
 
 
 def test_what_draws_the_report_knows_no_files() -> None:
-    files = {"pathlib", "os", "io", "pyarrow", "mpd.table", "mpd.store", "mpd.entries"}
-    for path in (PACKAGE / "reporting/page").glob("*.py"):
-        assert modules_imported(path) & files == set(), path.name
-
-
-@pytest.mark.parametrize(
-    "path", sorted((PACKAGE / "config").glob("*.py")), ids=lambda path: path.stem
-)
-def test_the_configuration_imports_nothing_else_of_the_package(path: Path) -> None:
-    assert imports_of(path) <= {"config"}
+    for name in MODULES:
+        if name.startswith("mpd.report.page"):
+            assert TOP_LEVEL_NAMES[name] & {"pathlib", "os", "io", "pyarrow"} == set(), name
+            assert not any(other.startswith("mpd.store") for other in GRAPH[name]), name
 
 
 def test_the_snakefile_imports_config_and_schema_and_what_checks_them() -> None:
     text = "".join(path.read_text() for path in (REPOSITORY / "rules").glob("*.smk"))
-    found = re.findall(r"^\s*(?:from|import) +(mpd\S*)(?: import (.*))?$", text, re.MULTILINE)
-    modules = {
-        "mpd",
-        "mpd.config",
-        "mpd.preflight",
-        "mpd.rights",
+    found = re.findall(r"^\s*(?:from|import) +(mpd\S*) import (.*)$", text, re.MULTILINE)
+    assert len(re.findall(r"import", text)) == len(found) + 3  # re and two of Snakemake's
+    assert [(module, names) for module, names in found if module.count(".") == 1] == [
+        ("mpd.config", "parse_config"),
+        ("mpd.job", "layout"),
+        ("mpd.store", "schema"),
+    ]
+    assert {module for module, _ in found if module.count(".") > 1} == {
         "mpd.config.files",
         "mpd.config.stages",
-        "mpd.unique_keys",
+        "mpd.config.unique_keys",
+        "mpd.job.preflight",
+        "mpd.store.rights",
     }
-    assert {module for module, _ in found} == modules
-    assert [names for module, names in found if module == "mpd"] == ["layout, schema"]
 
 
 def test_the_snakefile_loads_no_library_of_models() -> None:
-    code = "import sys, mpd.schema, mpd.preflight, mpd.unique_keys; print(*sys.modules)"
+    code = "import sys, mpd.store.schema, mpd.job.preflight, mpd.config.unique_keys as last"
+    code += "; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert {"torch", "transformers", "tokenizers", "polars"} & set(done.stdout.split()) == set()
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mpd.layout import Experiment, Round, place_in_experiment
+from mpd.job.layout import Experiment, Round, place_in_experiment
 
 TINY = Experiment(Path("results/tiny"))
 ROUND = TINY.round("mpd", 0, 2)

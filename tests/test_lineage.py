@@ -3,8 +3,8 @@
 import polars as pl
 import pytest
 
-from mpd import schema, table
-from mpd.lineage import require_made_from, rewritten_by, sampled_by
+from mpd.store import schema, table
+from mpd.store.lineage import require_made_from, rewritten_by, sampled_by
 
 
 @pytest.fixture

@@ -9,22 +9,22 @@ import pytest
 import torch
 from changes import with_changes
 
-from mpd import schema, table
-from mpd.cache import ENTRY_BITS, POSITION_BITS, TAIL_BITS, Rows
-from mpd.completions import ids_digest
 from mpd.config.generation import Decoding
 from mpd.config.logits import RewritingScores
 from mpd.config.resources import GenerationResources, ScoringResources
-from mpd.divergence import reverse_kl
+from mpd.engines.generate import Request
 from mpd.engines.transformers import TransformersEngine
-from mpd.forward import completion_states, pack
-from mpd.generate import Request
-from mpd.head import head_of
 from mpd.logits import kept_rows
-from mpd.model_folder import load_model, read_manifest
-from mpd.outcomes import outcomes_of
-from mpd.prompts import Prompts
-from mpd.scoring import Scorer
+from mpd.scoring.cache import ENTRY_BITS, POSITION_BITS, TAIL_BITS, Rows
+from mpd.scoring.divergence import reverse_kl
+from mpd.scoring.forward import completion_states, pack
+from mpd.scoring.outcomes import outcomes_of
+from mpd.scoring.output_head import head_of
+from mpd.scoring.scorer import Scorer
+from mpd.store import schema, table
+from mpd.store.model_folder import load_model, read_manifest
+from mpd.text.completions import ids_digest
+from mpd.text.prompts import Prompts
 
 # Columns of lists of floats, and to what share of a value they are rounded.
 ROUNDED = {

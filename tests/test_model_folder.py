@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from mpd.model_folder import (
+from mpd.store.model_folder import (
     chat_template,
     file_digest,
     load_model,

@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from mpd import models
-from mpd.model_folder import load_model, read_manifest
+from mpd.store.model_folder import load_model, read_manifest
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from mpd.divergence import FLOOR, forward_kl, reverse_kl
-from mpd.outcomes import bucket_sums, merge_entries, merge_ids, outcomes_of, times_of_bucket
+from mpd.scoring.divergence import FLOOR, forward_kl, reverse_kl
+from mpd.scoring.outcomes import bucket_sums, merge_entries, merge_ids, outcomes_of, times_of_bucket
 
 each_cut = pytest.mark.parametrize(
     ("size", "num_buckets"),
@@ -154,7 +154,7 @@ SIZE = 12
 
 
 def support_of(place):
-    """Ids and whether they are distinct, as mpd.cache lays out a position."""
+    """Ids and whether they are distinct, as mpd.scoring.cache lays out a position."""
     realised, entries = REALISED[place], ENTRIES[place]
     fill = 2 - len(entries)
     ids = [realised, *CONTROL, *entries, *[realised] * fill]

@@ -10,14 +10,14 @@ from jinja2 import UndefinedError
 from test_report import BASE, HOSTILE, summary_of, words_of
 from test_series import LENGTHS, METRICS
 
-from mpd import schema, table
-from mpd.reporting import terminal
-from mpd.reporting.browser_section import Counts, Section
-from mpd.reporting.compare import MEASURES
-from mpd.reporting.efficiency import FORMULA
-from mpd.reporting.funnel import STAGES
-from mpd.reporting.page import cells, contents, markup, page, tables
-from mpd.reporting.shipping import shipped
+from mpd.report import terminal
+from mpd.report.browser_section import Counts, Section
+from mpd.report.compare import MEASURES
+from mpd.report.efficiency import FORMULA
+from mpd.report.funnel import STAGES
+from mpd.report.page import cells, contents, markup, page, tables
+from mpd.report.shipping import shipped
+from mpd.store import schema, table
 
 SUMMARY = summary_of(
     BASE,

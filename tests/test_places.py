@@ -16,10 +16,13 @@ import pytest
 import yaml
 from test_workflow import ENVIRONMENT, REPOSITORY, WORLD, Project, merged
 
-from mpd import given, places, problems, schema
+from mpd import problems
 from mpd.config.files import problem_files
 from mpd.config.problems import Source
-from mpd.preflight import check_folder
+from mpd.job import places
+from mpd.job.preflight import check_folder
+from mpd.store import schema
+from mpd.text import given
 
 # Every file is ASCII to a Python that is started so, and so is the terminal.
 ASCII = {**ENVIRONMENT, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
@@ -312,7 +315,7 @@ def printed_under_ascii(code, *arguments):
 def test_a_chat_template_is_utf_8_whatever_the_locale(tmp_path):
     (tmp_path / "chat_template.jinja").write_text("„{{ x }}“ →", encoding="utf-8")
     code = (
-        "import sys; from pathlib import Path; from mpd.model_folder import chat_template;"
+        "import sys; from pathlib import Path; from mpd.store.model_folder import chat_template;"
         "print(ascii(chat_template(Path(sys.argv[1]))))"
     )
     said = printed_under_ascii(code, str(tmp_path)).decode()
@@ -320,10 +323,10 @@ def test_a_chat_template_is_utf_8_whatever_the_locale(tmp_path):
 
 
 def test_a_terminal_without_a_sign_gets_a_question_mark():
-    code = "from mpd import command; command.view(lambda: print('a\\u2192b'), 'show')"
+    code = "from mpd.job import command; command.view(lambda: print('a\\u2192b'), 'show')"
     assert printed_under_ascii(code) == b"a?b\n"
 
 
 def test_the_reference_of_columns_is_utf_8_whatever_the_terminal():
-    code = "import runpy; runpy.run_module('mpd.schema', run_name='__main__')"
+    code = "import runpy; runpy.run_module('mpd.store.schema', run_name='__main__')"
     assert printed_under_ascii(code).decode() == f"{schema.markdown()}\n"

@@ -9,7 +9,7 @@ import yaml
 from test_config import REPOSITORY, changed
 
 from mpd.config import parse_config
-from mpd.preflight import check
+from mpd.job.preflight import check
 from mpd.tiny.tokenizer import unknown_piece
 
 TINY = {

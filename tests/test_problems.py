@@ -9,10 +9,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from mpd import problems, schema, table
+from mpd import problems
 from mpd.config.problems import BenchmarkProblems, Source
-from mpd.layout import Experiment
-from mpd.questions import problem_id
+from mpd.job.layout import Experiment
+from mpd.store import schema, table
+from mpd.text.questions import problem_id
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 needs_shared = pytest.mark.skipif(not SHARED.exists(), reason="real problem sets are not here")

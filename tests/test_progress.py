@@ -4,8 +4,8 @@ import logging
 
 import pytest
 
-from mpd import progress
-from mpd.progress import Progress, duration
+from mpd.job import progress
+from mpd.job.progress import Progress, duration
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import pytest
 from changes import with_changes
 from qwen import CHATML, QWEN
 
-from mpd.prompts import Prompts, fill
-from mpd.vocabulary import Vocabulary
+from mpd.text.prompts import Prompts, fill
+from mpd.text.vocabulary import Vocabulary
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@ import hashlib
 
 import pytest
 
-from mpd.questions import normalise, problem_id, word_runs
+from mpd.text.questions import normalise, problem_id, word_runs
 
 
 @pytest.mark.parametrize(

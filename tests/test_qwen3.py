@@ -22,25 +22,15 @@ import pytest
 import yaml
 from test_config import text_of
 
-from mpd import (
-    answers,
-    compress,
-    distill,
-    evaluate,
-    filter,
-    head,
-    logits,
-    models,
-    problems,
-    report,
-    sample,
-)
-from mpd.completions import CompletionWriter
+from mpd import answers, compress, distill, evaluate, filter, logits, models, problems, sample
 from mpd.config import Config, parse_config
-from mpd.model_folder import load_model
-from mpd.prompts import Prompts
-from mpd.reading import Reading
-from mpd.vocabulary import Vocabulary
+from mpd.report import __main__ as report
+from mpd.scoring import output_head as head
+from mpd.store.model_folder import load_model
+from mpd.text.completions import CompletionWriter
+from mpd.text.prompts import Prompts
+from mpd.text.reading import Reading
+from mpd.text.vocabulary import Vocabulary
 
 REPOSITORY = Path(__file__).parents[1]
 RECIPE = REPOSITORY / "recipes" / "qwen3-1.7b.yaml"

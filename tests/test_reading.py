@@ -5,10 +5,10 @@ import random
 import pytest
 from changes import with_changes
 
-from mpd.completions import CompletionFormat
 from mpd.config.chat import ReadingChat
-from mpd.reading import Reading
-from mpd.vocabulary import Vocabulary
+from mpd.text.completions import CompletionFormat
+from mpd.text.reading import Reading
+from mpd.text.vocabulary import Vocabulary
 
 TAGS = ReadingChat(think="tags", close="</think>")
 

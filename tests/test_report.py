@@ -6,10 +6,11 @@ import pytest
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 
-from mpd import report, schema, table
-from mpd.reporting import findings
-from mpd.reporting.shipping import shipped
-from mpd.reporting.terminal import shipping_lines
+from mpd.report import __main__ as report
+from mpd.report import findings
+from mpd.report.shipping import shipped
+from mpd.report.terminal import shipping_lines
+from mpd.store import schema, table
 
 HOSTILE = "<script>alert(1)</script> & \"quoted\" 'text' ]]> </pre>"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from ordinary import ANNA, NEEDS_ROOT, ORDINARY
 
-from mpd import rights
+from mpd.store import rights
 
 LONG_AGO = 1_000_000_000_123_456_789
 
@@ -124,7 +124,7 @@ def test_a_folder_of_ones_own_that_is_read_only_is_named(tmp_path):
 def said_of(path, action):
     """How a job ends that does something with a path."""
     code = (
-        "import os, sys; from pathlib import Path; from mpd import command; "
+        "import os, sys; from pathlib import Path; from mpd.job import command; "
         f"path = Path(sys.argv[1]); command.run(lambda: {action}, 'sample')"
     )
     arguments = [*ORDINARY, sys.executable, "-c", code, str(path)]

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from mpd.reporting.rounds import place_of
+from mpd.report.rounds import place_of
 
 
 @pytest.mark.parametrize(

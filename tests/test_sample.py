@@ -5,15 +5,16 @@ import json
 import polars as pl
 import pytest
 
-from mpd import sample, schema, table
+from mpd import sample
 from mpd.config.generation import Decoding
 from mpd.config.resources import GenerationResources
 from mpd.engines import transformers
+from mpd.engines.generate import Request, seed_of
 from mpd.engines.transformers import TransformersEngine
-from mpd.generate import Request, seed_of
-from mpd.model_folder import read_manifest
-from mpd.questions import problem_id
 from mpd.sample import with_samples
+from mpd.store import schema, table
+from mpd.store.model_folder import read_manifest
+from mpd.text.questions import problem_id
 
 ENGINE = {"engine": "transformers", "engine_arguments": {}, "dtype": "float32"}
 DECODING = {"num_samples": 2, "temperature": 1.0, "top_p": 1.0, "top_k": 0, "max_new_tokens": 8}

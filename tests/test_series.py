@@ -3,7 +3,7 @@
 import polars as pl
 import pytest
 
-from mpd.reporting import series
+from mpd.report import series
 
 LENGTHS = pl.DataFrame(
     {

@@ -1,7 +1,7 @@
 import pytest
 from test_report import BASE, summary_of
 
-from mpd.reporting.shipping import shipped
+from mpd.report.shipping import shipped
 
 
 @pytest.mark.parametrize(

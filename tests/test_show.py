@@ -10,9 +10,11 @@ import polars as pl
 import pytest
 from rich.console import Console
 
-from mpd import marks, schema, show, table
-from mpd.questions import problem_id
-from mpd.token_records import token_record
+from mpd.scoring.token_records import token_record
+from mpd.show import __main__ as show
+from mpd.store import schema, table
+from mpd.text import marks
+from mpd.text.questions import problem_id
 
 SAMPLE = f"{problem_id('3+3')}-0"
 ROUND = "mpd/seed_0/round_1"

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from mpd import spent
+from mpd.store import spent
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_peak_memory_is_the_larger_of_both_processes(tmp_path):
 
 def test_processor_seconds_and_memory_are_those_of_the_work():
     code = (
-        "from pathlib import Path; from mpd import spent; import sys, time\n"
+        "from pathlib import Path; from mpd.store import spent; import sys, time\n"
         "meter = spent.Meter(Path('none'))\n"
         "block = b'x' * 300_000_000\n"
         "start = time.process_time()\n"

@@ -17,9 +17,10 @@ import polars as pl
 import pytest
 from filelock import FileLock
 
-from mpd import entries, prune, table
-from mpd.schema import Artifact, Column
-from mpd.store import Explained, Store, fingerprint
+from mpd import prune
+from mpd.store import entries, table
+from mpd.store.publishing import Explained, Store, fingerprint
+from mpd.store.schema import Artifact, Column
 
 SQUARES = Artifact(
     "squares",

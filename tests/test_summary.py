@@ -1,8 +1,8 @@
 import pytest
 from test_report import evaluated
 
-from mpd import schema, table
-from mpd.reporting.summary import summarise, summary_frame
+from mpd.report.summary import summarise, summary_frame
+from mpd.store import schema, table
 
 PLACE = {"method": "mpd", "round": 1, "seed": 0, "benchmark": "one"}
 CUT = {"finish_reason": "length", "answer": None, "verdict": "none"}

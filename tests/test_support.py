@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpd.config.logits import Logits
-from mpd.divergence import FLOOR
-from mpd.support import ALWAYS_KEPT, contributing, score
+from mpd.scoring.divergence import FLOOR
+from mpd.scoring.support import ALWAYS_KEPT, contributing, score
 
 SETTINGS = Logits(top_k=6, student_top_k=4, tail_buckets=3)
 CONTROL = [17, 3]

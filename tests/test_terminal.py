@@ -2,8 +2,8 @@ from pathlib import Path
 
 from test_report import BASE, summary_of
 
-from mpd.reporting import terminal
-from mpd.reporting.shipping import shipped
+from mpd.report import terminal
+from mpd.report.shipping import shipped
 
 
 def test_printable():

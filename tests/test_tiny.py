@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from mpd.text.vocabulary import Vocabulary
 from mpd.tiny import examples, pretrain
 from mpd.tiny.examples import (
     STUDENT_CONCISE,
@@ -27,7 +28,6 @@ from mpd.tiny.task import (
     verbose_trace,
 )
 from mpd.tiny.tokenizer import build_tokenizer, vocabulary
-from mpd.vocabulary import Vocabulary
 
 SMALL = {
     "hidden_size": 32,

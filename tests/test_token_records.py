@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from test_browser import CACHED
 
-from mpd import schema, table
-from mpd.token_records import candidates, decoded, ids_of, token_record
+from mpd.scoring.token_records import candidates, decoded, ids_of, token_record
+from mpd.store import schema, table
 
 
 def test_candidates_are_the_most_probable_of_support_realised_and_control():
@@ -46,7 +46,7 @@ def test_candidates_undo_the_rounding_of_the_cache():
 
 
 def test_decoded_is_what_the_training_decodes(cached):
-    from mpd.cache import Rows
+    from mpd.scoring.cache import Rows
 
     frame = table.read(cached, schema.LOGITS)
     rows = Rows(frame)

@@ -4,7 +4,7 @@ from tokenizers import Tokenizer
 from tokenizers.decoders import ByteLevel, Fuse, Metaspace
 from tokenizers.models import WordLevel
 
-from mpd.token_texts import token_texts, visible
+from mpd.text.token_texts import token_texts, visible
 
 
 def tokenizer_of(pieces, decoder=None):

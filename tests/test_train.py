@@ -15,18 +15,18 @@ from accelerate.state import AcceleratorState, GradientState
 from changes import with_changes
 from safetensors.torch import load_file
 
-from mpd import schema, table
-from mpd.batches import WINDOW, CachedRows, Trajectories, collate, plan_steps, split_step
 from mpd.config.distill import DistillSettings
 from mpd.config.resources import DistillResources
-from mpd.model_folder import load_model
-from mpd.objective import Objective
-from mpd.train import TrainingJob, extent, learning_rate_factor, train
+from mpd.store import schema, table
+from mpd.store.model_folder import load_model
+from mpd.training.batches import WINDOW, CachedRows, Trajectories, collate, plan_steps, split_step
+from mpd.training.loop import TrainingJob, extent, learning_rate_factor, train
+from mpd.training.objective import Objective
 
 SETTINGS = DistillSettings(learning_rate=1e-3, warmup=0, epochs=2, batch_size=8)
 KILLED_AFTER_TWO_SAVES = """
 import os, sys
-from mpd import train
+from mpd.training import loop as train
 save, saved = train._save, []
 def save_and_die(*arguments):
     save(*arguments)
@@ -76,7 +76,7 @@ def make_job(cached, student, tmp_path):
 @pytest.fixture
 def hidden_job(make_job, tmp_path, run_logits, shard, student, teacher, logits_settings):
     """A function that makes a job whose cache holds hidden states."""
-    from mpd import head
+    from mpd.scoring import output_head as head
 
     settings = with_changes(logits_settings, cache="hidden")
     path = run_logits(tmp_path / "hidden-cache", shard, student, teacher, settings)

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from test_workflow import WORLD, Project, merged
 
-from mpd import why
+from mpd.why import __main__ as why
 
 TUTORIAL = (Path(__file__).parents[1] / "docs/tutorial.md").read_text()
 

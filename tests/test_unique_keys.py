@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from test_workflow import ENVIRONMENT, Project
 
-from mpd.unique_keys import require_unique_arguments, require_unique_keys
+from mpd.config.unique_keys import require_unique_arguments, require_unique_keys
 
 REPOSITORY = Path(__file__).parents[1]
 TWICE = "rounds: 1\nfilter:\n  max_ratio: 0.5\nrounds: 2\n"

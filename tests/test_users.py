@@ -60,7 +60,7 @@ def run(user, folder, command, umask="002"):
 
 def job(user, folder, call, umask="002"):
     """Run a call of this file in a process of a user; its messages."""
-    code = f"from mpd import command; import test_users; command.run(test_users.{call}, 'job')"
+    code = f"from mpd.job import command; import test_users; command.run(test_users.{call}, 'job')"
     return run(user, folder, [sys.executable, "-c", code], umask)
 
 

@@ -1,6 +1,6 @@
 """The tokenizer of a model: its size, the text of a completion, and text without added tokens."""
 
-from mpd.vocabulary import Vocabulary
+from mpd.text.vocabulary import Vocabulary
 
 
 def test_size_counts_added_tokens(qwen_vocabulary, qwen_tokenizer, vocabulary, tokenizer):
@@ -11,7 +11,7 @@ def test_size_counts_added_tokens(qwen_vocabulary, qwen_tokenizer, vocabulary, t
 def test_the_vocabulary_is_listed_once(qwen_tokenizer, monkeypatch):
     """Every step of a decode asks for its size."""
     listed = []
-    monkeypatch.setattr("mpd.vocabulary.vocabulary_size", lambda of: listed.append(of) or 7)
+    monkeypatch.setattr("mpd.text.vocabulary.vocabulary_size", lambda of: listed.append(of) or 7)
     vocabulary = Vocabulary(qwen_tokenizer, [qwen_tokenizer.eos_token_id])
     assert [vocabulary.size, vocabulary.size] == [7, 7]
     assert len(listed) == 1

@@ -9,8 +9,10 @@ import pytest
 from ordinary import ORDINARY
 from test_workflow import Project
 
-from mpd import report, schema, why
-from mpd.planned import planned
+from mpd.report import __main__ as report
+from mpd.store import schema
+from mpd.why import __main__ as why
+from mpd.why.planned import planned
 
 HEAD = "results/small/models/head/head.safetensors"
 ROUND = "results/small/mpd/seed_0/round_1"

@@ -11,8 +11,8 @@ import torch
 from mpd.config.generation import Decoding
 from mpd.config.models import Dtype
 from mpd.config.resources import GenerationResources
-from mpd.generate import Completion, Engine, Request
-from mpd.model_folder import load_model
+from mpd.engines.generate import Completion, Engine, Request
+from mpd.store.model_folder import load_model
 
 
 class TransformersEngine(Engine):

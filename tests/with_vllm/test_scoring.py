@@ -7,12 +7,12 @@ pytest.importorskip("vllm")
 
 import torch
 
-from mpd import schema, table
-from mpd.cache import Rows
-from mpd.forward import completion_states, pack
-from mpd.head import head_of
-from mpd.model_folder import load_model, read_manifest
-from mpd.scoring import LEAST_TAIL
+from mpd.scoring.cache import Rows
+from mpd.scoring.forward import completion_states, pack
+from mpd.scoring.output_head import head_of
+from mpd.scoring.scorer import LEAST_TAIL
+from mpd.store import schema, table
+from mpd.store.model_folder import load_model, read_manifest
 
 OWN = {"support": "teacher", "tail_buckets": 1, "top_k": 8, "min_contribution": 0.01}
 SMALL = {"kv_cache_memory_bytes": 1 << 27}  # several engines live in this process

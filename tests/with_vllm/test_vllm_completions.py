@@ -12,9 +12,9 @@ import torch
 
 from mpd.config.generation import Decoding
 from mpd.config.resources import GenerationResources
+from mpd.engines.generate import TOO_LONG, Request, seed_of
 from mpd.engines.transformers import TransformersEngine, choose
-from mpd.generate import TOO_LONG, Request, seed_of
-from mpd.model_folder import write_manifest
+from mpd.store.model_folder import write_manifest
 
 GREEDY = Decoding(temperature=0, max_new_tokens=32)
 SAMPLED = Decoding(max_new_tokens=32)

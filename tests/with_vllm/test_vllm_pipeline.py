@@ -12,7 +12,7 @@ import yaml
 
 pytest.importorskip("vllm", minversion="0.32.0", reason="needs vLLM: make vllm")
 
-from mpd import schema, table
+from mpd.store import schema, table
 
 REPOSITORY = Path(__file__).parents[2]
 ENGINE = {"engine": "vllm", "engine_arguments": {"kv_cache_memory_bytes": 2**26}}

@@ -26,15 +26,16 @@ pytest.importorskip("vllm", minversion="0.32.0", reason="needs vLLM: make vllm")
 
 import torch
 
-from mpd import sample, schema, table
+from mpd import sample
 from mpd.config.generation import Decoding
 from mpd.config.resources import GenerationResources
 from mpd.config.sample import DrawnSample
 from mpd.engines import server
+from mpd.engines.generate import Request
 from mpd.engines.server import ServerEngine, command, served_name
 from mpd.engines.transformers import TransformersEngine
-from mpd.generate import Request
-from mpd.model_folder import read_manifest, write_manifest
+from mpd.store import schema, table
+from mpd.store.model_folder import read_manifest, write_manifest
 
 GREEDY = Decoding(temperature=0, max_new_tokens=32)
 SAMPLED = Decoding(temperature=0.9, top_k=40, top_p=0.95, max_new_tokens=32)

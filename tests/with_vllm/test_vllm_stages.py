@@ -12,8 +12,9 @@ import pytest
 
 pytest.importorskip("vllm", minversion="0.32.0", reason="needs vLLM: make vllm")
 
-from mpd import answers, compress, sample, schema, table
+from mpd import answers, compress, sample
 from mpd.engines import vllm as of_vllm
+from mpd.store import schema, table
 
 CACHE = {"kv_cache_memory_bytes": 2**26}
 ENGINES = {

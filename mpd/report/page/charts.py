@@ -1,0 +1,189 @@
+"""The figures of the report as SVG text, by Vega-Altair. No I/O.
+
+Text and lines take the page's colours (see page.css), so that they can be read in the dark too.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import polars as pl
+
+from mpd.report.compare import REFERENCE
+from mpd.report.series import (
+    CURVES,
+    chart_rows,
+    curve_rows,
+    held_out,
+    histogram_rows,
+    last_rounds,
+)
+
+# Tableau's ten colours without its grey, which stands for the base student.
+PALETTE = ["#4c78a8", "#f58518", "#e45756", "#72b7b2", "#54a24b", "#b279a2"]
+PALETTE += ["#9d755d", "#ff9da6", "#d6a81d", "#6b6bd6"]
+GREY = "#888888"
+
+
+def in_order(methods: Iterable[str]) -> list[str]:
+    """Methods in the order of their colours: the reference first, the others by name."""
+    return sorted(methods, key=lambda name: (name != REFERENCE, name))
+
+
+def told_apart(rows: pl.DataFrame) -> tuple[pl.DataFrame, str]:
+    """The rows of the base student and of as many methods as there are colours, and a title.
+
+    For lines, which have no room for names. The title says how many methods are drawn; it is empty
+    where all are.
+    """
+    methods = in_order({*rows["method"]} - {"base"})
+    if len(methods) <= len(PALETTE):
+        return rows, ""
+    drawn = methods[: len(PALETTE)]
+    title = f"{len(drawn)} of {len(methods)} methods: {drawn[0]}, and the first others by name"
+    return rows.filter(pl.col("method").is_in(["base", *drawn])), title
+
+
+def _colours(methods: Iterable[str], with_base: bool) -> Any:
+    """The colour of each method, the same in every figure; the base student is grey."""
+    import altair as alt
+
+    ordered = in_order(methods)
+    own = [PALETTE[number % len(PALETTE)] for number in range(len(ordered))]
+    names, colours = (["base"], [GREY]) if with_base else ([], [])
+    return alt.Scale(domain=[*names, *ordered], range=[*colours, *own])
+
+
+def _svg(figure: Any, title: str = "") -> str:
+    import vl_convert
+
+    titled = figure.properties(title=title) if title else figure
+    plain = titled.configure(background="transparent").configure_view(stroke="#8884")
+    return vl_convert.vegalite_to_svg(plain.to_json())
+
+
+def students_chart(summary: pl.DataFrame, means: pl.DataFrame) -> str:
+    """Accuracy against tokens, a panel for each benchmark."""
+    import altair as alt
+
+    rows = chart_rows(summary, means, len(PALETTE))
+    methods = {row["method"] for row in rows} - {"base"}
+    # Logarithmic: half as many tokens is one step to the left, wherever it starts.
+    tokens = alt.X("tokens:Q").title("mean tokens per answer, logarithmic")
+    tokens = tokens.scale(type="log", base=2, nice=False, padding=20)
+    accuracy = alt.Y("accuracy:Q").title("accuracy").scale(zero=False).axis(titlePadding=14)
+    colour = alt.Color("method:N", scale=_colours(methods, True)).title(None)
+    encoded = alt.Chart().encode(
+        x=tokens, y=accuracy, color=colour.legend(symbolOpacity=1, symbolLimit=0)
+    )
+
+    def of(*kinds: str) -> alt.Chart:
+        return encoded.transform_filter(alt.FieldOneOfPredicate("kind", list(kinds)))
+
+    students = of("mean", "base")
+    layers = alt.layer(
+        of("seed").mark_point(filled=True, size=22, opacity=0.35),
+        of("start", "mean")
+        .mark_line(strokeDash=[4, 3], strokeWidth=1, opacity=0.6)
+        .encode(order=alt.Order("round:O")),
+        students.mark_rule(strokeWidth=1.5).encode(
+            y=alt.Y("accuracy_low:Q").title(""), y2="accuracy_high:Q"
+        ),
+        students.mark_rule(strokeWidth=1.5).encode(
+            x=alt.X("tokens_low:Q").title(""), x2="tokens_high:Q"
+        ),
+        of("mean").mark_point(filled=True, size=60, opacity=1),
+        of("base").mark_square(size=70, opacity=1),
+        of("mean").mark_text(align="left", dx=6, dy=-8, fontSize=10).encode(text="label:N"),
+    ).properties(width=780, height=340)
+    # Altair hashes the data into the chart; rows go in as plain values.
+    return _svg(
+        alt.FacetChart(
+            data=alt.Data(values=rows),
+            spec=layers,
+            facet=alt.Facet("benchmark:N").title(None),
+            columns=1,
+            padding={"left": 5, "top": 5, "right": 40, "bottom": 5},  # room for long names
+        )
+    )
+
+
+def histograms(lengths: pl.DataFrame) -> str:
+    """Tokens per answer of the base student and after the last round of each method."""
+    import altair as alt
+
+    panel = pl.format("{}, {}", "method", "benchmark")
+    rows = histogram_rows(lengths).with_columns(panel=panel)
+    bars = (
+        alt.Chart(alt.Data(values=rows.to_dicts()))
+        .mark_bar(opacity=0.7, orient="vertical")
+        .encode(
+            x=alt.X("low:Q")
+            .title("tokens per answer, logarithmic")
+            .axis(labelSeparation=6)
+            .scale(type="log", base=2, nice=False),
+            x2="high:Q",
+            y=alt.Y("share:Q").title("share of answers").axis(format="%", tickCount=3).stack(None),
+            y2=alt.datum(0),
+            color=alt.Color(
+                "student:N", scale=alt.Scale(domain=["base", "last round"], range=[GREY, "#4c78a8"])
+            ).title(None),
+        )
+        .properties(width=360, height=90)
+    )
+    return _svg(bars.facet(alt.Facet("panel:N").title(None), columns=2))
+
+
+def budget_curves(budgets: pl.DataFrame) -> str:
+    """Accuracy under token budgets, of the base student and the last round of each method."""
+    import altair as alt
+
+    rows, title = told_apart(last_rounds(held_out(budgets)))
+    methods = {*rows["method"]} - {"base"}
+    encoded = alt.Chart().encode(
+        x=alt.X("budget:Q").title("tokens, logarithmic").scale(type="log", base=2, nice=False),
+        color=alt.Color("method:N", scale=_colours(methods, True))
+        .title(None)
+        # Else the symbols are those of the areas, too faint to be told apart.
+        .legend(symbolLimit=0, symbolType="stroke", symbolOpacity=1),
+    )
+    accuracy = alt.Y("accuracy:Q").title("accuracy")
+    layers = alt.layer(
+        encoded.mark_area(opacity=0.12).encode(
+            y=alt.Y("accuracy_low:Q").title("accuracy"), y2="accuracy_high:Q"
+        ),
+        encoded.mark_line(strokeWidth=1.5).encode(y=accuracy),
+    ).properties(width=360, height=180)
+    return _svg(
+        alt.FacetChart(
+            data=alt.Data(values=rows.to_dicts()),
+            spec=layers,
+            facet=alt.Facet("benchmark:N").title(None),
+            columns=2,
+        ),
+        title,
+    )
+
+
+def curves(metrics: pl.DataFrame) -> str:
+    """What training measured at each step, a panel for each measure; a line for each seed."""
+    import altair as alt
+
+    shown, title = told_apart(metrics)
+    rows = curve_rows(shown).with_columns(pl.col("measure").replace_strict(CURVES))
+    lines = (
+        alt.Chart(alt.Data(values=rows.to_dicts()))
+        .mark_line(strokeWidth=1.2, opacity=0.75)
+        .encode(
+            x=alt.X("tokens:Q").title("completion tokens trained on").axis(tickCount=4),
+            # Room for the longest labels, so that panels stand under each other.
+            y=alt.Y("value:Q").title(None).axis(tickCount=4, minExtent=44),
+            color=alt.Color("method:N", scale=_colours(shown["method"].unique(), False))
+            .title(None)
+            .legend(symbolLimit=0),
+            strokeDash=alt.StrokeDash("round:O").title("round"),
+            detail="seed:N",
+        )
+        .properties(width=360, height=120)
+    )
+    facet = alt.Facet("measure:N", sort=list(CURVES.values())).title(None)
+    return _svg(lines.facet(facet, columns=2).resolve_scale(y="independent"), title)

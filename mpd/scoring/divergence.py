@@ -1,0 +1,89 @@
+"""Divergences between a student and a teacher over the same outcomes.
+
+N positions, M outcomes, V vocabulary, K support entries, B tail buckets. The outcomes are either
+the whole vocabulary (dense), or the K entries of a support and the B buckets of its tail (sparse,
+M = K + B): see mpd/scoring/outcomes.py. Every divergence takes log-probabilities [N, M] in nats, of
+the student and of the teacher, and gives [N]. Gradient flows to the student.
+
+On sparse outcomes each is at most its dense value and never negative, because merging outcomes
+loses information (the data-processing inequality), and equal to it when the support is the
+vocabulary. Log-probabilities are at least FLOOR: towards an outcome that a student has lost
+altogether there is no gradient. Reverse and forward KL: arXiv 2306.13649, equations 2 and 3.
+"""
+
+import math
+from collections.abc import Callable
+from functools import partial
+
+import torch
+
+from mpd.config.distill import DistillSettings
+
+Divergence = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+# A probability of exp(-80) is nothing, but a normal float32 that may be divided by: the floor
+# keeps 0 · (log 0 - log q) and its gradient finite.
+FLOOR = -80.0
+
+
+def reverse_kl(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+    """KL(student ‖ teacher) = Σ p (log p - log q)."""
+    return (student.exp() * (student - teacher)).sum(-1)
+
+
+def forward_kl(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+    """KL(teacher ‖ student) = Σ q (log q - log p)."""
+    return (teacher.exp() * (teacher - student)).sum(-1)
+
+
+def jensen_shannon(student: torch.Tensor, teacher: torch.Tensor, beta: float) -> torch.Tensor:
+    """β KL(q ‖ m) + (1 - β) KL(p ‖ m) with m = β q + (1 - β) p; 0 < β < 1.
+
+    The generalised Jensen-Shannon divergence of arXiv 2306.13649, equation 1.
+    """
+    mixture = torch.logaddexp(teacher + math.log(beta), student + math.log1p(-beta))
+    of_teacher = (teacher.exp() * (teacher - mixture)).sum(-1)
+    of_student = (student.exp() * (student - mixture)).sum(-1)
+    return beta * of_teacher + (1 - beta) * of_student
+
+
+def mix(student: torch.Tensor, teacher: torch.Tensor, forward_share: float) -> torch.Tensor:
+    """forward_share · forward KL + (1 - forward_share) · reverse KL."""
+    forward = forward_kl(student, teacher)
+    return forward_share * forward + (1 - forward_share) * reverse_kl(student, teacher)
+
+
+def chosen(settings: DistillSettings, num_entries: int | None = None) -> Divergence:
+    """The divergence that the settings `divergence`, `beta`, `forward_share` and `tail` name.
+
+    `num_entries` is K where the outcomes are sparse. `tail` is bucket, or one of two ablations
+    that are no divergences of the whole distribution: truncated leaves the tail out of the sum,
+    which rewards a student for leaking mass into it; renormalised rescales both to the support,
+    which makes the leak invisible.
+    """
+    named: dict[str, Divergence] = {
+        "reverse_kl": reverse_kl,
+        "forward_kl": forward_kl,
+        "jensen_shannon": partial(jensen_shannon, beta=settings.beta),
+        "mix": partial(mix, forward_share=settings.forward_share),
+    }
+    divergence = named[settings.divergence]
+    if num_entries is None or settings.tail == "bucket":
+        return divergence
+
+    def without_tail(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+        student, teacher = student[:, :num_entries], teacher[:, :num_entries]
+        if settings.tail == "renormalised":
+            student, teacher = student.log_softmax(-1), teacher.log_softmax(-1)
+        return divergence(student, teacher)
+
+    return without_tail
+
+
+def dense(
+    divergence: Divergence, student_logits: torch.Tensor, teacher_logits: torch.Tensor
+) -> torch.Tensor:
+    """A divergence over the whole vocabulary: logits [N, V] to [N]."""
+    student = torch.log_softmax(student_logits.float(), -1)
+    teacher = torch.log_softmax(teacher_logits.float(), -1)
+    return divergence(student.clamp(min=FLOOR), teacher.clamp(min=FLOOR))

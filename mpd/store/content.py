@@ -1,0 +1,50 @@
+"""What files say of their own bytes: for entries from before notes had digests."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from mpd.store.digests import digest_of, file_digest
+
+
+def contradicted(entry: Path, names: Iterable[str]) -> list[str]:
+    """Names of the files of an entry that have other content than they say themselves.
+
+    A table has the digest of its rows in its footer, a model folder one of all its files in its
+    manifest. Of other files nothing is known.
+    """
+    names = list(names)
+    wrong = [
+        name for name in names if (entry / name).suffix == ".parquet" and not _holds(entry / name)
+    ]
+    if "manifest.json" in names and not _is_described(entry, names):
+        wrong.append("manifest.json")
+    return wrong
+
+
+def _holds(path: Path) -> bool:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from mpd.store.table import Digest
+
+    digest = Digest()
+    try:
+        file = pq.ParquetFile(path)
+        footer = json.loads((file.metadata.metadata or {})[b"mpd"])
+        for group in range(file.metadata.num_row_groups):
+            digest.update(file.read_row_group(group))
+    except (pa.ArrowInvalid, OSError, KeyError, ValueError):
+        return False
+    return digest.hexdigest() == footer["content"]
+
+
+def _is_described(folder: Path, names: Iterable[str]) -> bool:
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    except ValueError:
+        return False
+    digests = {
+        name: file_digest(folder / name) for name in sorted(names) if name != "manifest.json"
+    }
+    return manifest.get("digest") == digest_of(digests)

@@ -1,0 +1,161 @@
+"""Model folders: the manifest that says what a model is, and loading by it.
+
+A model folder is an ordinary Hugging Face folder with a manifest.json beside the weights.
+The manifest is made once, when the folder is; every stage quotes its digests and none hashes
+weights again.
+"""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mpd.store.digests import digest_of, file_digest
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+MANIFEST = "manifest.json"
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+)
+
+
+def write_manifest(folder: Path) -> None:
+    """Describe the model in `folder`.
+
+    Keys: `weights`, `chat_template` and `token_map` are digests, as is `tokenizer`, which covers
+    how text is cut and what ends a completion; `digest` covers all files; `context_length` in
+    tokens; `files` maps names to sizes in bytes.
+    Raises ValueError where the folder lacks weights, a tokenizer or a chat template.
+    """
+    files = sorted(path for path in folder.iterdir() if path.name != MANIFEST)
+    digests = {path.name: file_digest(path) for path in files}
+    weights = {name: value for name, value in digests.items() if name.endswith(".safetensors")}
+    if not weights:
+        raise ValueError(f"{folder}: no *.safetensors in it; save the weights as safetensors")
+    tokenizer = {name: digests[name] for name in TOKENIZER_FILES if name in digests}
+    manifest = {
+        "weights": digest_of(weights),
+        "tokenizer": digest_of([tokenizer, _generation_stop_ids(folder)]),
+        "token_map": digest_of(_token_map(folder)),
+        "chat_template": digest_of(chat_template(folder)),
+        "digest": digest_of(digests),
+        "context_length": _context_length(folder),
+        "files": {path.name: path.stat().st_size for path in files},
+    }
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True), encoding="utf-8")
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """The manifest, after a check that its model is beside it.
+
+    Raises ValueError where the manifest or a file is missing, or a file has another size.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path}: no such manifest; give the manifest.json of a resolved model")
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    for name, size in manifest["files"].items():
+        found = path.parent / name
+        if not found.is_file() or found.stat().st_size != size:
+            raise ValueError(
+                f"{found}: missing, or not the {size} bytes of its manifest; "
+                f"delete {path} and run again"
+            )
+    return manifest
+
+
+def require_same_tokens(student: dict[str, Any], teacher: dict[str, Any]) -> None:
+    """Raise ValueError unless two manifests map the same tokens to the same ids."""
+    if student["token_map"] != teacher["token_map"]:
+        raise ValueError(
+            "student and teacher have different token maps "
+            f"({student['token_map'][:12]} and {teacher['token_map'][:12]}): the teacher cannot "
+            "score the student's ids; take both from one model family"
+        )
+
+
+def chat_template(folder: Path) -> str:
+    """The folder's chat template. Raises ValueError where it has none."""
+    template = folder / "chat_template.jinja"
+    if template.is_file():
+        return template.read_text(encoding="utf-8")
+    config = folder / "tokenizer_config.json"
+    found = (
+        json.loads(config.read_text(encoding="utf-8")).get("chat_template")
+        if config.is_file()
+        else None
+    )
+    if not found:
+        raise ValueError(
+            f"{folder}: no chat template (chat_template.jinja, or chat_template in "
+            "tokenizer_config.json); add that of the model's instruct version"
+        )
+    return found
+
+
+def load_tokenizer(folder: Path) -> "PreTrainedTokenizerFast":
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    if not isinstance(tokenizer, PreTrainedTokenizerFast):
+        raise ValueError(f"{folder}: a {type(tokenizer).__name__}; a fast tokenizer is needed")
+    return tokenizer
+
+
+def vocabulary_size(tokenizer: "PreTrainedTokenizerFast") -> int:
+    """Ids from here on are padding of the model's output rows, not tokens."""
+    return max(tokenizer.get_vocab().values()) + 1
+
+
+def load_model(folder: Path, dtype: str) -> Any:
+    """The model in evaluation mode, on the GPU where there is one. `dtype` as torch names it."""
+    import torch
+    from transformers import AutoModelForCausalLM
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype))
+    return model.to(device).eval()
+
+
+def stop_ids(folder: Path, tokenizer: "PreTrainedTokenizerFast") -> list[int]:
+    """Ids that end a completion: the tokenizer's first, then those of the generation config."""
+    ids = [tokenizer.eos_token_id, *_generation_stop_ids(folder)]
+    found = list(dict.fromkeys(token for token in ids if token is not None))
+    if not found:
+        raise ValueError(f"{folder}: neither tokenizer nor generation config names a stop id")
+    return found
+
+
+def _generation_stop_ids(folder: Path) -> list[int]:
+    path = folder / "generation_config.json"
+    listed = (
+        json.loads(path.read_text(encoding="utf-8")).get("eos_token_id") if path.is_file() else None
+    )
+    if listed is None:
+        return []
+    return listed if isinstance(listed, list) else [listed]
+
+
+def _token_map(folder: Path) -> dict[str, int]:
+    from tokenizers import Tokenizer
+
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        raise ValueError(f"{folder}: no tokenizer.json; save a fast tokenizer into it")
+    return Tokenizer.from_file(str(path)).get_vocab(with_added_tokens=True)
+
+
+def _context_length(folder: Path) -> int:
+    path = folder / "config.json"
+    if not path.is_file():
+        raise ValueError(f"{folder}: no config.json; is this a model folder?")
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config = config.get("text_config", config)
+    if "max_position_embeddings" not in config:
+        raise ValueError(f"{path}: no max_position_embeddings; add the model's context length")
+    return config["max_position_embeddings"]

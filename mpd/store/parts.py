@@ -1,0 +1,117 @@
+"""The parts of a table while it is computed: what a kill does not lose."""
+
+import logging
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mpd.store.schema import Artifact
+from mpd.store.spent import Meter
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from mpd.store.table import Identity
+
+log = logging.getLogger("mpd")
+
+
+class Parts:
+    """The resumable rows of one table artifact, computed slice by slice."""
+
+    def __init__(
+        self, folder: Path, artifact: Artifact, identity: "Identity", meter: Meter
+    ) -> None:
+        self.folder = folder
+        self.meter = meter
+        self.artifact = artifact
+        self.identity = identity
+        self.finished: list[Path] = []
+        self.remaining = 0  # rows that `map` still has to do when it prepares
+
+    def map(
+        self,
+        rows: "pl.DataFrame",
+        rows_per_part: int,
+        prepare: Callable[[], Callable[["pl.DataFrame"], "pl.DataFrame"]],
+    ) -> None:
+        """Write one part for each fixed slice of `rows`, skipping the parts that are there, whole.
+
+        `prepare` loads what the work needs and is not called when every part is there.
+        No call of the work spans two slices, so that a resumed run batches as an undisturbed one.
+        """
+        from mpd.store import table
+
+        slices = [
+            (start, min(start + rows_per_part, len(rows)))
+            for start in range(0, max(len(rows), 1), rows_per_part)
+        ]
+        paths = [self.folder / f"rows_{start:09d}_{stop:09d}.parquet" for start, stop in slices]
+        missing = [path for path in paths if not self._is_there(path)]
+        self.remaining = sum(
+            stop - start
+            for (start, stop), path in zip(slices, paths, strict=True)
+            if path in missing
+        )
+        if len(missing) < len(paths):
+            log.info("resumed: %d of %d parts were there", len(paths) - len(missing), len(paths))
+        work = prepare() if missing else None
+        for (start, stop), path in zip(slices, paths, strict=True):
+            if work is not None and path in missing:
+                frame = work(rows[start:stop])
+                table.write(path, frame, self.artifact, self.identity)
+                self.meter.save()
+        self.finished += paths
+
+    def gather(
+        self,
+        rows: "pl.DataFrame",
+        work: Callable[["pl.DataFrame"], Iterator["pl.DataFrame"]],
+    ) -> None:
+        """Write one part for each frame that the work gives, in whatever order rows finish.
+
+        The work is given the rows that no part has yet, and is not called when there are none.
+        All that comes of a row has to be in one frame. In the end the rows stand in their order.
+        """
+        import polars as pl
+
+        from mpd.store import table
+
+        key = [name for name in self.artifact.key if name in rows.columns]
+        whole = [
+            path for path in sorted(self.folder.glob("some_*.parquet")) if self._is_there(path)
+        ]
+        none = table.frame_of([], self.artifact).select(key)
+        done = pl.concat([none, *(table.read_columns(path, key) for path in whole)])
+        missing = rows.join(done, on=key, how="anti", maintain_order="left")
+        self.remaining = len(missing)
+        if whole:
+            log.info("resumed: %d of %d rows were there", len(rows) - len(missing), len(rows))
+        names = (f"some_{number:09d}.parquet" for number in count())
+        free = (path for name in names if (path := self.folder / name) not in whole)
+        if len(missing):
+            for frame in work(missing):
+                whole.append(next(free))
+                table.write(whole[-1], frame, self.artifact, self.identity)
+                self.meter.save()
+        parts = (table.read(part, self.artifact, self.identity) for part in whole)
+        made = pl.concat([table.frame_of([], self.artifact), *parts])
+        lost = len(rows.join(made, on=key, how="anti"))
+        assert not lost, f"{lost} rows were not computed"
+        ordered = rows.select(key).join(made, on=key, maintain_order="left_right")
+        path = self.folder / "ordered.parquet"
+        table.write(path, ordered.select(self.artifact.names), self.artifact, self.identity)
+        self.finished.append(path)
+
+    def _is_there(self, path: Path) -> bool:
+        from mpd.store import table
+
+        if not path.exists():
+            return False
+        try:
+            table.check(path, self.artifact, self.identity)
+        except ValueError as error:
+            log.warning("a part is computed again: %s", error)
+            return False
+        return True

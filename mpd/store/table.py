@@ -1,0 +1,276 @@
+"""Strict read and write of the Parquet artifacts.
+
+A footer holds what a reader must be able to refuse on: artifact, version, digest of the
+content, and the identity (model and tokenizer digests) that the writer gave. Nothing else,
+so that equal rows are equal bytes.
+"""
+
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mpd.store.schema import Artifact
+
+Identity = Mapping[str, str]
+
+# A reader that goes row group by row group holds about as much; at least one row is in each.
+ROW_GROUP_BYTES = 8 << 20
+
+_ARROW = {
+    "string": pa.large_string(),
+    "bool": pa.bool_(),
+    "int32": pa.int32(),
+    "int64": pa.int64(),
+    "float32": pa.float32(),
+    "float64": pa.float64(),
+    "list<int32>": pa.large_list(pa.int32()),
+    "list<float32>": pa.large_list(pa.float32()),
+}
+
+
+def arrow_schema(artifact: Artifact) -> pa.Schema:
+    """The Arrow schema of an artifact's columns."""
+    return pa.schema([(column.name, _ARROW[column.dtype]) for column in artifact.columns])
+
+
+def frame_of(rows: Iterable[Mapping[str, Any]], artifact: Artifact) -> pl.DataFrame:
+    """A frame with the artifact's columns and dtypes from rows given as mappings.
+
+    Raises TypeError where a value is not of its column's type, KeyError where one is missing.
+    """
+    rows = list(rows)
+    empty = pl.from_arrow(arrow_schema(artifact).empty_table())
+    assert isinstance(empty, pl.DataFrame)
+    # By columns: given rows, Polars is not strict and would cut 1.5 down to an integer.
+    columns = {name: [row[name] for row in rows] for name in artifact.names}
+    return pl.DataFrame(columns, schema=empty.schema, strict=True)
+
+
+def write(path: Path, frame: pl.DataFrame, artifact: Artifact, identity: Identity) -> str:
+    """Write `frame` as `artifact`, whole or not at all; returns the digest of its content.
+
+    Raises ValueError where the columns are not the artifact's, or a column that must not be
+    null is; OSError, naming the file, where the disk is full.
+    """
+    return _write(path, [_checked(frame, artifact, path)], artifact, identity)
+
+
+def concatenate(path: Path, parts: list[Path], artifact: Artifact, identity: Identity) -> str:
+    """Write the rows of `parts`, row group by row group; returns the digest."""
+    advice = "delete it and run again"
+    tables = (group for part in parts for group in _row_groups(part, None, advice))
+    return _write(path, tables, artifact, identity)
+
+
+def read(path: Path, artifact: Artifact, identity: Identity | None = None) -> pl.DataFrame:
+    """The rows of an artifact.
+
+    Raises ValueError where the file is missing, truncated, another artifact, another version,
+    has other columns or dtypes, or was written under another identity than the one asked for.
+    """
+    check(path, artifact, identity)
+    return read_columns(path, artifact.names)
+
+
+def read_columns(path: Path, columns: Sequence[str]) -> pl.DataFrame:
+    """Some columns of an artifact that was checked before."""
+    groups = list(_row_groups(path, columns, _compute_anew(path)))
+    frame = pl.from_arrow(pa.concat_tables(groups) if groups else pq.read_table(path))
+    assert isinstance(frame, pl.DataFrame)
+    return frame.select(columns)
+
+
+def groups(
+    path: Path, columns: Sequence[str], keys: pl.DataFrame | None = None
+) -> Iterator[pl.DataFrame]:
+    """Some columns of an artifact, one row group in memory at a time.
+
+    With `keys`, only rows whose key columns are among them: of row groups without such a row
+    nothing but the keys is read.
+    """
+    for group in _row_groups(path, columns, _compute_anew(path), keys):
+        frame = pl.from_arrow(group)
+        assert isinstance(frame, pl.DataFrame)
+        if keys is not None:
+            frame = frame.join(keys, on=keys.columns, how="semi", maintain_order="left")
+        yield frame.select(columns)
+
+
+def iterate(path: Path, columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+    """The rows of some columns of an artifact, one row group in memory at a time."""
+    for frame in groups(path, columns):
+        yield from frame.iter_rows()
+
+
+def content_digest(path: Path, artifact: Artifact, identity: Identity | None = None) -> str:
+    """The digest of the rows, from the footer, after the checks of `read`."""
+    return check(path, artifact, identity)["content"]
+
+
+def column_digest(path: Path, artifact: Artifact, columns: Sequence[str]) -> str:
+    """The digest of some columns, for a stage that reads no others; after the checks of `read`."""
+    check(path, artifact)
+    digest = Digest()
+    digest.update(read_columns(path, columns).to_arrow())
+    return digest.hexdigest()
+
+
+def check(path: Path, artifact: Artifact, identity: Identity | None = None) -> dict[str, Any]:
+    """The footer of an artifact; raises as `read` does, without reading rows."""
+    try:
+        file = pq.ParquetFile(path)
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file; run the stage that writes it") from None
+    except (pa.ArrowInvalid, OSError) as error:
+        raise ValueError(
+            f"{path}: not a whole Parquet file ({str(error).splitlines()[0]}); "
+            f"{_compute_anew(path)}"
+        ) from None
+    footer = json.loads((file.metadata.metadata or {}).get(b"mpd", b"{}"))
+    found = f"{footer.get('artifact', 'a foreign file')} version {footer.get('version')}"
+    expected = f"{artifact.name} version {artifact.version}"
+    if found != expected:
+        raise ValueError(f"{path}: expected {expected}, found {found}; run its stage again")
+    _require_columns(file.schema_arrow, artifact, path)
+    for key, value in (identity or {}).items():
+        if footer["identity"].get(key) != value:
+            raise ValueError(
+                f"{path}: its {key} is {footer['identity'].get(key)}, but {value} is wanted; "
+                "it was made by another model: run its stage again with this one"
+            )
+    return footer
+
+
+def _row_groups(
+    path: Path, columns: Sequence[str] | None, advice: str, keys: pl.DataFrame | None = None
+) -> Iterator[pa.Table]:
+    try:
+        file = pq.ParquetFile(path)
+        for group in range(file.metadata.num_row_groups):
+            if keys is not None and not _holds(file, group, keys):
+                continue
+            more = [] if keys is None else keys.columns
+            names = None if columns is None else list(dict.fromkeys([*columns, *more]))
+            yield file.read_row_group(group, columns=names)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise ValueError(f"{path}: damaged ({error}); {advice}") from None
+
+
+def _holds(file: pq.ParquetFile, group: int, keys: pl.DataFrame) -> bool:
+    own = pl.from_arrow(file.read_row_group(group, columns=keys.columns))
+    assert isinstance(own, pl.DataFrame)
+    return not own.join(keys, on=keys.columns, how="semi").is_empty()
+
+
+def _compute_anew(path: Path) -> str:
+    # To delete it and run again may not help: the store then links the same damaged file.
+    return f"run again with --forcerun {path} --config store=refresh, which computes it anew"
+
+
+def _require_columns(found: pa.Schema, artifact: Artifact, path: Path) -> None:
+    expected = arrow_schema(artifact)
+    if found != expected:
+        of_expected, of_found = (
+            ", ".join(f"{field.name}: {field.type}" for field in schema)
+            for schema in (expected, found)
+        )
+        raise ValueError(
+            f"{path}: expected the columns {of_expected}; found {of_found}; "
+            "after a change of columns bump the version in mpd/store/schema.py, then run its stage"
+        )
+
+
+class Digest:
+    """Digest of rows that does not depend on how they are cut into chunks.
+
+    One running hash for each buffer of each column: null flags, lengths and values.
+    """
+
+    def __init__(self) -> None:
+        self.hashes: dict[str, Any] = {}
+
+    def update(self, table: pa.Table) -> None:
+        for name in table.column_names:
+            for chunk in table.column(name).chunks:
+                self._update(name, chunk)
+
+    def _update(self, name: str, array: pa.Array) -> None:
+        self._hash(name, "null", array.is_null().to_numpy(zero_copy_only=False))
+        array = array.drop_null()
+        if pa.types.is_large_list(array.type):
+            self._hash(name, "length", array.value_lengths().to_numpy(zero_copy_only=False))
+            self._update(f"{name}.element", array.flatten())
+        elif pa.types.is_large_string(array.type):
+            values = array.cast(pa.large_binary()).to_pylist()
+            self.hashes.setdefault(f"{name} length", hashlib.sha256()).update(
+                b"".join(len(value).to_bytes(8, "little") for value in values)
+            )
+            self.hashes.setdefault(f"{name} value", hashlib.sha256()).update(b"".join(values))
+        else:
+            self._hash(name, "value", array.to_numpy(zero_copy_only=False))
+
+    def _hash(self, name: str, buffer: str, values: Any) -> None:
+        self.hashes.setdefault(f"{name} {buffer}", hashlib.sha256()).update(values.tobytes())
+
+    def hexdigest(self) -> str:
+        whole = {name: running.hexdigest() for name, running in self.hashes.items()}
+        return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _checked(frame: pl.DataFrame, artifact: Artifact, path: Path) -> pa.Table:
+    _require_columns(frame.to_arrow().schema, artifact, path)
+    for column in artifact.columns:
+        if not column.nullable and frame[column.name].null_count():
+            raise ValueError(f"{path}: {column.name} must not be null")
+    if frame.select(artifact.key).is_duplicated().any():
+        raise ValueError(f"{path}: two rows have the same {', '.join(artifact.key)}")
+    return frame.to_arrow()
+
+
+def _write(path: Path, tables: Iterable[pa.Table], artifact: Artifact, identity: Identity) -> str:
+    schema = arrow_schema(artifact)
+    # Numbers in lists (token ids, log-probabilities) are smallest as split bytes.
+    lists = [field.name for field in schema if pa.types.is_large_list(field.type)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.draft")
+    digest = Digest()
+    try:
+        with pq.ParquetWriter(
+            draft,
+            schema,
+            compression="zstd",
+            compression_level=3,
+            use_dictionary=[name for name in schema.names if name not in lists],
+            column_encoding={f"{name}.list.element": "BYTE_STREAM_SPLIT" for name in lists},
+        ) as writer:
+            for table in tables:
+                digest.update(table)
+                rows = len(table) * ROW_GROUP_BYTES // max(table.nbytes, 1)
+                writer.write_table(table, row_group_size=max(rows, 1))
+            footer = {
+                "artifact": artifact.name,
+                "version": artifact.version,
+                "content": digest.hexdigest(),
+                "identity": dict(identity),
+            }
+            writer.add_key_value_metadata({"mpd": json.dumps(footer, sort_keys=True)})
+        sync(draft)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        raise OSError(error.errno or errno.EIO, error.strerror or str(error), str(path)) from error
+    draft.rename(path)
+    return digest.hexdigest()
+
+
+def sync(path: Path) -> None:
+    """Force a file to the disk, so that a rename after it never names an empty file."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())

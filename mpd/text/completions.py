@@ -1,0 +1,136 @@
+"""Completions: where thinking and answer stand in one, and how a rewrite becomes one.
+
+A rewrite is text that is encoded once, here: control tokens by id, what stands between them as
+plain text.
+"""
+
+import hashlib
+import json
+import re
+from functools import cached_property
+
+from mpd.config.chat import ReadingChat, WritingChat
+from mpd.text.grading import extract
+from mpd.text.vocabulary import Vocabulary
+
+
+def ids_digest(prompt_ids: list[int], completion_ids: list[int]) -> str:
+    """Digest of the token ids of a trained sequence; 16 hexadecimal digits."""
+    ids = json.dumps([prompt_ids, completion_ids])
+    return hashlib.sha256(ids.encode()).hexdigest()[:16]
+
+
+def end_of_thinking(ids: list[int], close_ids: list[int]) -> int | None:
+    """The position after the last `close_ids`; None where there are none."""
+    width = len(close_ids)
+    for start in range(len(ids) - width, -1, -1):
+        if width and ids[start : start + width] == close_ids:
+            return start + width
+    return None
+
+
+class CompletionFormat:
+    """How the completions of a model are marked up: what ends the thinking, and what ends them."""
+
+    def __init__(self, vocabulary: Vocabulary, chat: ReadingChat) -> None:
+        self.vocabulary = vocabulary
+        self.close_tag = chat.delimiter  # None where the format has no think tags
+
+    @cached_property
+    def close_ids(self) -> list[int]:
+        """The ids that end the thinking; none where the format has no tags."""
+        return [] if self.close_tag is None else self.vocabulary.encode(self.close_tag)
+
+    @cached_property
+    def control_ids(self) -> list[int]:
+        """The ids that a cache always holds: end of thinking, then the stop ids."""
+        return list(dict.fromkeys([*self.close_ids, *self.vocabulary.stop_ids]))
+
+    def thinking_end(self, ids: list[int]) -> int | None:
+        """The position after the last end of thinking; None where there is none."""
+        return end_of_thinking(ids, self.close_ids)
+
+
+class CompletionWriter(CompletionFormat):
+    """The same of a model whose completions are written: rewrites, and what a user gives."""
+
+    def __init__(self, vocabulary: Vocabulary, chat: WritingChat) -> None:
+        super().__init__(vocabulary, chat)
+        self.opening, self.closing = chat.open, chat.close
+
+    @cached_property
+    def open_tag(self) -> str:
+        return self.opening.strip()
+
+    @cached_property
+    def open_ids(self) -> list[int]:
+        return [] if self.close_tag is None else self.vocabulary.encode(self.open_tag)
+
+    @cached_property
+    def _control_texts(self) -> list[str]:
+        """What no text may spell. Added tokens of nothing but space are no control tokens."""
+        tags = [] if self.close_tag is None else [self.open_tag, self.close_tag]
+        return [text for text in (*self.vocabulary.added_texts, *tags) if text.strip()]
+
+    def split(self, rewrite: str) -> tuple[str, str] | None:
+        """Reasoning and answer of a rewrite.
+
+        Where the rewriter used the think tags, they decide. Else the answer begins with the
+        last line that holds a box or starts with `Answer:`. None where there is no answer line,
+        or nothing before it.
+        """
+        rewrite = rewrite.strip()
+        if self.close_tag is None:
+            return ("", rewrite) if rewrite else None
+        if self.close_tag in rewrite:
+            reasoning, _, answer = rewrite.rpartition(self.close_tag)
+            parts = reasoning.removeprefix(self.open_tag).strip(), answer.strip()
+        else:
+            lines = rewrite.splitlines()
+            ends = [number for number, line in enumerate(lines) if extract(line, None)]
+            cut = ends[-1] if ends else 0
+            parts = "\n".join(lines[:cut]).strip(), "\n".join(lines[cut:]).strip()
+        return parts if all(parts) else None
+
+    def build(self, rewrite: str, prompt_ids: list[int]) -> list[int] | None:
+        """The trained completion of a rewrite: in the student's format, stop id at the end.
+
+        The open tag is left out where the prompt already ends with it. None where the rewrite
+        cannot be split, holds the text of a control token, or cannot be encoded without loss.
+        """
+        parts = self.split(rewrite)
+        if parts is None or any(text in part for part in parts for text in self._control_texts):
+            return None
+        reasoning, answer = parts
+        encode, stop = self.vocabulary.encode_plain, self.vocabulary.stop_ids[0]
+        if self.close_tag is None:
+            whole = encode(answer)
+            return None if whole is None else [*whole, stop]
+        ids: list[int] = []
+        lead = self.opening.lstrip()[len(self.open_tag) :]
+        tail = self.closing[: -len(self.closing.lstrip())]
+        if not self.vocabulary.decode(prompt_ids).rstrip().endswith(self.open_tag):
+            ids += self.open_ids
+            reasoning = lead + reasoning
+        before = encode(reasoning + tail)
+        after = encode(self.closing[len(tail) + len(self.close_tag) :] + answer)
+        if before is None or after is None:
+            return None
+        return [*ids, *before, *self.close_ids, *after, stop]
+
+    def encode(self, text: str) -> list[int]:
+        """The completion of a text that is in the student's format already, stop id at the end.
+
+        Raises ValueError where the text cannot be encoded without loss.
+        """
+        ids: list[int] = []
+        tags: dict[str, list[int]] = {}
+        if self.close_tag is not None:
+            tags = {self.open_tag: self.open_ids, self.close_tag: self.close_ids}
+        pattern = "|".join(re.escape(tag) for tag in tags if tag)
+        for segment in re.split(f"({pattern})", text) if pattern else [text]:
+            segment_ids = tags.get(segment) or self.vocabulary.encode_plain(segment)
+            if segment_ids is None:
+                raise ValueError(f"the tokenizer cannot say {segment[:80]!r} without loss")
+            ids += segment_ids
+        return [*ids, self.vocabulary.stop_ids[0]]
