@@ -21,7 +21,9 @@ from typing import Any
 from mpd.config.resources import GenerationResources
 from mpd.config.sample import DrawnSample
 from mpd.engines import vllm
-from mpd.engines.generate import complete, open_engine, seed_of
+from mpd.engines.base import seed_of
+from mpd.engines.opening import open_engine
+from mpd.engines.tasks import complete
 from mpd.sample import sampler, with_samples
 from mpd.store import schema, table
 from mpd.store.parts import Parts

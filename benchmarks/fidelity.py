@@ -32,7 +32,7 @@ from mpd.config.logits import Logits
 from mpd.config.models import GgufSettings
 from mpd.config.problems import Source
 from mpd.config.resources import GenerationResources
-from mpd.engines.generate import Request, seed_of
+from mpd.engines.base import Request, seed_of
 from mpd.engines.transformers import TransformersEngine
 from mpd.models import resolve
 from mpd.problems import load

@@ -15,7 +15,8 @@ from typing import Any
 
 from mpd.config.resources import GenerationResources
 from mpd.config.sample import DrawnSample
-from mpd.engines.generate import Completion, Request, open_engine
+from mpd.engines.base import Completion, Request
+from mpd.engines.opening import open_engine
 from mpd.engines.transformers import TransformersEngine
 from mpd.store import schema, table
 from mpd.text.prompts import Prompts

@@ -19,8 +19,9 @@ import polars as pl
 
 from mpd.config.compress import CompressSettings, NoRewrite, TeacherRewrite
 from mpd.config.resources import GenerationResources
-from mpd.engines.generate import Task, complete, open_engine
+from mpd.engines.opening import open_engine
 from mpd.engines.rewriting import SKIPPED, require_prompts, rewriter, skipped
+from mpd.engines.tasks import Task, complete
 from mpd.job import command
 from mpd.store import schema, table
 from mpd.store.lineage import sampled_by

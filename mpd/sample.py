@@ -17,16 +17,9 @@ import polars as pl
 
 from mpd.config.resources import GenerationResources
 from mpd.config.sample import DrawnSample, GivenSample, SampleSettings
-from mpd.engines.generate import (
-    Completion,
-    Engine,
-    Request,
-    Task,
-    complete,
-    open_engine,
-    require_room,
-    seed_of,
-)
+from mpd.engines.base import Completion, Engine, Request, seed_of
+from mpd.engines.opening import open_engine
+from mpd.engines.tasks import Task, complete, require_room
 from mpd.job import command
 from mpd.store import schema, table
 from mpd.store.digests import file_digest

@@ -10,7 +10,7 @@ from mpd import answers
 from mpd.config.generation import Decoding
 from mpd.config.resources import GenerationResources
 from mpd.engines import transformers
-from mpd.engines.generate import Completion, Request, seed_of
+from mpd.engines.base import Completion, Request, seed_of
 from mpd.engines.transformers import TransformersEngine
 from mpd.store import schema, table
 from mpd.store.model_folder import read_manifest

@@ -11,7 +11,7 @@ from mpd import compress
 from mpd.compress import passed
 from mpd.config.compress import NoRewrite, TeacherRewrite
 from mpd.engines import transformers
-from mpd.engines.generate import Completion, seed_of
+from mpd.engines.base import Completion, seed_of
 from mpd.engines.rewriting import require_prompts, rewriter
 from mpd.store import schema, table
 from mpd.store.model_folder import read_manifest, write_manifest

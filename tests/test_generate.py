@@ -14,17 +14,9 @@ from mpd.config.generation import Decoding
 from mpd.config.resources import GenerationResources
 from mpd.config.sample import DrawnSample
 from mpd.engines import transformers
-from mpd.engines.generate import (
-    TOO_LONG,
-    Completion,
-    Engine,
-    Request,
-    Task,
-    complete,
-    open_engine,
-    require_room,
-    seed_of,
-)
+from mpd.engines.base import TOO_LONG, Completion, Engine, Request, seed_of
+from mpd.engines.opening import open_engine
+from mpd.engines.tasks import Task, complete, require_room
 from mpd.engines.transformers import TransformersEngine, choose
 
 GREEDY = Decoding(temperature=0, max_new_tokens=16)

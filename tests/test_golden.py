@@ -62,7 +62,7 @@ class FakeEngine:
         self.vocabulary, self.encode, self.texts = writer.vocabulary, writer.encode, texts
 
     def stream(self, requests, decoding, advance):
-        from mpd.engines.generate import Completion
+        from mpd.engines.base import Completion
 
         for number, request in enumerate(requests):
             ids = self.encode(self.texts[request.seed % len(self.texts)])
@@ -187,7 +187,7 @@ def students_of(answered) -> pl.DataFrame:
 
 def completions(student, prompts) -> pl.DataFrame:
     """What the engine draws from a random model: `FakeEngine` hides choice, seeds and batches."""
-    from mpd.engines.generate import Request, seed_of
+    from mpd.engines.base import Request, seed_of
     from mpd.engines.transformers import TransformersEngine
 
     engine = TransformersEngine(student, "float32", GenerationResources(batch_size=3))

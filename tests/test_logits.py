@@ -12,7 +12,7 @@ from changes import with_changes
 from mpd.config.generation import Decoding
 from mpd.config.logits import RewritingScores
 from mpd.config.resources import GenerationResources, ScoringResources
-from mpd.engines.generate import Request
+from mpd.engines.base import Request
 from mpd.engines.transformers import TransformersEngine
 from mpd.logits import kept_rows
 from mpd.scoring.cache import ENTRY_BITS, POSITION_BITS, TAIL_BITS, Rows

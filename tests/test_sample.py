@@ -9,7 +9,7 @@ from mpd import sample
 from mpd.config.generation import Decoding
 from mpd.config.resources import GenerationResources
 from mpd.engines import transformers
-from mpd.engines.generate import Request, seed_of
+from mpd.engines.base import Request, seed_of
 from mpd.engines.transformers import TransformersEngine
 from mpd.sample import with_samples
 from mpd.store import schema, table

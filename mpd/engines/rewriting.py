@@ -6,7 +6,8 @@ from typing import Any
 import polars as pl
 
 from mpd.config.compress import TeacherRewrite
-from mpd.engines.generate import Completion, Engine, Request, Task, require_room, seed_of
+from mpd.engines.base import Completion, Engine, Request, seed_of
+from mpd.engines.tasks import Task, require_room
 from mpd.store import schema, table
 from mpd.text.completions import CompletionWriter
 from mpd.text.prompts import Prompts

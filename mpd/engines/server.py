@@ -19,8 +19,8 @@ from typing import Any
 
 from mpd.config.generation import Decoding
 from mpd.config.resources import GenerationResources
+from mpd.engines.base import Completion, Engine, Request
 from mpd.engines.flow import Tasks, keep_full
-from mpd.engines.generate import Completion, Engine, Request
 from mpd.store.model_folder import read_manifest
 
 MAX_RETRIES = 8  # after 0.5 s, 1 s, 2 s, 4 s, then every 8 s: half a minute without an answer

@@ -11,7 +11,7 @@ import torch
 from mpd.config.generation import Decoding
 from mpd.config.models import Dtype
 from mpd.config.resources import GenerationResources
-from mpd.engines.generate import Completion, Engine, Request
+from mpd.engines.base import Completion, Engine, Request
 from mpd.store.model_folder import load_model
 
 

@@ -21,8 +21,8 @@ from typing import Any
 from mpd.config.generation import Decoding, EngineSettings
 from mpd.config.logits import CacheSettings
 from mpd.config.resources import EngineResources, GenerationResources, ScoringResources
+from mpd.engines.base import Completion, Engine, Request
 from mpd.engines.flow import Tasks, keep_full
-from mpd.engines.generate import Completion, Engine, Request
 from mpd.store.model_folder import read_manifest
 
 # Engine arguments that have a place of their own in the config.

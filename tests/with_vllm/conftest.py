@@ -57,7 +57,7 @@ def plain(student):
 @pytest.fixture(scope="session")
 def requests(tiny_prompts):
     """Prompts of several lengths, each of them with four seeds."""
-    from mpd.engines.generate import Request
+    from mpd.engines.base import Request
 
     return [
         Request(tiny_prompts.problem_ids(question), seed)

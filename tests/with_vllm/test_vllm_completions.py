@@ -12,7 +12,7 @@ import torch
 
 from mpd.config.generation import Decoding
 from mpd.config.resources import GenerationResources
-from mpd.engines.generate import TOO_LONG, Request, seed_of
+from mpd.engines.base import TOO_LONG, Request, seed_of
 from mpd.engines.transformers import TransformersEngine, choose
 from mpd.store.model_folder import write_manifest
 

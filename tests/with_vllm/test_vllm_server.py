@@ -31,7 +31,7 @@ from mpd.config.generation import Decoding
 from mpd.config.resources import GenerationResources
 from mpd.config.sample import DrawnSample
 from mpd.engines import server
-from mpd.engines.generate import Request
+from mpd.engines.base import Request
 from mpd.engines.server import ServerEngine, command, served_name
 from mpd.engines.transformers import TransformersEngine
 from mpd.store import schema, table

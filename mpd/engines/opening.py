@@ -1,0 +1,22 @@
+"""Which engine a stage gets: each is a module here, imported where it is opened."""
+
+from pathlib import Path
+
+from mpd.config.generation import EngineSettings
+from mpd.config.resources import GenerationResources
+from mpd.engines.base import Engine
+
+
+def open_engine(manifest: Path, settings: EngineSettings, resources: GenerationResources) -> Engine:
+    """The engine of a stage: `settings` say which and what it means, `resources` how it runs."""
+    if settings.engine == "vllm":
+        from mpd.engines.vllm import VllmEngine
+
+        return VllmEngine(manifest, settings, resources)
+    if settings.engine == "server":
+        from mpd.engines.server import ServerEngine
+
+        return ServerEngine(manifest, resources)
+    from mpd.engines.transformers import TransformersEngine
+
+    return TransformersEngine(manifest, settings.dtype, resources)
