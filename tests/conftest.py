@@ -15,10 +15,10 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported
 
 import polars as pl
 import pytest
-from ordinary import OVERRIDE, overrides_modes, without
 
 from mpd.store import schema, table
 from mpd.text.questions import problem_id
+from tests.ordinary import OVERRIDE, overrides_modes, without
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -84,9 +84,10 @@ def tiny_format(vocabulary, chat):
 @pytest.fixture(scope="session")
 def qwen_tokenizer():
     """A byte-level BPE tokenizer made as Qwen3's: the think tags are added, but not special."""
-    from qwen import CHATML, CORPUS
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
+
+    from tests.qwen import CHATML, CORPUS
 
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

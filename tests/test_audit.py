@@ -6,10 +6,10 @@ import re
 
 import polars as pl
 import pytest
-from changes import with_changes
 
 from mpd import audit
 from mpd.store import schema, table
+from tests.changes import with_changes
 
 
 @pytest.fixture

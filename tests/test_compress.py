@@ -5,7 +5,6 @@ import shutil
 
 import polars as pl
 import pytest
-from changes import with_changes
 
 from mpd import compress
 from mpd.compress import passed
@@ -16,6 +15,7 @@ from mpd.engines.rewriting import require_prompts, rewriter
 from mpd.store import schema, table
 from mpd.store.model_folder import read_manifest, write_manifest
 from mpd.text.prompts import Prompts
+from tests.changes import with_changes
 
 PROMPT = "{problem}\n{trajectory}\nrewrite"
 GOOD = "1+3=4. 4-2=2.\n\\boxed{2}"

@@ -5,7 +5,6 @@ import logging
 
 import polars as pl
 import pytest
-from changes import with_changes
 from safetensors.torch import load_file
 
 from mpd import distill
@@ -19,6 +18,7 @@ from mpd.distill import (
 )
 from mpd.store import schema, table
 from mpd.store.model_folder import chat_template, read_manifest
+from tests.changes import with_changes
 
 SETTINGS = DistillSettings(learning_rate=1e-3, epochs=2, batch_size=8, min_kept=8)
 

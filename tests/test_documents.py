@@ -4,7 +4,8 @@ import re
 from pathlib import Path
 
 import pytest
-from test_house import REPOSITORY
+
+from tests.test_house import REPOSITORY
 
 PAGES = [REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
 PAGES += sorted((REPOSITORY / "docs").glob("*.md"))

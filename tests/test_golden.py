@@ -16,8 +16,6 @@ from typing import Any
 
 import polars as pl
 import pytest
-import test_browser
-import test_page
 
 from mpd import answers, distill, evaluate, filter, problems, sample
 from mpd.config.compress import TeacherRewrite
@@ -33,6 +31,7 @@ from mpd.report import browser_section, budgets, compare, costs, difficulty, sum
 from mpd.store import schema, table
 from mpd.text.grading import Grader
 from mpd.text.reading import Reading
+from tests.report import test_browser, test_page
 
 GOLDEN = Path(__file__).with_name("golden.json")
 

@@ -7,7 +7,6 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from changes import with_changes
 
 from mpd.config.generation import Decoding
 from mpd.config.logits import RewritingScores
@@ -25,6 +24,7 @@ from mpd.store import schema, table
 from mpd.store.model_folder import load_model, read_manifest
 from mpd.text.completions import ids_digest
 from mpd.text.prompts import Prompts
+from tests.changes import with_changes
 
 # Columns of lists of floats, and to what share of a value they are rounded.
 ROUNDED = {

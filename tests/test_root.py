@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 import yaml
-from test_house import REPOSITORY, STAGES
+
+from tests.test_house import REPOSITORY, STAGES
 
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
 STAMPS = {name: f".venv/{name}" for name in ("installed", "installed-tests")}

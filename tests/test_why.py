@@ -6,13 +6,13 @@ import subprocess
 import sys
 
 import pytest
-from ordinary import ORDINARY
-from test_workflow import Project
 
 from mpd.report import __main__ as report
 from mpd.store import schema
 from mpd.why import __main__ as why
 from mpd.why.planned import planned
+from tests.ordinary import ORDINARY
+from tests.workflow.test_workflow import Project
 
 HEAD = "results/small/models/head/head.safetensors"
 ROUND = "results/small/mpd/seed_0/round_1"

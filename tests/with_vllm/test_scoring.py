@@ -1,7 +1,8 @@
 """logits with `engine: vllm`, against the transformers scorer and exact dense log-probabilities."""
 
 import pytest
-from changes import with_changes
+
+from tests.changes import with_changes
 
 pytest.importorskip("vllm")
 

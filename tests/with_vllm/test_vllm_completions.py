@@ -4,7 +4,8 @@ import json
 import shutil
 
 import pytest
-from changes import with_changes
+
+from tests.changes import with_changes
 
 pytest.importorskip("vllm", minversion="0.32.0", reason="needs vLLM: make vllm")
 

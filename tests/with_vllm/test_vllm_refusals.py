@@ -1,7 +1,8 @@
 """What vLLM refuses, or cannot do, is one sentence that names the setting."""
 
 import pytest
-from changes import with_changes
+
+from tests.changes import with_changes
 
 pytest.importorskip("vllm", minversion="0.32.0", reason="needs vLLM: make vllm")
 

@@ -20,7 +20,8 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from changes import with_changes
+
+from tests.changes import with_changes
 
 pytest.importorskip("vllm", minversion="0.32.0", reason="needs vLLM: make vllm")
 

@@ -1,0 +1,85 @@
+"""What the stages publish with: results that were computed before are found by it again."""
+
+import hashlib
+import json
+
+import pytest
+
+from mpd.config import parse_config
+from mpd.config.methods import METHODS
+from tests.config.test_config import changed, text_of
+
+HUB = {"source": "hub", "path": "a/b", "revision": "0" * 40}
+CONFIGS = {
+    "plain": {},
+    "no tags": {"chat__think": "none", "chat__thinking": False},
+    "a day": {"chat__date": "2025-01-31", "models__dtype": "bfloat16"},
+    "hub models": {"models__student": HUB, "models__teacher": {"source": "folder", "path": "a"}},
+    "hub data": {"problems__train": {**HUB, "config": "main", "split": "train[:9]"}},
+    "LoRA": {"distill__lora": {"rank": 4}, "distill__budget": "steps", "distill__amount": 9},
+    "vLLM": {"sample__engine": "vllm", "sample__engine_arguments": {"quantization": "fp8"}},
+    "axes": {
+        "custom": [
+            {
+                "name": "mpd",
+                "like": "mpd",
+                "axes": {"kept": "all", "context": "concise", "divergence": "mix"},
+                "logits": {"top_k": 4, "min_contribution": 0},
+                "distill": {"tail": "truncated"},
+            }
+        ]
+    },
+}
+BRANCH = {"seed": 3}
+PLACES = {
+    "models": [{"role": "teacher"}, {"role": "student_seed_3"}],
+    "problems": [{}],
+    "benchmark_problems": [{"benchmark": "one"}, {"benchmark": "two"}],
+    "sample": [{**BRANCH, "round": 1}, {**BRANCH, "round": 2}],
+    "compress": [BRANCH],
+    "filter": [{}],
+    "logits": [{}],
+    "distill": [{**BRANCH, "round": 1}, {**BRANCH, "round": 2}],
+    "answers": [BRANCH],
+    "evaluate": [{}],
+    "report": [{}],
+    "head": [{}],
+}
+OF_A_METHOD = ("sample", "compress", "filter", "logits", "distill", "answers")
+# After a deliberate change, which computes anew what it touches: the digests that the test found.
+DIGESTS = {
+    "models": "bdb10b999afb2117",
+    "problems": "a151e5000ac4f09f",
+    "benchmark_problems": "e1f1ba24605eada2",
+    "sample": "faa93e18cb3c7ef0",
+    "compress": "1596aa816fc3c904",
+    "filter": "8c3a4905f5cd8197",
+    "logits": "281e997c4bd12305",
+    "distill": "b7c6cc255c815e43",
+    "answers": "cb4587cc61e3c3e5",
+    "evaluate": "4ec13c6244829426",
+    "report": "c906f50ff9e97e7a",
+    "head": "9dc961d177eef4c0",
+}
+
+
+def texts_of(stage):
+    """The settings of a stage in all configurations and methods, as JSON."""
+    texts = []
+    for changes in CONFIGS.values():
+        config = parse_config(changed(methods=list(METHODS), rounds=2, **changes))
+        for method in METHODS if stage in OF_A_METHOD else [None]:
+            of_method = {} if method is None else {"method": method}
+            texts += [text_of(config, stage, **of_method, **of) for of in PLACES[stage]]
+    given = parse_config(changed(sample__trajectories="own.jsonl", chat__date="2025-01-31"))
+    if stage == "sample":
+        texts += [text_of(given, stage, method="mpd", **of) for of in PLACES[stage]]
+    if stage == "report":
+        texts.append(text_of(given, stage))
+    return texts
+
+
+@pytest.mark.parametrize("stage", PLACES)
+def test_the_settings_of_a_stage_are_those_of_before(stage):
+    texts = [json.dumps(json.loads(text), sort_keys=True) for text in texts_of(stage)]
+    assert hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16] == DIGESTS[stage]

@@ -1,0 +1,166 @@
+"""Mistakes that show before anything runs."""
+
+import json
+import random
+import shutil
+
+import pytest
+import yaml
+
+from mpd.config import parse_config
+from mpd.job.preflight import check
+from mpd.tiny.tokenizer import unknown_piece
+from tests.config.test_config import REPOSITORY, changed
+
+TINY = {
+    "problems__path": None,
+    "problems__train": {"source": "tiny", "num_problems": 5},
+    "problems__benchmarks": [],
+}
+
+
+def message_of(**changes):
+    with pytest.raises(ValueError) as caught:
+        check(parse_config(changed(**{**TINY, **changes})))
+    return str(caught.value)
+
+
+def test_the_default_config_passes():
+    check(parse_config(yaml.safe_load((REPOSITORY / "config.yaml").read_text())))
+
+
+def test_missing_files_are_named(tmp_path):
+    path = str(tmp_path / "nothing.jsonl")
+    assert message_of(sample__trajectories=path) == (
+        f"{path}: no such file; mend sample.trajectories in the config"
+    )
+    mend = "mend the path of this problem source in the config"
+    train = {"source": "file", "path": path}
+    assert message_of(problems__train=train) == f"{path}: no such file; {mend}"
+    held_out = [{"name": "one", "source": "file", "path": path}]
+    assert message_of(problems__benchmarks=held_out) == f"{path}: no such file; {mend}"
+    for role in ("student", "teacher"):
+        model = {"source": "folder", "path": str(tmp_path)}
+        assert message_of(**{f"models__{role}": model}) == (
+            f"{tmp_path}: no model folder; give one with safetensors weights"
+        )
+
+
+def test_braces_in_a_path_are_refused(tmp_path):
+    folder = tmp_path / "{a}"
+    folder.mkdir()
+    (folder / "rows.jsonl").write_text("{}\n")
+    (folder / "model.safetensors").touch()
+    path = str(folder / "rows.jsonl")
+    advice = "Snakemake takes braces for wildcards; rename the file or its folder"
+    assert message_of(problems__train={"source": "file", "path": path}) == f"{path}: {advice}"
+    assert message_of(sample__trajectories=path) == f"{path}: {advice}"
+    model = {"source": "folder", "path": str(folder)}
+    assert message_of(models__teacher=model) == f"{folder / 'model.safetensors'}: {advice}"
+
+
+LACKS = "the embedded world has no word 'Zebra'; its words are in mpd/tiny/tokenizer.py"
+
+
+@pytest.mark.parametrize(
+    ("key", "template"),
+    [("chat.prompt", "{problem} Zebra"), ("compress.prompt", "{problem} Zebra {trajectory}")],
+)
+def test_a_word_that_the_embedded_world_cannot_say_is_named(key, template):
+    place = key.replace(".", "__")
+    assert message_of(**{place: template}) == f"config: {key}: {LACKS}"
+
+
+@pytest.mark.parametrize(
+    ("method", "key", "template"),
+    [
+        ("opsdc", "chat.concise", "{problem} Zebra"),
+        ("prompt_only", "chat.concise", "{problem} Zebra"),
+        ("trd", "compress.refine", "{problem} {trajectory} Zebra"),
+    ],
+)
+def test_words_of_prompts_are_checked_where_a_method_has_them(method, key, template):
+    given = {key.replace(".", "__"): template}
+    assert message_of(**given, methods=["mpd", method]) == f"config: {key}: {LACKS}"
+    check(parse_config(changed(**TINY, **given)))
+
+
+def test_prompts_are_those_of_the_branch():
+    prompt = {"compress": {"prompt": "{problem} Zebra {trajectory}"}}
+    rows = [{"name": "mine", "like": "mpd", **prompt}, {"name": "plain", "like": "opd", **prompt}]
+    assert message_of(methods=["mine"], custom=rows) == f"config: compress.prompt: {LACKS}"
+    check(parse_config(changed(**TINY, methods=["plain"], custom=rows)))  # it has no rewriter
+    row = {"name": "mpd", "like": "mpd", "axes": {"context": "concise"}}
+    given = {"custom": [row], "chat__concise": "{problem} Zebra"}
+    assert message_of(**given) == f"config: chat.concise: {LACKS}"
+
+
+def test_unknown_words_are_those_that_the_tokenizer_has_no_token_for(tokenizer):
+    rng = random.Random(0)
+    parts = [*"+-=}() \n.,:?<>123", "Wait ", "Yes", "no", "\\boxed{", "<think>", "<|im_end|>"]
+    parts += ["Zebra", "é", "\t", "waits"]
+    found = {True: 0, False: 0}
+    for _ in range(2000):
+        text = "".join(rng.choice(parts) for _ in range(rng.randint(0, 6)))
+        lacks = tokenizer.unk_token_id in tokenizer(text).input_ids
+        assert (unknown_piece(text) is not None) == lacks, text
+        found[lacks] += 1
+    assert min(found.values()) > 300
+
+
+def test_other_models_may_know_more_words(student):
+    folder = {"source": "folder", "path": str(student.parent)}
+    prompts = {"chat__prompt": "Zebra {problem}", "compress__prompt": "Zebra {problem}{trajectory}"}
+    assert message_of(**prompts, models__student=folder).startswith("config: compress.prompt: ")
+    assert message_of(**prompts, models__teacher=folder).startswith("config: chat.prompt: ")
+
+
+@pytest.fixture
+def swapped(teacher, tmp_path):
+    """A copy of the teacher in which two tokens have each other's ids."""
+    folder = tmp_path / "swapped"
+    shutil.copytree(teacher.parent, folder)
+    state = json.loads((folder / "tokenizer.json").read_text())
+    vocabulary = state["model"]["vocab"]
+    vocabulary["1"], vocabulary["2"] = vocabulary["2"], vocabulary["1"]
+    (folder / "tokenizer.json").write_text(json.dumps(state))
+    return folder
+
+
+def folders(student, teacher):
+    """The changes that make the two folders the models."""
+    models = {"models__student": student, "models__teacher": teacher}
+    return {key: {"source": "folder", "path": str(path)} for key, path in models.items()}
+
+
+def test_folders_of_different_tokens_are_refused(student, teacher, swapped):
+    assert message_of(**folders(student.parent, swapped)) == (
+        f"{student.parent} and {swapped} have different token maps: the teacher cannot score the "
+        "student's ids; take models.student and models.teacher from one family"
+    )
+    check(parse_config(changed(**{**TINY, **folders(student.parent, teacher.parent)})))
+
+
+def test_a_damaged_tokenizer_is_named_and_a_missing_one_left_to_its_stage(student, swapped):
+    path = swapped / "tokenizer.json"
+    path.write_text("{")
+    found = message_of(**folders(student.parent, swapped))
+    assert found.startswith(f"{path}: no JSON (")
+    path.unlink()
+    check(parse_config(changed(**{**TINY, **folders(student.parent, swapped)})))
+
+
+def test_added_and_unigram_tokens_count(swapped):
+    """Two tokenizer files of different form, but with the same tokens."""
+    first, second = swapped.parent / "first", swapped
+    path = second / "tokenizer.json"
+    state = {"model": {"vocab": [["a", -1.0], ["b", -2.0]]}, "added_tokens": []}
+    path.write_text(json.dumps(state))
+    shutil.copytree(second, first)
+    added = [{"content": "b", "id": 1}]
+    other = {"model": {"vocab": {"a": 0}}, "added_tokens": added}
+    (first / "tokenizer.json").write_text(json.dumps(other))
+    check(parse_config(changed(**{**TINY, **folders(first, second)})))
+    other["added_tokens"][0]["id"] = 2
+    (first / "tokenizer.json").write_text(json.dumps(other))
+    assert "different token maps" in message_of(**folders(first, second))

@@ -1,0 +1,444 @@
+"""The output head and the loss on it: gradients, memory, and which models are understood."""
+
+import math
+from dataclasses import replace
+from itertools import chain
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from mpd.config.distill import DistillSettings
+from mpd.scoring.divergence import reverse_kl
+from mpd.scoring.forward import pack
+from mpd.scoring.outcomes import outcomes_of
+from mpd.scoring.output_head import (
+    OutputHead,
+    chunked_loss,
+    head_of,
+    load_head,
+    require_known_head,
+    save_head,
+)
+from mpd.training.objective import SUMS, Objective
+from tests.changes import with_changes
+
+SETTINGS = DistillSettings(learning_rate=1.0)
+
+
+class Embedded(torch.nn.Module):
+    """A language model whose hidden states are the embeddings of its input ids."""
+
+    def __init__(self, num_ids, width, seed=0, change=lambda logits: logits, **config):
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        self.base_model = torch.nn.Embedding(num_ids, width)
+        self.head = torch.nn.Linear(width, num_ids, bias=False)
+        with torch.no_grad():
+            for layer in (self.base_model, self.head):
+                layer.weight.copy_(torch.randn(num_ids, width, generator=generator))
+        embed = self.base_model.forward
+        self.base_model.forward = lambda input_ids, **_: SimpleNamespace(
+            last_hidden_state=embed(input_ids)
+        )
+        self.change = change
+        self.config = SimpleNamespace(get_text_config=lambda: SimpleNamespace(**config))
+
+    def get_output_embeddings(self):
+        return self.head
+
+    def forward(self, input_ids, use_cache):
+        hidden = self.base_model(input_ids=input_ids).last_hidden_state
+        return SimpleNamespace(logits=self.change(self.head(hidden)))
+
+
+def random(*shape, seed):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+COUNT, WIDTH, SIZE = 11, 5, 16
+IDS = torch.randint(SIZE, (COUNT, 1), generator=torch.Generator().manual_seed(3))
+DISTINCT = torch.ones_like(IDS, dtype=torch.bool)
+WEIGHTS = torch.rand(COUNT, generator=torch.Generator().manual_seed(4))
+TEACHER = outcomes_of(random(COUNT, SIZE, seed=5), IDS, DISTINCT, 3)[0]
+
+
+def evaluate(logits, part):
+    """A weighted sparse divergence, and the entropies' sum with the number of positions."""
+    student, entropy = outcomes_of(logits, IDS[part], DISTINCT[part], 3)
+    loss = (reverse_kl(student, TEACHER[part]) * WEIGHTS[part]).sum()
+    return loss, torch.stack([entropy.sum(), entropy.new_tensor(len(entropy))])
+
+
+def tensors(frozen=()):
+    """Hidden states, weight and bias, all trained but the frozen ones."""
+    made = {
+        "hidden": random(COUNT, WIDTH, seed=0),
+        "weight": random(SIZE, WIDTH, seed=1),
+        "bias": random(SIZE, seed=2),
+    }
+    return {name: values.requires_grad_(name not in frozen) for name, values in made.items()}
+
+
+def gradients(made, loss):
+    """Those of the trained tensors; None for the others."""
+    (loss * 2).backward()
+    return {name: values.grad for name, values in made.items()}
+
+
+@pytest.mark.parametrize("chunk_size", [1, 3, 4, 11, 100])
+@pytest.mark.parametrize(("scale", "cap"), [(1.0, None), (0.25, None), (1.0, 2.0), (3.0, 5.0)])
+@pytest.mark.parametrize("frozen", [(), ("weight", "bias"), ("weight",), ("hidden",)])
+def test_chunks_have_the_loss_and_gradient_of_the_whole(chunk_size, scale, cap, frozen):
+    one, other = tensors(frozen), tensors(frozen)
+    head = OutputHead(one["weight"], one["bias"], scale, cap)
+    loss, sums = chunked_loss(one["hidden"], head, evaluate, chunk_size)
+    logits = (other["hidden"] @ other["weight"].T + other["bias"]) * scale
+    if cap is not None:
+        logits = cap * (logits / cap).tanh()
+    expected, expected_sums = evaluate(logits, slice(0, COUNT))
+    torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(sums, expected_sums, rtol=1e-5, atol=1e-6)
+    found, wanted = gradients(one, loss), gradients(other, expected)
+    assert {name for name, gradient in found.items() if gradient is None} == {*frozen}
+    for name in found.keys() - {*frozen}:
+        assert wanted[name].abs().max() > 1e-3
+        torch.testing.assert_close(found[name], wanted[name], rtol=1e-4, atol=1e-5)
+
+
+def test_a_bias_alone_is_trained():
+    frozen = ("hidden", "weight")
+    made, other = tensors(frozen), tensors(frozen)
+    loss, _ = chunked_loss(
+        made["hidden"], OutputHead(made["weight"], made["bias"], 1.0, None), evaluate, 4
+    )
+    expected, _ = evaluate(other["hidden"] @ other["weight"].T + other["bias"], slice(0, COUNT))
+    found, wanted = gradients(made, loss)["bias"], gradients(other, expected)["bias"]
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_a_head_without_bias():
+    made, other = tensors(), tensors()
+    loss, _ = chunked_loss(made["hidden"], OutputHead(made["weight"], None, 1.0, None), evaluate, 4)
+    expected, _ = evaluate(other["hidden"] @ other["weight"].T, slice(0, COUNT))
+    found, wanted = gradients(made, loss), gradients(other, expected)
+    for name in ("hidden", "weight"):
+        torch.testing.assert_close(found[name], wanted[name], rtol=1e-4, atol=1e-5)
+
+
+def test_measures_have_no_gradient():
+    """Else the sums that a training adds up would hold the graphs of all its steps."""
+    made = tensors()
+    head = OutputHead(made["weight"], made["bias"], 1.0, None)
+    loss, sums = chunked_loss(made["hidden"], head, evaluate, 4)
+    assert loss.requires_grad
+    assert not sums.requires_grad
+
+
+def test_nothing_trained():
+    made = tensors(("hidden", "weight", "bias"))
+    head = OutputHead(made["weight"], made["bias"], 1.0, None)
+    loss, _ = chunked_loss(made["hidden"], head, evaluate, 4)
+    assert not loss.requires_grad
+    expected, _ = evaluate(head.logits(made["hidden"]), slice(0, COUNT))
+    torch.testing.assert_close(loss, expected)
+
+
+@pytest.mark.parametrize("chunk_size", [3, 100])
+def test_bfloat16_autocast_is_near_float32(chunk_size):
+    plain, mixed = tensors(), tensors()
+    results = {}
+    for name, made in (("plain", plain), ("mixed", mixed)):
+        head = OutputHead(made["weight"], made["bias"], 1.0, None)
+        with torch.autocast("cpu", torch.bfloat16, enabled=name == "mixed"):
+            loss, _ = chunked_loss(made["hidden"], head, evaluate, chunk_size)
+        assert loss.dtype == torch.float32
+        results[name] = loss.item(), gradients(made, loss)
+    assert results["mixed"][0] != results["plain"][0]
+    assert results["mixed"][0] == pytest.approx(results["plain"][0], rel=0.02)
+    for name, gradient in results["mixed"][1].items():
+        exact = results["plain"][1][name]
+        assert gradient.dtype == torch.float32
+        assert (gradient - exact).norm() < 0.02 * exact.norm()
+
+
+def test_bfloat16_states_have_a_bfloat16_gradient():
+    made = tensors()
+    hidden = made["hidden"].detach().bfloat16().requires_grad_()
+    head = OutputHead(made["weight"].detach().bfloat16(), None, 1.0, None)
+    loss, _ = chunked_loss(hidden, head, evaluate, 4)
+    loss.backward()
+    assert (loss.dtype, hidden.grad.dtype) == (torch.float32, torch.bfloat16)
+
+
+def test_masked_positions_have_no_loss_and_no_gradient(monkeypatch):
+    made = tensors()
+    head = OutputHead(made["weight"], made["bias"], 1.0, None)
+    weights = WEIGHTS.clone()
+    weights[[2, 7]] = 0
+    monkeypatch.setitem(globals(), "WEIGHTS", weights)
+    loss, _ = chunked_loss(made["hidden"], head, evaluate, 4)
+    found = gradients(made, loss)
+    assert not found["hidden"][[2, 7]].any()
+    assert found["hidden"][[0, 1, 3]].abs().sum(-1).min() > 0
+    monkeypatch.setitem(globals(), "WEIGHTS", torch.zeros(COUNT))
+    made = tensors()
+    head = OutputHead(made["weight"], made["bias"], 1.0, None)
+    loss, _ = chunked_loss(made["hidden"], head, evaluate, 4)
+    assert loss.item() == 0
+    assert not any(gradient.any() for gradient in gradients(made, loss).values())
+
+
+def test_shape_by_hand():
+    raw = torch.tensor([[-4.0, 0.0, 8.0]])
+    weight = torch.zeros(3, 2)
+    assert OutputHead(weight, None, 1.0, None).shape(raw) is raw
+    assert OutputHead(weight, None, 0.25, None).shape(raw).tolist() == [[-1.0, 0.0, 2.0]]
+    capped = OutputHead(weight, None, 0.25, 2.0).shape(raw)
+    expected = [2 * math.tanh(-0.5), 0.0, 2 * math.tanh(1.0)]
+    assert capped[0].tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_logits_are_float32_of_the_real_ids():
+    model = Embedded(20, 4).bfloat16()
+    head = head_of(model, 17)
+    hidden = random(3, 4, seed=1).bfloat16()
+    assert head.logits(hidden).dtype == torch.float32
+    assert head.logits(hidden).equal(model.head(hidden)[:, :17].float())
+
+
+def test_padded_rows_have_no_gradient():
+    model = Embedded(SIZE + 3, WIDTH)
+    loss, _ = chunked_loss(tensors()["hidden"], head_of(model, SIZE), evaluate, 4)
+    loss.backward()
+    assert model.head.weight.grad[:SIZE].abs().sum(-1).min() > 0
+    assert not model.head.weight.grad[SIZE:].any()
+
+
+@pytest.mark.parametrize(("scale", "cap"), [(1.0, None), (1 / 3, 30.0)])
+@pytest.mark.parametrize("has_bias", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_saved_head_is_loaded_as_it_was(tmp_path, scale, cap, has_bias, dtype):
+    model = Embedded(20, 4).to(dtype)
+    bias = random(17, seed=2).to(dtype) if has_bias else None
+    head = replace(head_of(model, 17), bias=bias, scale=scale, cap=cap)
+    path = tmp_path / "head.safetensors"
+    save_head(head, path, "digest of the teacher")
+    found = load_head(path, torch.device("cpu"))
+    assert found.weight.dtype == dtype
+    assert found.weight.equal(head.weight)
+    assert not found.weight.requires_grad
+    assert (found.scale, found.cap) == (scale, cap)
+    assert found.bias is None if bias is None else found.bias.equal(bias)
+
+
+@pytest.mark.parametrize(
+    ("change", "config"),
+    [
+        (lambda logits: logits, {}),
+        (lambda logits: logits / 8, {"logits_scaling": 8.0}),
+        (lambda logits: logits * 0.5, {"logit_scale": 0.5}),
+        (lambda logits: 2 * (logits / 2).tanh(), {"final_logit_softcapping": 2.0}),
+        (lambda logits: logits, {"final_logit_softcapping": None, "logit_scale": None}),
+    ],
+)
+def test_heads_that_are_known(change, config):
+    model = Embedded(20, 4, change=change, **config)
+    require_known_head(model)
+    hidden = model.base_model(torch.arange(9)).last_hidden_state
+    found = head_of(model, 20).logits(hidden)
+    torch.testing.assert_close(found, model.change(model.head(hidden)))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda logits: 2 * (logits / 2).tanh(),
+        lambda logits: logits * 0.9,
+        lambda logits: logits + torch.arange(20.0) / 20,
+        lambda logits: logits.log_softmax(-1),
+    ],
+    ids=["cap", "scale", "bias", "softmax"],
+)
+def test_a_head_that_does_more_is_refused(change):
+    with pytest.raises(ValueError, match="Embedded: its logits are not its output head applied"):
+        require_known_head(Embedded(20, 4, change=change))
+
+
+TINY = {
+    "vocab_size": 40,
+    "hidden_size": 16,
+    "intermediate_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "pad_token_id": 0,
+}
+
+
+@pytest.mark.parametrize(
+    ("family", "config", "scale", "cap"),
+    [
+        ("Gemma2", {"head_dim": 8, "final_logit_softcapping": 3.0}, 1.0, 3.0),
+        ("Granite", {"logits_scaling": 4.0}, 0.25, None),
+        ("Cohere", {"logit_scale": 0.125}, 0.125, None),
+    ],
+)
+def test_families_that_scale_or_cap(family, config, scale, cap):
+    import transformers
+
+    made = getattr(transformers, f"{family}Config")(**TINY, **config)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = getattr(transformers, f"{family}ForCausalLM")(made).eval()
+    with torch.no_grad():
+        model.get_output_embeddings().weight.mul_(20)  # else nothing would be capped
+        ids = torch.arange(1, 9)[None]
+        require_known_head(model)
+        head = head_of(model, 30)
+        assert (head.scale, head.cap) == (scale, cap)
+        hidden = model.base_model(input_ids=ids).last_hidden_state[0]
+        logits = model(input_ids=ids).logits[0, :, :30]
+        torch.testing.assert_close(head.logits(hidden), logits, rtol=0, atol=1e-5)
+        plain = replace(head, scale=1.0, cap=None).logits(hidden)
+        assert (plain - logits).abs().max() > 0.5
+
+
+def batch_of(lengths, num_ids, num_entries=3, num_buckets=2, seed=0):
+    """A micro-batch of random sequences, as training makes it, with the supports of a teacher."""
+    generator = torch.Generator().manual_seed(seed)
+    prompts = [torch.randint(num_ids, (2,), generator=generator).tolist() for _ in lengths]
+    completions = [
+        torch.randint(num_ids, (length,), generator=generator).tolist() for length in lengths
+    ]
+    ids, positions, predicts = pack(prompts, completions)
+    realised = torch.tensor(list(chain(*completions)))
+    entries = torch.rand(len(realised), num_ids, generator=generator)
+    entries.scatter_(1, realised[:, None], 2.0)  # the realised id first
+    support = entries.topk(num_entries).indices
+    ends = torch.tensor(lengths).cumsum(0) - 1
+    stops = torch.zeros(len(realised), dtype=torch.bool)
+    stops[ends] = True
+    weight = torch.full((len(realised),), 1 / len(realised))
+    teacher = torch.rand(len(realised), num_entries + num_buckets, generator=generator)
+    return {
+        "ids": ids,
+        "positions": positions,
+        "predicts": predicts,
+        "usage": torch.zeros(2),
+        "realised": realised,
+        "closes": torch.zeros_like(stops),
+        "stops": stops,
+        "weight": weight,
+        "sequence_weight": weight,
+        "support_ids": support.int(),
+        "distinct": torch.ones_like(support, dtype=torch.bool),
+        "teacher": teacher.log().log_softmax(-1),
+    }
+
+
+class Sizes(TorchDispatchMode):
+    """The number of elements of every tensor that an operation makes."""
+
+    def __init__(self):
+        super().__init__()
+        self.largest = 0
+
+    def __torch_dispatch__(self, function, types, arguments=(), named=None):
+        made = function(*arguments, **(named or {}))
+        for value in tree_leaves(made):
+            if isinstance(value, torch.Tensor):
+                self.largest = max(self.largest, value.numel())
+        return made
+
+
+LENGTHS, NUM_IDS, CHUNK = [60, 55, 50, 35], 600, 8
+
+
+@pytest.mark.parametrize("kind", ["sparse", "merged", "hidden", "cross-entropy"])
+def test_no_tensor_has_positions_times_vocabulary(kind):
+    """Forward and backward; what is checked sees such a tensor where there is one chunk."""
+    changes = {
+        "merged": {"merge_stop_ids": True},
+        "cross-entropy": {"divergence": "cross_entropy"},
+    }
+    width, count = 8, sum(LENGTHS)
+    model = Embedded(NUM_IDS, width)
+    batch = batch_of(LENGTHS, NUM_IDS)
+    control = torch.tensor([5, 9]).int().expand(count, -1)
+    batch["support_ids"] = torch.cat([batch["support_ids"][:, :1], control], 1)
+    batch["distinct"] = batch["support_ids"] != batch["support_ids"][:, :1]
+    batch["distinct"][:, 0] = True
+    if kind == "hidden":
+        batch = {name: batch[name] for name in batch if name not in ("support_ids", "teacher")}
+        batch["teacher_hidden"] = random(count, width, seed=1)
+
+    def largest(chunk_size):
+        settings = with_changes(SETTINGS, **changes.get(kind, {}))
+        objective = Objective(model, NUM_IDS, [5, 9], settings, chunk_size)
+        objective.teacher_head = head_of(Embedded(NUM_IDS, width, seed=2), NUM_IDS)
+        with Sizes() as sizes:
+            loss, _ = objective(batch)
+            loss.backward()
+        assert torch.isfinite(model.head.weight.grad).all()
+        return sizes.largest
+
+    parameters = max(values.numel() for values in model.parameters())
+    places = batch["ids"].numel() * width
+    assert largest(CHUNK) <= max(CHUNK * NUM_IDS, parameters, places) < count * NUM_IDS / 10
+    assert largest(count) >= count * NUM_IDS
+
+
+def sums_of(objective, batch):
+    loss, sums = objective(batch)
+    return loss, dict(zip(SUMS, sums.tolist(), strict=True))
+
+
+def test_cross_entropy_is_that_of_the_realised_ids():
+    """By hand of logits; it needs no teacher, be its cache of supports or of hidden states."""
+    model = Embedded(12, 4)
+    batch = batch_of([3, 2], 12)
+    logits = model.head(model.base_model.weight[batch["ids"].flatten()[batch["predicts"]]])
+    logprobs = logits.log_softmax(-1).gather(1, batch["realised"][:, None])[:, 0]
+    settings = with_changes(SETTINGS, divergence="cross_entropy")
+    plain = {name: batch[name] for name in batch if name not in ("support_ids", "teacher")}
+    for own in (batch, plain, {**plain, "teacher_hidden": torch.zeros(5, 4)}):
+        loss, sums = sums_of(Objective(model, 12, [5], settings, 2), own)
+        assert loss.item() == pytest.approx(-logprobs.mean().item(), abs=1e-6)
+        assert sums["divergence"] == pytest.approx(-logprobs.sum().item(), abs=1e-5)
+        assert sums["realised_logprob"] == pytest.approx(logprobs.sum().item(), abs=1e-5)
+        assert sums["positions"] == 5
+
+
+@pytest.mark.parametrize("kind", ["sparse", "hidden", "cross-entropy"])
+def test_realised_stop_ids_are_one_outcome(kind):
+    """Whichever stop id stands at the end, its probability is that of all of them."""
+    changes = {"divergence": "cross_entropy"} if kind == "cross-entropy" else {}
+    settings = with_changes(SETTINGS, merge_stop_ids=True, **changes)
+    model, teacher = Embedded(12, 4), Embedded(12, 4, seed=1)
+    found = {}
+    for stop in (5, 9):
+        batch = batch_of([3], 12)
+        batch["realised"] = torch.tensor([1, 2, stop])
+        control = torch.tensor([5, 9]).int().expand(3, -1)
+        batch["support_ids"] = torch.cat([batch["realised"][:, None].int(), control], 1)
+        batch["distinct"] = batch["support_ids"] != batch["support_ids"][:, :1]
+        batch["distinct"][:, 0] = True
+        hidden = teacher.base_model.weight[batch["ids"].flatten()[batch["predicts"]]].detach()
+        ids, distinct = batch["support_ids"].long(), batch["distinct"]
+        batch["teacher"] = outcomes_of(teacher.head(hidden), ids, distinct, 2)[0].detach()
+        if kind == "hidden":
+            del batch["support_ids"], batch["teacher"]
+            batch["teacher_hidden"] = hidden
+        objective = Objective(model, 12, [5, 9], settings, 2)
+        objective.teacher_head = head_of(teacher, 12)
+        found[stop] = sums_of(objective, batch)[1]
+        own = model.base_model.weight[batch["ids"].flatten()[batch["predicts"]]]
+        p = model.head(own).detach().softmax(-1)
+        stopping = p[2, [5, 9]].sum().item()
+        expected = math.log(p[0, 1]) + math.log(p[1, 2]) + math.log(stopping)
+        assert found[stop]["realised_logprob"] == pytest.approx(expected, abs=1e-5)
+        assert found[stop]["stop_mass"] == pytest.approx(stopping, abs=1e-6)
+    assert found[5] == pytest.approx(found[9], abs=1e-6)

@@ -1,0 +1,215 @@
+"""The split of a rewrite, and the ids of trained sequences."""
+
+import copy
+import hashlib
+
+import pytest
+
+from mpd.text.completions import CompletionWriter, ids_digest
+from mpd.text.prompts import Prompts
+from mpd.text.vocabulary import Vocabulary
+from tests.changes import with_changes
+from tests.qwen import NONE, OPENED, QWEN
+
+
+@pytest.fixture(scope="module")
+def qwen(qwen_vocabulary):
+    return CompletionWriter(qwen_vocabulary, QWEN)
+
+
+@pytest.fixture(scope="module")
+def untagged(qwen_vocabulary):
+    """A format without think tags."""
+    return CompletionWriter(qwen_vocabulary, NONE)
+
+
+@pytest.fixture(scope="module")
+def prompt(qwen_vocabulary):
+    return Prompts.plain(qwen_vocabulary, QWEN).problem_ids("2+2")
+
+
+def test_ids_digest_separates_prompt_from_completion():
+    expected = hashlib.sha256(b"[[1, 2], [3]]").hexdigest()[:16]
+    assert ids_digest([1, 2], [3]) == expected
+    assert ids_digest([1], [2, 3]) != expected
+    assert ids_digest([12], [3]) != expected
+
+
+def test_control_ids_are_the_close_tag_and_the_stop_ids(qwen, untagged, qwen_tokenizer):
+    ids = qwen_tokenizer.convert_tokens_to_ids(["</think>", "<|im_end|>", "<|endoftext|>"])
+    assert qwen.control_ids == ids[:2]
+    more = Vocabulary(qwen_tokenizer, [ids[1], ids[2], ids[1]])
+    assert CompletionWriter(more, QWEN).control_ids == ids
+    assert untagged.control_ids == [ids[1]]
+
+
+@pytest.mark.parametrize(
+    ("rewrite", "parts"),
+    [
+        ("<think>2+2=4</think>It is \\boxed{4}.", ("2+2=4", "It is \\boxed{4}.")),
+        ("  <think>\n2+2=4\n</think>\n\n4\n", ("2+2=4", "4")),
+        ("2+2=4</think>4", ("2+2=4", "4")),
+        ("<think>a</think>b</think>c", ("a</think>b", "c")),
+        ("2+2=4.\n\\boxed{4}", ("2+2=4.", "\\boxed{4}")),
+        ("2+2=4.\n\nSo it is\n\\boxed{4}\nindeed.", ("2+2=4.\n\nSo it is", "\\boxed{4}\nindeed.")),
+        ("\\boxed{3}? No.\n\\boxed{4}", ("\\boxed{3}? No.", "\\boxed{4}")),
+        ("2+2=4.\nAnswer: 4", ("2+2=4.", "Answer: 4")),
+        ("2+2=4. \\boxed{4}", None),  # nothing before the answer line
+        ("<think></think>4", None),
+        ("<think>2+2=4</think>", None),
+        ("2+2=4", None),
+        ("", None),
+    ],
+)
+def test_split_with_tags(qwen, rewrite, parts):
+    assert qwen.split(rewrite) == parts
+
+
+@pytest.mark.parametrize(
+    ("rewrite", "parts"),
+    [(" 2+2=4.\n4 ", ("", "2+2=4.\n4")), ("a</think>b", ("", "a</think>b")), (" \n", None)],
+)
+def test_split_without_tags(untagged, rewrite, parts):
+    assert untagged.split(rewrite) == parts
+
+
+def test_build_puts_a_rewrite_in_the_format_of_qwen(qwen, prompt, qwen_tokenizer, ids_of):
+    opening, closing, stop = qwen_tokenizer.convert_tokens_to_ids(
+        ["<think>", "</think>", "<|im_end|>"]
+    )
+    ids = qwen.build("2+2=4.\n\\boxed{4}", prompt)
+    assert ids == [
+        opening,
+        *ids_of("\n2+2=4.\n"),
+        closing,
+        *ids_of("\n\n\\boxed{4}"),
+        stop,
+    ]
+    assert qwen_tokenizer.decode(ids) == "<think>\n2+2=4.\n</think>\n\n\\boxed{4}<|im_end|>"
+    # The same text with its own tags, and other space around them, is the same sequence.
+    assert qwen.build("<think> 2+2=4. </think>\\boxed{4}\n", prompt) == ids
+
+
+def test_space_before_the_open_tag_is_left_out(qwen, prompt):
+    spaced = CompletionWriter(qwen.vocabulary, with_changes(QWEN, open="\n<think>\n"))
+    assert spaced.build("a\n\\boxed{4}", prompt) == qwen.build("a\n\\boxed{4}", prompt)
+
+
+def test_build_in_the_embedded_world(tiny_format, tiny_prompts, tokenizer):
+    pieces = ["<think>", "1", "+", "2", "=", "3", ".", "</think>", "\\boxed{", "3", "}"]
+    expected = tokenizer.convert_tokens_to_ids([*pieces, "<|im_end|>"])
+    assert tiny_format.build("1+2=3.\n\\boxed{3}", tiny_prompts.problem_ids("1+2")) == expected
+
+
+def test_build_leaves_the_open_tag_to_a_prompt_that_has_it(qwen_tokenizer, ids_of):
+    from transformers import PreTrainedTokenizerFast
+
+    opened = PreTrainedTokenizerFast(
+        tokenizer_object=qwen_tokenizer.backend_tokenizer,
+        eos_token="<|im_end|>",
+        chat_template=OPENED,
+    )
+    vocabulary = Vocabulary(opened, [opened.eos_token_id])
+    prompt = Prompts.plain(vocabulary, QWEN).problem_ids("2+2")
+    closing = opened.convert_tokens_to_ids("</think>")
+    assert CompletionWriter(vocabulary, QWEN).build("2+2=4.\n\\boxed{4}", prompt) == [
+        *ids_of("2+2=4.\n"),
+        closing,
+        *ids_of("\n\n\\boxed{4}"),
+        opened.eos_token_id,
+    ]
+
+
+def test_build_without_tags_is_the_text_alone(untagged, qwen_tokenizer, ids_of):
+    stop = qwen_tokenizer.eos_token_id
+    assert untagged.build(" 2+2=4.\nAnswer: 4\n", [1]) == [*ids_of("2+2=4.\nAnswer: 4"), stop]
+
+
+@pytest.mark.parametrize("control", ["<|im_end|>", "<|im_start|>", "<think>", "</think>"])
+def test_build_refuses_text_that_spells_a_control_token(qwen, prompt, control):
+    assert qwen.build("2+2=4.\n\\boxed{4}", prompt) is not None
+    assert qwen.build(f"2+2=4 {control}.</think>\\boxed{{4}}", prompt) is None
+    if control != "</think>":  # which would only end the thinking there
+        assert qwen.build(f"2+2=4.</think>\\boxed{{4}}{control} 4", prompt) is None
+
+
+def test_build_refuses_what_cannot_be_said(tiny_format, tiny_prompts):
+    prompt = tiny_prompts.problem_ids("1+2")
+    assert tiny_format.build("1+2=3 Zebra.\n\\boxed{3}", prompt) is None
+    assert tiny_format.build("1+2=3.\n\\boxed{Zebra}", prompt) is None
+
+
+def test_added_tokens_of_space_alone_are_no_control_tokens(qwen_tokenizer, ids_of):
+    """Many tokenizers have added tokens for runs of spaces, some for the end of a line."""
+    spaced = copy.deepcopy(qwen_tokenizer)
+    spaced.add_tokens(["    ", "\n"])
+    vocabulary = Vocabulary(spaced, [spaced.eos_token_id])
+    prompt = Prompts.plain(vocabulary, QWEN).problem_ids("2+2")
+    opening, closing = spaced.convert_tokens_to_ids(["<think>", "</think>"])
+    assert CompletionWriter(vocabulary, QWEN).build("a\n    b\n\\boxed{4}", prompt) == [
+        opening,
+        *ids_of("\na\n    b\n"),
+        closing,
+        *ids_of("\n\n\\boxed{4}"),
+        spaced.eos_token_id,
+    ]
+
+
+def test_plain_text_never_becomes_a_control_token(untagged, qwen_tokenizer, ids_of):
+    text = "I write </think> and <|im_end|> here"
+    control = set(qwen_tokenizer.convert_tokens_to_ids(["</think>", "<|im_end|>"]))
+    # The trap: the tokenizer's own switch splits special added tokens, and only these.
+    split = qwen_tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids
+    assert control & set(split)
+    ids = untagged.encode(text)
+    assert not control & set(ids[:-1])
+    assert ids == [*ids_of(text), qwen_tokenizer.eos_token_id]
+    assert untagged.vocabulary.text(ids) == text
+
+
+def test_encode_makes_tags_control_tokens_and_round_trips(qwen, qwen_tokenizer, ids_of):
+    opening, closing, stop = qwen_tokenizer.convert_tokens_to_ids(
+        ["<think>", "</think>", "<|im_end|>"]
+    )
+    text = "<think>\n2+2=4\n</think>\n\nIt is \\boxed{4}, ∑ünlike 5."
+    ids = qwen.encode(text)
+    assert ids == [
+        opening,
+        *ids_of("\n2+2=4\n"),
+        closing,
+        *ids_of("\n\nIt is \\boxed{4}, ∑ünlike 5."),
+        stop,
+    ]
+    assert qwen.vocabulary.text(ids) == text
+
+
+def test_encode_refuses_what_cannot_be_said(tiny_format):
+    with pytest.raises(ValueError, match=r"cannot say '1\+Zebra' without loss"):
+        tiny_format.encode("<think>1+Zebra</think>3")
+
+
+def test_thinking_ends_after_the_last_close_tag(qwen, untagged, qwen_tokenizer, ids_of):
+    closing = qwen_tokenizer.convert_tokens_to_ids("</think>")
+    said = ids_of("a")
+    assert len(said) == 1
+    once = [*said, closing, *said]
+    twice = [closing, *said, closing, *said, *said]
+    assert [qwen.thinking_end(ids) for ids in (once, twice, said * 4, [])] == [2, 3, None, None]
+    assert untagged.thinking_end(once) is None
+
+
+def test_a_close_tag_of_several_tokens(qwen_vocabulary, qwen_tokenizer, prompt, ids_of):
+    chat = with_changes(QWEN, open="", close="\nAnswer: ")
+    format = CompletionWriter(qwen_vocabulary, chat)
+    closing = ids_of("Answer:")
+    assert len(closing) > 1
+    assert format.close_ids == closing
+    assert format.control_ids == [*dict.fromkeys(closing), qwen_tokenizer.eos_token_id]
+    said = ids_of("b")
+    ids = [*said, *closing, *said, *closing, *said]
+    assert format.thinking_end(ids) == 2 + 2 * len(closing)
+    assert format.thinking_end([*said, *closing[:-1]]) is None
+    assert format.thinking_end(closing) == len(closing)
+    built = format.build("2+2=4.\nAnswer: 4", prompt)
+    assert built == [*ids_of("2+2=4.\n"), *closing, *ids_of(" 4"), qwen_tokenizer.eos_token_id]
+    assert qwen_vocabulary.text(built) == "2+2=4.\nAnswer: 4"

@@ -1,0 +1,195 @@
+"""Cached rows by number over shards and row groups, and what a micro-batch holds of them."""
+
+from itertools import chain
+
+import polars as pl
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from mpd.config.distill import DistillSettings
+from mpd.scoring.cache import Rows
+from mpd.scoring.divergence import FLOOR
+from mpd.store import schema, table
+from mpd.training.batches import WINDOW, CachedRows, Trajectories, collate, plan_steps
+from tests.changes import with_changes
+
+SETTINGS = DistillSettings(learning_rate=1.0)
+
+
+def epochs_of(batch_size, epochs):
+    return with_changes(SETTINGS, batch_size=batch_size, epochs=epochs)
+
+
+@pytest.fixture(scope="module")
+def frame(cached):
+    return table.read(cached, schema.LOGITS)
+
+
+@pytest.fixture
+def write(frame, tmp_path, monkeypatch):
+    """A function that writes a shard of rows, so many of them in a row group.
+
+    The rows are those of the tests' own cache over and over; their prompts say which they are.
+    """
+
+    def shard(name, first, count, rows_per_group=1, **columns):
+        numbers = range(first, first + count)
+        many = pl.concat([frame] * (1 + (first + count) // len(frame)))[first : first + count]
+        many = many.with_columns(
+            pl.Series("sample_id", [f"{number:03}-0" for number in numbers], pl.String),
+            pl.Series("prompt_ids", [[number] for number in numbers], pl.List(pl.Int32)),
+            **columns,
+        )
+        size = many.to_arrow().nbytes
+        monkeypatch.setattr(table, "ROW_GROUP_BYTES", (rows_per_group * size) // max(count, 1) + 1)
+        path = tmp_path / f"{name}.parquet"
+        table.write(path, many, schema.LOGITS, {})
+        return path
+
+    return shard
+
+
+def numbers_of(cached, num_rows):
+    found = []
+    for row in range(num_rows):
+        rows, place = cached.place(row)
+        found += rows.frame["prompt_ids"][place].to_list()
+    return found
+
+
+def test_rows_are_found_over_shards_and_row_groups(write, frame):
+    paths = [write("one", 0, 7, 3), write("two", 7, 1), write("three", 8, 9, 4)]
+    cached = CachedRows(paths)
+    assert cached.group_sizes == [3, 3, 1, 1, 4, 4, 1]
+    assert numbers_of(cached, 17) == list(range(17))
+    assert cached.lengths == [frame["num_tokens"][row % len(frame)] for row in range(17)]
+    whole = Rows(frame)
+    for row in range(17):
+        rows, place = cached.place(row)
+        found, expected = rows.support(place), whole.support(row % len(frame))
+        for name in ("ids", "distinct", "logprobs"):
+            assert getattr(found, name).equal(getattr(expected, name))
+
+
+def test_the_last_row_group_is_not_passed(write):
+    cached = CachedRows([write("one", 0, 4, 2)])
+    with pytest.raises(IndexError):
+        cached.place(4)
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_an_empty_shard_is_legal(write, place):
+    paths = [write("one", 0, 3, 2), write("two", 3, 2, 2)]
+    paths.insert(place, write("empty", 0, 0))
+    assert pq.read_metadata(paths[place]).num_rows == 0
+    cached = CachedRows(paths)
+    assert sum(cached.group_sizes) == len(cached.lengths) == 5
+    assert numbers_of(cached, 5) == list(range(5))
+    steps = plan_steps(cached.group_sizes, cached.lengths, epochs_of(2, 2))
+    data = Trajectories(cached, steps, SETTINGS)
+    items = [data[step, row] for step, rows in enumerate(steps) for row in rows]
+    assert sorted(item["prompt"][0] for item in items) == sorted([*range(5)] * 2)
+
+
+def test_only_two_windows_are_held(write):
+    cached = CachedRows([write("one", 0, 30), write("two", 30, 30)])
+    assert cached.group_sizes == [1] * 60
+    for row in range(60):
+        cached.place(row)
+    found = cached.decoded.cache_info()
+    assert found.maxsize == found.currsize == 2 * WINDOW
+    assert found.misses == 60
+
+
+def test_an_epoch_decodes_each_row_group_once(write):
+    cached = CachedRows([write("one", 0, 40, 2), write("two", 40, 40, 2)])
+    steps = plan_steps(cached.group_sizes, cached.lengths, epochs_of(8, 1))
+    data = Trajectories(cached, steps, SETTINGS)
+    seen = [
+        data[key]["prompt"][0]
+        for parts in data.plan(micro_batch_size=2, num_processes=1)
+        for part in parts
+        for key in part
+    ]
+    assert sorted(seen) == list(range(80))
+    assert seen != sorted(seen)
+    found = cached.decoded.cache_info()
+    assert (found.misses, found.currsize) == (40, 2 * WINDOW)
+
+
+def test_weights_are_shares_of_the_step(write):
+    cached = CachedRows([write("one", 0, 6)])
+    lengths, steps = cached.lengths, [[4, 0, 5], [1, 2, 3]]
+    for loss in ("token_mean", "sequence_mean"):
+        data = Trajectories(cached, steps, with_changes(SETTINGS, loss=loss))
+        for step, rows in enumerate(steps):
+            num_tokens = sum(lengths[row] for row in rows)
+            items = [data[step, row] for row in rows]
+            for row, item in zip(rows, items, strict=True):
+                of_sequence = 1 / (3 * lengths[row])
+                expected = {"token_mean": 1 / num_tokens, "sequence_mean": of_sequence}[loss]
+                assert item["weight"] == pytest.approx(expected)
+                assert item["sequence_weight"] == pytest.approx(of_sequence)
+                assert item["prompt"] == [row]
+            batch = collate(items)
+            assert batch["weight"].sum().item() == pytest.approx(1.0)
+            assert batch["sequence_weight"].sum().item() == pytest.approx(1.0)
+
+
+def test_a_micro_batch_by_hand(write, frame):
+    cached = CachedRows([write("one", 0, 3, 3)])
+    data = Trajectories(cached, [[0, 1, 2]], SETTINGS)
+    batch = collate([data[0, row] for row in (1, 2)])
+    completions = [frame["completion_ids"][row].to_list() for row in (1, 2)]
+    assert batch["realised"].tolist() == list(chain(*completions))
+    assert batch["ids"].flatten()[batch["predicts"] + 1].equal(batch["realised"])
+    used = 2 + sum(map(len, completions))
+    assert batch["usage"].tolist() == [used, batch["ids"].numel()]
+    first = len(completions[0])
+    ends = [frame["think_end"][1], first + frame["think_end"][2]]
+    assert batch["closes"].nonzero()[:, 0].tolist() == ends
+    assert batch["stops"].nonzero()[:, 0].tolist() == [first - 1, used - 3]
+    # Each position has its outcomes, whatever the width of its neighbours.
+    width = batch["support_ids"].shape[1]
+    assert batch["teacher"].logsumexp(-1).abs().max() < 1e-5
+    assert batch["support_ids"][:, 0].equal(batch["realised"].int())
+    assert batch["distinct"][:, 0].all()
+    filled = ~batch["distinct"][:, 3:]
+    assert filled.any()
+    same = batch["realised"].int()[:, None].expand(-1, width - 3)
+    assert batch["support_ids"][:, 3:][filled].equal(same[filled])
+    assert (batch["teacher"][:, 3:width][filled] <= FLOOR + 0.1).all()
+
+
+def test_a_sequence_that_never_ends_its_thinking(write):
+    cached = CachedRows([write("one", 0, 2, 2, think_end=pl.lit(None, pl.Int32))])
+    data = Trajectories(cached, [[0, 1]], SETTINGS)
+    batch = collate([data[0, 0], data[0, 1]])
+    assert not batch["closes"].any()
+    assert batch["stops"].sum() == 2
+
+
+def test_hidden_states_stand_behind_each_other(write, frame):
+    lengths = frame["num_tokens"].to_list()
+    states = [[row + place / 8 for place in range(3 * lengths[row])] for row in range(4)]
+    nulls = {
+        name: pl.lit(None, frame.schema[name])
+        for name in ("support_size", "support_ids", "support_logprobs", "tail_logprobs")
+    }
+    hidden = pl.Series(states, dtype=pl.List(pl.Float32))
+    cached = CachedRows([write("one", 0, 4, 2, teacher_hidden=hidden, **nulls)])
+    data = Trajectories(cached, [[0, 1, 2, 3]], SETTINGS)
+    batch = collate([data[0, row] for row in (3, 0)])
+    expected = torch.tensor(states[3] + states[0]).view(-1, 3)
+    assert batch["teacher_hidden"].equal(expected)
+    assert len(expected) == len(batch["realised"]) == lengths[3] + lengths[0]
+    assert "teacher" not in batch
+
+
+def test_cross_entropy_needs_no_teacher(write):
+    cached = CachedRows([write("one", 0, 2, 2)])
+    data = Trajectories(cached, [[0, 1]], with_changes(SETTINGS, divergence="cross_entropy"))
+    batch = collate([data[0, 0], data[0, 1]])
+    assert not {"teacher", "support_ids", "distinct", "teacher_hidden"} & batch.keys()
+    assert len(batch["realised"]) == sum(cached.lengths)

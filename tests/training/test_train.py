@@ -1,0 +1,549 @@
+"""Training: the plan of its steps, the loss in float64, and one update however it is shared."""
+
+import json
+import logging
+import math
+import re
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from accelerate.state import AcceleratorState, GradientState
+from safetensors.torch import load_file
+
+from mpd.config.distill import DistillSettings
+from mpd.config.resources import DistillResources
+from mpd.store import schema, table
+from mpd.store.model_folder import load_model
+from mpd.training.batches import WINDOW, CachedRows, Trajectories, collate, plan_steps, split_step
+from mpd.training.loop import TrainingJob, extent, learning_rate_factor, train
+from mpd.training.objective import Objective
+from tests.changes import with_changes
+
+SETTINGS = DistillSettings(learning_rate=1e-3, warmup=0, epochs=2, batch_size=8)
+KILLED_AFTER_TWO_SAVES = """
+import os, sys
+from mpd.training import loop as train
+save, saved = train._save, []
+def save_and_die(*arguments):
+    save(*arguments)
+    saved.append(1)
+    if len(saved) == 2:
+        os.kill(os.getpid(), 9)
+train._save = save_and_die
+train.train(train.TrainingJob.model_validate_json(open(sys.argv[1]).read()))
+"""
+
+
+@pytest.fixture(autouse=True)
+def fresh_accelerator():
+    """accelerate keeps its state in the process: no test sees that of another."""
+    yield
+    forget_accelerator()
+
+
+def forget_accelerator():
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
+
+
+@pytest.fixture
+def make_job(cached, student, tmp_path):
+    """A function that makes the job of a training run in a folder of its own."""
+
+    def make(name: str, **changes) -> TrainingJob:
+        """Changes are of the resources where they are theirs, else of the settings."""
+        for part in ("folder", "scratch"):
+            (tmp_path / name / part).mkdir(parents=True)
+        own = {key: changes.pop(key) for key in DistillResources.model_fields if key in changes}
+        return TrainingJob(
+            student=student.parent,
+            rows=[cached],
+            head=None,
+            folder=tmp_path / name / "folder",
+            scratch=tmp_path / name / "scratch",
+            tracking=tmp_path / name / "tracking",
+            settings=with_changes(SETTINGS, **changes),
+            resources=DistillResources(**{"micro_batch_size": 8, "chunk_size": 64, **own}),
+        )
+
+    return make
+
+
+@pytest.fixture
+def hidden_job(make_job, tmp_path, run_logits, shard, student, teacher, logits_settings):
+    """A function that makes a job whose cache holds hidden states."""
+    from mpd.scoring import output_head as head
+
+    settings = with_changes(logits_settings, cache="hidden")
+    path = run_logits(tmp_path / "hidden-cache", shard, student, teacher, settings)
+    output = tmp_path / "head.safetensors"
+    arguments = ["--settings", json.dumps({"dtype": "float32"}), "--teacher", str(teacher)]
+    arguments += ["--output", str(output), "--store", str(tmp_path / "store")]
+    head.main(arguments)
+
+    def make(name: str, **settings) -> TrainingJob:
+        job = make_job(name, **settings)
+        return job.model_copy(update={"rows": [path], "head": output})
+
+    return make
+
+
+def kill_after_two_saves(job, folder):
+    """Run a training in a process of its own, which is killed."""
+    description = folder / "job.json"
+    description.write_text(job.model_dump_json())
+    command = [sys.executable, "-c", KILLED_AFTER_TWO_SAVES, str(description)]
+    assert subprocess.run(command, check=False).returncode == -9
+
+
+def weights_of(job):
+    return load_file(job.folder / "model.safetensors")
+
+
+def metrics_of(job):
+    return table.read(job.folder / "metrics.parquet", schema.METRICS).to_dicts()
+
+
+def assert_close(one, other, atol):
+    assert one.keys() == other.keys()
+    for name, values in one.items():
+        torch.testing.assert_close(values, other[name], rtol=0, atol=atol)
+
+
+def planned(sizes, lengths=(), seed=0, **budget):
+    return plan_steps(sizes, lengths, with_changes(SETTINGS, seed=seed, **budget))
+
+
+def test_a_budget_of_steps_or_tokens_is_the_beginning_of_the_same_order():
+    lengths = list(range(1, 13))
+    whole = planned([12], batch_size=4, epochs=10)
+    steps = planned([12], batch_size=4, budget="steps", amount=7)
+    assert steps == whole[:7]
+    tokens = [sum(lengths[row] for row in step) for step in whole]
+    limit = sum(tokens[:5])
+    assert sum(tokens) == 10 * sum(lengths)
+    for amount, count in ((1, 1), (limit, 5), (limit + 1, 6), (limit - 1, 5)):
+        found = planned([12], lengths, batch_size=4, budget="tokens", amount=amount)
+        assert found == whole[:count]
+
+
+def test_every_row_stands_once_in_every_epoch():
+    steps = planned([12], batch_size=4, epochs=3)
+    assert [len(step) for step in steps] == [4] * 9
+    order = [row for step in steps for row in step]
+    epochs = [order[start : start + 12] for start in (0, 12, 24)]
+    assert all(sorted(epoch) == list(range(12)) for epoch in epochs)
+    assert epochs[0] != epochs[1] != list(range(12))
+    assert planned([12], batch_size=4, epochs=3) == steps
+    assert planned([12], batch_size=4, epochs=3, seed=1) != steps
+
+
+def test_batches_are_full_across_epochs():
+    steps = planned([4, 6], batch_size=4, epochs=2)
+    assert [len(step) for step in steps] == [4] * 5
+    order = [row for step in steps for row in step]
+    assert sorted(order[:10]) == sorted(order[10:]) == list(range(10))
+    assert [sorted(step) for step in planned([3], batch_size=32, epochs=2)] == [[0, 1, 2]] * 2
+    assert len(planned([100], batch_size=10, epochs=0.01)) == 1
+    assert len(planned([100], batch_size=10, epochs=0.5)) == 5
+
+
+def test_a_step_draws_from_few_row_groups():
+    sizes = [3] * 40
+    (order,) = planned(sizes, batch_size=120, epochs=1)
+    assert sorted(order) == list(range(120))
+    for start in range(0, 120, 3 * WINDOW):
+        assert len({row // 3 for row in order[start : start + 3 * WINDOW]}) == WINDOW
+    assert order[: 3 * WINDOW] != sorted(order[: 3 * WINDOW])
+
+
+def test_a_step_is_shared_in_equal_numbers_of_micro_batches():
+    lengths = [50, 10, 40, 20, 30, 60, 70, 5, 15, 25]
+    rows = [9, 8, 7, 6, 5, 4, 3, 2, 1, 0]
+    for micro_batch_size, processes in [(1, 1), (2, 1), (3, 2), (2, 2), (8, 4), (99, 3)]:
+        parts = split_step(rows, lengths, micro_batch_size, processes)
+        assert len(parts) % processes == 0
+        assert all(0 < len(part) <= micro_batch_size for part in parts)
+        assert sorted(row for part in parts for row in part) == sorted(rows)
+        in_order = [lengths[row] for part in parts for row in part]
+        assert in_order == sorted(lengths)
+    assert split_step(rows, lengths, 5, 1) == [[7, 1, 8, 3, 9], [4, 2, 0, 5, 6]]
+
+
+@pytest.mark.parametrize(("num_rows", "micro", "processes"), [(3, 8, 4), (3, 1, 2)])
+def test_a_step_that_cannot_be_shared_is_refused(num_rows, micro, processes):
+    message = f"{num_rows} trajectories cannot be shared by {processes} processes"
+    with pytest.raises(ValueError, match=message):
+        split_step(range(num_rows), [1] * num_rows, micro, processes)
+
+
+def test_extent_of_a_training():
+    assert extent([[0, 1], [2, 0], [1, 2]]) == "3 steps: 2.0 passes over 3 trajectories"
+    assert extent([[0, 1, 2], [2, 4, 0]]) == "2 steps: 1.5 passes over 4 trajectories"
+
+
+@pytest.mark.parametrize(
+    ("schedule", "warmup", "factors"),
+    [
+        ("constant", 0.0, {0: 1, 9: 1}),
+        ("linear", 0.0, {0: 1, 1: 0.9, 5: 0.5, 9: 0.1}),
+        ("linear", 0.2, {0: 1 / 3, 1: 2 / 3, 2: 1, 6: 0.5, 9: 0.125}),
+        ("linear", 0.15, {0: 1 / 3, 2: 1}),  # a part of a step is a step
+        ("cosine", 0.2, {1: 2 / 3, 2: 1, 4: (2 + math.sqrt(2)) / 4, 6: 0.5}),
+        ("constant", 1.0, {0: 1 / 11, 9: 10 / 11}),
+    ],
+)
+def test_learning_rate_factors(schedule, warmup, factors):
+    found = {step: learning_rate_factor(step, 10, warmup, schedule) for step in factors}
+    assert found == pytest.approx(factors, abs=1e-12)
+
+
+def coarse_divergences(row, logits):
+    """Reverse KL and tail mass at each position of a cached row: a loop over outcomes, in float64.
+
+    `logits` [N, V] are float64 and may carry a gradient.
+    """
+    found, masses, start = [], [], 0
+    num_buckets = len(row["tail_logprobs"]) // len(row["completion_ids"])
+    width = -(-logits.shape[1] // num_buckets)
+    for place, size in enumerate(row["support_size"]):
+        stop = start + size
+        ids = row["support_ids"][start:stop]
+        teacher = dict(zip(ids, row["support_logprobs"][start:stop], strict=True))
+        fixed = len(row["control_ids"])
+        control = row["control_logprobs"][place * fixed : (place + 1) * fixed]
+        teacher |= dict(zip(row["control_ids"], control, strict=True))
+        teacher[row["completion_ids"][place]] = row["realised_logprob"][place]
+        start = stop
+        tails = row["tail_logprobs"][place * num_buckets : (place + 1) * num_buckets]
+        q = np.exp([*teacher.values(), *tails])
+        q = torch.tensor(q / q.sum())
+        everywhere = torch.softmax(logits[place], -1)
+        p = list(everywhere[list(teacher)])
+        for bucket in range(num_buckets):
+            inside = range(bucket * width, min((bucket + 1) * width, logits.shape[1]))
+            p.append(everywhere[[token for token in inside if token not in teacher]].sum())
+        p = torch.stack(p)
+        found.append(torch.special.xlogy(p, p / q).sum())
+        masses.append(q[-num_buckets:].sum().item())
+    return torch.stack(found), masses
+
+
+@pytest.fixture(scope="module")
+def expected(cached, student, vocabulary):
+    """Metrics of a first step over all rows, in float64, from a plain forward pass of each row."""
+    model = load_model(student.parent, "float32").double()
+    size = vocabulary.size
+    divergences, entropies, tails = [], [], []
+    for row in table.read(cached, schema.LOGITS).to_dicts():
+        prompt, ids = row["prompt_ids"], row["completion_ids"]
+        logits = model(torch.tensor([prompt + ids])).logits[0, len(prompt) - 1 : -1, :size]
+        found, masses = coarse_divergences(row, logits)
+        divergences.append(found)
+        tails += masses
+        everywhere = torch.log_softmax(logits, -1)
+        entropies.append(-(everywhere.exp() * everywhere).sum(-1))
+    means = {
+        "token_mean": torch.cat(divergences).mean(),
+        "sequence_mean": torch.stack([values.mean() for values in divergences]).mean(),
+    }
+    parameters = list(model.parameters())
+    norms = {}
+    for name, mean in means.items():
+        gradients = torch.autograd.grad(mean, parameters, retain_graph=True)
+        norms[name] = torch.stack([gradient.norm() for gradient in gradients]).norm().item()
+    return {
+        "means": {name: mean.item() for name, mean in means.items()},
+        "norms": norms,
+        "entropy": torch.cat(entropies).mean().item(),
+        "tail": np.mean(tails),
+        "num_tokens": len(tails),
+    }
+
+
+@pytest.mark.parametrize("loss", ["token_mean", "sequence_mean"])
+@pytest.mark.parametrize("micro_batch_size", [3, 8])
+def test_the_first_step_is_that_of_an_independent_computation(
+    make_job, expected, loss, micro_batch_size
+):
+    job = make_job("one", micro_batch_size=micro_batch_size, loss=loss, epochs=1.0)
+    train(job)
+    (row,) = metrics_of(job)
+    means = expected["means"]
+    assert abs(means["token_mean"] - means["sequence_mean"]) > 1e-3
+    assert row["loss"] == pytest.approx(means[loss], abs=1e-5)
+    assert row["loss_token_mean"] == pytest.approx(means["token_mean"], abs=1e-5)
+    assert row["loss_sequence_mean"] == pytest.approx(means["sequence_mean"], abs=1e-5)
+    assert row["gradient_norm"] == pytest.approx(expected["norms"][loss], rel=1e-4)
+    assert row["student_entropy"] == pytest.approx(expected["entropy"], abs=1e-5)
+    assert row["teacher_tail_mass"] == pytest.approx(expected["tail"], abs=1e-5)
+    assert row["num_tokens"] == row["tokens_seen"] == expected["num_tokens"]
+    assert (row["step"], row["learning_rate"]) == (1, 1e-3)
+
+
+def test_a_micro_batch_keeps_each_rows_own_support(cached):
+    rows = CachedRows([cached])
+    data = Trajectories(rows, [[0, 1, 2]], SETTINGS)
+    batch = collate([data[0, row] for row in (2, 0, 1)])
+    assert batch["weight"].sum().item() == pytest.approx(1.0)
+    assert batch["sequence_weight"].sum().item() == pytest.approx(1.0)
+    frame = table.read(cached, schema.LOGITS)
+    start, wide = 0, batch["support_ids"].shape[1]
+    for row in (2, 0, 1):
+        support = rows.place(row)[0].support(row)
+        stop, width = start + len(support.ids), support.ids.shape[1]
+        part = {name: batch[name][start:stop] for name in ("support_ids", "distinct", "teacher")}
+        assert part["support_ids"][:, :width].equal(support.ids)
+        assert part["distinct"][:, :width].equal(support.distinct)
+        assert not part["distinct"][:, width:].any()
+        assert part["teacher"][:, :width].equal(support.logprobs[:, :width])
+        assert part["teacher"][:, wide:].equal(support.logprobs[:, width:])
+        marked = batch["closes"][start:stop].nonzero()[:, 0].tolist()
+        assert marked == [frame["think_end"][row]]
+        assert batch["stops"][start:stop].nonzero()[:, 0].tolist() == [stop - start - 1]
+        assert batch["realised"][start:stop].tolist() == frame["completion_ids"][row].to_list()
+        start = stop
+    assert start == len(batch["support_ids"])
+
+
+def test_chunks_do_not_change_the_gradient(cached, student, vocabulary):
+    data = Trajectories(CachedRows([cached]), [[0, 1, 2]], SETTINGS)
+    batch = collate([data[0, row] for row in range(3)])
+    model = load_model(student.parent, "float32")
+
+    def gradients(chunk_size):
+        size = vocabulary.size
+        loss, _ = Objective(model, size, vocabulary.stop_ids, SETTINGS, chunk_size)(batch)
+        return dict(
+            zip(
+                [name for name, _ in model.named_parameters()],
+                torch.autograd.grad(loss, list(model.parameters())),
+                strict=True,
+            )
+        )
+
+    whole = gradients(1000)
+    assert max(gradient.abs().max() for gradient in whole.values()) > 1e-2
+    for chunk_size in (1, 5):
+        assert_close(gradients(chunk_size), whole, 1e-6)
+
+
+@pytest.fixture
+def whole(make_job):
+    """A run of two steps whose batch is one micro-batch."""
+    job = make_job("whole")
+    train(job)
+    return job
+
+
+def test_micro_batches_do_not_change_the_update(make_job, whole, student):
+    before = load_file(student.parent / "model.safetensors")
+    moved = max((values - before[name]).abs().max() for name, values in weights_of(whole).items())
+    assert moved > 1e-3
+    for size in (1, 2, 4):
+        job = make_job(f"micro-{size}", micro_batch_size=size)
+        train(job)
+        assert_close(weights_of(job), weights_of(whole), 1e-5)
+        for row, same in zip(metrics_of(job), metrics_of(whole), strict=True):
+            same |= {"padding_share": row["padding_share"]}
+            assert row == pytest.approx(same, rel=1e-4)
+
+
+def test_gradient_checkpointing_does_not_change_the_update(make_job, whole):
+    job = make_job("checkpointing", gradient_checkpointing=True)
+    train(job)
+    assert_close(weights_of(job), weights_of(whole), 1e-5)
+
+
+def test_padded_rows_stay_as_they_are(make_job, teacher, vocabulary):
+    job = make_job("padded").model_copy(update={"student": teacher.parent})
+    train(job)
+    before = load_file(teacher.parent / "model.safetensors")["model.embed_tokens.weight"]
+    after = weights_of(job)["model.embed_tokens.weight"]
+    size = vocabulary.size
+    assert after[size:].equal(before[size:])
+    assert not after[:size].equal(before[:size])
+
+
+def test_mixed_precision_keeps_float32_weights(make_job, whole):
+    forget_accelerator()  # it has run in full precision in this process
+    job = make_job("mixed", mixed_precision="bf16")
+    train(job)
+    assert {values.dtype for values in weights_of(job).values()} == {torch.float32}
+    found, same = metrics_of(job)[0]["loss"], metrics_of(whole)[0]["loss"]
+    assert found != same
+    assert found == pytest.approx(same, rel=0.05)
+
+
+def test_the_loss_decreases(make_job):
+    job = make_job("longer", epochs=30.0, learning_rate=1e-2)
+    train(job)
+    losses = [row["loss"] for row in metrics_of(job)]
+    assert len(losses) == 30
+    assert losses[-1] < 0.6 * losses[0]
+
+
+def test_a_hidden_cache_gives_the_exact_loss(make_job, hidden_job, student, teacher, vocabulary):
+    job = hidden_job("hidden", epochs=1.0)
+    train(job)
+    (row,) = metrics_of(job)
+    models = [load_model(manifest.parent, "float32").double() for manifest in (student, teacher)]
+    size, exact = vocabulary.size, []
+    for cached in table.read(job.rows[0], schema.LOGITS).to_dicts():
+        prompt, ids = cached["prompt_ids"], cached["completion_ids"]
+        places = slice(len(prompt) - 1, -1)
+        logits = [model(torch.tensor([prompt + ids])).logits[0, places, :size] for model in models]
+        own, other = (torch.log_softmax(of, -1) for of in logits)
+        exact.append((own.exp() * (own - other)).sum(-1))
+    assert row["loss"] == pytest.approx(torch.cat(exact).mean().item(), abs=1e-5)
+    assert row["teacher_tail_mass"] == row["student_tail_mass"] == 0
+    sparse = make_job("sparse", epochs=1.0)
+    train(sparse)
+    assert metrics_of(sparse)[0]["loss"] < row["loss"]
+    assert metrics_of(sparse)[0]["student_entropy"] == pytest.approx(
+        row["student_entropy"], abs=1e-5
+    )
+
+
+def test_temperature_is_that_of_both_distributions(hidden_job, student, teacher, vocabulary):
+    job = hidden_job("warm", epochs=1.0, temperature=2.0)
+    train(job)
+    models = [load_model(manifest.parent, "float32").double() for manifest in (student, teacher)]
+    size, exact = vocabulary.size, []
+    for cached in table.read(job.rows[0], schema.LOGITS).to_dicts():
+        ids = torch.tensor([cached["prompt_ids"] + cached["completion_ids"]])
+        places = slice(len(cached["prompt_ids"]) - 1, -1)
+        own, other = (torch.log_softmax(m(ids).logits[0, places, :size] / 2, -1) for m in models)
+        exact.append((own.exp() * (own - other)).sum(-1))
+    expected = torch.cat(exact).mean().item()
+    assert metrics_of(job)[0]["loss"] == pytest.approx(expected, abs=1e-5)
+
+
+def test_diagnostics_are_those_of_the_places_they_name(
+    make_job, cached, student, vocabulary, tiny_format
+):
+    job = make_job("diagnosed", epochs=1.0)
+    train(job)
+    model = load_model(student.parent, "float32").double()
+    realised, closing, stopping = [], [], []
+    for row in table.read(cached, schema.LOGITS).to_dicts():
+        prompt, ids = row["prompt_ids"], row["completion_ids"]
+        logits = model(torch.tensor([prompt + ids])).logits[0, len(prompt) - 1 : -1]
+        logprobs = torch.log_softmax(logits[:, : vocabulary.size], -1)
+        own = logprobs.gather(1, torch.tensor(ids)[:, None])[:, 0]
+        realised.append(own)
+        (place,) = [place for place, token in enumerate(ids) if [token] == tiny_format.close_ids]
+        closing.append(own[place].exp().item())
+        stopping.append(own[-1].exp().item())
+    (row,) = metrics_of(job)
+    assert row["realised_logprob"] == pytest.approx(torch.cat(realised).mean().item(), abs=1e-5)
+    assert row["think_close_mass"] == pytest.approx(np.mean(closing), rel=1e-4)
+    assert row["stop_mass"] == pytest.approx(np.mean(stopping), rel=1e-4)
+    assert 0 <= row["padding_share"] < 0.05
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"divergence": "forward_kl"},
+        {"divergence": "jensen_shannon", "beta": 0.3},
+        {"divergence": "mix", "forward_share": 0.25},
+        {"divergence": "cross_entropy"},
+        {"tail": "renormalised"},
+        {"merge_stop_ids": True},
+    ],
+    ids=str,
+)
+def test_every_objective_falls(make_job, changes):
+    job = make_job("falls", epochs=20.0, learning_rate=1e-2, **changes)
+    train(job)
+    losses = [row["loss"] for row in metrics_of(job)]
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_adapters_are_merged_into_the_weights(make_job, student):
+    lora = {"rank": 4, "alpha": 8.0, "dropout": 0.0, "targets": "all-linear"}
+    job = make_job("lora", epochs=20.0, learning_rate=1e-2, lora=lora)
+    train(job)
+    losses = [row["loss"] for row in metrics_of(job)]
+    assert losses[-1] < 0.9 * losses[0]
+    before = load_file(student.parent / "model.safetensors")
+    after = weights_of(job)
+    assert after.keys() == before.keys()
+    moved = {name for name, values in after.items() if not values.equal(before[name])}
+    linear = {name for name in before if re.search(r"(proj)\.weight$", name)}
+    assert moved == linear
+    # The trained student is what was measured: its next loss is where the last one was.
+    again = make_job("again", epochs=1.0, learning_rate=1e-9)
+    again = again.model_copy(update={"student": job.folder})
+    for path in student.parent.glob("*"):
+        if not path.name.endswith(".safetensors"):
+            shutil.copy(path, job.folder / path.name)
+    train(again)
+    assert metrics_of(again)[0]["loss"] == pytest.approx(losses[-1], rel=0.1)
+
+
+def test_an_adapter_on_the_head_is_refused(make_job):
+    lora = {"rank": 4, "alpha": 8.0, "dropout": 0.0, "targets": ["q_proj", "lm_head"]}
+    with pytest.raises(ValueError, match="an adapter on the embeddings or the output head"):
+        train(make_job("head", lora=lora))
+
+
+def test_a_killed_training_goes_on_with_the_same_dropout(make_job, tmp_path):
+    lora = {"rank": 4, "alpha": 8.0, "dropout": 0.2, "targets": "all-linear"}
+    settings = {"epochs": 2.0, "batch_size": 4, "lora": lora}
+    whole = make_job("undisturbed", **settings, checkpoint_steps=1)
+    train(whole)
+    killed = make_job("killed", **settings, checkpoint_steps=1)
+    kill_after_two_saves(killed, tmp_path)
+    train(killed)
+    assert_close(weights_of(killed), weights_of(whole), 0)
+
+
+def test_a_training_may_go_on_with_smaller_micro_batches(make_job, tmp_path):
+    settings = {"epochs": 2.0, "batch_size": 4, "micro_batch_size": 4}
+    whole = make_job("undisturbed", **settings, checkpoint_steps=1)
+    train(whole)
+    killed = make_job("killed", **settings, checkpoint_steps=1)
+    kill_after_two_saves(killed, tmp_path)
+    resources = killed.resources.model_copy(update={"micro_batch_size": 1})
+    train(killed.model_copy(update={"resources": resources}))
+    assert len(metrics_of(killed)) == 4
+    assert_close(weights_of(killed), weights_of(whole), 1e-5)
+
+
+def test_a_killed_training_goes_on_to_the_same_bytes(make_job, tmp_path, caplog):
+    settings = {"epochs": 2.0, "batch_size": 2, "micro_batch_size": 1}
+    whole = make_job("undisturbed", **settings, checkpoint_steps=2)
+    train(whole)
+    assert len(metrics_of(whole)) == 8
+    killed = make_job("killed", **settings, checkpoint_steps=2)
+    kill_after_two_saves(killed, tmp_path)
+    scratch = killed.scratch
+    assert [path.name for path in scratch.iterdir()] == ["state_00000004"]
+    assert not list(killed.folder.iterdir())
+    (scratch / "state.draft").mkdir()  # what a kill within a save leaves
+    (scratch / "state.draft" / "model.safetensors").write_bytes(b"half")
+    with caplog.at_level(logging.INFO, "mpd"):
+        train(killed)
+    assert "resumed training after step 4" in caplog.text
+    for name in ("model.safetensors", "metrics.parquet"):
+        one, other = ((job.folder / name).read_bytes() for job in (killed, whole))
+        assert one == other
+
+
+def test_a_tracker_gets_the_metrics_of_every_step(make_job, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    job = make_job("tracked", tracker="tensorboard")
+    train(job)
+    metrics = table.read(job.folder / "metrics.parquet", schema.METRICS)
+    events = EventAccumulator(f"{job.tracking}/mpd").Reload()
+    for name in ("loss", "learning_rate", "tokens_seen"):
+        logged = events.Scalars(name)
+        assert [event.step for event in logged] == metrics["step"].to_list()
+        assert [event.value for event in logged] == pytest.approx(metrics[name].to_list())
