@@ -19,7 +19,8 @@ from filelock import FileLock, Timeout
 
 from mpd.job import command
 from mpd.job.layout import STORE
-from mpd.store.entries import files_of, is_copied
+from mpd.store.files import files_of
+from mpd.store.links import is_copied
 from mpd.store.rights import refusal
 
 

@@ -21,7 +21,8 @@ from mpd.config.resources import Resources, ThreadResources
 from mpd.config.words import help_of
 from mpd.job.layout import STORE, place_in_experiment
 from mpd.job.places import room_left, settle
-from mpd.store.publishing import Explained, Store
+from mpd.store.outputs import Output, Outputs, take_each
+from mpd.store.publishing import Store
 from mpd.store.rights import is_refusal, refusal
 
 log = logging.getLogger("mpd")
@@ -125,16 +126,33 @@ def benchmark_argument(stage_parser: argparse.ArgumentParser, name: str, content
     stage_parser.add_argument(f"--{name}", type=pair, nargs="+", required=True, help=shown)
 
 
-def store_of(arguments: argparse.Namespace) -> Store:
-    """The store of a command line.
+def publish(
+    stage_parser: argparse.ArgumentParser,
+    outputs: Callable[[argparse.Namespace], Outputs],
+    argv: Sequence[str] | None,
+) -> argparse.Namespace:
+    """Run a stage: publish its outputs, or in the mode explain say whether the store has them.
 
-    Raises ValueError where an input that came from it was changed since.
+    Returns the arguments. Raises ValueError where an input that came from the store was changed
+    since.
     """
-    mode = arguments.mode
-    store = Store(arguments.store, refresh=mode == "refresh", explain=mode == "explain")
+    arguments = stage_parser.parse_args(argv)
+    store = Store(arguments.store, refresh=arguments.mode == "refresh")
+    require_unchanged_inputs(store, arguments)
+
+    def explain(output: Output) -> Path | None:
+        stored = store.find(output)
+        print(f"{output.path}: {output.kind} is {'' if stored else 'not '}in the store")
+        return stored
+
+    take_each(outputs(arguments), explain if arguments.mode == "explain" else store.publish)
+    return arguments
+
+
+def require_unchanged_inputs(store: Store, arguments: argparse.Namespace) -> None:
+    """Raise ValueError where a path of a command line came from the store and was changed since."""
     for path in _inputs(arguments):
         store.require_unchanged(path)
-    return store
 
 
 def _inputs(arguments: argparse.Namespace) -> Iterator[Path]:
@@ -170,8 +188,6 @@ def run(main: Callable[[], Any], name: str) -> None:
     try:
         settle()
         main()
-    except Explained as explained:
-        print(explained)
     except ValueError as error:
         sys.exit(f"{name}: error: {error}")
     except Exception as error:

@@ -26,9 +26,9 @@ def _holds(path: Path) -> bool:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from mpd.store.table import Digest
+    from mpd.store.row_digest import RowDigest
 
-    digest = Digest()
+    digest = RowDigest()
     try:
         file = pq.ParquetFile(path)
         footer = json.loads((file.metadata.metadata or {})[b"mpd"])

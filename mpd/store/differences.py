@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from mpd.store.entries import PROVENANCE
+from mpd.store.files import read_json
+from mpd.store.links import note_of
 from mpd.store.schema import Version
 
 MAX_VALUE = 60  # characters of a setting that are shown
@@ -13,12 +14,10 @@ MAX_VALUE = 60  # characters of a setting that are shown
 Note = Mapping[str, Any]  # kind, version, settings and inputs, as the store wrote them
 
 
-def note_of(output: Path) -> Note:
+def note_beside(output: Path) -> Note:
     """The note of what is linked to an output, a file or a folder; empty where there is none."""
-    for path in (output / PROVENANCE, output.with_suffix(".json")):
-        if path.is_file():
-            return json.loads(path.read_text(encoding="utf-8"))
-    return {}
+    note = note_of(output)
+    return read_json(note) if note else {}
 
 
 def differences(

@@ -6,9 +6,7 @@ so that equal rows are equal bytes.
 """
 
 import errno
-import hashlib
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,8 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mpd.store.files import replacing, sync
+from mpd.store.row_digest import RowDigest
 from mpd.store.schema import Artifact
 
 Identity = Mapping[str, str]
@@ -118,7 +118,7 @@ def content_digest(path: Path, artifact: Artifact, identity: Identity | None = N
 def column_digest(path: Path, artifact: Artifact, columns: Sequence[str]) -> str:
     """The digest of some columns, for a stage that reads no others; after the checks of `read`."""
     check(path, artifact)
-    digest = Digest()
+    digest = RowDigest()
     digest.update(read_columns(path, columns).to_arrow())
     return digest.hexdigest()
 
@@ -189,43 +189,6 @@ def _require_columns(found: pa.Schema, artifact: Artifact, path: Path) -> None:
         )
 
 
-class Digest:
-    """Digest of rows that does not depend on how they are cut into chunks.
-
-    One running hash for each buffer of each column: null flags, lengths and values.
-    """
-
-    def __init__(self) -> None:
-        self.hashes: dict[str, Any] = {}
-
-    def update(self, table: pa.Table) -> None:
-        for name in table.column_names:
-            for chunk in table.column(name).chunks:
-                self._update(name, chunk)
-
-    def _update(self, name: str, array: pa.Array) -> None:
-        self._hash(name, "null", array.is_null().to_numpy(zero_copy_only=False))
-        array = array.drop_null()
-        if pa.types.is_large_list(array.type):
-            self._hash(name, "length", array.value_lengths().to_numpy(zero_copy_only=False))
-            self._update(f"{name}.element", array.flatten())
-        elif pa.types.is_large_string(array.type):
-            values = array.cast(pa.large_binary()).to_pylist()
-            self.hashes.setdefault(f"{name} length", hashlib.sha256()).update(
-                b"".join(len(value).to_bytes(8, "little") for value in values)
-            )
-            self.hashes.setdefault(f"{name} value", hashlib.sha256()).update(b"".join(values))
-        else:
-            self._hash(name, "value", array.to_numpy(zero_copy_only=False))
-
-    def _hash(self, name: str, buffer: str, values: Any) -> None:
-        self.hashes.setdefault(f"{name} {buffer}", hashlib.sha256()).update(values.tobytes())
-
-    def hexdigest(self) -> str:
-        whole = {name: running.hexdigest() for name, running in self.hashes.items()}
-        return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:32]
-
-
 def _checked(frame: pl.DataFrame, artifact: Artifact, path: Path) -> pa.Table:
     _require_columns(frame.to_arrow().schema, artifact, path)
     for column in artifact.columns:
@@ -241,37 +204,29 @@ def _write(path: Path, tables: Iterable[pa.Table], artifact: Artifact, identity:
     # Numbers in lists (token ids, log-probabilities) are smallest as split bytes.
     lists = [field.name for field in schema if pa.types.is_large_list(field.type)]
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.draft")
-    digest = Digest()
+    digest = RowDigest()
     try:
-        with pq.ParquetWriter(
-            draft,
-            schema,
-            compression="zstd",
-            compression_level=3,
-            use_dictionary=[name for name in schema.names if name not in lists],
-            column_encoding={f"{name}.list.element": "BYTE_STREAM_SPLIT" for name in lists},
-        ) as writer:
-            for table in tables:
-                digest.update(table)
-                rows = len(table) * ROW_GROUP_BYTES // max(table.nbytes, 1)
-                writer.write_table(table, row_group_size=max(rows, 1))
-            footer = {
-                "artifact": artifact.name,
-                "version": artifact.version,
-                "content": digest.hexdigest(),
-                "identity": dict(identity),
-            }
-            writer.add_key_value_metadata({"mpd": json.dumps(footer, sort_keys=True)})
-        sync(draft)
+        with replacing(path) as draft:
+            with pq.ParquetWriter(
+                draft,
+                schema,
+                compression="zstd",
+                compression_level=3,
+                use_dictionary=[name for name in schema.names if name not in lists],
+                column_encoding={f"{name}.list.element": "BYTE_STREAM_SPLIT" for name in lists},
+            ) as writer:
+                for table in tables:
+                    digest.update(table)
+                    rows = len(table) * ROW_GROUP_BYTES // max(table.nbytes, 1)
+                    writer.write_table(table, row_group_size=max(rows, 1))
+                footer = {
+                    "artifact": artifact.name,
+                    "version": artifact.version,
+                    "content": digest.hexdigest(),
+                    "identity": dict(identity),
+                }
+                writer.add_key_value_metadata({"mpd": json.dumps(footer, sort_keys=True)})
+            sync(draft)
     except OSError as error:
-        draft.unlink(missing_ok=True)
         raise OSError(error.errno or errno.EIO, error.strerror or str(error), str(path)) from error
-    draft.rename(path)
     return digest.hexdigest()
-
-
-def sync(path: Path) -> None:
-    """Force a file to the disk, so that a rename after it never names an empty file."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())

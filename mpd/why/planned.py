@@ -5,7 +5,6 @@ Snakemake is asked by its own interface, as a dry run asks it, with the argument
 
 import io
 import logging
-import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
@@ -120,9 +119,7 @@ def _silence() -> Iterator[None]:
 
 
 def _job(graph: Any, job: Any) -> Job:
-    command = shlex.split(re.sub(r" 2>&1 \| tee .*", "", job.shellcmd))
-    folder = re.compile(r"^\$\(dirname (.*)\)$")  # which the shell would fill in
-    filled = [folder.sub(lambda found: str(Path(found[1]).parent), word) for word in command[3:]]
+    stage, arguments = _stage_and_arguments(job.shellcmd)
     visited = bool(graph.needrun(job))
     return Job(
         name=job.message,
@@ -132,11 +129,18 @@ def _job(graph: Any, job: Any) -> Job:
         outputs=tuple(map(str, job.output)),
         settings=job.params.settings,
         version=job.params.version,
-        stage=command[2].removeprefix("mpd."),
-        command=tuple(filled),
+        stage=stage,
+        command=arguments,
         visited=visited,
         reasons=tuple(_reasons(graph, job)) if visited else (),
     )
+
+
+def _stage_and_arguments(shell_command: str) -> tuple[str, tuple[str, ...]]:
+    """Of `python -m mpd.<stage> ARGUMENTS 2>&1 | tee LOG`, which every rule runs one of."""
+    words = shlex.split(shell_command)
+    _, _, module, *arguments = words[: words.index("2>&1")]
+    return module.removeprefix("mpd."), tuple(arguments)
 
 
 def _reasons(graph: Any, job: Any) -> list[str]:
