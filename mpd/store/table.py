@@ -184,7 +184,7 @@ def _require_columns(found: pa.Schema, artifact: Artifact, path: Path) -> None:
         )
         raise ValueError(
             f"{path}: expected the columns {of_expected}; found {of_found}; "
-            "after a change of columns bump the version in mpd/store/schema.py and run its stage "
+            "after a change of columns bump the version in mpd/store/schema/ and run its stage "
             "again"
         )
 

@@ -256,7 +256,7 @@ def test_other_columns_of_the_same_version_are_refused(path):
     assert message_of_read(path, Artifact("pair", 1, "", PAIR.key, columns)) == (
         f"{path}: expected the columns a: large_string, b: int32, c: bool; "
         "found a: large_string, b: int32; "
-        "after a change of columns bump the version in mpd/store/schema.py and run its stage again"
+        "after a change of columns bump the version in mpd/store/schema/ and run its stage again"
     )
 
 
@@ -266,7 +266,7 @@ def test_other_dtypes_of_the_same_version_are_refused(path):
     assert message_of_read(path, Artifact("pair", 1, "", PAIR.key, columns)) == (
         f"{path}: expected the columns a: large_string, b: int64; "
         "found a: large_string, b: int32; "
-        "after a change of columns bump the version in mpd/store/schema.py and run its stage again"
+        "after a change of columns bump the version in mpd/store/schema/ and run its stage again"
     )
 
 
