@@ -1,8 +1,8 @@
 """Strict read and write of the Parquet artifacts.
 
 A footer holds what a reader must be able to refuse on: artifact, version, digest of the
-content, and the identity (model and tokenizer digests) that the writer gave. Nothing else,
-so that equal rows are equal bytes.
+content, and the identity (digests of models and tokenizers) that the writer gave. It holds nothing
+else, so that equal rows are equal bytes.
 """
 
 import errno
@@ -21,7 +21,7 @@ from mpd.store.schema import Artifact
 
 Identity = Mapping[str, str]
 
-# A reader that goes row group by row group holds about as much; at least one row is in each.
+# About what a reader holds that goes row group by row group. Each has at least one row.
 ROW_GROUP_BYTES = 8 << 20
 
 _ARROW = {
@@ -44,12 +44,12 @@ def arrow_schema(artifact: Artifact) -> pa.Schema:
 def frame_of(rows: Iterable[Mapping[str, Any]], artifact: Artifact) -> pl.DataFrame:
     """A frame with the artifact's columns and dtypes from rows given as mappings.
 
-    Raises TypeError where a value is not of its column's type, KeyError where one is missing.
+    Raises TypeError where a value does not have its column's type, KeyError where one is missing.
     """
     rows = list(rows)
     empty = pl.from_arrow(arrow_schema(artifact).empty_table())
     assert isinstance(empty, pl.DataFrame)
-    # By columns: given rows, Polars is not strict and would cut 1.5 down to an integer.
+    # Column by column: from rows, Polars would silently cut 1.5 down to an integer.
     columns = {name: [row[name] for row in rows] for name in artifact.names}
     return pl.DataFrame(columns, schema=empty.schema, strict=True)
 
@@ -73,16 +73,16 @@ def concatenate(path: Path, parts: list[Path], artifact: Artifact, identity: Ide
 def read(path: Path, artifact: Artifact, identity: Identity | None = None) -> pl.DataFrame:
     """The rows of an artifact.
 
-    Raises ValueError where the file is missing, truncated, another artifact, another version,
-    has other columns or dtypes, or was written under another identity than the one asked for.
+    Raises ValueError where the file is missing or truncated, holds another artifact or version, has
+    other columns or dtypes, or was written under another identity.
     """
     check(path, artifact, identity)
     return read_columns(path, artifact.names)
 
 
 def read_columns(path: Path, columns: Sequence[str]) -> pl.DataFrame:
-    """Some columns of an artifact that was checked before."""
-    groups = list(_row_groups(path, columns, _compute_anew(path)))
+    """Some columns of an artifact that has been checked."""
+    groups = list(_row_groups(path, columns, _advice(path)))
     frame = pl.from_arrow(pa.concat_tables(groups) if groups else pq.read_table(path))
     assert isinstance(frame, pl.DataFrame)
     return frame.select(columns)
@@ -93,10 +93,10 @@ def groups(
 ) -> Iterator[pl.DataFrame]:
     """Some columns of an artifact, one row group in memory at a time.
 
-    With `keys`, only rows whose key columns are among them: of row groups without such a row
-    nothing but the keys is read.
+    With `keys`, only rows whose key columns are among them. Of a row group without such a row,
+    only the keys are read.
     """
-    for group in _row_groups(path, columns, _compute_anew(path), keys):
+    for group in _row_groups(path, columns, _advice(path), keys):
         frame = pl.from_arrow(group)
         assert isinstance(frame, pl.DataFrame)
         if keys is not None:
@@ -131,8 +131,7 @@ def check(path: Path, artifact: Artifact, identity: Identity | None = None) -> d
         raise ValueError(f"{path}: no such file; run the stage that writes it") from None
     except (pa.ArrowInvalid, OSError) as error:
         raise ValueError(
-            f"{path}: not a whole Parquet file ({str(error).splitlines()[0]}); "
-            f"{_compute_anew(path)}"
+            f"{path}: not a whole Parquet file ({str(error).splitlines()[0]}); {_advice(path)}"
         ) from None
     footer = json.loads((file.metadata.metadata or {}).get(b"mpd", b"{}"))
     found = f"{footer.get('artifact', 'a foreign file')} version {footer.get('version')}"
@@ -165,25 +164,25 @@ def _row_groups(
 
 
 def _holds(file: pq.ParquetFile, group: int, keys: pl.DataFrame) -> bool:
-    own = pl.from_arrow(file.read_row_group(group, columns=keys.columns))
-    assert isinstance(own, pl.DataFrame)
-    return not own.join(keys, on=keys.columns, how="semi").is_empty()
+    group_keys = pl.from_arrow(file.read_row_group(group, columns=keys.columns))
+    assert isinstance(group_keys, pl.DataFrame)
+    return not group_keys.join(keys, on=keys.columns, how="semi").is_empty()
 
 
-def _compute_anew(path: Path) -> str:
-    # To delete it and run again may not help: the store then links the same damaged file.
-    return f"run again with --forcerun {path} --config store=refresh, which computes it anew"
+def _advice(path: Path) -> str:
+    # Deleting it and running again may not help: the store would link the same damaged file.
+    return f"run again with --forcerun {path} --config store=refresh, which computes it again"
 
 
-def _require_columns(found: pa.Schema, artifact: Artifact, path: Path) -> None:
+def _require_columns(schema: pa.Schema, artifact: Artifact, path: Path) -> None:
     expected = arrow_schema(artifact)
-    if found != expected:
-        of_expected, of_found = (
-            ", ".join(f"{field.name}: {field.type}" for field in schema)
-            for schema in (expected, found)
+    if schema != expected:
+        expected_columns, found_columns = (
+            ", ".join(f"{field.name}: {field.type}" for field in fields)
+            for fields in (expected, schema)
         )
         raise ValueError(
-            f"{path}: expected the columns {of_expected}; found {of_found}; "
+            f"{path}: expected the columns {expected_columns}; found {found_columns}; "
             "after a change of columns bump the version in mpd/store/schema/ and run its stage "
             "again"
         )

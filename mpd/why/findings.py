@@ -42,9 +42,9 @@ class Finding:
 
 @dataclass
 class Comparison:
-    """What the outputs of a job would be, compared with their notes and with the store.
+    """The outputs that a job would make, compared with their notes and with the store.
 
-    `stored` maps outputs of the job to the files in the store that would be linked.
+    `stored` maps the paths of outputs to the stored files that would be linked to them.
     """
 
     causes: list[str] = field(default_factory=list)
@@ -69,8 +69,8 @@ class Comparison:
 def findings(jobs: Sequence[Job]) -> list[Finding]:
     """One for each job; `jobs` come inputs first.
 
-    Where the store has what a visited job would make, what follows is asked about that. Behind a
-    job that has to compute, nobody knows before it has run.
+    Where the store has what a visited job would make, the jobs that follow are asked about the
+    stored files. What follows a job that has to compute is not known before it has run.
     """
     stored: dict[str, str] = {}  # outputs that would be linked again, and the stored files
     pending: dict[str, str] = {}  # outputs that would be computed, and by which job first
@@ -94,11 +94,11 @@ def findings(jobs: Sequence[Job]) -> list[Finding]:
 
 
 def _can_be_asked(job: Job, stored: Mapping[str, str]) -> bool:
-    """Whether the stage can say what it would make, and soon.
+    """Whether the stage can list its outputs, and quickly.
 
-    The report finds the files of rounds in their folders, not where the store has them. To say what
-    a model is, its files are hashed: only where it would be resolved. Inputs that nobody needs may
-    be missing.
+    The report looks for the files of rounds in their folders, not in the store. `models` hashes the
+    files of a model, so it is asked only where it would be visited. Inputs that no job needs may be
+    missing.
     """
     if job.rule == "report" and any(path in stored for path in job.inputs):
         return False
@@ -135,7 +135,7 @@ def _module_of(stage: str) -> Any:
 
 
 def _read_instead(word: str, stored: Mapping[str, str]) -> str:
-    """A word of a command line, path or name=path, with the stored file in place of the output."""
+    """A word of a command line, path or name=path, with the stored file in place of an output."""
     name, sign, path = word.rpartition("=")
     return f"{name}{sign}{stored[path]}" if path in stored else word
 
@@ -162,7 +162,7 @@ def _name_of(job: Job, output: Output, setting: str) -> str:
 
 
 def _name(job: Job, path: Path, settings: Mapping[str, Any], setting: str) -> str:
-    """The key of config.yaml behind a setting of a job, and what of a list it is."""
+    """The key in config.yaml that a setting of a job comes from."""
     role = job.wildcards.get("role", "").partition("_")[0]
     benchmark = job.wildcards.get("benchmark", path.stem if job.rule in PER_BENCHMARK else "")
     return key_of(job.rule, settings, setting, role, benchmark)

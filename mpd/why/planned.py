@@ -122,7 +122,7 @@ def _parsed(arguments: Sequence[str]) -> Any:
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """No log messages: Snakemake logs what it plans, whatever its settings say."""
+    """No log messages: Snakemake logs what it plans, whatever its settings are."""
     logging.disable(logging.CRITICAL)
     try:
         yield
@@ -156,7 +156,7 @@ def _stage_and_arguments(shell_command: str) -> tuple[str, tuple[str, ...]]:
 
 
 def _reasons(graph: Any, job: Any) -> list[str]:
-    """Snakemake's reasons in plain words, but for changed parameters: the notes say more."""
+    """Snakemake's reasons in plain words, but for changed parameters: the notes tell more."""
     reason = graph.reason(job)
     reasons = []
     if reason.forced:

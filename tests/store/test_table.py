@@ -194,7 +194,7 @@ def test_truncated_file_is_refused(path, size):
     message = message_of_read(path)
     assert message.startswith(f"{path}: not a whole Parquet file (")
     assert message.endswith(
-        f"); run again with --forcerun {path} --config store=refresh, which computes it anew"
+        f"); run again with --forcerun {path} --config store=refresh, which computes it again"
     )
     assert "\n" not in message
 
@@ -213,7 +213,7 @@ def test_damaged_rows_are_refused(path):
     message = str(caught.value)
     assert message.startswith(f"{path}: damaged (")
     assert message.endswith(
-        f"); run again with --forcerun {path} --config store=refresh, which computes it anew"
+        f"); run again with --forcerun {path} --config store=refresh, which computes it again"
     )
 
 

@@ -11,8 +11,8 @@ LOGITS = Artifact(
     "logits",
     3,
     "teacher log-probabilities on the kept trajectories; lists run over completion positions. "
-    "The support of a position is its support_ids, its realised id and the control ids; what is "
-    "outside stands in tail buckets, equal ranges of ids. Rounded to 5 to 8 significant bits",
+    "The support of a position is its support_ids, its realised id and the control ids; the other "
+    "ids are pooled in tail buckets, equal ranges of ids. Rounded to 5 to 8 significant bits",
     ("sample_id", "candidate"),
     (
         SAMPLE_ID,
@@ -72,18 +72,24 @@ LOGITS = Artifact(
             "cache: sparse",
             nullable=True,
         ),
-        Column("realised_logprob", "list<float32>", "nat", "teacher, of the completion id"),
+        Column(
+            "realised_logprob",
+            "list<float32>",
+            "nat",
+            "teacher log-probability of the completion id",
+        ),
         Column(
             "control_logprobs",
             "list<float32>",
             "nat",
-            "teacher, of each control id: positions × control ids, flat",
+            "teacher log-probability of each control id: positions × control ids, flat",
         ),
         Column(
             "student_logprob",
             "list<float32>",
             "nat",
-            "current student, of the completion id; null where vLLM scored, as the next two",
+            "log-probability of the completion id under the current student; null where vLLM "
+            "scored, like the next two",
             nullable=True,
         ),
         Column(
@@ -98,11 +104,13 @@ LOGITS = Artifact(
             "overlap",
             "float64",
             "",
-            "share of the student's most probable ids that are among the teacher's, mean",
+            "mean share of the student's most probable ids that are among the teacher's",
             nullable=True,
         ),
-        Column("teacher_mass", "float64", "", "teacher's mass on the support, mean", True),
-        Column("student_mass", "float64", "", "current student's mass on the support, mean", True),
+        Column("teacher_mass", "float64", "", "mean of the teacher's mass on the support", True),
+        Column(
+            "student_mass", "float64", "", "mean of the current student's mass on the support", True
+        ),
         Column("mean_teacher_logprob", "float64", "nat", "mean of realised_logprob"),
         Column(
             "think_close_logprob",

@@ -178,14 +178,19 @@ COSTS = Artifact(
         Column("kept_rows", "int64", "", "trajectories that passed the filter"),
         Column("scored_tokens", "int64", "token", "completion tokens that the teacher scored"),
         Column("num_steps", "int64", "", "optimiser steps"),
-        Column("trained_tokens", "int64", "token", "completion tokens trained on, each epoch anew"),
+        Column(
+            "trained_tokens",
+            "int64",
+            "token",
+            "completion tokens trained on, over all epochs",
+        ),
         Column("share_kept", "float64", "", "kept_rows over num_samples"),
         Column(
             "wall_seconds",
             "float64",
             "s",
             "wall time of computing the artifacts of the round, evaluation apart, also where the "
-            "store had them; null where a note does not say",
+            "store had them; null where a note has no seconds",
             nullable=True,
         ),
         Column(

@@ -89,7 +89,7 @@ COMPRESS = Artifact(
             "sample_unsayable (a word that the teacher's tokenizer lacks), "
             "rewriting_prompt_too_long, rewrite_truncated, rewrite_too_long (for the context of "
             "student or teacher), format (no answer line, or text that "
-            "the student's tokenizer cannot say)",
+            "the student's tokenizer cannot encode)",
         ),
         Column("rewrite", "string", "", "the teacher's text, verbatim", nullable=True),
         Column("rewrite_tokens", "int32", "token", "tokens that the teacher generated"),
@@ -122,7 +122,7 @@ FILTER = Artifact(
         Column("correct", "bool", "", "verdict is correct"),
         Column("truncated", "bool", "", "sample or rewrite was cut by its token limit"),
         Column("too_long", "bool", "", "outside the context of a model, or over max_tokens"),
-        Column("format", "bool", "", "a whole rewrite in the student's format is there"),
+        Column("format", "bool", "", "there is a whole rewrite in the student's format"),
         Column("sample_tokens", "int32", "token", "completion tokens of the sample"),
         Column("num_tokens", "int32", "token", "completion tokens of the rewrite", nullable=True),
         Column("ratio", "float64", "", "num_tokens over sample_tokens", nullable=True),
@@ -133,9 +133,9 @@ FILTER = Artifact(
             "share of the rewrite's token trigrams that occur in the sample",
             nullable=True,
         ),
-        Column("leak", "bool", "", "rewrite speaks of the draft or of the instruction"),
-        Column("copy", "bool", "", "rewrite is the sample, to the token"),
-        Column("repetition", "bool", "", "rewrite repeats one run of tokens over and over"),
+        Column("leak", "bool", "", "rewrite mentions the draft or the instruction"),
+        Column("copy", "bool", "", "rewrite has the same tokens as the sample"),
+        Column("repetition", "bool", "", "rewrite repeats one run of tokens many times"),
         Column("keep", "bool", "", "shortest candidate of its sample that passes every check"),
         Column("reason", "string", "", "kept, or the first check that failed"),
     ),
