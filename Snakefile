@@ -30,7 +30,7 @@ include: "rules/report.smk"
 
 # Where there is nothing to do, this is all that Snakemake says of the results.
 if workflow.is_main_process:
-    say_where_the_report_is("report of the last run")
+    log_report("report of the last run")
 
 
 rule all:
@@ -48,4 +48,4 @@ rule all:
 
 
 onsuccess:
-    say_where_the_report_is("report")
+    log_report("report")

@@ -11,6 +11,9 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Seed = Annotated[int, Field(ge=0)]
 COMMIT = "^[0-9a-f]{40}$"
 
+DEV = "dev"  # the development split, among benchmarks
+BASE = "base"  # the student before any training, among methods
+
 
 class Section(BaseModel):
     """Keys with types, defaults and ranges; unknown keys and infinite numbers are refused."""

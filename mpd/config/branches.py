@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError, model_validator
 
-from mpd.config.base import Name, Section
+from mpd.config.base import BASE, Name, Section
 from mpd.config.compress import Compress
 from mpd.config.distill import Distill
 from mpd.config.filter import Filter
@@ -33,8 +33,8 @@ class Custom(Section):
 
     @model_validator(mode="after")
     def _possible(self) -> "Custom":
-        if self.name == "base":
-            raise ValueError("name: base is the untrained student; take another")
+        if self.name == BASE:
+            raise ValueError(f"name: {BASE} is the untrained student; choose another name")
         if self.like not in METHODS:
             raise ValueError(f"like: {self.like} is no method; there are {', '.join(METHODS)}")
         if self.name in METHODS and self.name != self.like:

@@ -12,7 +12,7 @@ from mpd.config.config import Config
 def mistakes(config: Config) -> Iterator[str]:
     """One sentence for each mistake, naming what to set."""
     yield from _engines(config)
-    if not any(config.branches[name].method.trained for name in config.methods):
+    if not config.trained_methods:
         yield "methods: none of these trains a student; add mpd"
     for branch in config.branches.values():
         yield from _given_trajectories(branch)

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from mpd.config.base import Count, Effect, Name, Section, Seed
+from mpd.config.base import BASE, DEV, Count, Effect, Name, Section, Seed
 from mpd.config.branches import SECTIONS, Branch, Custom, branch_of
 from mpd.config.chat import Chat
 from mpd.config.compress import Compress
@@ -74,6 +74,21 @@ class Config(Section):
         sections = {name: getattr(self, name) for name in SECTIONS}
         names = dict.fromkeys([*self.methods, *rows])
         return {name: branch_of(name, rows.get(name), sections) for name in names}
+
+    @property
+    def trained_methods(self) -> list[str]:
+        """Those of `methods` that train a student."""
+        return [name for name in self.methods if self.branches[name].method.trained]
+
+    @property
+    def untrained_methods(self) -> list[str]:
+        """The base student, then those of `methods` that evaluate it without training it."""
+        return [BASE, *(name for name in self.methods if name not in self.trained_methods)]
+
+    @property
+    def evaluation_sets(self) -> list[str]:
+        """What every student answers: the development split, then the benchmarks, by name."""
+        return [DEV, *self.problems.benchmark_names]
 
     @field_validator(*AXES, mode="before")
     @classmethod

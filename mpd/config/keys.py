@@ -7,7 +7,7 @@ from typing import Any, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from mpd.config.base import Also, From, NamesFrom, Of, StageSettings
+from mpd.config.base import DEV, Also, From, NamesFrom, Of, StageSettings
 from mpd.config.stages import RULES
 
 BENCHMARKS = "problems.benchmarks."
@@ -112,7 +112,7 @@ def _in_words(origins: Sequence[Origin], path: str, role: str, name: str) -> str
         return f"{words[0]} {name}" if origins[0].name else words[0]
     if any(word.startswith(BENCHMARKS) for word in words):
         # The development split is no entry of problems.benchmarks.
-        known = [word for word in words if name != "dev" or not word.startswith(BENCHMARKS)]
+        known = [word for word in words if name != DEV or not word.startswith(BENCHMARKS)]
         return f"benchmark {name}: {' or '.join(known)}"
     entry = f".{name}" if words[0].endswith("engine_arguments") and name else ""
     return " or ".join(words) + entry

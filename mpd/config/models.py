@@ -49,6 +49,10 @@ class Models(Section):
         "float32", description="in which models generate and score; training keeps float32 weights"
     )
 
+    def source_of(self, role: str) -> ModelSource:
+        """The source of a role of the workflow: teacher, or student_seed_<n>."""
+        return self.teacher if role == "teacher" else self.student
+
 
 class RoleSettings(StageSettings):
     section: ClassVar[str] = "models.{role}"

@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from mpd.config.base import COMMIT, Also, Count, From, Name, Section, Seed, StageSettings
+from mpd.config.base import COMMIT, DEV, Also, Count, From, Name, Section, Seed, StageSettings
 
 
 class Source(Section):
@@ -66,12 +66,14 @@ class Problems(ProblemSplit):
 
     @model_validator(mode="after")
     def _consistent(self) -> "Problems":
-        names = [benchmark.name for benchmark in self.benchmarks]
+        names = self.benchmark_names
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"benchmark {twice[0]} is given twice; give it another name")
-        if "dev" in names:
-            raise ValueError("benchmark dev: that name is the development split's; take another")
+        if DEV in names:
+            raise ValueError(
+                f"benchmark {DEV}: this name is reserved for the development split; choose another"
+            )
         for place, source in [("train", self.train), *zip(names, self.benchmarks, strict=True)]:
             if source.source != "tiny" and not (source.path or self.path):
                 raise ValueError(f"{place} has no path; set its path, or problems.path for all")
@@ -80,6 +82,11 @@ class Problems(ProblemSplit):
                 "train.num_problems is for source: tiny; set it to null, and num_train"
             )
         return self
+
+    @property
+    def benchmark_names(self) -> list[str]:
+        """The names of the benchmarks, in their order."""
+        return [benchmark.name for benchmark in self.benchmarks]
 
     @property
     def train_source(self) -> Source:

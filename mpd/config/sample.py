@@ -17,6 +17,13 @@ class Sample(Generation):
         description="own trajectories (Parquet, JSONL: problem, text or ids), not sampled",
     )
 
+    def given_trajectories(self, round_number: int) -> str | None:
+        """The file that takes the place of a round's samples; None where the round samples.
+
+        The user's trajectories are those of the first round's student, not of a later one.
+        """
+        return self.trajectories if round_number == 1 else None
+
 
 class DrawnSample(Generation, EngineSettings):
     """Settings of trajectories that are drawn."""

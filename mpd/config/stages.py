@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from mpd.config.base import Section, StageSettings
+from mpd.config.base import BASE, DEV, Section, StageSettings
 from mpd.config.branches import Branch
 from mpd.config.chat import PromptChat, ReadingChat, WritingChat
 from mpd.config.compress import CompressSettings, NoRewrite, RewritingChat, TeacherRewrite
@@ -57,7 +57,7 @@ def _part(kind: type[Part], section: Section) -> Part:
 
 def _models(config: Config, wildcards: Wildcards) -> StageSettings:
     role, _, seed = wildcards["role"].partition("_seed_")
-    source = config.models.teacher if role == "teacher" else config.models.student
+    source = config.models.source_of(role)
     keys = dict(source)
     if source.source == "tiny":  # a world that trains its base student, so that this has a seed
         return TinySettings(**keys, role=role, seed=int(seed or 0))
@@ -77,8 +77,8 @@ def _benchmark_problems(config: Config, wildcards: Wildcards) -> StageSettings:
 
 def _sample(config: Config, wildcards: Wildcards) -> StageSettings:
     branch, seed, number = _branch(config, wildcards), wildcards["seed"], wildcards["round"]
-    trajectories = branch.sample.trajectories
-    if trajectories and int(number) == 1:  # they are not those of a later student
+    trajectories = branch.sample.given_trajectories(int(number))
+    if trajectories:
         return GivenSample(trajectories=trajectories, chat=_part(GivenChat, config.chat))
     # A student is another one in each round; the teacher stays and is to say something else.
     of_teacher = branch.method.sampler == "teacher"
@@ -144,7 +144,7 @@ def _distill(config: Config, wildcards: Wildcards) -> StageSettings:
 
 def _answers(config: Config, wildcards: Wildcards) -> StageSettings:
     chat = _part(PromptChat, config.chat)
-    if wildcards["method"] != "base" and not _branch(config, wildcards).method.trained:
+    if wildcards["method"] != BASE and not _branch(config, wildcards).method.trained:
         chat = chat.model_copy(update={"prompt": config.chat.concise})
     return AnswersSettings(
         **dict(_part(GenerationEngineChoice, config.evaluate)),
@@ -188,7 +188,7 @@ def _rewriting_prompt(branch: Branch) -> str:
 def _decodings(config: Config) -> dict[str, Decoding]:
     """How each benchmark is decoded, the development split first."""
     common = _part(Decoding, config.evaluate)
-    decodings = {"dev": common}
+    decodings = {DEV: common}
     for benchmark in config.problems.benchmarks:
         keys = {name: getattr(benchmark, name) for name in Decoding.model_fields}
         changes = {name: value for name, value in keys.items() if value is not None}

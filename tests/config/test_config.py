@@ -247,7 +247,8 @@ def test_every_mistake_has_its_line():
         ({"problems__benchmarks__1__name": "one"},
          "config: problems: benchmark one is given twice; give it another name"),
         ({"problems__benchmarks__1__name": "dev"},
-         "config: problems: benchmark dev: that name is the development split's; take another"),
+         "config: problems: benchmark dev: this name is reserved for the development split; "
+         "choose another"),
         ({"problems__path": DELETE},
          "config: problems: train has no path; set its path, or problems.path for all"),
         ({"problems__train__path": "a", "problems__path": DELETE,
@@ -619,6 +620,26 @@ def test_a_custom_row_may_take_the_name_of_its_method():
     assert of_stage(config, "distill", "opd")["learning_rate"] == 0.5
     assert of_stage(config, "distill", "mpd")["learning_rate"] == 0.001
     assert config.branches["opd"].method == METHODS["opd"]
+
+
+def test_methods_that_train_and_those_that_only_evaluate():
+    row = {"name": "also", "like": "prompt_only"}
+    config = parse_config(changed(methods=["also", "opd", "prompt_only", "mpd"], custom=[row]))
+    assert config.trained_methods == ["opd", "mpd"]
+    assert config.untrained_methods == ["base", "also", "prompt_only"]
+    assert parse_config(RAW).untrained_methods == ["base"]
+
+
+def test_every_student_answers_the_development_split_and_the_benchmarks():
+    assert parse_config(RAW).evaluation_sets == ["dev", "one", "two"]
+    assert parse_config(changed(problems__benchmarks=[])).evaluation_sets == ["dev"]
+
+
+@pytest.mark.parametrize("role", ["student_seed_0", "student_seed_12", "teacher"])
+def test_the_source_of_a_role(role):
+    config = parse_config(changed(models__teacher={"source": "folder", "path": "a"}))
+    expected = "folder" if role == "teacher" else "tiny"
+    assert config.models.source_of(role).source == expected
 
 
 @pytest.mark.parametrize(
