@@ -25,7 +25,11 @@ class Training(Section):
     schedule: Literal["linear", "cosine", "constant"] = Field(
         "linear", description="of the learning rate, after the warm-up"
     )
-    warmup: Share = Field(0.05, description="share of the steps")
+    warmup: Share = Field(
+        0.05,
+        description="share of the steps in which the learning rate rises; raise it where the "
+        "first steps diverge",
+    )
     budget: Literal["epochs", "steps", "tokens"] = Field(
         "epochs", description="what a round of training is measured in, the same for every method"
     )
@@ -34,21 +38,46 @@ class Training(Section):
         None, description="of budget: steps, optimiser steps; tokens, trained completion tokens"
     )
     batch_size: Count = Field(32, description="trajectories per optimiser step, all processes")
-    beta: float = Field(0.5, gt=0, lt=1, description="weight of the teacher in jensen_shannon")
-    forward_share: Share = Field(0.5, description="of forward KL in mix; the rest is reverse KL")
+    beta: float = Field(
+        0.5,
+        gt=0,
+        lt=1,
+        description="weight of the teacher in the mixture of jensen_shannon: near 0 its gradient "
+        "is like that of forward KL, near 1 like that of reverse KL",
+    )
+    forward_share: Share = Field(
+        0.5,
+        description="weight of forward KL in mix, the rest is reverse KL; raise it where the "
+        "student loses solutions that the teacher finds probable",
+    )
     tail: Literal["bucket", "truncated", "renormalised"] = Field(
         "bucket", description="truncated and renormalised are ablations, and wrong"
     )
     temperature: float = Field(
         1.0, gt=0, description="of both distributions; other than 1 needs cache: hidden"
     )
-    merge_stop_ids: bool = Field(False, description="all stop ids are one outcome of the loss")
-    loss: Literal["token_mean", "sequence_mean"] = Field(
-        "token_mean", description="mean over tokens, or over trajectories of their means"
+    merge_stop_ids: bool = Field(
+        False,
+        description="count all stop ids as one outcome; for a student and a teacher that end "
+        "their completions with different ones",
     )
-    weight_decay: float = Field(0.0, ge=0, description="of AdamW")
-    betas: tuple[Beta, Beta] = Field((0.9, 0.95), description="of AdamW")
-    max_gradient_norm: float = Field(1.0, gt=0, description="longer gradients are clipped")
+    loss: Literal["token_mean", "sequence_mean"] = Field(
+        "token_mean",
+        description="mean over tokens, or over trajectories of their means, where long ones "
+        "should count no more than short ones",
+    )
+    weight_decay: float = Field(
+        0.0, ge=0, description="of AdamW; raise it where many epochs overfit few trajectories"
+    )
+    betas: tuple[Beta, Beta] = Field(
+        (0.9, 0.95), description="of AdamW; raise the second one for small batches"
+    )
+    max_gradient_norm: float = Field(
+        1.0,
+        gt=0,
+        description="gradients with a larger norm are clipped to it; lower it where the loss has "
+        "spikes, raise it where nearly every step is clipped",
+    )
     mixed_precision: Literal["no", "bf16"] = Field(
         "no", description="of forward and backward pass; weights stay float32"
     )

@@ -10,10 +10,27 @@ from mpd.config.methods import Instruction, Kept, Rewriter
 
 
 class Filter(Section):
-    min_ratio: float = Field(0.02, ge=0, description="tokens of the rewrite over the sample's")
-    max_ratio: float = Field(1.0, gt=0, description="tokens of the rewrite over the sample's")
-    max_overlap: Share = Field(1.0, description="share of the rewrite's trigrams in the sample")
-    max_tokens: Count | None = Field(None, description="longest trained completion; null: any")
+    min_ratio: float = Field(
+        0.02,
+        ge=0,
+        description="least tokens of a rewrite per token of its sample; raise it where short "
+        "rewrites skip the reasoning",
+    )
+    max_ratio: float = Field(
+        1.0,
+        gt=0,
+        description="most tokens of a rewrite per token of its sample; above 1 it may be longer",
+    )
+    max_overlap: Share = Field(
+        1.0,
+        description="largest share of a rewrite's token trigrams that its sample has too; lower it "
+        "where the teacher copies",
+    )
+    max_tokens: Count | None = Field(
+        None,
+        description="tokens of the longest completion that is kept; null: any; set it where long "
+        "ones do not fit into the memory of logits or distill",
+    )
     leaks: tuple[str, ...] = Field(
         (), description="phrases (any case) that a rewrite must not contain"
     )
@@ -21,7 +38,9 @@ class Filter(Section):
         "keep", description="rewrites that are their trajectory: the teacher finds it concise"
     )
     max_repeats: Count = Field(
-        8, description="times that one run of 4 or more tokens may follow itself"
+        8,
+        description="times that a run of 4 or more tokens may stand in a row; raise it where "
+        "right solutions repeat themselves, as in long sums",
     )
 
     @model_validator(mode="after")

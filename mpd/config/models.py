@@ -11,7 +11,10 @@ class TinyModel(Section):
     """A model of the embedded world, pretrained on first use."""
 
     source: Literal["tiny"] = Field(description="a model of the embedded world")
-    num_steps: Count | None = Field(None, description="pretraining steps; null: the world's own")
+    num_steps: Count | None = Field(
+        None,
+        description="pretraining steps; null: as many as its role needs; set fewer for a quick trial",
+    )
 
 
 class FolderModel(Section):

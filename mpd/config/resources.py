@@ -10,7 +10,9 @@ from mpd.config.base import Count, Section
 class Resources(Section):
     """Resources of a job."""
 
-    memory_mb: Count = Field(4000, description="what a scheduler sets aside for the job")
+    memory_mb: Count = Field(
+        4000, description="memory set aside for the job; raise it if a scheduler kills the job"
+    )
 
 
 class ThreadResources(Resources):
@@ -22,7 +24,12 @@ class ThreadResources(Resources):
 class ModelResources(ThreadResources):
     """Resources of a job that runs a model."""
 
-    gpu: int = Field(0, ge=0, description="GPUs of the job")
+    gpu: int = Field(
+        0,
+        ge=0,
+        description="GPUs set aside for the job; set it where there are some, since a model runs "
+        "on a GPU wherever it finds one",
+    )
 
 
 class EngineResources(ModelResources):
@@ -45,7 +52,11 @@ class GenerationResources(EngineResources):
     max_model_len: Count | None = Field(
         None, description="vLLM: longest prompt with its new tokens; null: the model's context"
     )
-    prefix_caching: bool = Field(True, description="vLLM: a prompt's samples share its cache")
+    prefix_caching: bool = Field(
+        True,
+        description="vLLM: samples of one prompt share its cache; set false for a model with "
+        "which vLLM cannot do this",
+    )
     server: str | None = Field(None, description="base URL, such as http://node:8000/v1")
 
 
@@ -60,7 +71,9 @@ class DistillResources(ModelResources):
     """Resources of a job that trains."""
 
     micro_batch_size: Count = Field(32, description="trajectories per forward pass and process")
-    num_processes: Count = Field(1, description="data-parallel processes, started by torchrun")
+    num_processes: Count = Field(
+        1, description="data-parallel processes, started by torchrun; one per GPU"
+    )
     chunk_size: Count = Field(1024, description="positions whose full logits exist at a time")
     gradient_checkpointing: bool = Field(False, description="less memory, one more forward pass")
     checkpoint_steps: Count = Field(50, description="optimiser steps that a kill can lose")
