@@ -14,7 +14,7 @@ from mpd.config.files import model_files, problem_files
 from mpd.config.stages import as_text, stage_settings
 from mpd.config.unique_keys import require_unique_arguments, require_unique_keys
 from mpd.job import layout
-from mpd.job.preflight import check, check_folder
+from mpd.job.preflight import check_config, check_folder
 from mpd.store import schema
 from mpd.store.rights import open_results, require_working_folder
 
@@ -23,7 +23,7 @@ try:
     require_unique_keys(workflow.configfiles)
     require_unique_arguments(workflow.config_settings.config_args)
     CONFIG = parse_config(config)
-    check(CONFIG)
+    check_config(CONFIG)
     check_folder(workflow.basedir, workflow.workdir_init)
 except ValueError as error:
     raise WorkflowError(str(error)) from None

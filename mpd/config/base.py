@@ -15,14 +15,14 @@ DEV = "dev"  # the development split, among benchmarks
 BASE = "base"  # the student before any training, among methods
 
 
-class Section(BaseModel):
+class StrictModel(BaseModel):
     """Keys with types, defaults and ranges; unknown keys and infinite numbers are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 @dataclass(frozen=True)
-class From:
+class FromKey:
     """The key of config.yaml that a setting comes from; of a section, where its keys stand.
 
     Several: from any of them. `when` says of which branches this holds.
@@ -33,12 +33,12 @@ class From:
 
 
 @dataclass(frozen=True)
-class Also(From):
+class AlsoFromKey(FromKey):
     """A further key, beside that of the setting's own name."""
 
 
 @dataclass(frozen=True)
-class Of:
+class FromJob:
     """What a setting is of where it comes from no key: the branch, its method, the model.
 
     `name` is what it is called there, where that is not its own name.
@@ -49,7 +49,7 @@ class Of:
 
 
 @dataclass(frozen=True)
-class NamesFrom:
+class NamesFromKey:
     """The key of config.yaml that the names of a mapping come from."""
 
     key: str
@@ -66,7 +66,7 @@ class Gate:
     """Marks a setting that decides whether a stage runs, and changes nothing of what it makes."""
 
 
-class StageSettings(Section):
+class StageSettings(StrictModel):
     """The settings of a stage: all that gives what it makes its meaning.
 
     A setting comes from the key of its own name in `section`, where its annotation says nothing

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError, model_validator
 
-from mpd.config.base import BASE, Name, Section
+from mpd.config.base import BASE, Name, StrictModel
 from mpd.config.compress import Compress
 from mpd.config.distill import Distill
 from mpd.config.filter import Filter
@@ -19,7 +19,7 @@ from mpd.config.mistakes import sentences
 from mpd.config.sample import Sample
 
 
-class Custom(Section):
+class Custom(StrictModel):
     """A row of the grid under a name of its own: a method, with other axes or other settings."""
 
     name: Name = Field(description="for methods, and of the folder of its results")
@@ -47,7 +47,7 @@ class Custom(Section):
         for section, axis in AXES.items():
             if axis in getattr(self, section):
                 raise ValueError(f"{section}.{axis} is an axis of the method; write it into axes")
-        for section in SECTIONS:
+        for section in BRANCH_SECTIONS:
             # Environment and resources are those of a stage, for all its branches.
             if "engine" in getattr(self, section):
                 raise ValueError(f"{section}.engine is one for all rows; set it in {section}")
@@ -56,7 +56,7 @@ class Custom(Section):
         return self
 
 
-class Branch(Section):
+class Branch(StrictModel):
     """A row of the grid, and the sections as it has them."""
 
     name: str
@@ -69,10 +69,10 @@ class Branch(Section):
 
 
 # The sections of the configuration that a row may change, beside the axes of the grid.
-SECTIONS = ("sample", "compress", "filter", "logits", "distill")
+BRANCH_SECTIONS = ("sample", "compress", "filter", "logits", "distill")
 
 
-def branch_of(name: str, row: Custom | None, sections: Mapping[str, Section]) -> Branch:
+def branch_of(name: str, row: Custom | None, sections: Mapping[str, StrictModel]) -> Branch:
     """The branch of a method, or of a row of `custom` where there is one of this name.
 
     `sections` are those of the configuration. Raises ValueError with a line for each mistake in
@@ -80,7 +80,7 @@ def branch_of(name: str, row: Custom | None, sections: Mapping[str, Section]) ->
     """
     if row is None:
         return Branch(name=name, axes=METHODS[name], **sections)
-    changes = {part: sections[part].model_dump() | getattr(row, part) for part in SECTIONS}
+    changes = {part: sections[part].model_dump() | getattr(row, part) for part in BRANCH_SECTIONS}
     try:
         axes = METHODS[row.like].model_dump() | row.axes
         return Branch.model_validate({"name": name, "axes": axes, **changes})

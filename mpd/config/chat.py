@@ -5,10 +5,10 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from mpd.config.base import Section
+from mpd.config.base import StrictModel
 
 
-class DayChat(Section):
+class DateChat(StrictModel):
     """What every rendered prompt needs. Left out where it is not set."""
 
     date: str | None = Field(
@@ -31,7 +31,7 @@ class DayChat(Section):
         return day
 
 
-class RenderingChat(DayChat):
+class RenderingChat(DateChat):
     """What a prompt needs that is rendered as the student's prompts are."""
 
     thinking: bool = Field(True, description="render the student's prompt with thinking enabled")
@@ -43,7 +43,7 @@ class PromptChat(RenderingChat):
     prompt: str = Field("{problem}", description="user message; {problem} is the question")
 
 
-class ReadingChat(Section):
+class ReadingChat(StrictModel):
     """What it takes to find the answer in a completion."""
 
     think: Literal["tags", "none"] = Field(
@@ -69,7 +69,13 @@ class WritingChat(ReadingChat):
     open: str = Field("<think>\n", description="what comes before the reasoning")
 
 
-class Chat(PromptChat, WritingChat):
+class StudentChat(PromptChat, WritingChat):
+    """The plain prompt of a student, and the whole format of its completions."""
+
+
+class Chat(StudentChat):
+    """The section: the chat format, and the prompt of methods that ask for brevity."""
+
     concise: str = Field(
         "{problem}\n\nThink as briefly as you can.",
         description="user message that asks for brevity, for the methods that do",

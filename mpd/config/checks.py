@@ -9,7 +9,7 @@ from mpd.config.branches import Branch
 from mpd.config.config import Config
 
 
-def mistakes(config: Config) -> Iterator[str]:
+def conflicts(config: Config) -> Iterator[str]:
     """One sentence for each mistake, naming what to set."""
     yield from _engines(config)
     if not config.trained_methods:

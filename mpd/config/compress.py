@@ -4,8 +4,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from mpd.config.base import Also, Count, From, Of, StageSettings
-from mpd.config.chat import DayChat, WritingChat
+from mpd.config.base import AlsoFromKey, Count, FromJob, FromKey, StageSettings
+from mpd.config.chat import DateChat, WritingChat
 from mpd.config.generation import BranchSeed, EngineSettings, Generation
 from mpd.config.methods import Sampler
 
@@ -31,7 +31,7 @@ class Compress(Rewriting):
         return self
 
 
-class RewritingChat(WritingChat, DayChat):
+class RewritingChat(WritingChat, DateChat):
     pass
 
 
@@ -40,12 +40,12 @@ class TeacherRewrite(Rewriting, EngineSettings):
 
     section: ClassVar[str] = "compress"
     when: ClassVar[str] = "where it rewrites"
-    prompt: Annotated[str, Also("compress.refine", "of methods that refine")] = Field(
+    prompt: Annotated[str, AlsoFromKey("compress.refine", "of methods that refine")] = Field(
         description="user message; {problem} and {trajectory} are filled in"
     )
-    rewriter: Annotated[Literal["teacher"], Of("method")] = Field(description="the teacher")
-    sampler: Annotated[Sampler, Of("method")] = "student"
-    chat: Annotated[RewritingChat, From("chat")] = RewritingChat()
+    rewriter: Annotated[Literal["teacher"], FromJob("method")] = Field(description="the teacher")
+    sampler: Annotated[Sampler, FromJob("method")] = "student"
+    chat: Annotated[RewritingChat, FromKey("chat")] = RewritingChat()
     seed: BranchSeed = 0
 
 
@@ -53,9 +53,9 @@ class NoRewrite(StageSettings):
     """Settings of methods that rewrite nothing."""
 
     section: ClassVar[str] = "compress"
-    rewriter: Annotated[Literal["none"], Of("method")] = Field(description="none: they stay")
-    sampler: Annotated[Sampler, Of("method")] = "student"
-    chat: Annotated[WritingChat, From("chat")] = WritingChat()
+    rewriter: Annotated[Literal["none"], FromJob("method")] = Field(description="none: they stay")
+    sampler: Annotated[Sampler, FromJob("method")] = "student"
+    chat: Annotated[WritingChat, FromKey("chat")] = WritingChat()
 
 
 CompressSettings = Annotated[TeacherRewrite | NoRewrite, Field(discriminator="rewriter")]

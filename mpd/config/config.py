@@ -13,8 +13,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from mpd.config.base import BASE, DEV, Count, Effect, Name, Section, Seed
-from mpd.config.branches import SECTIONS, Branch, Custom, branch_of
+from mpd.config.base import BASE, DEV, Count, Effect, Name, Seed, StrictModel
+from mpd.config.branches import BRANCH_SECTIONS, Branch, Custom, branch_of
 from mpd.config.chat import Chat
 from mpd.config.compress import Compress
 from mpd.config.distill import Distill
@@ -35,7 +35,7 @@ OF_ROW = Effect("those of the row")
 NOTHING = Effect("nothing")
 
 
-class Config(Section):
+class Config(StrictModel):
     experiment: Annotated[Name, ALL] = Field(description="names the folder below results/")
     methods: Annotated[tuple[str, ...], NEW_BRANCHES] = Field(
         ("mpd",), min_length=1, description="rows of mpd/config/methods.py, or of custom"
@@ -71,7 +71,7 @@ class Config(Section):
         Raises ValueError with a line for each mistake in what the rows of `custom` change.
         """
         rows = {row.name: row for row in self.custom}
-        sections = {name: getattr(self, name) for name in SECTIONS}
+        sections = {name: getattr(self, name) for name in BRANCH_SECTIONS}
         names = dict.fromkeys([*self.methods, *rows])
         return {name: branch_of(name, rows.get(name), sections) for name in names}
 

@@ -4,14 +4,14 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from mpd.config.base import Also, Count, Gate, Of, Section, Share, StageSettings
+from mpd.config.base import AlsoFromKey, Count, FromJob, Gate, Share, StageSettings, StrictModel
 from mpd.config.generation import BranchSeed
-from mpd.config.methods import Divergence
+from mpd.config.methods import DivergenceName
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
-class Lora(Section):
+class Lora(StrictModel):
     rank: Count = Field(16, description="of the adapters")
     alpha: float = Field(32.0, gt=0, description="adapters are scaled by alpha over rank")
     dropout: float = Field(0.0, ge=0, lt=1, description="before the adapters, in training")
@@ -20,7 +20,7 @@ class Lora(Section):
     )
 
 
-class Training(Section):
+class Training(StrictModel):
     learning_rate: float = Field(gt=0, description="peak, in round 1")
     schedule: Literal["linear", "cosine", "constant"] = Field(
         "linear", description="of the learning rate, after the warm-up"
@@ -106,8 +106,8 @@ class DistillSettings(Training, StageSettings):
     """Settings of the stage."""
 
     section: ClassVar[str] = "distill"
-    learning_rate: Annotated[float, Also("distill.round_decay", "from round 2 on")] = Field(
+    learning_rate: Annotated[float, AlsoFromKey("distill.round_decay", "from round 2 on")] = Field(
         gt=0, description="peak, in this round"
     )
-    divergence: Annotated[Divergence, Of("method")] = "reverse_kl"
+    divergence: Annotated[DivergenceName, FromJob("method")] = "reverse_kl"
     seed: BranchSeed = 0

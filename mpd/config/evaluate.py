@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from mpd.config.base import Also, Count, From, NamesFrom, Section, StageSettings
+from mpd.config.base import AlsoFromKey, Count, FromKey, NamesFromKey, StageSettings, StrictModel
 from mpd.config.chat import PromptChat, ReadingChat
 from mpd.config.generation import BranchSeed, Decoding, EngineSettings, Generation
 
@@ -16,7 +16,7 @@ class Evaluate(Generation):
 
 
 class AnswerChat(PromptChat):
-    prompt: Annotated[str, Also("chat.concise", "of untrained methods")] = Field(
+    prompt: Annotated[str, AlsoFromKey("chat.concise", "of untrained methods")] = Field(
         "{problem}", description="user message; {problem} is the question"
     )
 
@@ -25,7 +25,7 @@ class BenchmarkAnswers(Decoding, EngineSettings):
     """Settings of the answers to one benchmark, which they are published with."""
 
     section: ClassVar[str] = "evaluate"
-    chat: Annotated[AnswerChat, From("chat")] = AnswerChat()
+    chat: Annotated[AnswerChat, FromKey("chat")] = AnswerChat()
     seed: BranchSeed = 0
 
 
@@ -35,11 +35,11 @@ class AnswersSettings(EngineSettings):
     section: ClassVar[str] = "evaluate"
     benchmarks: Annotated[
         dict[str, Decoding],
-        From("evaluate"),
-        From("problems.benchmarks"),
-        NamesFrom("problems.benchmarks.name"),
+        FromKey("evaluate"),
+        FromKey("problems.benchmarks"),
+        NamesFromKey("problems.benchmarks.name"),
     ] = Field(description="how the problems of each are answered, by name")
-    chat: Annotated[AnswerChat, From("chat")] = AnswerChat()
+    chat: Annotated[AnswerChat, FromKey("chat")] = AnswerChat()
     seed: BranchSeed = 0
 
     def of_benchmark(self, name: str) -> BenchmarkAnswers:
@@ -48,7 +48,7 @@ class AnswersSettings(EngineSettings):
         return BenchmarkAnswers(**self.benchmarks[name].model_dump(), **common)
 
 
-class TokenLimit(Section):
+class TokenLimit(StrictModel):
     max_new_tokens: Count = Field(description="of its answers: the largest budget that counts")
 
 
@@ -56,7 +56,7 @@ class BenchmarkGrades(TokenLimit, StageSettings):
     """Settings of the grades of one benchmark, which they are published with."""
 
     section: ClassVar[str] = "evaluate"
-    chat: Annotated[ReadingChat, From("chat")] = ReadingChat()
+    chat: Annotated[ReadingChat, FromKey("chat")] = ReadingChat()
 
 
 class EvaluateSettings(StageSettings):
@@ -65,11 +65,11 @@ class EvaluateSettings(StageSettings):
     section: ClassVar[str] = "evaluate"
     benchmarks: Annotated[
         dict[str, TokenLimit],
-        From("evaluate"),
-        From("problems.benchmarks"),
-        NamesFrom("problems.benchmarks.name"),
+        FromKey("evaluate"),
+        FromKey("problems.benchmarks"),
+        NamesFromKey("problems.benchmarks.name"),
     ] = Field(description="of each, by name")
-    chat: Annotated[ReadingChat, From("chat")] = ReadingChat()
+    chat: Annotated[ReadingChat, FromKey("chat")] = ReadingChat()
 
     def of_benchmark(self, name: str) -> BenchmarkGrades:
         """The settings of the grades of one benchmark."""

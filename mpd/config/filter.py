@@ -4,12 +4,12 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from mpd.config.base import Count, From, Of, Section, Share, StageSettings
+from mpd.config.base import Count, FromJob, FromKey, Share, StageSettings, StrictModel
 from mpd.config.chat import ReadingChat
 from mpd.config.methods import Instruction, Kept, Rewriter
 
 
-class Filter(Section):
+class Filter(StrictModel):
     min_ratio: float = Field(
         0.02,
         ge=0,
@@ -57,7 +57,7 @@ class FilterSettings(Filter, StageSettings):
     """Settings of the stage."""
 
     section: ClassVar[str] = "filter"
-    kept: Annotated[Kept, Of("method")] = "correct"
-    rewriter: Annotated[Rewriter, Of("method")] = "teacher"
-    instruction: Annotated[Instruction, Of("method")] = "rewrite"
-    chat: Annotated[ReadingChat, From("chat")] = ReadingChat()
+    kept: Annotated[Kept, FromJob("method")] = "correct"
+    rewriter: Annotated[Rewriter, FromJob("method")] = "teacher"
+    instruction: Annotated[Instruction, FromJob("method")] = "rewrite"
+    chat: Annotated[ReadingChat, FromKey("chat")] = ReadingChat()

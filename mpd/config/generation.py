@@ -4,14 +4,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from mpd.config.base import Count, From, Of, Section, Seed, StageSettings
+from mpd.config.base import Count, FromJob, FromKey, Seed, StageSettings, StrictModel
 from mpd.config.models import Dtype
 
-Precision = Annotated[Dtype, From("models.dtype"), Field(description="in which models run")]
-BranchSeed = Annotated[Seed, Of("branch"), Field(description="of the branch")]
+Precision = Annotated[Dtype, FromKey("models.dtype"), Field(description="in which models run")]
+BranchSeed = Annotated[Seed, FromJob("branch"), Field(description="of the branch")]
 
 
-class Decoding(Section):
+class Decoding(StrictModel):
     num_samples: Count = Field(1, description="samples per problem")
     temperature: float = Field(1.0, ge=0, description="0 is greedy")
     top_p: float = Field(1.0, gt=0, le=1, description="share of the mass to sample from; 1: off")
@@ -19,7 +19,7 @@ class Decoding(Section):
     max_new_tokens: Count = Field(1024, description="a completion that reaches it is truncated")
 
 
-class EngineChoice(Section):
+class EngineChoice(StrictModel):
     engine: Literal["transformers", "vllm"] = Field("transformers", description="what runs models")
     engine_arguments: dict[str, Any] = Field(
         {}, description="further arguments of a vLLM engine, such as quantization"

@@ -7,11 +7,11 @@ from typing import Any, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from mpd.config.base import DEV, Also, From, NamesFrom, Of, StageSettings
+from mpd.config.base import DEV, AlsoFromKey, FromJob, FromKey, NamesFromKey, StageSettings
 from mpd.config.stages import RULES
 
 BENCHMARKS = "problems.benchmarks."
-Origin = From | Of
+Origin = FromKey | FromJob
 
 
 @dataclass(frozen=True)
@@ -32,14 +32,16 @@ def kinds_of(settings: Any) -> tuple[type[StageSettings], ...]:
 
 def settings_of(model: type[StageSettings]) -> Iterator[Setting]:
     """All settings of a model, those of its sections one by one."""
-    yield from _settings(model, (From(model.section),), "")
+    yield from _settings(model, (FromKey(model.section),), "")
 
 
 def _settings(model: type[BaseModel], places: Sequence[Origin], prefix: str) -> Iterator[Setting]:
     for name, field in model.model_fields.items():
-        origins, section = _origins(name, field, places), _section_in(field.annotation)
+        origins, section = _origins(name, field, places), _model_in(field.annotation)
         path = f"{prefix}{name}"
-        names = tuple(From(mark.key) for mark in field.metadata if isinstance(mark, NamesFrom))
+        names = tuple(
+            FromKey(mark.key) for mark in field.metadata if isinstance(mark, NamesFromKey)
+        )
         if names:
             path = f"{path}.*"
             yield Setting(path, names, field)
@@ -70,7 +72,7 @@ def key_of(
     whole = f"benchmarks.{benchmark}.{path}"
     for kind in kinds:
         for place in (whole, path) if "benchmarks" in kind.model_fields else (path,):
-            origins, name = _follow(kind, place)
+            origins, name = _origins_at(kind, place)
             if origins:
                 return _in_words(origins, path, role, name or benchmark)
     return path
@@ -84,19 +86,19 @@ def _fits(kind: type[StageSettings], settings: Mapping[str, Any]) -> bool:
     return True
 
 
-def _follow(model: type[StageSettings], path: str) -> tuple[tuple[Origin, ...], str]:
+def _origins_at(model: type[StageSettings], path: str) -> tuple[tuple[Origin, ...], str]:
     """What the setting at a path comes from, and the steps that name no field: of limits.dev, dev.
 
     Nothing where the model has no such setting.
     """
-    origins: tuple[Origin, ...] = (From(model.section),)
+    origins: tuple[Origin, ...] = (FromKey(model.section),)
     section: type[BaseModel] | None = model
     names: list[str] = []
     by_name = False
     for step in path.split("."):
         if section is not None and step in section.model_fields:
             field = section.model_fields[step]
-            origins, section = _origins(step, field, origins), _section_in(field.annotation)
+            origins, section = _origins(step, field, origins), _model_in(field.annotation)
             by_name = get_origin(field.annotation) is dict
         elif by_name and not (section and names):  # a section stands behind one name
             names.append(step)
@@ -108,7 +110,7 @@ def _follow(model: type[StageSettings], path: str) -> tuple[tuple[Origin, ...], 
 def _in_words(origins: Sequence[Origin], path: str, role: str, name: str) -> str:
     """The origins of a setting; `name` is the benchmark, the method or the entry that it is of."""
     words = [_word(origin, path).format(role=role) for origin in origins]
-    if isinstance(origins[0], Of):
+    if isinstance(origins[0], FromJob):
         return f"{words[0]} {name}" if origins[0].name else words[0]
     if any(word.startswith(BENCHMARKS) for word in words):
         # The development split is no entry of problems.benchmarks.
@@ -119,22 +121,24 @@ def _in_words(origins: Sequence[Origin], path: str, role: str, name: str) -> str
 
 
 def _word(origin: Origin, path: str) -> str:
-    if isinstance(origin, From):
+    if isinstance(origin, FromKey):
         return origin.key
     return f"{origin.name or path.rpartition('.')[2]} of the {origin.what}"
 
 
 def _origins(name: str, field: FieldInfo, places: Sequence[Origin]) -> tuple[Origin, ...]:
     marks = tuple(mark for mark in field.metadata if isinstance(mark, Origin))
-    if any(not isinstance(mark, Also) for mark in marks):
+    if any(not isinstance(mark, AlsoFromKey) for mark in marks):
         return marks
-    keys = (From(f"{place.key}.{name}", place.when) for place in places if isinstance(place, From))
+    keys = (
+        FromKey(f"{place.key}.{name}", place.when) for place in places if isinstance(place, FromKey)
+    )
     return (*keys, *marks)
 
 
-def _section_in(annotation: Any) -> type[BaseModel] | None:
+def _model_in(annotation: Any) -> type[BaseModel] | None:
     """The section that a field holds: alone, where null is allowed too, or under names."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    parts = (_section_in(part) for part in get_args(annotation))
+    parts = (_model_in(part) for part in get_args(annotation))
     return next((part for part in parts if part is not None), None)

@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from mpd.config.base import Count, From, Of, StageSettings
+from mpd.config.base import Count, FromJob, FromKey, StageSettings
 from mpd.config.chat import ReadingChat, RenderingChat
 from mpd.config.generation import EngineChoice, Precision
 
@@ -48,8 +48,10 @@ class CacheSettings(Logits, StageSettings):
 class PlainScores(CacheSettings):
     """Settings of a scorer that sees the plain prompt."""
 
-    context: Annotated[Literal["problem"], Of("method")] = Field(description="the plain prompt")
-    chat: Annotated[ReadingChat, From("chat")] = ReadingChat()
+    context: Annotated[Literal["problem"], FromJob("method")] = Field(
+        description="the plain prompt"
+    )
+    chat: Annotated[ReadingChat, FromKey("chat")] = ReadingChat()
 
 
 class ScoringChat(ReadingChat, RenderingChat):
@@ -60,24 +62,26 @@ class ConciseScores(CacheSettings):
     """Settings of a scorer that sees the request for brevity."""
 
     when: ClassVar[str] = "of context: concise"
-    context: Annotated[Literal["concise"], Of("method")] = Field(description="asked to be brief")
-    prompt: Annotated[str, From("chat.concise")] = Field(
+    context: Annotated[Literal["concise"], FromJob("method")] = Field(
+        description="asked to be brief"
+    )
+    prompt: Annotated[str, FromKey("chat.concise")] = Field(
         description="user message; {problem} is the question"
     )
-    chat: Annotated[ScoringChat, From("chat")] = ScoringChat()
+    chat: Annotated[ScoringChat, FromKey("chat")] = ScoringChat()
 
 
 class RewritingScores(CacheSettings):
     """Settings of a scorer that sees the trajectory."""
 
     when: ClassVar[str] = "of context: rewriting"
-    context: Annotated[Literal["rewriting"], Of("method")] = Field(
+    context: Annotated[Literal["rewriting"], FromJob("method")] = Field(
         description="seeing the trajectory"
     )
     prompt: Annotated[
-        str, From("compress.prompt"), From("compress.refine", "of methods that refine")
+        str, FromKey("compress.prompt"), FromKey("compress.refine", "of methods that refine")
     ] = Field(description="user message; {problem} and {trajectory} are filled in")
-    chat: Annotated[ScoringChat, From("chat")] = ScoringChat()
+    chat: Annotated[ScoringChat, FromKey("chat")] = ScoringChat()
 
 
 LogitsSettings = Annotated[

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from mpd.config.base import Section
+from mpd.config.base import StrictModel
 
 Sampler = Annotated[Literal["student", "teacher"], Field(description="whose trajectories")]
 Rewriter = Annotated[Literal["teacher", "none"], Field(description="none: y is trained on itself")]
@@ -24,13 +24,13 @@ Context = Annotated[
     Literal["problem", "concise", "rewriting"],
     Field(description="what the scorer sees: x, (x, c) or (x, y, c)"),
 ]
-Divergence = Annotated[
+DivergenceName = Annotated[
     Literal["reverse_kl", "forward_kl", "jensen_shannon", "mix", "cross_entropy"],
     Field(description="what training minimises"),
 ]
 
 
-class Method(Section):
+class Method(StrictModel):
     """A row of the grid. x is the problem, y the sampled trajectory, c an instruction."""
 
     trained: bool = Field(True, description="false: the base student, evaluated under (x, c)")
@@ -42,7 +42,7 @@ class Method(Section):
         "teacher", description="whose log-probabilities; student: that of the round before"
     )
     context: Context = "problem"
-    divergence: Divergence = "reverse_kl"
+    divergence: DivergenceName = "reverse_kl"
 
     @model_validator(mode="after")
     def _possible(self) -> "Method":

@@ -16,7 +16,7 @@ def sentences(error: ValidationError, schema: Schema) -> list[str]:
 
 def _sentence(mistake: Mapping[str, Any], schema: Schema) -> str:
     place = [str(step) for step in mistake["loc"]]
-    section, tags = _follow(schema, place[:-1])
+    section, tags = _schema_at(schema, place[:-1])
     keys = [step for number, step in enumerate(place) if number not in tags]
     where = f"{'.'.join(keys)}: " if keys else ""
     if mistake["type"] == "extra_forbidden":
@@ -29,7 +29,7 @@ def _sentence(mistake: Mapping[str, Any], schema: Schema) -> str:
     return f"{where}{reason}" + ("" if isinstance(value, dict) else f", found {value!r}")
 
 
-def _follow(schema: Schema, place: list[str]) -> tuple[Schema, set[int]]:
+def _schema_at(schema: Schema, place: list[str]) -> tuple[Schema, set[int]]:
     """The part of a schema at a place, and which steps to it name a kind rather than a key.
 
     Behind models.student stands the source by which the kinds of models are told apart.

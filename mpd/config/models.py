@@ -4,25 +4,25 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from mpd.config.base import COMMIT, Count, Of, Section, Seed, StageSettings
+from mpd.config.base import COMMIT, Count, FromJob, Seed, StageSettings, StrictModel
 
 
-class TinyModel(Section):
+class TinyModel(StrictModel):
     """A model of the embedded world, pretrained on first use."""
 
     source: Literal["tiny"] = Field(description="a model of the embedded world")
     num_steps: Count | None = Field(
         None,
-        description="pretraining steps; null: as many as its role needs; set fewer for a quick trial",
+        description="pretraining steps; null: as many as the role needs; fewer for a quick trial",
     )
 
 
-class FolderModel(Section):
+class FolderModel(StrictModel):
     source: Literal["folder"] = Field(description="a model folder on this machine")
     path: str = Field(description="local folder with weights, tokenizer and chat template")
 
 
-class HubModel(Section):
+class HubModel(StrictModel):
     source: Literal["hub"] = Field(description="a model of the Hugging Face hub")
     path: str = Field(description="name on the hub, such as Qwen/Qwen3-1.7B")
     revision: str = Field(
@@ -30,7 +30,7 @@ class HubModel(Section):
     )
 
 
-class GgufModel(Section):
+class GgufModel(StrictModel):
     source: Literal["gguf"] = Field(description="a GGUF file, unpacked")
     path: str = Field(description="GGUF file, or package:<package>/<file> of an installed package")
 
@@ -43,7 +43,7 @@ ModelSource = Annotated[
 Dtype = Literal["float32", "bfloat16"]
 
 
-class Models(Section):
+class Models(StrictModel):
     student: ModelSource = Field(description="the model that is trained; keys by source below")
     teacher: ModelSource = Field(
         description="the model that rewrites and scores; keys by source below"
@@ -64,10 +64,12 @@ class RoleSettings(StageSettings):
 class TinySettings(TinyModel, RoleSettings):
     """Settings of a model of the embedded world."""
 
-    role: Annotated[Literal["student", "teacher"], Of("model")] = Field(
+    role: Annotated[Literal["student", "teacher"], FromJob("model")] = Field(
         description="student or teacher"
     )
-    seed: Annotated[Seed, Of("branch")] = Field(0, description="of the student; the teacher has 0")
+    seed: Annotated[Seed, FromJob("branch")] = Field(
+        0, description="of the student; the teacher has 0"
+    )
 
 
 class FolderSettings(FolderModel, RoleSettings):

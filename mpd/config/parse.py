@@ -14,7 +14,7 @@ def parse_config(raw: Mapping[str, Any]) -> Config:
     """The validated configuration. Raises ValueError with one line for each mistake."""
     try:
         config = Config.model_validate(raw)
-        lines = list(checks.mistakes(config))
+        lines = list(checks.conflicts(config))
     except ValidationError as error:
         lines = sentences(error, Config.model_json_schema())
     except ValueError as error:  # of rows of custom

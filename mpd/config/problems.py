@@ -5,16 +5,26 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from mpd.config.base import COMMIT, DEV, Also, Count, From, Name, Section, Seed, StageSettings
+from mpd.config.base import (
+    COMMIT,
+    DEV,
+    AlsoFromKey,
+    Count,
+    FromKey,
+    Name,
+    Seed,
+    StageSettings,
+    StrictModel,
+)
 
 
-class Source(Section):
+class Source(StrictModel):
     """Where problems come from, and which columns hold them."""
 
     source: Literal["file", "hub", "tiny"] = Field(
         "file", description="a file, a dataset of the hub, or the embedded world"
     )
-    path: Annotated[str | None, Also("problems.path", "of sources without a path")] = Field(
+    path: Annotated[str | None, AlsoFromKey("problems.path", "of sources without a path")] = Field(
         None, description="file (JSONL, JSON, Parquet, CSV) or hub dataset; null: problems.path"
     )
     config: str | None = Field(None, description="configuration of a hub dataset")
@@ -52,7 +62,7 @@ class Benchmark(Source):
     max_new_tokens: Count | None = Field(None, description="what reaches it is truncated")
 
 
-class ProblemSplit(Section):
+class ProblemSplit(StrictModel):
     num_train: Count | None = Field(None, description="training problems; null: all that are left")
     num_dev: Count = Field(description="problems of the development split")
     num_shards: Count = Field(1, description="parts of the training problems: jobs of their own")
@@ -113,17 +123,17 @@ class TrainingProblems(ProblemSplit, StageSettings):
     """Settings of the training problems."""
 
     section: ClassVar[str] = "problems"
-    train: Annotated[Source, From("problems.train")] = Field(description="where they come from")
+    train: Annotated[Source, FromKey("problems.train")] = Field(description="where they come from")
 
 
 class BenchmarkProblems(Source, StageSettings):
     """Settings of a benchmark."""
 
     section: ClassVar[str] = "problems.benchmarks"
-    seed: Annotated[Seed, From("problems.seed")] = Field(0, description="of the subset")
+    seed: Annotated[Seed, FromKey("problems.seed")] = Field(0, description="of the subset")
 
 
-def _kind(settings: Any) -> str:
+def _problems_kind(settings: Any) -> str:
     is_train = "train" in settings if isinstance(settings, Mapping) else hasattr(settings, "train")
     return "TrainingProblems" if is_train else "BenchmarkProblems"
 
@@ -131,5 +141,5 @@ def _kind(settings: Any) -> str:
 ProblemsSettings = Annotated[
     Annotated[TrainingProblems, Tag("TrainingProblems")]
     | Annotated[BenchmarkProblems, Tag("BenchmarkProblems")],
-    Discriminator(_kind),
+    Discriminator(_problems_kind),
 ]

@@ -8,13 +8,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
-from mpd.config.base import Effect, From, Gate, StageSettings
+from mpd.config.base import Effect, FromKey, Gate, StageSettings
 from mpd.config.config import Config
 from mpd.config.keys import kinds_of, settings_of
 from mpd.config.stages import RULES
 from mpd.config.words import Node, default_of, type_of
 
-ROLES = ("student", "teacher")
+MODEL_ROLES = ("student", "teacher")
 STAGES_OF_RULES = {"benchmark_problems": "problems"}  # where a rule has another name
 
 HEAD = """# Every key of the configuration
@@ -59,9 +59,9 @@ def _read_by(stage: str, kind: type[StageSettings]) -> Iterator[tuple[str, Reade
     for setting in settings_of(kind):
         is_gate = any(isinstance(mark, Gate) for mark in setting.field.metadata)
         for origin in setting.origins:
-            if isinstance(origin, From):
+            if isinstance(origin, FromKey):
                 conditions = (origin.when,) if origin.when else ()
-                for role in ROLES if "{role}" in origin.key else ROLES[:1]:
+                for role in MODEL_ROLES if "{role}" in origin.key else MODEL_ROLES[:1]:
                     yield origin.key.format(role=role), Reader(stage, conditions, is_gate)
 
 
@@ -98,12 +98,12 @@ def _phrase(stage: str, readers: Sequence[Reader]) -> str:
 
 
 def tables(definitions: Node, node: Node, section: str = "") -> Iterator[tuple[str, list[str]]]:
-    """Section and rows of each table: that of `node`, then those of the sections in it."""
+    """StrictModel and rows of each table: that of `node`, then those of the sections in it."""
     inner: list[tuple[str, Node]] = []
     rows = []
     for key, field in node["properties"].items():
         name = f"{section}.{key}".lstrip(".")
-        parts = list(_parts(field))
+        parts = list(_definitions_in(field))
         inner += [(place.replace("*", name), definitions[part]) for place, part in parts]
         if not parts or "description" in field:
             rows.append(_row(name, key, field, default_of(key, node)))
@@ -113,14 +113,14 @@ def tables(definitions: Node, node: Node, section: str = "") -> Iterator[tuple[s
         yield from tables(definitions, part, name)
 
 
-def _parts(field: Node) -> Iterator[tuple[str, str]]:
+def _definitions_in(field: Node) -> Iterator[tuple[str, str]]:
     """The sections in a field: where they stand, with * for the field, and their definitions."""
     if "$ref" in field:
         yield "*", field["$ref"].rpartition("/")[2]
     for kind in field.get("anyOf", ()):
-        yield from _parts(kind)
+        yield from _definitions_in(kind)
     if "items" in field:
-        yield from _parts(field["items"])
+        yield from _definitions_in(field["items"])
     for source, of in field.get("discriminator", {}).get("mapping", {}).items():
         yield f"*, source: {source}", of.rpartition("/")[2]
 

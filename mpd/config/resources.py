@@ -4,10 +4,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from mpd.config.base import Count, Section
+from mpd.config.base import Count, StrictModel
 
 
-class Resources(Section):
+class Resources(StrictModel):
     """Resources of a job."""
 
     memory_mb: Count = Field(
@@ -82,7 +82,7 @@ class DistillResources(ModelResources):
     )
 
 
-class AllResources(Section):
+class AllResources(StrictModel):
     models: ModelResources = ModelResources()
     problems: Resources = Resources()
     sample: GenerationResources = GenerationResources()

@@ -5,8 +5,8 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Discriminator, Field, Tag
 
-from mpd.config.base import From, Of, Seed, StageSettings
-from mpd.config.chat import PromptChat, WritingChat
+from mpd.config.base import FromJob, FromKey, Seed, StageSettings
+from mpd.config.chat import PromptChat, StudentChat
 from mpd.config.generation import EngineSettings, Generation
 
 
@@ -30,14 +30,10 @@ class DrawnSample(Generation, EngineSettings):
 
     section: ClassVar[str] = "sample"
     trajectories: None = Field(None, description="null: they are drawn")
-    chat: Annotated[PromptChat, From("chat")] = PromptChat()
-    seed: Annotated[Seed | str, Of("branch")] = Field(
+    chat: Annotated[PromptChat, FromKey("chat")] = PromptChat()
+    seed: Annotated[Seed | str, FromJob("branch")] = Field(
         0, description="of the branch; where the teacher samples, with the round, such as 0.2"
     )
-
-
-class GivenChat(PromptChat, WritingChat):
-    pass
 
 
 class GivenSample(StageSettings):
@@ -46,15 +42,15 @@ class GivenSample(StageSettings):
     section: ClassVar[str] = "sample"
     when: ClassVar[str] = "of given trajectories"
     trajectories: str = Field(description="file of the user's own trajectories")
-    chat: Annotated[GivenChat, From("chat")] = GivenChat()
+    chat: Annotated[StudentChat, FromKey("chat")] = StudentChat()
 
 
-def _kind(settings: Any) -> str:
+def _sample_kind(settings: Any) -> str:
     path = settings.get("trajectories") if isinstance(settings, Mapping) else settings.trajectories
     return "DrawnSample" if path is None else "GivenSample"
 
 
 SampleSettings = Annotated[
     Annotated[DrawnSample, Tag("DrawnSample")] | Annotated[GivenSample, Tag("GivenSample")],
-    Discriminator(_kind),
+    Discriminator(_sample_kind),
 ]

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from mpd.config.base import BASE, DEV, Section, StageSettings
+from mpd.config.base import BASE, DEV, StageSettings, StrictModel
 from mpd.config.branches import Branch
-from mpd.config.chat import PromptChat, ReadingChat, WritingChat
+from mpd.config.chat import PromptChat, ReadingChat, StudentChat, WritingChat
 from mpd.config.compress import CompressSettings, NoRewrite, RewritingChat, TeacherRewrite
 from mpd.config.config import Config
 from mpd.config.distill import DistillSettings, Training
@@ -34,10 +34,10 @@ from mpd.config.models import (
 )
 from mpd.config.problems import BenchmarkProblems, ProblemSplit, TrainingProblems
 from mpd.config.report import ReportSettings
-from mpd.config.sample import DrawnSample, GivenChat, GivenSample, SampleSettings
+from mpd.config.sample import DrawnSample, GivenSample, SampleSettings
 
 Wildcards = Mapping[str, Any]  # of a rule: role, benchmark, or method, seed and round
-Part = TypeVar("Part", bound=Section)
+Part = TypeVar("Part", bound=StrictModel)
 
 
 def stage_settings(config: Config, rule: str, **wildcards: str | int) -> StageSettings:
@@ -50,7 +50,7 @@ def as_text(settings: StageSettings) -> str:
     return json.dumps(settings.model_dump(mode="json"), sort_keys=True)
 
 
-def _part(kind: type[Part], section: Section) -> Part:
+def _part(kind: type[Part], section: StrictModel) -> Part:
     """A section narrowed down to the keys that another model has."""
     return kind(**{name: getattr(section, name) for name in kind.model_fields})
 
@@ -79,7 +79,7 @@ def _sample(config: Config, wildcards: Wildcards) -> StageSettings:
     branch, seed, number = _branch(config, wildcards), wildcards["seed"], wildcards["round"]
     trajectories = branch.sample.given_trajectories(int(number))
     if trajectories:
-        return GivenSample(trajectories=trajectories, chat=_part(GivenChat, config.chat))
+        return GivenSample(trajectories=trajectories, chat=_part(StudentChat, config.chat))
     # A student is another one in each round; the teacher stays and is to say something else.
     of_teacher = branch.method.sampler == "teacher"
     return DrawnSample(

@@ -60,7 +60,7 @@ def _paragraphs(
     section: Node, definitions: Node, prefix: str, origins: Mapping[str, str]
 ) -> Iterator[str]:
     for key, field in section["properties"].items():
-        path, inner = f"{prefix}{key}", _section_in(field)
+        path, inner = f"{prefix}{key}", _definition_in(field)
         if inner is not None:
             path = f"{path}.*" if "additionalProperties" in field else path
             yield from _paragraphs(definitions[inner], definitions, f"{path}.", origins)
@@ -71,10 +71,10 @@ def _paragraphs(
         yield textwrap.fill(words, WIDTH, initial_indent="  ", subsequent_indent="      ")
 
 
-def _section_in(field: Node) -> str | None:
+def _definition_in(field: Node) -> str | None:
     """The name of the section that a field holds: alone, beside null, or under names."""
     if "$ref" in field:
         return str(field["$ref"]).rpartition("/")[2]
     kinds = [*field.get("anyOf", ()), field.get("additionalProperties", False)]
-    sections = (_section_in(kind) for kind in kinds if isinstance(kind, Mapping))
+    sections = (_definition_in(kind) for kind in kinds if isinstance(kind, Mapping))
     return next((section for section in sections if section), None)

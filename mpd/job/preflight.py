@@ -8,14 +8,14 @@ import re
 from pathlib import Path
 
 from mpd.config import Config
-from mpd.config.base import Section
+from mpd.config.base import StrictModel
 from mpd.config.branches import Branch
 from mpd.config.files import model_files, problem_files
 from mpd.config.models import FolderModel, TinyModel
 from mpd.tiny.tokenizer import unknown_piece
 
 
-def check(config: Config) -> None:
+def check_config(config: Config) -> None:
     """Raise ValueError where a run of this configuration is bound to fail.
 
     A local file is missing, empty or has a path that a tool cannot bear, two model folders have
@@ -67,11 +67,11 @@ def _check_prompts(config: Config, branch: Branch) -> None:
         _check_words(f"compress.{key}", getattr(branch.compress, key), models.teacher)
 
 
-def _check_token_maps(student: Section, teacher: Section) -> None:
+def _check_token_maps(student: StrictModel, teacher: StrictModel) -> None:
     """Of models that are no folders, `compress` compares the tokens once they are resolved."""
     if not (isinstance(student, FolderModel) and isinstance(teacher, FolderModel)):
         return
-    maps = [_token_map(Path(model.path) / "tokenizer.json") for model in (student, teacher)]
+    maps = [_tokens_and_ids(Path(model.path) / "tokenizer.json") for model in (student, teacher)]
     if None not in maps and maps[0] != maps[1]:
         raise ValueError(
             f"{student.path} and {teacher.path} have different token maps: the teacher cannot "
@@ -79,7 +79,7 @@ def _check_token_maps(student: Section, teacher: Section) -> None:
         )
 
 
-def _token_map(path: Path) -> dict[str, int] | None:
+def _tokens_and_ids(path: Path) -> dict[str, int] | None:
     """Tokens and ids of a tokenizer.json; None where it is missing, which `models` refuses."""
     if not path.is_file():
         return None
@@ -93,7 +93,7 @@ def _token_map(path: Path) -> dict[str, int] | None:
     return {**tokens, **{token["content"]: token["id"] for token in state["added_tokens"]}}
 
 
-def _check_words(key: str, template: str, model: Section) -> None:
+def _check_words(key: str, template: str, model: StrictModel) -> None:
     if not isinstance(model, TinyModel):
         return
     for text in re.split(r"\{problem\}|\{trajectory\}", template):

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from mpd.config import parse_config
-from mpd.job.preflight import check
+from mpd.job.preflight import check_config
 from mpd.tiny.tokenizer import unknown_piece
 from tests.config.test_config import REPOSITORY, changed
 
@@ -21,12 +21,12 @@ TINY = {
 
 def message_of(**changes):
     with pytest.raises(ValueError) as caught:
-        check(parse_config(changed(**{**TINY, **changes})))
+        check_config(parse_config(changed(**{**TINY, **changes})))
     return str(caught.value)
 
 
 def test_the_default_config_passes():
-    check(parse_config(yaml.safe_load((REPOSITORY / "config.yaml").read_text())))
+    check_config(parse_config(yaml.safe_load((REPOSITORY / "config.yaml").read_text())))
 
 
 def test_missing_files_are_named(tmp_path):
@@ -82,14 +82,16 @@ def test_a_word_that_the_embedded_world_cannot_say_is_named(key, template):
 def test_words_of_prompts_are_checked_where_a_method_has_them(method, key, template):
     given = {key.replace(".", "__"): template}
     assert message_of(**given, methods=["mpd", method]) == f"config: {key}: {LACKS}"
-    check(parse_config(changed(**TINY, **given)))
+    check_config(parse_config(changed(**TINY, **given)))
 
 
 def test_prompts_are_those_of_the_branch():
     prompt = {"compress": {"prompt": "{problem} Zebra {trajectory}"}}
     rows = [{"name": "mine", "like": "mpd", **prompt}, {"name": "plain", "like": "opd", **prompt}]
     assert message_of(methods=["mine"], custom=rows) == f"config: compress.prompt: {LACKS}"
-    check(parse_config(changed(**TINY, methods=["plain"], custom=rows)))  # it has no rewriter
+    check_config(
+        parse_config(changed(**TINY, methods=["plain"], custom=rows))
+    )  # it has no rewriter
     row = {"name": "mpd", "like": "mpd", "axes": {"context": "concise"}}
     given = {"custom": [row], "chat__concise": "{problem} Zebra"}
     assert message_of(**given) == f"config: chat.concise: {LACKS}"
@@ -138,7 +140,7 @@ def test_folders_of_different_tokens_are_refused(student, teacher, swapped):
         f"{student.parent} and {swapped} have different token maps: the teacher cannot score the "
         "student's ids; take models.student and models.teacher from one family"
     )
-    check(parse_config(changed(**{**TINY, **folders(student.parent, teacher.parent)})))
+    check_config(parse_config(changed(**{**TINY, **folders(student.parent, teacher.parent)})))
 
 
 def test_a_damaged_tokenizer_is_named_and_a_missing_one_left_to_its_stage(student, swapped):
@@ -147,7 +149,7 @@ def test_a_damaged_tokenizer_is_named_and_a_missing_one_left_to_its_stage(studen
     found = message_of(**folders(student.parent, swapped))
     assert found.startswith(f"{path}: no JSON (")
     path.unlink()
-    check(parse_config(changed(**{**TINY, **folders(student.parent, swapped)})))
+    check_config(parse_config(changed(**{**TINY, **folders(student.parent, swapped)})))
 
 
 def test_added_and_unigram_tokens_count(swapped):
@@ -160,7 +162,7 @@ def test_added_and_unigram_tokens_count(swapped):
     added = [{"content": "b", "id": 1}]
     other = {"model": {"vocab": {"a": 0}}, "added_tokens": added}
     (first / "tokenizer.json").write_text(json.dumps(other))
-    check(parse_config(changed(**{**TINY, **folders(first, second)})))
+    check_config(parse_config(changed(**{**TINY, **folders(first, second)})))
     other["added_tokens"][0]["id"] = 2
     (first / "tokenizer.json").write_text(json.dumps(other))
     assert "different token maps" in message_of(**folders(first, second))
