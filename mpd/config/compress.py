@@ -11,15 +11,21 @@ from mpd.config.methods import Sampler
 
 
 class Rewriting(Generation):
-    num_samples: Count = Field(1, description="candidates: rewrites per trajectory")
+    """How trajectories are rewritten."""
+
+    num_samples: Count = Field(1, description="candidate rewrites per trajectory")
     prompt: str = Field(description="user message; {problem} and {trajectory} are filled in")
-    thinking: bool = Field(False, description="render the rewriting prompt with thinking enabled")
+    thinking: bool = Field(
+        False, description="whether the rewriting prompt is rendered with thinking enabled"
+    )
 
 
 class Compress(Rewriting):
+    """The section: how trajectories are rewritten, whatever the method asks for."""
+
     refine: str = Field(
         "{problem}\n\n{trajectory}\n\nCorrect this solution where it is wrong and improve it.",
-        description="the same, of methods that refine rather than shorten",
+        description="user message for methods that refine rather than shorten",
     )
 
     @model_validator(mode="after")
@@ -32,28 +38,32 @@ class Compress(Rewriting):
 
 
 class RewritingChat(WritingChat, DateChat):
-    pass
+    """The format of rewrites, and the date in the rewriting prompt."""
 
 
 class TeacherRewrite(Rewriting, EngineSettings):
-    """Settings of rewriting."""
+    """Settings for rewriting."""
 
     section: ClassVar[str] = "compress"
-    when: ClassVar[str] = "where it rewrites"
-    prompt: Annotated[str, AlsoFromKey("compress.refine", "of methods that refine")] = Field(
+    when: ClassVar[str] = "where the teacher rewrites"
+    prompt: Annotated[str, AlsoFromKey("compress.refine", "for methods that refine")] = Field(
         description="user message; {problem} and {trajectory} are filled in"
     )
-    rewriter: Annotated[Literal["teacher"], FromJob("method")] = Field(description="the teacher")
+    rewriter: Annotated[Literal["teacher"], FromJob("method")] = Field(
+        description="teacher: the teacher rewrites"
+    )
     sampler: Annotated[Sampler, FromJob("method")] = "student"
     chat: Annotated[RewritingChat, FromKey("chat")] = RewritingChat()
     seed: BranchSeed = 0
 
 
 class NoRewrite(StageSettings):
-    """Settings of methods that rewrite nothing."""
+    """Settings for methods without rewriting."""
 
     section: ClassVar[str] = "compress"
-    rewriter: Annotated[Literal["none"], FromJob("method")] = Field(description="none: they stay")
+    rewriter: Annotated[Literal["none"], FromJob("method")] = Field(
+        description="none: trajectories stay as they are"
+    )
     sampler: Annotated[Sampler, FromJob("method")] = "student"
     chat: Annotated[WritingChat, FromKey("chat")] = WritingChat()
 

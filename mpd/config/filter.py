@@ -10,16 +10,19 @@ from mpd.config.methods import Instruction, Kept, Rewriter
 
 
 class Filter(StrictModel):
+    """The section: which rewrites are trained on, apart from what the method keeps."""
+
     min_ratio: float = Field(
         0.02,
         ge=0,
-        description="least tokens of a rewrite per token of its sample; raise it where short "
+        description="least ratio of a rewrite's tokens to its sample's; raise it where short "
         "rewrites skip the reasoning",
     )
     max_ratio: float = Field(
         1.0,
         gt=0,
-        description="most tokens of a rewrite per token of its sample; above 1 it may be longer",
+        description="greatest ratio of a rewrite's tokens to its sample's; above 1, a rewrite may "
+        "be longer",
     )
     max_overlap: Share = Field(
         1.0,
@@ -28,19 +31,21 @@ class Filter(StrictModel):
     )
     max_tokens: Count | None = Field(
         None,
-        description="tokens of the longest completion that is kept; null: any; set it where long "
-        "ones do not fit into the memory of logits or distill",
+        description="greatest length of a kept completion, in tokens; null: any; set it where "
+        "long ones do not fit into memory in logits or distill",
     )
     leaks: tuple[str, ...] = Field(
-        (), description="phrases (any case) that a rewrite must not contain"
+        (), description="phrases that a rewrite must not contain, in any case"
     )
     copies: Literal["keep", "drop"] = Field(
-        "keep", description="rewrites that are their trajectory: the teacher finds it concise"
+        "keep",
+        description="keep or drop a rewrite equal to its trajectory, in which the teacher found "
+        "nothing to shorten",
     )
     max_repeats: Count = Field(
         8,
-        description="times that a run of 4 or more tokens may stand in a row; raise it where "
-        "right solutions repeat themselves, as in long sums",
+        description="how often a run of 4 or more tokens may occur in a row; raise it where right "
+        "solutions repeat themselves",
     )
 
     @model_validator(mode="after")
@@ -48,13 +53,13 @@ class Filter(StrictModel):
         if self.min_ratio > self.max_ratio:
             raise ValueError(
                 f"min_ratio {self.min_ratio} is above max_ratio {self.max_ratio}, so that nothing "
-                "could be kept; lower it"
+                "could be kept; lower min_ratio"
             )
         return self
 
 
 class FilterSettings(Filter, StageSettings):
-    """Settings of the stage."""
+    """Settings of the stage filter."""
 
     section: ClassVar[str] = "filter"
     kept: Annotated[Kept, FromJob("method")] = "correct"

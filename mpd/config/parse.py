@@ -1,4 +1,4 @@
-"""From what the config files say to a configuration that can run."""
+"""From the content of the config files to a configuration that can run."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,7 +17,7 @@ def parse_config(raw: Mapping[str, Any]) -> Config:
         lines = list(checks.conflicts(config))
     except ValidationError as error:
         lines = sentences(error, Config.model_json_schema())
-    except ValueError as error:  # of rows of custom
+    except ValueError as error:  # in rows of custom
         lines = str(error).splitlines()
     if lines:
         raise ValueError("\n".join(f"config: {line}" for line in dict.fromkeys(lines)))

@@ -1,6 +1,6 @@
-"""The settings of every job: of the configuration, what gives its result its meaning.
+"""The settings of every job: the part of the configuration that its result depends on.
 
-`resources` are left out, since they cannot change a result: they stand in the rules.
+`resources` is left out, since it cannot change a result; the rules pass it on.
 """
 
 import json
@@ -36,22 +36,22 @@ from mpd.config.problems import BenchmarkProblems, ProblemSplit, TrainingProblem
 from mpd.config.report import ReportSettings
 from mpd.config.sample import DrawnSample, GivenSample, SampleSettings
 
-Wildcards = Mapping[str, Any]  # of a rule: role, benchmark, or method, seed and round
+Wildcards = Mapping[str, Any]  # of a job: its role, its benchmark, or its method, seed and round
 Part = TypeVar("Part", bound=StrictModel)
 
 
 def stage_settings(config: Config, rule: str, **wildcards: str | int) -> StageSettings:
-    """The settings of a job of a rule. Of its wildcards, those count that its settings are of."""
+    """The settings of a job, by its rule and those of its wildcards that they depend on."""
     return RULES[rule].build(config, wildcards)
 
 
 def as_text(settings: StageSettings) -> str:
-    """Settings as JSON, for a command line: equal settings are equal texts."""
+    """Settings as JSON for a command line; equal settings give equal texts."""
     return json.dumps(settings.model_dump(mode="json"), sort_keys=True)
 
 
 def _part(kind: type[Part], section: StrictModel) -> Part:
-    """A section narrowed down to the keys that another model has."""
+    """The keys of a section that another model has, as that model."""
     return kind(**{name: getattr(section, name) for name in kind.model_fields})
 
 
@@ -59,7 +59,7 @@ def _models(config: Config, wildcards: Wildcards) -> StageSettings:
     role, _, seed = wildcards["role"].partition("_seed_")
     source = config.models.source_of(role)
     keys = dict(source)
-    if source.source == "tiny":  # a world that trains its base student, so that this has a seed
+    if source.source == "tiny":  # pretraining the base student takes a seed
         return TinySettings(**keys, role=role, seed=int(seed or 0))
     kinds = {"folder": FolderSettings, "hub": HubSettings, "gguf": GgufSettings}
     return kinds[source.source](**keys)
@@ -80,13 +80,13 @@ def _sample(config: Config, wildcards: Wildcards) -> StageSettings:
     trajectories = branch.sample.given_trajectories(int(number))
     if trajectories:
         return GivenSample(trajectories=trajectories, chat=_part(StudentChat, config.chat))
-    # A student is another one in each round; the teacher stays and is to say something else.
-    of_teacher = branch.method.sampler == "teacher"
+    # The student is another one in each round; the teacher needs other seeds for other samples.
+    from_teacher = branch.method.sampler == "teacher"
     return DrawnSample(
         **{**dict(branch.sample), "trajectories": None},
         chat=_part(PromptChat, config.chat),
         dtype=config.models.dtype,
-        seed=f"{seed}.{number}" if of_teacher else int(seed),
+        seed=f"{seed}.{number}" if from_teacher else int(seed),
     )
 
 
@@ -198,7 +198,7 @@ def _decodings(config: Config) -> dict[str, Decoding]:
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule of the workflow: the model of its jobs' settings, or a union, and what makes them."""
+    """A rule of the workflow: the model of its jobs' settings, or a union, and its function."""
 
     settings: Any
     build: Callable[[Config, Wildcards], StageSettings]

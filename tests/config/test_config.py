@@ -147,8 +147,7 @@ def test_unknown_key_is_refused(place, message):
         ("chat__think", "yes", "Input should be 'tags' or 'none', found 'yes'"),
         ("problems__train__revision", "main", "String should match pattern '^[0-9a-f]{40}$', "
          "found 'main'"),
-        ("experiment", "store", "results/store holds what was ever computed; take another name, "
-         "found 'store'"),
+        ("experiment", "store", "results/store is the store; choose another name, found 'store'"),
         ("seeds", [0, 3, 0], "0 is given twice; remove one, found [0, 3, 0]"),
         ("methods", ["mpd", "mpd"], "mpd is given twice; remove one, found ['mpd', 'mpd']"),
         ("sample__trajectories", "own.json", r"String should match pattern '\.(jsonl|parquet)$', "
@@ -255,7 +254,8 @@ def test_every_mistake_has_its_line():
           "problems__benchmarks__0__path": DELETE},
          "config: problems: one has no path; set its path, or problems.path for all"),
         ({"problems__train__num_problems": 5},
-         "config: problems: train.num_problems is for source: tiny; set it to null, and num_train"),
+         "config: problems: train.num_problems is for source: tiny; set it to null and use "
+         "num_train"),
         ({"problems__train": {"source": "tiny"}},
          "config: problems.train: source: tiny needs num_problems"),
         ({"problems__benchmarks__1__num_problems": DELETE},
@@ -280,14 +280,13 @@ def test_every_mistake_has_its_line():
          "no answer would be found; set think: none"),
         ({"filter__min_ratio": 0.6, "filter__max_ratio": 0.5},
          "config: filter: min_ratio 0.6 is above max_ratio 0.5, so that nothing could be kept; "
-         "lower it"),
+         "lower min_ratio"),
         ({"compress__prompt": "{problem}"},
          "config: compress: prompt must contain {trajectory}"),
         ({"compress__prompt": "{trajectory}"}, "config: compress: prompt must contain {problem}"),
         *(
             ({f"{stage}__engine_arguments": {"seed": 1}, f"{stage}__engine": engine},
-             f"config: {stage}: engine_arguments are those of vLLM; set engine: vllm, or remove "
-             "them")
+             f"config: {stage}: engine_arguments are for vLLM; set engine: vllm, or remove them")
             for stage, engine in [("sample", "transformers"), ("evaluate", "server")]
         ),
         ({"compress__engine": "server"},
@@ -347,15 +346,15 @@ def test_problem_files(tmp_path):
     path = tmp_path / "problems.jsonl"
     assert problem_files(Source(source="hub", path="openai/gsm8k", revision=HASH)) == []
     assert problem_files(Source(source="tiny", num_problems=1)) == []
-    mend = "mend the path of this problem source in the config"
+    fix = "fix the path of this problem source in the config"
     for state in ("no such file", "an empty file"):
         with pytest.raises(ValueError) as caught:
             problem_files(Source(path=str(path)))
-        assert str(caught.value) == f"{path}: {state}; {mend}"
+        assert str(caught.value) == f"{path}: {state}; {fix}"
         path.touch()
     with pytest.raises(ValueError) as caught:
         problem_files(Source(path=str(tmp_path)))
-    assert str(caught.value) == f"{tmp_path}: no such file; {mend}"
+    assert str(caught.value) == f"{tmp_path}: no such file; {fix}"
     path.write_text("{}")
     assert problem_files(Source(path=str(path))) == [path]
 
@@ -366,7 +365,7 @@ def test_model_files_of_a_folder(tmp_path):
         with pytest.raises(ValueError) as caught:
             model_files(FolderModel(source="folder", path=str(folder)))
         assert str(caught.value) == (
-            f"{folder}: no model folder; give one with safetensors weights"
+            f"{folder}: not a model folder; give one with safetensors weights"
         )
         (tmp_path / "empty").mkdir(exist_ok=True)
     names = ["config.json", "model.safetensors", "chat_template.jinja", "vocab.txt", "spm.model"]
@@ -385,7 +384,7 @@ def test_model_files_of_gguf(tmp_path, monkeypatch):
     path = tmp_path / "model.gguf"
     with pytest.raises(ValueError) as caught:
         model_files(gguf(path))
-    assert str(caught.value) == f"{path}: no such GGUF file; mend models.*.path"
+    assert str(caught.value) == f"{path}: no such GGUF file; fix models.*.path"
     path.touch()
     assert model_files(gguf(path)) == [path]
 
@@ -400,7 +399,7 @@ def test_model_files_of_gguf(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ValueError) as caught:
         model_files(gguf("package:packed_model/model.gguf"))
-    assert str(caught.value) == (f"{package / 'model.gguf'}: no such GGUF file; mend models.*.path")
+    assert str(caught.value) == (f"{package / 'model.gguf'}: no such GGUF file; fix models.*.path")
     (package / "model.gguf").touch()
     found = model_files(gguf("package:packed_model/model.gguf"))
     assert found == [package / "model.gguf"]
@@ -645,13 +644,13 @@ def test_the_source_of_a_role(role):
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"methods": ["opq"]}, "methods: opq is no method; there are mpd, opd, off_policy"),
+        ({"methods": ["opq"]}, "methods: opq is not a method; methods are mpd, opd, off_policy"),
         ({"methods": ["prompt_only"]}, "methods: none of these trains a student; add mpd"),
         ({"methods": ["mpd", "mpd"]}, "mpd is given twice"),
         ({"custom": [{**CUSTOM, "name": "base"}]}, "name: base is the untrained student"),
-        ({"custom": [{**CUSTOM, "like": "mp"}]}, "like: mp is no method; there are mpd"),
+        ({"custom": [{**CUSTOM, "like": "mp"}]}, "like: mp is not a method; methods are mpd"),
         ({"custom": [{**CUSTOM, "name": "opd"}]}, "name: opd is another method than mpd"),
-        ({"custom": [{**CUSTOM, "axes": {"keep": "all"}}]}, "axes: keep is no axis"),
+        ({"custom": [{**CUSTOM, "axes": {"keep": "all"}}]}, "axes: keep is not an axis"),
         (
             {"custom": [{**CUSTOM, "axes": {"kept": "some"}}]},
             "config: custom row mine: axes.kept: Input should be 'correct', 'incorrect' or 'all', "
@@ -663,17 +662,17 @@ def test_the_source_of_a_role(role):
         ),
         (
             {"custom": [{**CUSTOM, "filter": {"kept": "all"}}]},
-            "config: custom.0: filter.kept is an axis of the method; write it into axes",
+            "config: custom.0: filter.kept is an axis of the method; set it in axes",
         ),
         (
             {"custom": [{**CUSTOM, "compress": {"engine": "vllm"}}]},
-            "compress.engine is one for all rows; set it in compress",
+            "compress.engine is for all rows; set it in compress",
         ),
         (
             {"custom": [{**CUSTOM, "sample": {"trajectories": "own.jsonl"}}]},
-            "sample.trajectories are those of all rows; set them in sample",
+            "sample.trajectories is for all rows; set it in sample",
         ),
-        ({"custom": [CUSTOM, {**CUSTOM, "like": "opd"}]}, "mine names two rows"),
+        ({"custom": [CUSTOM, {**CUSTOM, "like": "opd"}]}, "two rows have the name mine"),
         (
             {"custom": [{**CUSTOM, "axes": {"rewriter": "none", "context": "rewriting"}}]},
             "context: rewriting needs a rewriter",
@@ -681,25 +680,26 @@ def test_the_source_of_a_role(role):
         ({"custom": [{**CUSTOM, "axes": {"scorer": "student"}}]}, "who rewrote has to score"),
         (
             {"filter__kept": "all"},
-            "config: filter: kept is an axis of the method; in place of this key, write custom: "
+            "config: filter: kept is an axis of the method; instead of this key, write custom: "
             "[{name: mpd, like: mpd, axes: {kept: all}}]",
         ),
         (
             {"logits__context": "concise"},
-            "config: logits: context is an axis of the method; in place of this key, write custom: "
+            "config: logits: context is an axis of the method; instead of this key, write custom: "
             "[{name: mpd, like: mpd, axes: {context: concise}}]",
         ),
         (
             {"distill__divergence": None},
-            "config: distill: divergence: null is what the method says anyway; remove this key",
+            "config: distill: divergence: null has no effect, the method sets this axis; "
+            "remove this key",
         ),
         (
             {"methods": ["opsdc"], "logits__cache": "hidden"},
-            "of opsdc the student is the scorer",
+            "in opsdc the student scores",
         ),
         (
             {"methods": ["sft"], "sample__trajectories": "own.jsonl"},
-            "of sft the teacher samples",
+            "in sft the teacher samples",
         ),
         (
             {"methods": ["sft"], "distill__tail": "truncated"},
@@ -846,7 +846,10 @@ def test_problem_sources_take_the_common_path():
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"distill__temperature": 2.0}, "the tail of a sparse cache has no temperature but 1"),
+        (
+            {"distill__temperature": 2.0},
+            "the tail of a sparse cache is only known at temperature 1",
+        ),
         (
             {"logits__cache": "hidden", "distill__tail": "truncated"},
             "with logits.cache: hidden there is no tail",

@@ -32,17 +32,17 @@ def test_the_default_config_passes():
 def test_missing_files_are_named(tmp_path):
     path = str(tmp_path / "nothing.jsonl")
     assert message_of(sample__trajectories=path) == (
-        f"{path}: no such file; mend sample.trajectories in the config"
+        f"{path}: no such file; fix sample.trajectories in the config"
     )
-    mend = "mend the path of this problem source in the config"
+    fix = "fix the path of this problem source in the config"
     train = {"source": "file", "path": path}
-    assert message_of(problems__train=train) == f"{path}: no such file; {mend}"
+    assert message_of(problems__train=train) == f"{path}: no such file; {fix}"
     held_out = [{"name": "one", "source": "file", "path": path}]
-    assert message_of(problems__benchmarks=held_out) == f"{path}: no such file; {mend}"
+    assert message_of(problems__benchmarks=held_out) == f"{path}: no such file; {fix}"
     for role in ("student", "teacher"):
         model = {"source": "folder", "path": str(tmp_path)}
         assert message_of(**{f"models__{role}": model}) == (
-            f"{tmp_path}: no model folder; give one with safetensors weights"
+            f"{tmp_path}: not a model folder; give one with safetensors weights"
         )
 
 
@@ -138,7 +138,7 @@ def folders(student, teacher):
 def test_folders_of_different_tokens_are_refused(student, teacher, swapped):
     assert message_of(**folders(student.parent, swapped)) == (
         f"{student.parent} and {swapped} have different token maps: the teacher cannot score the "
-        "student's ids; take models.student and models.teacher from one family"
+        "student's ids; choose models.student and models.teacher from one family"
     )
     check_config(parse_config(changed(**{**TINY, **folders(student.parent, teacher.parent)})))
 
@@ -147,7 +147,7 @@ def test_a_damaged_tokenizer_is_named_and_a_missing_one_left_to_its_stage(studen
     path = swapped / "tokenizer.json"
     path.write_text("{")
     found = message_of(**folders(student.parent, swapped))
-    assert found.startswith(f"{path}: no JSON (")
+    assert found.startswith(f"{path}: not JSON (")
     path.unlink()
     check_config(parse_config(changed(**{**TINY, **folders(student.parent, swapped)})))
 
