@@ -1,14 +1,14 @@
 # Mixed-Policy Distillation, stage by stage. Settings are in config.yaml.
 #
-#     snakemake --cores 2              all of it
-#     snakemake --cores 2 --dry-run    what would be visited
+#     snakemake --cores 2              run everything
+#     snakemake --cores 2 --dry-run    list the jobs that would be visited
 
 from snakemake.utils import min_version
 
 min_version("9.27")
 
 
-# Beside this file, also where the results are elsewhere (--directory).
+# It is beside this file, even if the results are elsewhere (--directory).
 configfile: f"{workflow.basedir}/config.yaml"
 
 
@@ -28,7 +28,7 @@ include: "rules/evaluate.smk"
 include: "rules/report.smk"
 
 
-# Where there is nothing to do, this is all that Snakemake says of the results.
+# If there is nothing to do, Snakemake itself does not mention the results.
 if workflow.is_main_process:
     log_report("report of the last run")
 
