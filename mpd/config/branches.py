@@ -32,7 +32,7 @@ class Custom(StrictModel):
     distill: dict[str, Any] = Field({}, description="keys of distill that differ")
 
     @model_validator(mode="after")
-    def _possible(self) -> "Custom":
+    def _require_possible(self) -> "Custom":
         if self.name == BASE:
             raise ValueError(f"name: {BASE} is the untrained student; choose another name")
         if self.like not in METHODS:

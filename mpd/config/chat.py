@@ -31,7 +31,7 @@ class DateChat(StrictModel):
 
     @field_validator("date")
     @classmethod
-    def _in_the_calendar(cls, date: str | None) -> str | None:
+    def _require_day_of_calendar(cls, date: str | None) -> str | None:
         if date:
             datetime.date.fromisoformat(date)
         return date
@@ -61,7 +61,7 @@ class ReadingChat(StrictModel):
     close: str = Field("\n</think>\n\n", description="text between reasoning and answer")
 
     @model_validator(mode="after")
-    def _closed(self) -> "ReadingChat":
+    def _require_close_tag(self) -> "ReadingChat":
         if self.think == "tags" and not self.close.strip():
             raise ValueError("think: tags needs a close tag; set close, or think: none")
         return self
@@ -91,7 +91,7 @@ class Chat(StudentChat):
     )
 
     @model_validator(mode="after")
-    def _possible(self) -> "Chat":
+    def _require_possible(self) -> "Chat":
         for key in ("prompt", "concise"):
             if "{problem}" not in getattr(self, key):
                 raise ValueError(f"{key} must contain {{problem}}")

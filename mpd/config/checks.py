@@ -29,7 +29,7 @@ def loss_conflict(divergence: str, temperature: float, tail: str, cache: str) ->
     if divergence == "cross_entropy" and (temperature != 1 or tail != "bucket"):
         return (
             "distill.temperature, distill.tail: divergence: cross_entropy has neither temperature "
-            "nor tail; leave them out"
+            "nor tail; remove them"
         )
     if cache == "hidden" and tail != "bucket":
         return "distill.tail: with logits.cache: hidden there is no tail; set bucket"

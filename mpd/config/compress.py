@@ -29,7 +29,7 @@ class Compress(Rewriting):
     )
 
     @model_validator(mode="after")
-    def _placeholders(self) -> "Compress":
+    def _require_placeholders(self) -> "Compress":
         for key in ("prompt", "refine"):
             for placeholder in ("{problem}", "{trajectory}"):
                 if placeholder not in getattr(self, key):

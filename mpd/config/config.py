@@ -95,12 +95,12 @@ class Config(StrictModel):
 
     @field_validator(*AXES, mode="before")
     @classmethod
-    def _no_axis(cls, section: Any, field: ValidationInfo) -> Any:
+    def _refuse_axes(cls, section: Any, field: ValidationInfo) -> Any:
         require_no_axis(str(field.field_name), section)
         return section
 
     @model_validator(mode="after")
-    def _known(self) -> "Config":
+    def _require_known_methods(self) -> "Config":
         known = [*METHODS, *(row.name for row in self.custom)]
         for name in self.methods:
             if name not in known:
@@ -109,14 +109,14 @@ class Config(StrictModel):
 
     @field_validator("experiment")
     @classmethod
-    def _not_the_store(cls, name: str) -> str:
+    def _refuse_store(cls, name: str) -> str:
         if name == "store":
             raise ValueError("results/store is the store; choose another name")
         return name
 
     @field_validator("custom")
     @classmethod
-    def _different_names(cls, rows: tuple[Custom, ...]) -> tuple[Custom, ...]:
+    def _require_different_names(cls, rows: tuple[Custom, ...]) -> tuple[Custom, ...]:
         names = [row.name for row in rows]
         twice = [name for name in names if names.count(name) > 1]
         if twice:
@@ -125,7 +125,7 @@ class Config(StrictModel):
 
     @field_validator("methods", "seeds")
     @classmethod
-    def _different(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
+    def _require_different(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
         twice = [value for value in values if values.count(value) > 1]
         if twice:
             raise ValueError(f"{twice[0]} is given twice; remove one")

@@ -103,7 +103,7 @@ class Training(StrictModel):
     )
 
     @model_validator(mode="after")
-    def _amount(self) -> "Training":
+    def _require_amount(self) -> "Training":
         if (self.budget == "epochs") != (self.amount is None):
             raise ValueError(
                 f"budget: {self.budget} {'has no' if self.budget == 'epochs' else 'needs an'} "

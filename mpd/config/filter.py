@@ -49,7 +49,7 @@ class Filter(StrictModel):
     )
 
     @model_validator(mode="after")
-    def _possible(self) -> "Filter":
+    def _require_possible(self) -> "Filter":
         if self.min_ratio > self.max_ratio:
             raise ValueError(
                 f"min_ratio {self.min_ratio} is above max_ratio {self.max_ratio}, so that nothing "

@@ -38,7 +38,7 @@ class EngineChoice(StrictModel):
     )
 
     @model_validator(mode="after")
-    def _arguments_of_vllm(self) -> "EngineChoice":
+    def _require_vllm_for_arguments(self) -> "EngineChoice":
         if self.engine_arguments and self.engine != "vllm":
             raise ValueError("engine_arguments are for vLLM; set engine: vllm, or remove them")
         return self

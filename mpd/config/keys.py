@@ -89,9 +89,9 @@ def _fits(kind: type[StageSettings], settings: Mapping[str, Any]) -> bool:
 
 
 def _origins_at(model: type[StageSettings], path: str) -> tuple[tuple[Origin, ...], str]:
-    """What the setting at a path comes from, and the name in the path that is no field.
+    """What the setting at a path comes from, and the step of the path that is a name, not a field.
 
-    Of benchmarks.dev.temperature, that is dev. Both are empty if the model has no such setting.
+    For benchmarks.dev.temperature the name is dev. Both are empty if there is no such setting.
     """
     origins: tuple[Origin, ...] = (FromKey(model.section),)
     section: type[BaseModel] | None = model

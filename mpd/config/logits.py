@@ -38,7 +38,7 @@ class Logits(EngineChoice):
     )
 
     @model_validator(mode="after")
-    def _what_vllm_gives(self) -> "Logits":
+    def _require_what_vllm_gives(self) -> "Logits":
         required = {"support": "teacher", "cache": "sparse", "tail_buckets": 1}
         for key, value in required.items():
             if self.engine == "vllm" and getattr(self, key) != value:

@@ -50,7 +50,7 @@ class Method(StrictModel):
     divergence: DivergenceName = "reverse_kl"
 
     @model_validator(mode="after")
-    def _possible(self) -> "Method":
+    def _require_possible(self) -> "Method":
         if self.scorer == "student" and self.rewriter == "teacher":
             raise ValueError(
                 "scorer: student with rewriter: teacher: who rewrote has to score; change one of "

@@ -43,12 +43,12 @@ class Source(StrictModel):
     )
     num_problems: Count | None = Field(
         None,
-        description="source: tiny, how many to make; for other benchmarks, the size of a random "
-        "subset; null: all",
+        description="for source: tiny, how many to make; for other benchmarks, the size of a "
+        "random subset; null: all",
     )
 
     @model_validator(mode="after")
-    def _complete(self) -> "Source":
+    def _require_complete(self) -> "Source":
         if self.source == "tiny" and self.num_problems is None:
             raise ValueError("source: tiny needs num_problems")
         if self.source == "hub" and self.revision is None:
@@ -98,7 +98,7 @@ class Problems(ProblemSplit):
     benchmarks: tuple[Benchmark, ...] = Field((), description="held-out problem sets; keys below")
 
     @model_validator(mode="after")
-    def _consistent(self) -> "Problems":
+    def _require_consistent(self) -> "Problems":
         names = self.benchmark_names
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:

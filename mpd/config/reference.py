@@ -22,8 +22,7 @@ HEAD = """# Every key of the configuration
 Made from mpd/config/ by `python -m mpd.config.reference > docs/config.md`. config.yaml has the
 settings of the embedded world; an overlay (`--configfile mine.yaml`) changes some of them and
 replaces lists as a whole. Unknown keys, keys that a file gives twice and values out of range are
-refused before anything runs. In a project as it stands, `python -m mpd.why` says what an edit makes
-rerun.
+refused before anything runs. `python -m mpd.why` says what an edit makes rerun in your project.
 
 The last column names the stages that read a key: after a change of it, their results and those that
 follow are computed again. No result depends on a key with "nothing" there."""

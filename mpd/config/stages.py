@@ -56,6 +56,7 @@ def _part(kind: type[Part], section: StrictModel) -> Part:
 
 
 def _models(config: Config, wildcards: Wildcards) -> StageSettings:
+    """The source of a model; a model of the embedded world also has its role and a seed."""
     role, _, seed = wildcards["role"].partition("_seed_")
     source = config.models.source_of(role)
     keys = dict(source)
@@ -76,11 +77,12 @@ def _benchmark_problems(config: Config, wildcards: Wildcards) -> StageSettings:
 
 
 def _sample(config: Config, wildcards: Wildcards) -> StageSettings:
+    """The user's trajectories where they replace the samples of the round, else how to sample."""
     branch, seed, number = _branch(config, wildcards), wildcards["seed"], wildcards["round"]
     trajectories = branch.sample.given_trajectories(int(number))
     if trajectories:
         return GivenSample(trajectories=trajectories, chat=_part(StudentChat, config.chat))
-    # The student is another one in each round; the teacher needs other seeds for other samples.
+    # Each round has another student; the teacher stays, so that only a seed makes other samples.
     from_teacher = branch.method.sampler == "teacher"
     return DrawnSample(
         **{**dict(branch.sample), "trajectories": None},
@@ -91,6 +93,7 @@ def _sample(config: Config, wildcards: Wildcards) -> StageSettings:
 
 
 def _compress(config: Config, wildcards: Wildcards) -> StageSettings:
+    """How the teacher rewrites, or that it does not."""
     branch = _branch(config, wildcards)
     method, keys = branch.method, dict(branch.compress)
     if method.rewriter == "none":
@@ -119,6 +122,7 @@ def _filter(config: Config, wildcards: Wildcards) -> StageSettings:
 
 
 def _logits(config: Config, wildcards: Wildcards) -> StageSettings:
+    """What the cache holds, and under which prompt the scorer scores."""
     branch = _branch(config, wildcards)
     keys = {**dict(branch.logits), "dtype": config.models.dtype}
     if branch.method.context == "problem":
@@ -135,6 +139,7 @@ def _head(config: Config, wildcards: Wildcards) -> StageSettings:
 
 
 def _distill(config: Config, wildcards: Wildcards) -> StageSettings:
+    """How the round trains, with its own learning rate."""
     branch = _branch(config, wildcards)
     keys = dict(_part(Training, branch.distill))
     keys["learning_rate"] *= branch.distill.round_decay ** (int(wildcards["round"]) - 1)
@@ -143,6 +148,7 @@ def _distill(config: Config, wildcards: Wildcards) -> StageSettings:
 
 
 def _answers(config: Config, wildcards: Wildcards) -> StageSettings:
+    """How benchmarks are answered; an untrained method asks for brevity."""
     chat = _part(PromptChat, config.chat)
     if wildcards["method"] != BASE and not _branch(config, wildcards).method.trained:
         chat = chat.model_copy(update={"prompt": config.chat.concise})
@@ -156,6 +162,7 @@ def _answers(config: Config, wildcards: Wildcards) -> StageSettings:
 
 
 def _evaluate(config: Config, wildcards: Wildcards) -> StageSettings:
+    """How answers are read, and the largest budget of each benchmark."""
     limits = {
         name: TokenLimit(max_new_tokens=decoding.max_new_tokens)
         for name, decoding in _decodings(config).items()
@@ -164,6 +171,7 @@ def _evaluate(config: Config, wildcards: Wildcards) -> StageSettings:
 
 
 def _report(config: Config, wildcards: Wildcards) -> StageSettings:
+    """What the report says of methods and benchmarks beside what their files have."""
     methods = {name: config.branches[name].method for name in config.methods}
     return ReportSettings(
         **dict(config.report),

@@ -57,7 +57,7 @@ def _check_prompts(config: Config, branch: Branch) -> None:
     """Raise ValueError where a prompt of a branch, beside the plain one, has an unknown word."""
     models, method = config.models, branch.method
     if not method.trained or method.context == "concise":
-        # Its scorer, the student or the teacher, is asked this.
+        # The student answers this prompt, or one of the two models scores under it.
         for model in (models.student, models.teacher):
             _check_words("chat.concise", config.chat.concise, model)
     if method.trained and method.rewriter == "teacher":

@@ -228,8 +228,8 @@ def test_no_branch_is_refused(key):
     ],
 )
 def test_required_key(place):
-    found = message_of(**{place: DELETE})
-    assert found == f"config: {place.replace('__', '.')}: this key is required"
+    message = message_of(**{place: DELETE})
+    assert message == f"config: {place.replace('__', '.')}: this key is required"
 
 
 def test_every_mistake_has_its_line():
@@ -325,8 +325,8 @@ def test_engines_that_can_run(changes):
 
 
 def test_unknown_model_source_is_refused():
-    found = message_of(models__student={"source": "ollama", "path": "a"})
-    assert found == (
+    message = message_of(models__student={"source": "ollama", "path": "a"})
+    assert message == (
         "config: models.student: Input tag 'ollama' found using 'source' does not match any of "
         "the expected tags: 'tiny', 'folder', 'hub', 'gguf'"
     )
@@ -371,9 +371,9 @@ def test_model_files_of_a_folder(tmp_path):
     names = ["config.json", "model.safetensors", "chat_template.jinja", "vocab.txt", "spm.model"]
     for name in [*names, "manifest.json", "README.md"]:
         (tmp_path / "empty" / name).touch()
-    found = model_files(FolderModel(source="folder", path=str(tmp_path / "empty")))
-    assert {path.name for path in found} == set(names)
-    assert {path.parent for path in found} == {tmp_path / "empty"}
+    files = model_files(FolderModel(source="folder", path=str(tmp_path / "empty")))
+    assert {path.name for path in files} == set(names)
+    assert {path.parent for path in files} == {tmp_path / "empty"}
 
 
 def gguf(path):
@@ -401,8 +401,8 @@ def test_model_files_of_gguf(tmp_path, monkeypatch):
         model_files(gguf("package:packed_model/model.gguf"))
     assert str(caught.value) == (f"{package / 'model.gguf'}: no such GGUF file; fix models.*.path")
     (package / "model.gguf").touch()
-    found = model_files(gguf("package:packed_model/model.gguf"))
-    assert found == [package / "model.gguf"]
+    files = model_files(gguf("package:packed_model/model.gguf"))
+    assert files == [package / "model.gguf"]
 
 
 def test_models_without_local_files():
@@ -411,7 +411,7 @@ def test_models_without_local_files():
 
 
 BRANCH = {"method": "mpd", "seed": 0}
-STAGES = {
+JOBS = {
     "teacher": ("models", {"role": "teacher"}),
     "student": ("models", {"role": "student_seed_0"}),
     "problems": ("problems", {}),
@@ -436,7 +436,7 @@ BUDGETED = {"answers", "evaluate", "report"}  # a limit of answers decides their
 
 def settings_of(raw):
     config = parse_config(raw)
-    return {name: text_of(config, stage, **of) for name, (stage, of) in STAGES.items()}
+    return {name: text_of(config, rule, **wildcards) for name, (rule, wildcards) in JOBS.items()}
 
 
 @pytest.mark.parametrize(
@@ -513,7 +513,7 @@ def settings_of(raw):
 )
 def test_an_edit_changes_the_settings_of_exactly_the_stages_it_means(changes, stages):
     before, after = settings_of(RAW), settings_of(changed(**changes))
-    assert {name for name in STAGES if before[name] != after[name]} == stages
+    assert {name for name in JOBS if before[name] != after[name]} == stages
 
 
 def of_stage(config, stage, method, round=1):
@@ -603,8 +603,9 @@ CUSTOM = {
 
 def test_a_custom_row_is_a_method_with_changes():
     config = parse_config(changed(methods=["mpd", "mine"], custom=[CUSTOM]))
-    own = of_stage(config, "logits", "mine")
-    assert (own["support"], own["top_k"], own["context"]) == ("teacher", 8, "rewriting")
+    settings = of_stage(config, "logits", "mine")
+    values = [settings[key] for key in ("support", "top_k", "context")]
+    assert values == ["teacher", 8, "rewriting"]
     assert of_stage(config, "filter", "mine")["kept"] == "all"
     assert of_stage(config, "distill", "mine")["divergence"] == "forward_kl"
     assert of_stage(config, "distill", "mine")["tail"] == "truncated"
@@ -723,7 +724,7 @@ def test_every_section_stands_in_that_table():
 
 def stages_changed(base, **changes):
     before, after = settings_of(changed(**base)), settings_of(changed(**base, **changes))
-    return {name for name in STAGES if before[name] != after[name]}
+    return {name for name in JOBS if before[name] != after[name]}
 
 
 def test_thinking_counts_where_a_prompt_is_rendered():
@@ -782,7 +783,7 @@ def test_a_new_benchmark_changes_no_training_problems():
     raw = copy.deepcopy(RAW)
     raw["problems"]["benchmarks"].append({"name": "three", "source": "file"})
     before, after = settings_of(RAW), settings_of(raw)
-    changed = {name for name in STAGES if before[name] != after[name]}
+    changed = {name for name in JOBS if before[name] != after[name]}
     assert changed == {"answers", "evaluate", "report"}
 
 
@@ -799,8 +800,8 @@ def test_seed_of_models():
     assert teacher == {"source": "tiny", "num_steps": None, "role": "teacher", "seed": 0}
     config = parse_config(changed(models__student={"source": "folder", "path": "a"}))
     roles = ("student_seed_0", "student_seed_3")
-    found = {text_of(config, "models", role=role) for role in roles}
-    assert found == {'{"path": "a", "source": "folder"}'}
+    settings = {text_of(config, "models", role=role) for role in roles}
+    assert settings == {'{"path": "a", "source": "folder"}'}
 
 
 def test_learning_rate_of_each_round():

@@ -101,13 +101,13 @@ def test_unknown_words_are_those_that_the_tokenizer_has_no_token_for(tokenizer):
     rng = random.Random(0)
     parts = [*"+-=}() \n.,:?<>123", "Wait ", "Yes", "no", "\\boxed{", "<think>", "<|im_end|>"]
     parts += ["Zebra", "é", "\t", "waits"]
-    found = {True: 0, False: 0}
+    counts = {True: 0, False: 0}
     for _ in range(2000):
         text = "".join(rng.choice(parts) for _ in range(rng.randint(0, 6)))
         lacks = tokenizer.unk_token_id in tokenizer(text).input_ids
         assert (unknown_piece(text) is not None) == lacks, text
-        found[lacks] += 1
-    assert min(found.values()) > 300
+        counts[lacks] += 1
+    assert min(counts.values()) > 300
 
 
 def test_other_models_may_know_more_words(student):
@@ -146,8 +146,8 @@ def test_folders_of_different_tokens_are_refused(student, teacher, swapped):
 def test_a_damaged_tokenizer_is_named_and_a_missing_one_left_to_its_stage(student, swapped):
     path = swapped / "tokenizer.json"
     path.write_text("{")
-    found = message_of(**folders(student.parent, swapped))
-    assert found.startswith(f"{path}: not JSON (")
+    message = message_of(**folders(student.parent, swapped))
+    assert message.startswith(f"{path}: not JSON (")
     path.unlink()
     check_config(parse_config(changed(**{**TINY, **folders(student.parent, swapped)})))
 
