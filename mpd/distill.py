@@ -22,7 +22,7 @@ from typing import Any
 
 import polars as pl
 
-from mpd.config.checks import inexact
+from mpd.config.checks import loss_conflict
 from mpd.config.distill import DistillSettings
 from mpd.config.resources import DistillResources
 from mpd.job import command
@@ -86,7 +86,7 @@ def require_objective(settings: DistillSettings, caches: set[str]) -> None:
     if len(caches) != 1:
         raise ValueError("some cache shards are sparse and others hidden; run logits again")
     (cache,) = caches
-    sentence = inexact(settings.divergence, settings.temperature, settings.tail, cache)
+    sentence = loss_conflict(settings.divergence, settings.temperature, settings.tail, cache)
     if sentence:
         raise ValueError(sentence)
 

@@ -119,7 +119,7 @@ def test_an_incomplete_folder_is_refused(run, own, tmp_path, missing, message):
 def test_a_folder_that_is_none_is_refused(run, tmp_path):
     (tmp_path / "empty").mkdir()
     for name in ("empty", "nowhere"):
-        with pytest.raises(ValueError, match=f"{name}: no model folder"):
+        with pytest.raises(ValueError, match=f"{name}: not a model folder"):
             run(source="folder", path=str(tmp_path / name))
 
 
