@@ -358,3 +358,13 @@ def empty_verdicts(shard) -> pl.DataFrame:
     """The verdicts of `shard` with nothing kept."""
     frame = table.read(shard["filter"], schema.FILTER)
     return frame.with_columns(keep=pl.lit(False), reason=pl.lit("wrong_answer"))
+
+
+@pytest.fixture
+def checked(tmp_path, monkeypatch):
+    """Workers of a grader import tests/fakes/math_verify.py; a function that returns its lines."""
+    path = tmp_path / "checked.txt"
+    path.touch()
+    monkeypatch.setenv("CHECKED", str(path))
+    monkeypatch.syspath_prepend(Path(__file__).with_name("fakes"))
+    return lambda: path.read_text().splitlines()
