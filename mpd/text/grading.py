@@ -16,13 +16,12 @@ import multiprocessing
 import re
 import signal
 import sys
-import time
-from collections import deque
+from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
 from decimal import Decimal
-from multiprocessing.connection import Connection, wait
 from pathlib import Path
+
+from pebble import ProcessExpired, ProcessPool
 
 MAX_CHARACTERS = 1_000  # of one answer; the longest gold answer of MATH-500 has 53
 START_SECONDS = 120.0  # for a worker to import math-verify; about 2 s on a quiet machine
@@ -202,9 +201,11 @@ def _verdict_of_math_verify(gold: str, answer: str) -> str:
     return "wrong" if parsed else "unparsed"
 
 
-def _serve(connection: Connection, deadline: float) -> None:
-    """The worker process: answers pairs with verdicts until the connection closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then closes us
+def _start_worker() -> None:
+    """Runs first in a worker: how it ends, what it needs, and how much memory it may take."""
+    # No computation can hold up the default actions of signals. Ctrl-C is ignored already: it is
+    # for the parent, which then ends its workers.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns of its limit being off
     _verdict_of_math_verify(r"\frac{1}{2}", "0.3")  # imports, and fills the parser's tables
@@ -217,60 +218,14 @@ def _serve(connection: Connection, deadline: float) -> None:
         if hard != resource.RLIM_INFINITY:
             limit = min(limit, hard)
         resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
-    connection.send("ready")
-    while True:
-        try:
-            gold, answer = connection.recv()
-        except (EOFError, OSError):
-            return
-        # The parent enforces the deadline. Should it be killed meanwhile, the system ends this
-        # process by the default action of the alarm, which no computation can hold up.
-        signal.setitimer(signal.ITIMER_REAL, 2 * deadline + 60)
-        verdict = _verdict_of_math_verify(gold, answer)
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        connection.send(verdict)
 
 
-class _Worker:
-    """A worker process and the pair that it checks, None while it is idle."""
-
-    def __init__(self, deadline: float):
-        context = multiprocessing.get_context("spawn")  # fork is unsafe beside threads
-        self.connection, other_end = context.Pipe()
-        self.process = context.Process(target=_serve, args=(other_end, deadline), daemon=True)
-        self.process.start()
-        other_end.close()  # so that the worker's death closes the connection
-        self.deadline = deadline
-        self.ready = False
-        self.pair: tuple[str, str] | None = None
-        self.expires = 0.0
-
-    def check(self, pair: tuple[str, str]) -> None:
-        if not self.ready:
-            self.ready = self.connection.poll(START_SECONDS) and self.receive() == "ready"
-            if not self.ready:
-                self.process.join(1)  # so that there is an exit code
-                raise RuntimeError(
-                    "an answer checking worker did not start (exit code "
-                    f"{self.process.exitcode}); its error, if any, is on stderr. Expected: "
-                    "math-verify installed, and a script's work under `if __name__ == '__main__'`"
-                )
-        self.pair, self.expires = pair, time.monotonic() + self.deadline
-        with suppress(OSError):  # if it died while idle, the closed connection will tell
-            self.connection.send(pair)
-
-    def receive(self) -> str | None:
-        """What the worker sent, or None if it died."""
-        try:
-            return str(self.connection.recv())
-        except (EOFError, OSError):
-            return None
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.join()
-        self.process.close()
-        self.connection.close()
+def _check_in_worker(gold: str, answer: str, deadline: float) -> str:
+    """The verdict of math-verify. An alarm ends the worker should its parent have been killed."""
+    signal.setitimer(signal.ITIMER_REAL, 2 * deadline + 60)
+    verdict = _verdict_of_math_verify(gold, answer)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    return verdict
 
 
 class Grader:
@@ -278,7 +233,7 @@ class Grader:
 
     Args:
         deadline: seconds that math-verify may take for one pair.
-        num_workers: worker processes. They start with the first pair that needs them.
+        num_workers: worker processes. They start with the first pair that needs one.
     """
 
     def __init__(self, deadline: float = 10.0, num_workers: int = 1):
@@ -286,7 +241,7 @@ class Grader:
             raise ValueError(f"expected a deadline > 0 and a worker, got {deadline}, {num_workers}")
         self.deadline = deadline
         self.num_workers = num_workers
-        self._workers: list[_Worker] = []
+        self._pool: ProcessPool | None = None
 
     def __enter__(self) -> "Grader":
         return self
@@ -296,8 +251,10 @@ class Grader:
 
     def close(self) -> None:
         """End the worker processes. A later `grade` starts new ones."""
-        while self._workers:
-            self._workers.pop().kill()
+        if self._pool is not None:
+            self._pool.stop()
+            self._pool.join()
+            self._pool = None
 
     def grade(self, golds: Sequence[str], answers: Sequence[str | None]) -> list[str]:
         """Grade row by row; equal rows are checked once.
@@ -309,7 +266,7 @@ class Grader:
 
         Raises:
             ValueError: the two sequences differ in length.
-            RuntimeError: a worker does not start.
+            RuntimeError: workers do not start.
         """
         rows = list(zip(golds, answers, strict=True))
         verdicts: dict[tuple[str, str | None], str] = {}
@@ -321,44 +278,59 @@ class Grader:
             elif answer is not None:
                 pairs.append((gold, answer))
         try:
-            verdicts.update(self._check(pairs))
+            verdicts |= self._check(pairs)
         except BaseException:
-            self.close()  # a verdict still under way must not meet the next call's pairs
+            self.close()
             raise
         return [verdicts[row] for row in rows]
 
     def _check(self, pairs: list[tuple[str, str]]) -> dict[tuple[str, str | None], str]:
         """Pair → verdict by math-verify, whatever becomes of a worker."""
         verdicts: dict[tuple[str, str | None], str] = {}
-        queue = deque(pairs)
-        deaths = dict.fromkeys(pairs, 0)
-        while len(verdicts) < len(pairs):
-            num_open = len(pairs) - len(verdicts)
-            while len(self._workers) < min(self.num_workers, num_open):
-                self._workers.append(_Worker(self.deadline))
-            for worker in self._workers:
-                if worker.pair is None and queue:
-                    worker.check(queue.popleft())
-            busy = [worker for worker in self._workers if worker.pair is not None]
-            pause = min(worker.expires for worker in busy) - time.monotonic()
-            heard = wait([worker.connection for worker in busy], max(pause, 0.0))
-            for worker in busy:
-                pair = worker.pair
-                assert pair is not None
-                if worker.connection in heard:
-                    verdict = worker.receive()
-                    if verdict is not None:
-                        verdicts[pair], worker.pair = verdict, None
-                        continue
-                    deaths[pair] += 1
-                    if deaths[pair] < ATTEMPTS:
-                        queue.appendleft(pair)
-                    else:
-                        verdicts[pair] = "unparsed"
-                elif time.monotonic() >= worker.expires:
-                    verdicts[pair] = "timeout"
-                else:
-                    continue
-                self._workers.remove(worker)
-                worker.kill()
+        deaths: Counter[tuple[str, str]] = Counter()
+        failures = 0
+        while pairs:
+            num_events = len(verdicts) + deaths.total()
+            try:
+                self._attempt(pairs, verdicts, deaths)
+            except RuntimeError as error:  # the pool broke: BrokenProcessPool is one
+                self.close()
+                if len(verdicts) + deaths.total() == num_events:
+                    failures += 1
+                if failures == ATTEMPTS:
+                    raise RuntimeError(
+                        f"the workers that check answers do not start ({error}); their error, if "
+                        "any, is on stderr. Expected: math-verify installed, and a script's work "
+                        "under `if __name__ == '__main__'`"
+                    ) from error
+            pairs = [pair for pair in pairs if pair not in verdicts]
         return verdicts
+
+    def _attempt(
+        self,
+        pairs: list[tuple[str, str]],
+        verdicts: dict[tuple[str, str | None], str],
+        deaths: Counter[tuple[str, str]],
+    ) -> None:
+        """Check pairs. One whose worker died for the first time has no verdict yet."""
+        if self._pool is not None and not self._pool.active:  # a worker died while idle
+            self.close()
+        if self._pool is None:
+            context = multiprocessing.get_context("spawn")  # fork is unsafe beside threads
+            self._pool = ProcessPool(self.num_workers, initializer=_start_worker, context=context)
+        futures = [
+            self._pool.schedule(_check_in_worker, (*pair, self.deadline), timeout=self.deadline)
+            for pair in pairs
+        ]
+        for pair, future in zip(pairs, futures, strict=True):
+            try:
+                # Pairs are taken in order: this one's turn has come, once a worker has started.
+                verdicts[pair] = future.result(START_SECONDS + self.deadline)
+            except TimeoutError:
+                if not future.done():
+                    raise RuntimeError(f"no verdict in {START_SECONDS:.0f} seconds") from None
+                verdicts[pair] = "timeout"
+            except ProcessExpired:
+                deaths[pair] += 1
+                if deaths[pair] == ATTEMPTS:
+                    verdicts[pair] = "unparsed"

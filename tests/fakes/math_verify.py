@@ -2,7 +2,8 @@
 
 Every process that imports it, and every pair of gold and answer that it checks, is a line of the
 file that the environment variable CHECKED names. An answer `die` kills its process, `die once` only
-the first time, and `sleep 2` takes two seconds. Two texts are equal if their letters are the same.
+the first time, `sleep 2` takes two seconds and `eat 2` two bytes of memory. Two texts are equal if
+their letters are the same.
 """
 
 import os
@@ -36,7 +37,10 @@ def verify(gold, answer, **_):
     command, *amount = answer[-1].split()
     times = LOG.read_text().splitlines().count(pair)
     if command == "die" and (not amount or times == 1):
+        time.sleep(0.1)
         os.kill(os.getpid(), signal.SIGKILL)
+    if command == "eat":
+        bytearray(int(amount[0]))
     if command == "sleep":
         time.sleep(float(amount[0]))
     return sorted(gold[-1]) == sorted(answer[-1])

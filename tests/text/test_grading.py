@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mpd.text.grading import MAX_CHARACTERS, Grader, extract, gold, verify_integer
+from mpd.text.grading import MAX_CHARACTERS, MEMORY_BYTES, Grader, extract, gold, verify_integer
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 needs_shared = pytest.mark.skipif(not SHARED.exists(), reason="real problem sets are not here")
@@ -492,6 +492,13 @@ def test_a_pair_whose_worker_died_once_has_its_verdict(checked):
         golds, answers = ["x+1", "once die", "x+2"], ["1+x", "die once", "2+x"]
         assert grader.grade(golds, answers) == ["correct"] * 3
     assert checked().count("once die die once") == 2
+
+
+def test_a_worker_has_a_limit_of_memory(checked):
+    with Grader() as grader:
+        answers = [f"eat {MEMORY_BYTES // 2}", f"eat {MEMORY_BYTES * 2}", "1+x"]
+        assert grader.grade(["x+1"] * 3, answers) == ["wrong", "unparsed", "correct"]
+    assert checked().count("started") == 1
 
 
 def test_an_interrupted_call_leaves_no_verdict_to_the_next(checked, monkeypatch):
