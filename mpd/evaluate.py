@@ -17,11 +17,12 @@ import polars as pl
 from mpd.config.evaluate import EvaluateSettings
 from mpd.config.resources import ThreadResources
 from mpd.job import command
-from mpd.report import budgets
 from mpd.store import schema, table
 from mpd.store.model_folder import read_manifest
 from mpd.store.parts import Parts
-from mpd.text.grading import Grader, extract
+from mpd.text.grading import token_budgets
+from mpd.text.grading.extraction import extract
+from mpd.text.grading.grader import Grader
 from mpd.text.reading import Reading
 
 ROWS_PER_PART = 256  # answers whose grades a kill can lose
@@ -45,10 +46,12 @@ def graded(rows: pl.DataFrame, reading: Reading, ladder: list[int], grader: Grad
     all_ids, delimiter = rows["completion_ids"].to_list(), reading.delimiter
     found = [extract(text, delimiter) for text in rows["text"]]
     cut = [
-        budgets.answers_by_budget(ids, answer, ladder, reading.text, delimiter)
+        token_budgets.answers_by_budget(ids, answer, ladder, reading.text, delimiter)
         for ids, answer in zip(all_ids, found, strict=True)
     ]
-    verdicts, correct_budgets = budgets.grade(rows["gold"].to_list(), found, cut, grader)
+    verdicts, correct_budgets = token_budgets.grade_with_budgets(
+        rows["gold"].to_list(), found, cut, grader
+    )
     kept = ("problem_id", "sample_index", "gold", "finish_reason", "num_tokens")
     columns = (all_ids, found, verdicts, correct_budgets)
     return table.frame_of(
@@ -105,7 +108,7 @@ def main(argv: list[str] | None = None) -> None:
             if name not in answers:
                 raise ValueError(f"--answers: none to benchmark {name}; give {name}=<its file>")
             of_benchmark = settings.of_benchmark(name)
-            ladder = budgets.ladder(of_benchmark.max_new_tokens)
+            ladder = token_budgets.ladder(of_benchmark.max_new_tokens)
             identity = {"student": student}
             content = table.content_digest(answers[name], schema.ANSWERS, identity)
             command.store_of(arguments).publish_table(

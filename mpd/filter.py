@@ -23,7 +23,8 @@ from mpd.job import command
 from mpd.store import schema, table
 from mpd.store.lineage import require_made_from
 from mpd.store.parts import Parts
-from mpd.text.grading import Grader, extract
+from mpd.text.grading.extraction import extract
+from mpd.text.grading.grader import Grader
 
 log = logging.getLogger("mpd")
 

@@ -25,7 +25,7 @@ from mpd.job.layout import Experiment
 from mpd.store import schema, table
 from mpd.store.digests import file_digest
 from mpd.store.parts import Parts
-from mpd.text import grading
+from mpd.text.grading.extraction import gold as gold_answer
 from mpd.text.questions import problem_id, word_runs
 
 log = logging.getLogger("mpd")
@@ -56,7 +56,7 @@ def load(source: Source, seed: int, split: str, scratch: Path) -> list[Row]:
         if answer is None or not str(answer).strip():
             raise ValueError(f"{where}: column {source.answer} is empty; mend or remove it")
         try:
-            gold = grading.gold(answer, source.form)
+            gold = gold_answer(answer, source.form)
         except ValueError as error:
             raise ValueError(f"{where}, column {source.answer}: {error}") from None
         rows.append(

@@ -14,7 +14,7 @@ from mpd.config.chat import ReadingChat
 from mpd.evaluate import graded, joined
 from mpd.store import schema, table
 from mpd.store.model_folder import read_manifest
-from mpd.text.grading import Grader
+from mpd.text.grading.grader import Grader
 from mpd.text.reading import Reading
 
 CHAT = {"think": "tags", "close": "</think>"}
