@@ -8,6 +8,7 @@ are not read here, so that correcting one samples nothing anew.
         --benchmarks dev=.../dev.parquet aime=.../aime.parquet --output .../answers
 """
 
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Mapping
 from functools import cache, partial
 from pathlib import Path
@@ -23,6 +24,7 @@ from mpd.engines.tasks import Task, complete, require_room
 from mpd.job import command
 from mpd.store import schema, table
 from mpd.store.model_folder import read_manifest
+from mpd.store.outputs import Outputs, TableOutput
 from mpd.store.parts import Parts
 from mpd.text.prompts import Prompts
 from mpd.text.vocabulary import Vocabulary
@@ -100,11 +102,16 @@ def _frame(
     )
 
 
-def main(argv: list[str] | None = None) -> None:
+def command_line() -> ArgumentParser:
+    """The command line of the stage."""
     parser = command.parser(__doc__, "answers", AnswersSettings, GenerationResources)
     parser.add_argument("--student", type=Path, required=True, help="manifest of the student")
     command.benchmark_argument(parser, "benchmarks", "problems")
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def outputs(arguments: Namespace) -> Outputs:
+    """The answers to each benchmark; one engine serves them all."""
     settings: AnswersSettings = arguments.settings
     resources: GenerationResources = command.resources_of(arguments)
     student = read_manifest(arguments.student)["digest"]
@@ -114,15 +121,20 @@ def main(argv: list[str] | None = None) -> None:
         return open_engine(arguments.student, settings, resources)
 
     for name, path in arguments.benchmarks:
-        of_benchmark = settings.of_benchmark(name)
-        command.store_of(arguments).publish_table(
+        benchmark_settings = settings.of_benchmark(name)
+        yield TableOutput(
             schema.ANSWERS,
             arguments.output / f"{name}.parquet",
-            of_benchmark.meaning(),
+            benchmark_settings.meaning(),
             {"questions": table.column_digest(path, schema.PROBLEMS, ASKED), "student": student},
-            partial(answer, engine, name, path, of_benchmark, resources.rows_per_part),
+            partial(answer, engine, name, path, benchmark_settings, resources.rows_per_part),
             identity={"student": student},
         )
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the stage with the arguments of a command line."""
+    command.publish(command_line(), outputs, argv)
 
 
 if __name__ == "__main__":

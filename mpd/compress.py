@@ -9,7 +9,7 @@ cut, or does not fit, is a row with that status and no rewrite.
         --teacher .../manifest.json --output .../compress/shard_0.parquet
 """
 
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,7 @@ from mpd.job import command
 from mpd.store import schema, table
 from mpd.store.lineage import sampled_by
 from mpd.store.model_folder import read_manifest, require_same_tokens
+from mpd.store.outputs import Outputs, TableOutput
 from mpd.store.parts import Parts
 from mpd.text.completions import CompletionWriter
 from mpd.text.vocabulary import Vocabulary
@@ -104,13 +105,18 @@ def sampler_of(
     return teacher
 
 
-def main(argv: list[str] | None = None) -> None:
+def command_line() -> ArgumentParser:
+    """The command line of the stage."""
     parser = command.parser(__doc__, "compress", CompressSettings, GenerationResources)
     parser.add_argument("--problems", type=Path, required=True, help="problems of this shard")
     parser.add_argument("--sample", type=Path, required=True, help="trajectories of this shard")
     parser.add_argument("--student", type=Path, required=True, help="manifest of the student")
     parser.add_argument("--teacher", type=Path, required=True, help="manifest of the teacher")
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def outputs(arguments: Namespace) -> Outputs:
+    """The candidates of one shard."""
     settings: CompressSettings = arguments.settings
     student, teacher = read_manifest(arguments.student), read_manifest(arguments.teacher)
     require_same_tokens(student, teacher)
@@ -123,7 +129,7 @@ def main(argv: list[str] | None = None) -> None:
     rewrites = isinstance(settings, TeacherRewrite)
     teacher_identity = {"teacher": teacher["digest"]} if rewrites else {}
     room = {"context_length": str(student["context_length"])} if rewrites else {}
-    command.store_of(arguments).publish_table(
+    yield TableOutput(
         schema.COMPRESS,
         arguments.output,
         settings.meaning(),
@@ -142,6 +148,11 @@ def main(argv: list[str] | None = None) -> None:
             "sample": sample,
         },
     )
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the stage with the arguments of a command line."""
+    command.publish(command_line(), outputs, argv)
 
 
 if __name__ == "__main__":

@@ -9,13 +9,13 @@ training resumes from its last saved state.
         --output .../student/manifest.json
 """
 
-import argparse
 import importlib.util
 import json
 import logging
 import shutil
 import subprocess
 import sys
+from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from mpd.config.resources import DistillResources
 from mpd.job import command
 from mpd.store import schema, table
 from mpd.store.model_folder import MANIFEST, read_manifest, write_manifest
+from mpd.store.outputs import FolderOutput, Outputs
 from mpd.text.completions import ids_digest
 
 log = logging.getLogger("mpd")
@@ -143,13 +144,18 @@ def copy_beside_weights(source: Path, folder: Path) -> None:
             shutil.copyfile(path, folder / name)
 
 
-def main(argv: list[str] | None = None) -> None:
+def command_line() -> ArgumentParser:
+    """The command line of the stage."""
     parser = command.parser(__doc__, "distill", DistillSettings, DistillResources)
     parser.add_argument("--student", type=Path, required=True, help="manifest of the student")
     parser.add_argument("--logits", type=Path, nargs="+", required=True, help="cache shards")
     parser.add_argument("--filter", type=Path, nargs="+", required=True, help="verdict shards")
     parser.add_argument("--head", type=Path, nargs="*", default=[], help="of a cache: hidden")
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def outputs(arguments: Namespace) -> Outputs:
+    """The folder of the new student."""
     settings: DistillSettings = arguments.settings
     student = read_manifest(arguments.student)
     made_for = {"token_map": student["token_map"], "student": student["digest"]}
@@ -174,7 +180,7 @@ def main(argv: list[str] | None = None) -> None:
         )
         write_manifest(folder)
 
-    command.store_of(arguments).publish_folder(
+    yield FolderOutput(
         "student",
         schema.student_version(),
         arguments.output.parent,
@@ -197,7 +203,7 @@ def require_tracker(name: str) -> None:
         )
 
 
-def _train(arguments: argparse.Namespace, folder: Path, scratch: Path) -> None:
+def _train(arguments: Namespace, folder: Path, scratch: Path) -> None:
     from mpd.training.loop import TrainingJob, train
 
     resources: DistillResources = command.resources_of(arguments)
@@ -223,6 +229,11 @@ def _train(arguments: argparse.Namespace, folder: Path, scratch: Path) -> None:
     code = subprocess.run(launch, check=False).returncode
     if code:
         raise ValueError(f"a training process ended with code {code}; its own error is above")
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the stage with the arguments of a command line."""
+    command.publish(command_line(), outputs, argv)
 
 
 if __name__ == "__main__":

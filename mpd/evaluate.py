@@ -8,6 +8,7 @@ own. Every answer stays, with the smaller token budgets at which it is right.
         --answers dev=.../answers/dev.parquet aime=.../answers/aime.parquet --output .../evaluate
 """
 
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
@@ -19,6 +20,7 @@ from mpd.config.resources import ThreadResources
 from mpd.job import command
 from mpd.store import schema, table
 from mpd.store.model_folder import read_manifest
+from mpd.store.outputs import Outputs, TableOutput
 from mpd.store.parts import Parts
 from mpd.text.grading import token_budgets
 from mpd.text.grading.extraction import extract
@@ -89,12 +91,17 @@ def grade(
     parts.map(rows, ROWS_PER_PART, prepare)
 
 
-def main(argv: list[str] | None = None) -> None:
+def command_line() -> ArgumentParser:
+    """The command line of the stage."""
     parser = command.parser(__doc__, "evaluate", EvaluateSettings, ThreadResources)
     parser.add_argument("--student", type=Path, required=True, help="manifest of who answered")
     command.benchmark_argument(parser, "benchmarks", "problems")
     command.benchmark_argument(parser, "answers", "answers")
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def outputs(arguments: Namespace) -> Outputs:
+    """The graded answers to each benchmark; one grader serves them all."""
     student = read_manifest(arguments.student)["digest"]
     settings: EvaluateSettings = arguments.settings
     answers = dict(arguments.answers)
@@ -107,14 +114,14 @@ def main(argv: list[str] | None = None) -> None:
         for name, problems in arguments.benchmarks:
             if name not in answers:
                 raise ValueError(f"--answers: none to benchmark {name}; give {name}=<its file>")
-            of_benchmark = settings.of_benchmark(name)
-            ladder = token_budgets.ladder(of_benchmark.max_new_tokens)
+            benchmark_settings = settings.of_benchmark(name)
+            ladder = token_budgets.ladder(benchmark_settings.max_new_tokens)
             identity = {"student": student}
             content = table.content_digest(answers[name], schema.ANSWERS, identity)
-            command.store_of(arguments).publish_table(
+            yield TableOutput(
                 schema.EVALUATE,
                 arguments.output / f"{name}.parquet",
-                of_benchmark.meaning(),
+                benchmark_settings.meaning(),
                 {
                     "problems": table.content_digest(problems, schema.PROBLEMS),
                     "answers": content,
@@ -123,6 +130,11 @@ def main(argv: list[str] | None = None) -> None:
                 partial(grade, problems, answers[name], ladder, reading, grader),
                 identity={"answers": content, **identity},
             )
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the stage with the arguments of a command line."""
+    command.publish(command_line(), outputs, argv)
 
 
 if __name__ == "__main__":

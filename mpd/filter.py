@@ -9,6 +9,7 @@ passes every check is kept.
 """
 
 import logging
+from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,7 @@ from mpd.config.resources import ThreadResources
 from mpd.job import command
 from mpd.store import schema, table
 from mpd.store.lineage import require_made_from
+from mpd.store.outputs import Outputs, TableOutput
 from mpd.store.parts import Parts
 from mpd.text.grading.extraction import extract
 from mpd.text.grading.grader import Grader
@@ -177,38 +179,49 @@ def joined(problems: pl.DataFrame, samples: pl.DataFrame, candidates: pl.DataFra
     return rows
 
 
-def main(argv: list[str] | None = None) -> None:
+def command_line() -> ArgumentParser:
+    """The command line of the stage."""
     parser = command.parser(__doc__, "filter", FilterSettings, ThreadResources)
     parser.add_argument("--problems", type=Path, required=True, help="problems of this shard")
     parser.add_argument("--sample", type=Path, required=True, help="trajectories of this shard")
     parser.add_argument("--compress", type=Path, required=True, help="rewrites of this shard")
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def outputs(arguments: Namespace) -> Outputs:
+    """The verdicts on one shard."""
     settings: FilterSettings = arguments.settings
     paths: dict[str, Any] = {
         "problems": (arguments.problems, schema.PROBLEMS),
         "sample": (arguments.sample, schema.SAMPLE),
         "compress": (arguments.compress, schema.COMPRESS),
     }
-    contents = {name: table.content_digest(*of) for name, of in paths.items()}
+    contents = {name: table.content_digest(*shard) for name, shard in paths.items()}
     require_made_from(*paths["compress"], sample=contents["sample"])
 
-    def compute(grader: Grader, parts: Parts) -> None:
-        problems, samples, candidates = (table.read(*of) for of in paths.values())
+    def compute(parts: Parts) -> None:
+        problems, samples, candidates = (table.read(*shard) for shard in paths.values())
         rows = joined(problems, samples, candidates)
-        judge = partial(verdicts, settings=settings, grader=grader)
-        parts.map(rows, max(len(rows), 1), lambda: judge)
+        with Grader(num_workers=command.resources_of(arguments).threads) as grader:
+            judge = partial(verdicts, settings=settings, grader=grader)
+            parts.map(rows, max(len(rows), 1), lambda: judge)
 
-    with Grader(num_workers=command.resources_of(arguments).threads) as grader:
-        command.store_of(arguments).publish_table(
-            schema.FILTER,
-            arguments.output,
-            settings.meaning(),
-            contents,
-            partial(compute, grader),
-            identity={"sample": contents["sample"], "compress": contents["compress"]},
-        )
-    kept = table.read(arguments.output, schema.FILTER)
-    log.info("kept %d of %d candidates", kept["keep"].sum(), len(kept))
+    yield TableOutput(
+        schema.FILTER,
+        arguments.output,
+        settings.meaning(),
+        contents,
+        compute,
+        identity={"sample": contents["sample"], "compress": contents["compress"]},
+    )
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the stage with the arguments of a command line."""
+    arguments = command.publish(command_line(), outputs, argv)
+    if arguments.mode != "explain":
+        kept = table.read(arguments.output, schema.FILTER)
+        log.info("kept %d of %d candidates", kept["keep"].sum(), len(kept))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@
         --output results/tiny/models/head/head.safetensors
 """
 
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from mpd.config.logits import HeadSettings
@@ -11,12 +12,18 @@ from mpd.config.resources import ModelResources
 from mpd.job import command
 from mpd.store import schema
 from mpd.store.model_folder import load_model, load_tokenizer, read_manifest, vocabulary_size
+from mpd.store.outputs import FileOutput, Outputs
 
 
-def main(argv: list[str] | None = None) -> None:
+def command_line() -> ArgumentParser:
+    """The command line of the stage."""
     parser = command.parser(__doc__, "head", HeadSettings, ModelResources)
     parser.add_argument("--teacher", type=Path, required=True, help="manifest of the teacher")
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def outputs(arguments: Namespace) -> Outputs:
+    """The head as one file."""
     teacher = read_manifest(arguments.teacher)
     settings: HeadSettings = arguments.settings
 
@@ -32,7 +39,7 @@ def main(argv: list[str] | None = None) -> None:
         size = vocabulary_size(load_tokenizer(folder))
         save_head(head_of(model, size), path, teacher["digest"])
 
-    command.store_of(arguments).publish_file(
+    yield FileOutput(
         "head",
         schema.HEAD_VERSION,
         arguments.output,
@@ -40,6 +47,11 @@ def main(argv: list[str] | None = None) -> None:
         {"teacher": teacher["digest"]},
         write,
     )
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the stage with the arguments of a command line."""
+    command.publish(command_line(), outputs, argv)
 
 
 if __name__ == "__main__":

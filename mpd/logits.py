@@ -12,7 +12,7 @@ id. With `cache: hidden` it holds the input of the teacher's output head instead
 """
 
 import logging
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from mpd.job import command
 from mpd.store import schema, table
 from mpd.store.lineage import require_made_from, rewritten_by, sampled_by
 from mpd.store.model_folder import read_manifest, require_same_tokens
+from mpd.store.outputs import Outputs, TableOutput
 from mpd.store.parts import Parts
 
 log = logging.getLogger("mpd")
@@ -75,13 +76,18 @@ def score_rows(arguments: Namespace, rows: pl.DataFrame, parts: Parts) -> None:
     parts.map(rows, resources.rows_per_part, prepare)
 
 
-def main(argv: list[str] | None = None) -> None:
+def command_line() -> ArgumentParser:
+    """The command line of the stage."""
     parser = command.parser(__doc__, "logits", LogitsSettings, ScoringResources)
     for name in ("problems", "sample", "compress", "filter"):
         parser.add_argument(f"--{name}", type=Path, required=True, help=f"{name} of this shard")
     parser.add_argument("--student", type=Path, required=True, help="manifest of the student")
     parser.add_argument("--teacher", type=Path, required=True, help="manifest of the teacher")
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def outputs(arguments: Namespace) -> Outputs:
+    """The cache of one shard."""
     settings: LogitsSettings = arguments.settings
     student, teacher = read_manifest(arguments.student), read_manifest(arguments.teacher)
     require_same_tokens(student, teacher)
@@ -101,7 +107,7 @@ def main(argv: list[str] | None = None) -> None:
         rows = kept_rows(*(table.read(*shard) for shard in paths.values()))
         score_rows(arguments, rows, parts)
 
-    command.store_of(arguments).publish_table(
+    yield TableOutput(
         schema.LOGITS,
         arguments.output,
         settings.meaning(),
@@ -117,6 +123,11 @@ def main(argv: list[str] | None = None) -> None:
             "cache": settings.cache,
         },
     )
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the stage with the arguments of a command line."""
+    command.publish(command_line(), outputs, argv)
 
 
 if __name__ == "__main__":

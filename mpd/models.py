@@ -10,6 +10,7 @@ quotes its manifest.
 
 import logging
 import shutil
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,9 @@ from mpd.config.resources import ModelResources
 from mpd.job import command
 from mpd.store import schema
 from mpd.store.digests import file_digest
-from mpd.store.entries import PROVENANCE
+from mpd.store.links import PROVENANCE
 from mpd.store.model_folder import chat_template, write_manifest
+from mpd.store.outputs import FolderOutput, Outputs
 
 log = logging.getLogger("mpd")
 
@@ -108,12 +110,16 @@ def _pretrain(settings: TinySettings, folder: Path, scratch: Path, threads: int)
         train_student(folder, settings.seed, checkpoint=scratch / "checkpoint.pt", **steps)
 
 
-def main(argv: list[str] | None = None) -> None:
-    parser = command.parser(__doc__, "models", ModelsSettings, ModelResources)
-    arguments = parser.parse_args(argv)
+def command_line() -> ArgumentParser:
+    """The command line of the stage."""
+    return command.parser(__doc__, "models", ModelsSettings, ModelResources)
+
+
+def outputs(arguments: Namespace) -> Outputs:
+    """The folder of one model. Its local files are read to the end, for their digests."""
     settings: ModelsSettings = arguments.settings
     threads = command.resources_of(arguments).threads
-    command.store_of(arguments).publish_folder(
+    yield FolderOutput(
         "models",
         schema.MODELS_VERSION,
         arguments.output.parent,
@@ -121,6 +127,11 @@ def main(argv: list[str] | None = None) -> None:
         {path.name: file_digest(path) for path in _files(settings)},
         lambda folder, scratch: resolve(settings, folder, scratch, threads),
     )
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the stage with the arguments of a command line."""
+    command.publish(command_line(), outputs, argv)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import glob
 import logging
 import random
 import tempfile
+from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from mpd.job import command
 from mpd.job.layout import Experiment
 from mpd.store import schema, table
 from mpd.store.digests import file_digest
+from mpd.store.outputs import FolderOutput, Outputs, TableOutput
 from mpd.store.parts import Parts
 from mpd.text.grading.extraction import gold as gold_answer
 from mpd.text.questions import problem_id, word_runs
@@ -228,18 +230,22 @@ def _read(source: Source, scratch: Path) -> list[tuple[int, Any, Any]]:
     return list(zip(numbers, rows[source.question], rows[source.answer], strict=True))
 
 
-def main(argv: list[str] | None = None) -> None:
+def command_line() -> ArgumentParser:
+    """The command line of the stage."""
     parser = command.parser(__doc__, "problems", ProblemsSettings)
     parser.add_argument("--benchmarks", type=Path, nargs="*", default=[], help="held-out problems")
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def outputs(arguments: Namespace) -> Outputs:
+    """The folder of the training problems, or the problems of one benchmark."""
     settings: ProblemsSettings = arguments.settings
-    store = command.store_of(arguments)
     if isinstance(settings, TrainingProblems):
         inputs = {str(path): file_digest(path) for path in problem_files(settings.train)}
         contents = sorted(
             table.content_digest(path, schema.PROBLEMS) for path in arguments.benchmarks
         )
-        store.publish_folder(
+        yield FolderOutput(
             "problems",
             schema.problems_version(),
             arguments.output,
@@ -247,7 +253,6 @@ def main(argv: list[str] | None = None) -> None:
             {**inputs, "benchmarks": " ".join(contents)},
             lambda folder, scratch: write_train(folder, scratch, settings, arguments.benchmarks),
         )
-        remove_surplus(Experiment(arguments.output.parents[1]), settings.num_shards)
         return
 
     def compute(parts: Parts) -> None:
@@ -255,7 +260,15 @@ def main(argv: list[str] | None = None) -> None:
         parts.map(rows, max(len(rows), 1), lambda: lambda part: part)
 
     inputs = {str(path): file_digest(path) for path in problem_files(settings)}
-    store.publish_table(schema.PROBLEMS, arguments.output, settings.meaning(), inputs, compute)
+    yield TableOutput(schema.PROBLEMS, arguments.output, settings.meaning(), inputs, compute)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the stage with the arguments of a command line."""
+    arguments = command.publish(command_line(), outputs, argv)
+    settings: ProblemsSettings = arguments.settings
+    if isinstance(settings, TrainingProblems) and arguments.mode != "explain":
+        remove_surplus(Experiment(arguments.output.parents[1]), settings.num_shards)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""prune: list what in the store no output links to and what killed jobs left, or delete it.
+"""prune: list what no output links to and what killed jobs left in the store, or delete it.
 
     python -m mpd.prune             list it
     python -m mpd.prune --delete    and delete it
 
-What a running job fills is passed over. An output that is a copy, on another file system or of
-another user's file, counts as a link as long as it is there.
+What a running job is filling is passed over. An output that is a copy, on another file system or of
+another user's file, counts as a link as long as it exists.
 """
 
 import argparse
@@ -19,7 +19,8 @@ from filelock import FileLock, Timeout
 
 from mpd.job import command
 from mpd.job.layout import STORE
-from mpd.store.entries import files_of, is_copied
+from mpd.store.files import files_of
+from mpd.store.links import is_copied
 from mpd.store.rights import refusal
 
 
@@ -29,7 +30,7 @@ def unused(root: Path) -> Iterator[Path]:
 
 
 def is_unused(entry: Path) -> bool:
-    """Whether a path in the store is an entry that is no output, or the parts of one."""
+    """Whether a path in the store has no output that links to it, or is left by a killed job."""
     if entry.suffix in {".json", ".lock", ".draft", ".seen"} or not entry.exists():
         return False
     if entry.suffix == ".parts":
@@ -39,7 +40,7 @@ def is_unused(entry: Path) -> bool:
 
 
 def _bytes_of(entry: Path) -> int:
-    """The size of what is there; a job beside us may take files away meanwhile."""
+    """The size of the files that exist; a job that runs meanwhile may take some away."""
     sizes = 0
     for path in files_of(entry):
         with suppress(FileNotFoundError):
@@ -59,9 +60,9 @@ def _delete(entry: Path) -> None:
 
 
 def prune(root: Path, delete: bool) -> Iterator[tuple[Path, int, str]]:
-    """What is unused, its bytes, and why it is not deleted, where it is another user's.
+    """What is unused, its bytes, and why it is not deleted where it belongs to another user.
 
-    What a running job fills, or is about to link, is passed over.
+    What a running job is filling, or is about to link, is passed over.
     """
     for entry in unused(root):
         refused = ""

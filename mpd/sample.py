@@ -7,7 +7,7 @@ depend on the order or the shard. The user's own trajectories enter here in plac
         --student .../student/manifest.json --output .../sample/shard_0.parquet
 """
 
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Mapping
 from functools import cache, partial
 from pathlib import Path
@@ -24,6 +24,7 @@ from mpd.job import command
 from mpd.store import schema, table
 from mpd.store.digests import file_digest
 from mpd.store.model_folder import read_manifest
+from mpd.store.outputs import Outputs, TableOutput
 from mpd.store.parts import Parts
 from mpd.text.completions import CompletionWriter
 from mpd.text.given import given_rows
@@ -138,7 +139,8 @@ def take_given(arguments: Namespace, parts: Parts) -> None:
     parts.map(rows, rows_per_part, lambda: encoder(writer, prompts))
 
 
-def main(argv: list[str] | None = None) -> None:
+def command_line() -> ArgumentParser:
+    """The command line of the stage."""
     parser = command.parser(__doc__, "sample", SampleSettings, GenerationResources)
     parser.add_argument("--problems", type=Path, required=True, help="problems of this shard")
     parser.add_argument("--student", type=Path, required=True, help="manifest of the student")
@@ -149,7 +151,11 @@ def main(argv: list[str] | None = None) -> None:
         default=[],
         help="problems of all shards: given trajectories must be of some of them",
     )
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def outputs(arguments: Namespace) -> Outputs:
+    """The samples of one shard."""
     settings: SampleSettings = arguments.settings
     student = read_manifest(arguments.student)
     inputs = {"problems": table.content_digest(arguments.problems, schema.PROBLEMS)}
@@ -166,7 +172,7 @@ def main(argv: list[str] | None = None) -> None:
     else:
         inputs["student"] = identity["student"] = student["digest"]
 
-    command.store_of(arguments).publish_table(
+    yield TableOutput(
         schema.SAMPLE,
         arguments.output,
         settings.meaning(),
@@ -174,6 +180,11 @@ def main(argv: list[str] | None = None) -> None:
         partial(compute, arguments),
         identity=identity,
     )
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the stage with the arguments of a command line."""
+    command.publish(command_line(), outputs, argv)
 
 
 if __name__ == "__main__":

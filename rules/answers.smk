@@ -34,6 +34,6 @@ rule answers:
     shell:
         "python -m mpd.answers --settings {params.settings:q} --student {input.student:q}"
         " --benchmarks {params.benchmarks:q}"
-        ' --output "$(dirname {output.dev:q})"'
+        " --output results/{wildcards.experiment}/{wildcards.method}/seed_{wildcards.seed}/round_{wildcards.round}/answers"
         " --resources {resources.stage:q}"
         " --mode {resources.store} --threads {threads} 2>&1 | tee {log:q}"

@@ -37,5 +37,5 @@ rule evaluate:
     shell:
         "python -m mpd.evaluate --settings {params.settings:q} --student {input.student:q}"
         " --benchmarks {params.benchmarks:q} --answers {params.answers:q}"
-        ' --output "$(dirname {output.dev:q})"'
+        " --output results/{wildcards.experiment}/{wildcards.method}/seed_{wildcards.seed}/round_{wildcards.round}/evaluate"
         " --mode {resources.store} --threads {threads} 2>&1 | tee {log:q}"

@@ -2,7 +2,7 @@
 
 golden.json holds, for each artifact, its version, a digest of its exact columns and the means of
 its floating-point columns, over fixed inputs. After a deliberate change, bump the version in
-mpd/store/schema.py and record anew:
+mpd/store/schema/ and record anew:
 
     RECORD_GOLDEN=1 pytest tests/test_golden.py
 """
@@ -273,7 +273,7 @@ def test_changed_output_needs_another_version(name, frames):
     expected = recorded[name]
     assert found["version"] == expected["version"], "a new version: record golden.json anew"
     advice = (
-        f"the output of {name} changed: bump VERSION in mpd/store/schema.py and record golden.json"
+        f"the output of {name} changed: bump VERSION in mpd/store/schema/ and record golden.json"
     )
     assert found["exact"] == expected["exact"], advice
     assert found["means"] == pytest.approx(expected["means"], rel=1e-3, abs=1e-5), advice

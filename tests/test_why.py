@@ -10,6 +10,7 @@ import pytest
 from mpd.report import __main__ as report
 from mpd.store import schema
 from mpd.why import __main__ as why
+from mpd.why.findings import COMPUTE, FRESH, LINK, findings
 from mpd.why.planned import planned
 from tests.ordinary import ORDINARY
 from tests.workflow.test_workflow import Project
@@ -142,7 +143,7 @@ def test_a_missing_output_is_linked_again(project, asked):
 
 def test_a_refresh_computes_what_it_visits(asked):
     assert asked(SHARD, "--forcerun", SHARD, store="refresh")[:2] == [
-        f"{SHARD}: would be computed anew and compared, since store is refresh",
+        f"{SHARD}: would be computed again and compared, since store is refresh",
         "  it is forced, by --forcerun, --force or --forceall",
     ]
 
@@ -176,19 +177,19 @@ def test_a_risen_version_makes_its_stage_compute(name, project, raise_version, m
     targets = [HEAD] if writer_of(name) == "head" else []
 
     def verdicts():
-        found = why.findings(planned([*targets, "--configfile", "overlay.yaml"]))
+        found = findings(planned([*targets, "--configfile", "overlay.yaml"]))
         return {of.verdict for of in found if of.job.stage == writer_of(name)}
 
-    assert verdicts() == {why.FRESH}
+    assert verdicts() == {FRESH}
     raise_version(name)
-    assert verdicts() & {why.COMPUTE, why.LINK} == {why.COMPUTE}
+    assert verdicts() & {COMPUTE, LINK} == {COMPUTE}
 
 
 @pytest.mark.parametrize("name", [name for name in VERSIONS if writer_of(name) == "report"])
 def test_a_risen_version_of_the_report_is_computed_alone(
     name, project, raise_version, monkeypatch, tmp_path, caplog
 ):
-    """`why` does not ask the report, which is several artifacts; so it runs, on a copy."""
+    """It runs, on a copy of the project: the report is several artifacts."""
     copied = shutil.copytree(project.folder, tmp_path / "copied")
     monkeypatch.chdir(copied)
     (job,) = [job for job in planned(["--configfile", "overlay.yaml"]) if job.rule == "report"]

@@ -1,4 +1,4 @@
-"""What the command lines of all stages share."""
+"""The command line of a program: its arguments, its errors, and what it does with its outputs."""
 
 import argparse
 import errno
@@ -21,20 +21,22 @@ from mpd.config.resources import Resources, ThreadResources
 from mpd.config.words import help_of
 from mpd.job.layout import STORE, place_in_experiment
 from mpd.job.places import room_left, settle
-from mpd.store.publishing import Explained, Store
+from mpd.store.outputs import Output, Outputs, take_each
+from mpd.store.publishing import Store
 from mpd.store.rights import is_refusal, refusal
 
 log = logging.getLogger("mpd")
 
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-# torch.save keeps no error number; these are what it says where a write fails.
+# torch.save keeps no error number; these are its messages where a write fails.
 TORCH_CANNOT_WRITE = r"unexpected pos \d+ vs \d+|PytorchStreamWriter failed writing"
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose complaints are one sentence, as all that the user can fix."""
+    """A parser that raises ValueError with one sentence, like everything that the user can fix."""
 
     def error(self, message: str) -> NoReturn:
+        """Raise ValueError."""
         raise ValueError(f"{message}; see --help")
 
 
@@ -43,8 +45,8 @@ def parser(
 ) -> argparse.ArgumentParser:
     """The parser of a stage, with the arguments that every stage has.
 
-    `settings` is the type of its settings: a model, or a union of models; `resources` that of
-    what its job may use.
+    `settings` is the model of its settings, or a union of models; `resources` the model of what its
+    job may use.
     """
     stage_parser = Parser(
         prog=f"python -m mpd.{prog}",
@@ -65,7 +67,7 @@ def parser(
         choices=["reuse", "refresh", "explain"],
         default="reuse",
         help="refresh: compute again what the store has, and compare; explain: compute nothing, "
-        "say whether the store has it",
+        "print whether the store has it",
     )
     stage_parser.add_argument(
         "--resources",
@@ -81,7 +83,7 @@ def parser(
 
 
 def json_of(model: Any) -> Callable[[str], Any]:
-    """The type of an argument: JSON that a pydantic type takes; its mistakes are sentences."""
+    """A type of argument: JSON of a pydantic model. Mistakes in it end in sentences."""
     adapter: TypeAdapter[Any] = TypeAdapter(model)
 
     def parsed(text: str) -> Any:
@@ -97,7 +99,7 @@ def json_of(model: Any) -> Callable[[str], Any]:
 
 
 def help_of_keys(settings: Any, resources: type[Resources]) -> str:
-    """The keys of settings, for each kind of a stage's work, and resources: types and meanings."""
+    """The keys of the settings, by kind of work, and of the resources, with their meanings."""
     paragraphs = [
         f"{kind.__doc__}\n{help_of(kind, sources_of(kind))}" for kind in kinds_of(settings)
     ]
@@ -105,7 +107,7 @@ def help_of_keys(settings: Any, resources: type[Resources]) -> str:
 
 
 def resources_of(arguments: argparse.Namespace) -> Any:
-    """The resources of a job; --threads are what a scheduler gives it of those that it may use."""
+    """The resources of a job, with the number of threads that the scheduler gave it."""
     resources: ThreadResources = arguments.resources
     if arguments.threads is None:
         return resources
@@ -113,7 +115,7 @@ def resources_of(arguments: argparse.Namespace) -> Any:
 
 
 def benchmark_argument(stage_parser: argparse.ArgumentParser, name: str, content: str) -> None:
-    """An argument that names a file of each benchmark, parsed to pairs of name and path."""
+    """Add an argument that names a file for each benchmark, parsed to pairs of name and path."""
 
     def pair(word: str) -> tuple[str, Path]:
         benchmark, _, path = word.partition("=")
@@ -125,20 +127,37 @@ def benchmark_argument(stage_parser: argparse.ArgumentParser, name: str, content
     stage_parser.add_argument(f"--{name}", type=pair, nargs="+", required=True, help=shown)
 
 
-def store_of(arguments: argparse.Namespace) -> Store:
-    """The store of a command line.
+def publish(
+    stage_parser: argparse.ArgumentParser,
+    outputs: Callable[[argparse.Namespace], Outputs],
+    argv: Sequence[str] | None,
+) -> argparse.Namespace:
+    """Run a stage: publish its outputs, or in mode explain print whether the store has them.
 
-    Raises ValueError where an input that came from it was changed since.
+    Returns the arguments. Raises ValueError where an input that came from the store was changed
+    since.
     """
-    mode = arguments.mode
-    store = Store(arguments.store, refresh=mode == "refresh", explain=mode == "explain")
+    arguments = stage_parser.parse_args(argv)
+    store = Store(arguments.store, refresh=arguments.mode == "refresh")
+    require_unchanged_inputs(store, arguments)
+
+    def explain(output: Output) -> Path | None:
+        stored = store.find(output)
+        print(f"{output.path}: {output.kind} is {'' if stored else 'not '}in the store")
+        return stored
+
+    take_each(outputs(arguments), explain if arguments.mode == "explain" else store.publish)
+    return arguments
+
+
+def require_unchanged_inputs(store: Store, arguments: argparse.Namespace) -> None:
+    """Raise ValueError where a path of a command line came from the store and was changed since."""
     for path in _inputs(arguments):
         store.require_unchanged(path)
-    return store
 
 
 def _inputs(arguments: argparse.Namespace) -> Iterator[Path]:
-    """The paths of a command line, also those in lists and behind names, but for the output."""
+    """The paths of a command line but for the output, also those in lists and behind names."""
     for name, value in vars(arguments).items():
         values = value if isinstance(value, list) else [value]
         paths = (item[-1] if isinstance(item, tuple) else item for item in values)
@@ -147,20 +166,20 @@ def _inputs(arguments: argparse.Namespace) -> Iterator[Path]:
 
 
 def label(name: str, argv: Sequence[str]) -> str:
-    """What a job calls itself in its log, by its output: sample mpd/seed_0/round_1/shard_0.
+    """The name of a job in its log, by its output: sample mpd/seed_0/round_1/shard_0.
 
-    Of jobs side by side, it tells their lines apart. The name alone where the output is not in
-    the results of an experiment.
+    It tells the lines of jobs apart that run side by side. It is the name of the stage alone where
+    the output is not in the results of an experiment.
     """
     if "--output" not in argv[:-1]:
         return name
     place = place_in_experiment(Path(argv[argv.index("--output") + 1])).split("/")
-    said = [part for part in place if part not in (name, "student", "manifest")]
-    return f"{name} {'/'.join(said)}".strip()
+    parts = [part for part in place if part not in (name, "student", "manifest")]
+    return f"{name} {'/'.join(parts)}".strip()
 
 
 def run(main: Callable[[], Any], name: str) -> None:
-    """Run a stage's `main`; what the user can fix ends in one sentence, not in a traceback."""
+    """Run a stage's `main`. What the user can fix ends in one sentence, not in a traceback."""
     name = label(name, sys.argv)
     logging.basicConfig(level=logging.INFO, format=f"{name}: %(message)s", stream=sys.stderr)
     logging.getLogger().setLevel(logging.WARNING)
@@ -170,8 +189,6 @@ def run(main: Callable[[], Any], name: str) -> None:
     try:
         settle()
         main()
-    except Explained as explained:
-        print(explained)
     except ValueError as error:
         sys.exit(f"{name}: error: {error}")
     except Exception as error:
@@ -188,16 +205,16 @@ def run(main: Callable[[], Any], name: str) -> None:
 
 
 def _folders(argv: Sequence[str]) -> list[Path]:
-    """The folder of the output and the store, as far as a command line names them."""
+    """The folder of the output and the store, where a command line names them."""
     given = dict(pairwise(argv))
     output, store = given.get("--output"), given.get("--store", STORE)
     return [*([Path(output).parent] if output else []), Path(store)]
 
 
 def view(main: Callable[[], Any], name: str) -> None:
-    """Run the `main` of a command that only prints, as `run` does.
+    """Run the `main` of a program that only prints, as `run` does.
 
-    A reader that closes the pipe, such as `head`, has seen what it wanted: that is no error.
+    It is no error that a reader closes the pipe, such as `head` does.
     """
 
     def printed() -> None:
@@ -212,8 +229,8 @@ def view(main: Callable[[], Any], name: str) -> None:
 
 
 def _is_full_disk(error: Exception) -> bool:
-    """Whether an error is that of a full disk, or what a library that writes makes of it."""
+    """Whether an error says that a disk is full, also where a library raised another one for it."""
     if isinstance(error, OSError) and error.errno in DISK_ERRORS:
         return True
-    said = "|".join(re.escape(os.strerror(number)) for number in DISK_ERRORS)
-    return re.search(rf"{said}|{TORCH_CANNOT_WRITE}", str(error)) is not None
+    messages = "|".join(re.escape(os.strerror(number)) for number in DISK_ERRORS)
+    return re.search(rf"{messages}|{TORCH_CANNOT_WRITE}", str(error)) is not None

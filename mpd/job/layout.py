@@ -1,4 +1,4 @@
-"""Where everything lies below results/: the one place that knows, for stages and rules.
+"""Where everything lies below results/. Stages and rules ask here, and nowhere else.
 
 results/{experiment}/models/{role}/manifest.json        role: teacher, student_seed_{seed}
 results/{experiment}/problems/train/shard_{shard}.parquet, dev.parquet
@@ -32,6 +32,7 @@ class Experiment:
 
     @property
     def report(self) -> Path:
+        """The page that compares the students."""
         return self.folder / "report.html"
 
     @property
@@ -40,6 +41,7 @@ class Experiment:
         return self.folder / "problems" / "train"
 
     def train_shards(self, num_shards: int) -> list[Path]:
+        """The shards of the training problems."""
         return _shards(self.train, num_shards)
 
     def problems(self, benchmark: str) -> Path:
@@ -53,9 +55,11 @@ class Experiment:
 
     @property
     def teacher(self) -> Path:
+        """The manifest of the teacher."""
         return self.model("teacher")
 
     def base_student(self, seed: int) -> Path:
+        """The manifest of the student that the branches of a seed start from."""
         return self.model(f"student_seed_{seed}")
 
     @property
@@ -64,17 +68,18 @@ class Experiment:
         return self.folder / "models" / "head" / "head.safetensors"
 
     def round(self, method: str, seed: int, number: int) -> "Round":
+        """A round of the branch of a method and a seed."""
         return Round(self, method, seed, number)
 
     def shard_files(self) -> list[tuple[int, Path]]:
-        """Every file of a shard that rounds have, with its number."""
+        """Every file of a shard in any round, with the number of the shard."""
         files = self.folder.glob("*/seed_*/round_*/*/shard_*")
         return [(int(name[1]), path) for path in files if (name := _SHARD.fullmatch(path.name))]
 
 
 @dataclass(frozen=True)
 class Round:
-    """A round of a branch, which is a method with a seed; round 0 trains nothing."""
+    """A round of a branch, which is a method with a seed. Nothing is trained in round 0."""
 
     experiment: Experiment
     method: str
@@ -83,7 +88,7 @@ class Round:
 
     @classmethod
     def at(cls, folder: Path) -> "Round":
-        """The round that a folder is of. Raises ValueError where its path is not of that form."""
+        """The round whose folder this is. Raises ValueError where its path is not a round's."""
         place = _ROUND.fullmatch(folder.as_posix().rstrip("/"))
         if not place:
             raise ValueError(
@@ -99,18 +104,19 @@ class Round:
 
     @property
     def folder(self) -> Path:
+        """The folder with the results of the round."""
         return self.experiment.folder / self.name
 
     @property
     def student(self) -> Path:
-        """The manifest of the student at its end; of round 0, that of the base student."""
+        """The manifest of the student at the end of the round; of round 0, the base student's."""
         if self.number == 0:
             return self.experiment.base_student(self.seed)
         return self.folder / "student" / "manifest.json"
 
     @property
     def metrics(self) -> Path:
-        """What was measured in training."""
+        """The training metrics."""
         return self.folder / "student" / "metrics.parquet"
 
     @property
@@ -119,6 +125,7 @@ class Round:
         return Round(self.experiment, self.method, self.seed, self.number - 1)
 
     def shards(self, stage: str, num_shards: int) -> list[Path]:
+        """The shards that a stage wrote in this round."""
         return _shards(self.folder / stage, num_shards)
 
     def benchmark(self, stage: str, name: str) -> Path:
@@ -127,7 +134,7 @@ class Round:
 
 
 def place_in_experiment(output: Path) -> str:
-    """What an output is of, such as mpd/seed_0/round_1/shard_0; empty outside of results/."""
+    """An output in its experiment, such as mpd/seed_0/round_1/shard_0; empty outside results/."""
     parts = output.with_suffix("").parts
     return "/".join(parts[2:]) if parts[:1] == RESULTS.parts else ""
 

@@ -1,7 +1,7 @@
-"""A home, a name and a folder for temporary files, for processes that lack one.
+"""A home, a user name and a folder for temporary files, for processes that lack one.
 
-Snakemake and the libraries of models keep caches below HOME and ask who the user is. In a
-container, on a cluster or for an account without an entry the home may be missing or read-only.
+Snakemake and model libraries keep caches below HOME and ask who the user is. In a container, on a
+cluster or for an account without a passwd entry, the home may be missing or read-only.
 """
 
 import logging
@@ -15,25 +15,25 @@ from pathlib import Path
 
 log = logging.getLogger("mpd")
 
-NOWHERE = Path(os.devnull)  # in which nothing can be made
-ROOM = 1 << 20  # bytes that a cache needs at least: Snakemake copies the rules into its own
+NOWHERE = Path(os.devnull)  # a path below which nothing can be created
+ROOM = 1 << 20  # bytes that a cache needs at least: Snakemake copies the rules into its cache
 
-# What is only read stays where it is: the tokens of Hugging Face, and those of wandb.
+# What is only read stays where it is: the tokens of Hugging Face and of wandb.
 CREDENTIALS = {"HF_TOKEN_PATH": ".cache/huggingface/token", "NETRC": ".netrc"}
 
 
 def settle() -> None:
-    """Put in order what this process, and what it starts, find in HOME, LOGNAME and TMPDIR.
+    """Set HOME, LOGNAME and TMPDIR so that this process and its children can use them.
 
-    Where nothing can be written to HOME or its cache, a folder for temporary files takes its
-    place. Raises ValueError where there is none of those either, or no room in it.
+    Where HOME or its cache cannot be written to, a temporary folder takes its place. Raises
+    ValueError where there is no temporary folder either, or no room in it.
     """
     try:
         temporary = Path(tempfile.gettempdir())
     except FileNotFoundError as error:
         raise ValueError(f"{error.strerror}; set TMPDIR to a folder with room") from None
     if "TMPDIR" in os.environ:
-        os.environ["TMPDIR"] = str(temporary)  # some take it as it stands, also where it is missing
+        os.environ["TMPDIR"] = str(temporary)  # some programs use it even where it does not exist
     try:
         pwd.getpwuid(os.getuid())
     except KeyError:
@@ -70,22 +70,22 @@ def _move(home: Path, other: Path) -> None:
 
 
 def _is_own_folder(path: Path) -> bool:
-    found = path.lstat()
-    own = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
-    return own and _can_be_written(path)
+    status = path.lstat()
+    is_own = stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid()
+    return is_own and _can_be_written(path)
 
 
 def _can_be_written(folder: Path) -> bool:
-    """Whether there is a folder, or can be one, with room for some files."""
-    above = (folder, *folder.parents)
+    """Whether a folder exists, or can be created, with room for some files."""
+    ancestors = (folder, *folder.parents)
     # Not Path.exists, which raises where a search is forbidden.
-    there = next((path for path in above if os.access(path, os.F_OK)), folder)
-    usable = os.access(there, os.W_OK | os.X_OK) and there.is_dir()
-    return usable and shutil.disk_usage(there).free >= ROOM
+    existing = next((path for path in ancestors if os.access(path, os.F_OK)), folder)
+    usable = os.access(existing, os.W_OK | os.X_OK) and existing.is_dir()
+    return usable and shutil.disk_usage(existing).free >= ROOM
 
 
 def room_left(*folders: Path) -> str:
-    """What is free in the temporary folder, in HOME and in `folders`, each disk once: in words."""
+    """A sentence on the free space in the temporary folder, HOME and `folders`, each disk once."""
     disks: dict[int, str] = {}
     for folder in (Path(tempfile.gettempdir()), _home(), *folders):
         if folder.is_dir():

@@ -1,7 +1,7 @@
-"""Progress with tokens per second and time left: a bar in a terminal, else a line now and then.
+"""Progress with tokens per second and time left: a bar in a terminal, otherwise some log lines.
 
-Jobs of a workflow write to pipes and logs, several side by side: their lines begin with the job's
-name, since they are log messages.
+Several jobs of a workflow write to one pipe or log. Lines of progress are log messages, so they
+begin with the name of the job.
 """
 
 import logging
@@ -12,14 +12,14 @@ from tqdm import tqdm
 
 log = logging.getLogger("mpd")
 
-LINE_SECONDS = 15  # between two lines, where there is no terminal
+LINE_SECONDS = 15  # between two lines where there is no terminal
 
 
 class Progress:
     """Counts sequences, and shows tokens per second and the time left.
 
-    Both are measured from the first call of `advance` on: before it stands the start of an
-    engine, or the loading of weights.
+    Both are measured from the first call of `advance`, so that they leave out the start of an
+    engine and the loading of weights.
     """
 
     def __init__(self, description: str, total: int) -> None:
@@ -38,7 +38,7 @@ class Progress:
         self.last_line = time.monotonic()
 
     def advance(self, sequences: int, tokens: int) -> None:
-        """Count the sequences that finished and the tokens that were made since the last call."""
+        """Count sequences that finished, and tokens that were generated, since the last call."""
         now = time.monotonic()
         self.sequences += sequences
         self.tokens += tokens
@@ -57,18 +57,18 @@ class Progress:
             log.info("%s: %d of %d sequences, %s", *counts, speed)
 
     def _speed(self, seconds: float, sequences: int, tokens: int) -> str:
-        """What was reached in some seconds after `sequences` and `tokens`."""
-        said = f"{self.tokens:,} tokens"
+        """Tokens so far, tokens per second and time left, `seconds` after the counts given."""
+        text = f"{self.tokens:,} tokens"
         if seconds > 0:
-            said += f", {(self.tokens - tokens) / seconds:,.0f} tokens/s"
+            text += f", {(self.tokens - tokens) / seconds:,.0f} tokens/s"
         if sequences < self.sequences < self.total:
             left = seconds * (self.total - self.sequences) / (self.sequences - sequences)
-            said += f", {duration(left)} left"
-        return said
+            text += f", {duration(left)} left"
+        return text
 
 
 def duration(seconds: float) -> str:
-    """Seconds in the two units that matter: 42 s, 5 min, 3 h 20 min."""
+    """Seconds in the largest units that matter: 42 s, 5 min, 3 h 20 min."""
     minutes = round(seconds / 60)
     if minutes < 2:
         return f"{seconds:.0f} s"

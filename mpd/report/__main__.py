@@ -10,8 +10,8 @@ the summary. A round of 0 trained nothing: of its folder only the evaluations ar
 nothing is read; how many were sampled and how many are links is counted.
 """
 
-from argparse import Namespace
-from collections.abc import Callable, Mapping, Sequence
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import chain
@@ -39,6 +39,7 @@ from mpd.report.summary import Evaluations, summary_frame
 from mpd.report.terminal import print_table
 from mpd.store import schema, table
 from mpd.store.model_folder import read_manifest
+from mpd.store.outputs import FileOutput, Outputs, TableOutput
 from mpd.store.parts import Parts
 from mpd.store.publishing import Store
 
@@ -110,23 +111,10 @@ def trajectories(
     )
 
 
-def published(
-    store: Store,
-    folder: Path,
-    artifact: schema.Artifact,
-    settings: Mapping[str, Any],
-    inputs: Mapping[str, str],
-    frame: Callable[[], pl.DataFrame],
-) -> pl.DataFrame:
-    """The rows of a table of the report; `frame` makes them if they are new."""
-
-    def compute(parts: Parts) -> None:
-        rows = frame()
-        parts.map(rows, max(len(rows), 1), lambda: lambda part: part)
-
-    path = folder / f"{artifact.name}.parquet"
-    store.publish_table(artifact, path, settings, inputs, compute)
-    return table.read(path, artifact)
+def whole_table(frame: Callable[[], pl.DataFrame], parts: Parts) -> None:
+    """Write the table that `frame` computes as one part."""
+    rows = frame()
+    parts.map(rows, max(len(rows), 1), lambda: lambda part: part)
 
 
 def run_of(arguments: Namespace) -> Run:
@@ -157,9 +145,8 @@ def run_of(arguments: Namespace) -> Run:
     )
 
 
-def tables_of(run: Run, store: Store) -> dict[str, pl.DataFrame]:
-    """The tables of the report by name, published beside it."""
-    publish = partial(published, store, run.output.parent)
+def tables_of(run: Run) -> Iterator[TableOutput]:
+    """The tables of the report, beside it."""
     settings, evaluations, answered = run.settings, run.evaluations, run.answered
     limits = settings.model_dump(include={"max_new_tokens"})
     payers = settings.model_dump(include={"samplers", "given"})
@@ -171,11 +158,13 @@ def tables_of(run: Run, store: Store) -> dict[str, pl.DataFrame]:
         (schema.DIFFICULTY, {}, answered, lambda: difficulty.by_difficulty(run.compared)),
         (schema.COSTS, payers, run.rounds, lambda: cost_frame(run.trained, run.seconds, settings)),
     ]
-    return {artifact.name: publish(artifact, *of) for artifact, *of in frames}
+    for artifact, meaning, inputs, frame in frames:
+        path = run.output.with_name(f"{artifact.name}.parquet")
+        yield TableOutput(artifact, path, meaning, inputs, partial(whole_table, frame))
 
 
-def write_report(run: Run, tables: Mapping[str, Any], choice: pl.DataFrame, store: Store) -> None:
-    """Publish the page. Whatever it shows is in its fingerprint."""
+def page_of(run: Run, paths: Mapping[str, Path]) -> FileOutput:
+    """The page. Whatever it shows is in its fingerprint. `paths`: where its tables can be read."""
     folder = run.output.parent
     seeds = (place["seed"] for place in run.places.values())
     told: dict[str, Any] = {
@@ -185,9 +174,7 @@ def write_report(run: Run, tables: Mapping[str, Any], choice: pl.DataFrame, stor
         "stages": findings.settings_of_stages(run.places, run.benchmarks),
         "versions": findings.versions(),
     }
-    shown = {
-        name: table.content_digest(folder / f"{name}.parquet", TABLES[name]) for name in tables
-    }
+    shown = {name: table.content_digest(path, TABLES[name]) for name, path in paths.items()}
     asked = {
         f"problems {number}": table.content_digest(path, schema.PROBLEMS)
         for number, path in enumerate(run.problems)
@@ -195,11 +182,14 @@ def write_report(run: Run, tables: Mapping[str, Any], choice: pl.DataFrame, stor
 
     def write(path: Path) -> None:
         tokenizer = run.student.with_name("tokenizer.json")
+        tables: dict[str, Any] = {
+            name: table.read(path, TABLES[name]) for name, path in paths.items()
+        }
         found = Findings(
             **tables,
             **told,
             means=compare.means(run.compared),
-            choice=choice,
+            choice=shipped(tables["summary"], run.settings.max_accuracy_drop),
             contexts=run.settings.contexts,
             browser=trajectories(folder.name, run.trained, run.problems, tokenizer),
             lengths=findings.lengths(run.evaluations),
@@ -209,7 +199,7 @@ def write_report(run: Run, tables: Mapping[str, Any], choice: pl.DataFrame, stor
         )
         path.write_text(page(found), encoding="utf-8")
 
-    store.publish_file(
+    return FileOutput(
         "report",
         schema.REPORT_VERSION,
         run.output,
@@ -225,21 +215,41 @@ def write_report(run: Run, tables: Mapping[str, Any], choice: pl.DataFrame, stor
     )
 
 
-def main(argv: list[str] | None = None) -> None:
+def command_line() -> ArgumentParser:
+    """The command line of the stage."""
     parser = command.parser(__doc__, "report", ReportSettings)
     parser.add_argument("--rounds", type=Path, nargs="+", required=True, help="their folders")
     parser.add_argument("--benchmarks", nargs="+", required=True, help="names; dev is one")
     parser.add_argument("--num-shards", type=int, required=True, help="shards of a round")
     parser.add_argument("--problems", type=Path, nargs="+", required=True, help="their shards")
     parser.add_argument("--student", type=Path, required=True, help="manifest, for its tokenizer")
-    arguments = parser.parse_args(argv)
-    run, store = run_of(arguments), command.store_of(arguments)
+    return parser
+
+
+def outputs(arguments: Namespace) -> Outputs:
+    """The tables of the report and its page.
+
+    Raises ValueError where a file of a round came from the store and was changed since.
+    """
+    run, store = run_of(arguments), Store(arguments.store)
     for path in chain(run.evaluations, *(chain(*files.values()) for files in run.trained.values())):
         store.require_unchanged(path)
-    tables = tables_of(run, store)
-    choice = shipped(tables["summary"], run.settings.max_accuracy_drop)
-    write_report(run, tables, choice, store)
-    print_table(tables["summary"], choice, run.output)
+    paths: dict[str, Path] = {}
+    for output in tables_of(run):
+        readable = yield output
+        if readable is not None:
+            paths[output.kind] = readable
+    if len(paths) == len(TABLES):
+        yield page_of(run, paths)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the stage with the arguments of a command line."""
+    arguments = command.publish(command_line(), outputs, argv)
+    if arguments.mode != "explain":
+        summary = table.read(arguments.output.with_name("summary.parquet"), schema.SUMMARY)
+        choice = shipped(summary, arguments.settings.max_accuracy_drop)
+        print_table(summary, choice, arguments.output)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 
 from mpd.store import schema, table
-from mpd.store.differences import note_of
+from mpd.store.differences import note_beside
 
 ARTIFACTS = {
     "sample": schema.SAMPLE,
@@ -61,7 +61,7 @@ def seconds_by_stage(folder: Path, num_shards: int, benchmarks: Sequence[str]) -
         },
     }
     seconds = {
-        stage: [note_of(path).get("spent", {}).get("seconds") for path in paths]
+        stage: [note_beside(path).get("spent", {}).get("seconds") for path in paths]
         for stage, paths in outputs.items()
     }
     return {stage: sum(of) for stage, of in seconds.items() if of and None not in of}

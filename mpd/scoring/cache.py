@@ -2,7 +2,7 @@
 
 N positions, K support entries, C control ids, B tail buckets. A position's support is its
 realised id, the control ids, and the entries of its slice of the flat lists, which never repeat
-those two. The columns stand in mpd/store/schema.py, LOGITS.
+those two. The columns stand in mpd/store/schema/cache.py.
 
 Log-probabilities are float32 rounded to few significant bits: plain numbers for every reader,
 whose low bytes are zero and cost nothing once the bytes of a column are split and compressed.

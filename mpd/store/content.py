@@ -1,4 +1,4 @@
-"""What files say of their own bytes: for entries from before notes had digests."""
+"""Checks of files by the digests in them, for stored files whose notes have no digests yet."""
 
 import json
 from collections.abc import Iterable
@@ -8,10 +8,10 @@ from mpd.store.digests import digest_of, file_digest
 
 
 def contradicted(entry: Path, names: Iterable[str]) -> list[str]:
-    """Names of the files of an entry that have other content than they say themselves.
+    """Names of the files of an entry whose content is not what a digest in them says.
 
-    A table has the digest of its rows in its footer, a model folder one of all its files in its
-    manifest. Of other files nothing is known.
+    The footer of a table has the digest of its rows, and the manifest of a model folder that of all
+    its files. Nothing is known about other files.
     """
     names = list(names)
     wrong = [
@@ -26,9 +26,9 @@ def _holds(path: Path) -> bool:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from mpd.store.table import Digest
+    from mpd.store.row_digest import RowDigest
 
-    digest = Digest()
+    digest = RowDigest()
     try:
         file = pq.ParquetFile(path)
         footer = json.loads((file.metadata.metadata or {})[b"mpd"])

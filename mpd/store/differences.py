@@ -1,11 +1,12 @@
-"""How an artifact would differ from the one that is linked now, by its note: for mpd.why."""
+"""How an artifact would differ from the one that is linked now, by the note of that one."""
 
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from mpd.store.entries import PROVENANCE
+from mpd.store.files import read_json
+from mpd.store.links import note_of
 from mpd.store.schema import Version
 
 MAX_VALUE = 60  # characters of a setting that are shown
@@ -13,47 +14,46 @@ MAX_VALUE = 60  # characters of a setting that are shown
 Note = Mapping[str, Any]  # kind, version, settings and inputs, as the store wrote them
 
 
-def note_of(output: Path) -> Note:
+def note_beside(output: Path) -> Note:
     """The note of what is linked to an output, a file or a folder; empty where there is none."""
-    for path in (output / PROVENANCE, output.with_suffix(".json")):
-        if path.is_file():
-            return json.loads(path.read_text(encoding="utf-8"))
-    return {}
+    note = note_of(output)
+    return read_json(note) if note else {}
 
 
 def differences(
     note: Note, settings: Mapping[str, Any], version: Version, name_of: Callable[[str], str]
 ) -> list[str]:
-    """Settings that differ from those in a note, by their keys in config.yaml, and a new version.
+    """Sentences on settings that differ from those in a note, and on another version.
 
-    `name_of` gives the key of a setting by its path, such as chat.close. None without a note.
+    `name_of` gives the key in config.yaml of a setting by its path, such as chat.close. There are
+    no sentences without a note.
     """
     if not note:
         return []
     before, now = flat(note["settings"]), flat(settings)
-    said = [
+    sentences = [
         "{} was {}, is {}".format(name_of(key), *_texts(before, now, key))
         for key in sorted({**before, **now})
         if key not in before or key not in now or before[key] != now[key]
     ]
     if version != note["version"]:
-        said.append(f"version of {note['kind']} was {note['version']}, is {version}")
-    return said
+        sentences.append(f"version of {note['kind']} was {note['version']}, is {version}")
+    return sentences
 
 
 def other_content(note: Note, inputs: Mapping[str, str]) -> list[str]:
-    """Which inputs have other content than those in a note. None without a note."""
+    """A sentence on the inputs whose content is not that of the note, if there is a note."""
     changed = [key for key in inputs if note and note["inputs"].get(key) != inputs[key]]
     return [f"other content than it was made of: {', '.join(changed)}"] if changed else []
 
 
 def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested settings by dotted keys: {"chat": {"open": ""}} gives {"chat.open": ""}."""
-    found: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     for key, value in settings.items():
         inner = isinstance(value, dict) and value
-        found |= flat(value, f"{prefix}{key}.") if inner else {f"{prefix}{key}": value}
-    return found
+        result |= flat(value, f"{prefix}{key}.") if inner else {f"{prefix}{key}": value}
+    return result
 
 
 def _texts(before: Mapping[str, Any], now: Mapping[str, Any], key: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Digests by which content is compared: SHA-256 in hexadecimal digits."""
+"""Digests that content is compared by: SHA-256 in hexadecimal digits."""
 
 import hashlib
 import json

@@ -1,7 +1,7 @@
 """Which shards belong together.
 
 sample_id is the same in every round and seed, so the keys of two shards do not tell whether one
-was made from the other. The footer does: it names the content that its rows were made from.
+was made from the other. The footer does: it has the digests of what its rows were made from.
 """
 
 from collections.abc import Mapping
@@ -24,22 +24,23 @@ def require_made_from(path: Path, artifact: schema.Artifact, **contents: str) ->
 
 
 def sampled_by(path: Path, *models: Mapping[str, Any]) -> table.Identity:
-    """The identity to ask of a shard of trajectories: the tokens, and the model that sampled.
+    """The identity that a shard of trajectories must have: the tokens and the model that sampled.
 
-    That is the first of the models, or the one of them that the shard names. Trajectories that
-    the user gave name none.
+    The model is the one that the shard names, if it is one of `models`, or the first of these. A
+    shard of trajectories that the user gave names no model.
     """
     identity = table.check(path, schema.SAMPLE)["identity"]
     digests = [model["digest"] for model in models]
     named = identity.get("student")
-    own = {} if named is None else {"student": named if named in digests else digests[0]}
-    return {"token_map": models[0]["token_map"], **own}
+    sampler = {} if named is None else {"student": named if named in digests else digests[0]}
+    return {"token_map": models[0]["token_map"], **sampler}
 
 
 def rewritten_by(path: Path, scorer: Mapping[str, str]) -> table.Identity:
-    """The identity to ask of a shard of rewrites: the scorer's, since it must be the rewriter.
+    """The identity that a shard of rewrites must have: that of the scorer.
 
-    Another teacher would not like its rewrites. Trajectories that nobody rewrote name none.
+    Rewrites are scored by the teacher that wrote them: another one would find them improbable. A
+    shard of trajectories that were not rewritten names no teacher.
     """
     identity = table.check(path, schema.COMPRESS)["identity"]
     return dict(scorer) if "teacher" in identity else {"token_map": scorer["token_map"]}

@@ -1,8 +1,8 @@
-"""Model folders: the manifest that says what a model is, and loading by it.
+"""Folders of models: their manifests, and loading.
 
-A model folder is an ordinary Hugging Face folder with a manifest.json beside the weights.
-The manifest is made once, when the folder is; every stage quotes its digests and none hashes
-weights again.
+A model folder is an ordinary Hugging Face folder with a manifest.json beside the weights. The
+manifest is written once, with the folder. Every stage quotes its digests, and none hashes weights
+again.
 """
 
 import json
@@ -58,10 +58,10 @@ def read_manifest(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path}: no such manifest; give the manifest.json of a resolved model")
     manifest = json.loads(path.read_text(encoding="utf-8"))
     for name, size in manifest["files"].items():
-        found = path.parent / name
-        if not found.is_file() or found.stat().st_size != size:
+        file = path.parent / name
+        if not file.is_file() or file.stat().st_size != size:
             raise ValueError(
-                f"{found}: missing, or not the {size} bytes of its manifest; "
+                f"{file}: missing, or not the {size} bytes of its manifest; "
                 f"delete {path} and run again"
             )
     return manifest
@@ -83,20 +83,21 @@ def chat_template(folder: Path) -> str:
     if template.is_file():
         return template.read_text(encoding="utf-8")
     config = folder / "tokenizer_config.json"
-    found = (
+    text = (
         json.loads(config.read_text(encoding="utf-8")).get("chat_template")
         if config.is_file()
         else None
     )
-    if not found:
+    if not text:
         raise ValueError(
             f"{folder}: no chat template (chat_template.jinja, or chat_template in "
             "tokenizer_config.json); add that of the model's instruct version"
         )
-    return found
+    return text
 
 
 def load_tokenizer(folder: Path) -> "PreTrainedTokenizerFast":
+    """The tokenizer of a folder. Raises ValueError where it is not a fast one."""
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -106,7 +107,7 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerFast":
 
 
 def vocabulary_size(tokenizer: "PreTrainedTokenizerFast") -> int:
-    """Ids from here on are padding of the model's output rows, not tokens."""
+    """The number of token ids. Output rows of the model from here on are padding, not tokens."""
     return max(tokenizer.get_vocab().values()) + 1
 
 
@@ -123,12 +124,15 @@ def load_model(folder: Path, dtype: str) -> Any:
 
 
 def stop_ids(folder: Path, tokenizer: "PreTrainedTokenizerFast") -> list[int]:
-    """Ids that end a completion: the tokenizer's first, then those of the generation config."""
+    """Ids that end a completion: the tokenizer's, then those of the generation config.
+
+    Raises ValueError where there are none.
+    """
     ids = [tokenizer.eos_token_id, *_generation_stop_ids(folder)]
-    found = list(dict.fromkeys(token for token in ids if token is not None))
-    if not found:
+    stop = list(dict.fromkeys(token for token in ids if token is not None))
+    if not stop:
         raise ValueError(f"{folder}: neither tokenizer nor generation config names a stop id")
-    return found
+    return stop
 
 
 def _generation_stop_ids(folder: Path) -> list[int]:

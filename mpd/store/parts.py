@@ -1,4 +1,4 @@
-"""The parts of a table while it is computed: what a kill does not lose."""
+"""The parts of a table while it is computed. A kill loses at most the part in flight."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ log = logging.getLogger("mpd")
 
 
 class Parts:
-    """The resumable rows of one table artifact, computed slice by slice."""
+    """The rows of one table, computed part by part so that a stopped job can be resumed."""
 
     def __init__(
         self, folder: Path, artifact: Artifact, identity: "Identity", meter: Meter
@@ -28,7 +28,7 @@ class Parts:
         self.artifact = artifact
         self.identity = identity
         self.finished: list[Path] = []
-        self.remaining = 0  # rows that `map` still has to do when it prepares
+        self.remaining = 0  # rows that are still to be computed when the work is prepared
 
     def map(
         self,
@@ -36,10 +36,10 @@ class Parts:
         rows_per_part: int,
         prepare: Callable[[], Callable[["pl.DataFrame"], "pl.DataFrame"]],
     ) -> None:
-        """Write one part for each fixed slice of `rows`, skipping the parts that are there, whole.
+        """Write one part for each fixed slice of `rows`, skipping the parts that are already there.
 
-        `prepare` loads what the work needs and is not called when every part is there.
-        No call of the work spans two slices, so that a resumed run batches as an undisturbed one.
+        `prepare` loads what the work needs; it is not called when every part is there. No call of
+        the work spans two slices, so that a resumed run batches as an undisturbed one does.
         """
         from mpd.store import table
 
@@ -69,37 +69,37 @@ class Parts:
         rows: "pl.DataFrame",
         work: Callable[["pl.DataFrame"], Iterator["pl.DataFrame"]],
     ) -> None:
-        """Write one part for each frame that the work gives, in whatever order rows finish.
+        """Write one part for each frame that the work yields, in whatever order rows finish.
 
-        The work is given the rows that no part has yet, and is not called when there are none.
-        All that comes of a row has to be in one frame. In the end the rows stand in their order.
+        The work gets the rows that no part has yet; it is not called when there are none. All that
+        is computed from a row has to be in one frame. The last part has all rows in their order.
         """
         import polars as pl
 
         from mpd.store import table
 
         key = [name for name in self.artifact.key if name in rows.columns]
-        whole = [
+        paths = [
             path for path in sorted(self.folder.glob("some_*.parquet")) if self._is_there(path)
         ]
-        none = table.frame_of([], self.artifact).select(key)
-        done = pl.concat([none, *(table.read_columns(path, key) for path in whole)])
-        missing = rows.join(done, on=key, how="anti", maintain_order="left")
+        empty = table.frame_of([], self.artifact)
+        keys = pl.concat([empty.select(key), *(table.read_columns(path, key) for path in paths)])
+        missing = rows.join(keys, on=key, how="anti", maintain_order="left")
         self.remaining = len(missing)
-        if whole:
+        if paths:
             log.info("resumed: %d of %d rows were there", len(rows) - len(missing), len(rows))
         names = (f"some_{number:09d}.parquet" for number in count())
-        free = (path for name in names if (path := self.folder / name) not in whole)
+        free = (path for name in names if (path := self.folder / name) not in paths)
         if len(missing):
             for frame in work(missing):
-                whole.append(next(free))
-                table.write(whole[-1], frame, self.artifact, self.identity)
+                paths.append(next(free))
+                table.write(paths[-1], frame, self.artifact, self.identity)
                 self.meter.save()
-        parts = (table.read(part, self.artifact, self.identity) for part in whole)
-        made = pl.concat([table.frame_of([], self.artifact), *parts])
-        lost = len(rows.join(made, on=key, how="anti"))
+        parts = (table.read(part, self.artifact, self.identity) for part in paths)
+        computed = pl.concat([empty, *parts])
+        lost = len(rows.join(computed, on=key, how="anti"))
         assert not lost, f"{lost} rows were not computed"
-        ordered = rows.select(key).join(made, on=key, maintain_order="left_right")
+        ordered = rows.select(key).join(computed, on=key, maintain_order="left_right")
         path = self.folder / "ordered.parquet"
         table.write(path, ordered.select(self.artifact.names), self.artifact, self.identity)
         self.finished.append(path)

@@ -1,7 +1,7 @@
-"""Who may write a file: stored files are shared by hard links, and a store may be by several users.
+"""Who may write a file. Outputs share stored files by hard links, and users may share a store.
 
-Snakemake refuses to replace an output that its user may not write, and asks before anything runs.
-So nothing is read-only for its owner, and the group of a folder may write what is in it.
+Snakemake refuses to replace an output that its user may not write, before anything runs. So nothing
+is read-only for its owner, and the group of a folder may write what is in it.
 """
 
 import errno
@@ -13,20 +13,20 @@ from pathlib import Path
 
 REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS)
 READ_ONLY = 0o444  # the mode that stored files once had
-# What Snakemake keeps of a working folder, beside the results.
+# Where Snakemake keeps its state, in the working folder.
 STATE = Path(".snakemake")
 
 
 def mode_in(folder: Path) -> int:
-    """The mode of a file whose readers and writers, but for strangers, are those of its folder."""
+    """The mode of a file in a folder: its owner and group may do what they may in the folder."""
     return folder.stat().st_mode & 0o664 | 0o600
 
 
 def make_writable(path: Path) -> bool:
     """Give a read-only file, 0444, back to its owner, and to the group that its folder is for.
 
-    Returns whether this process may write it in the end: it may not where another user owns it
-    and does not share it.
+    Returns whether this process may then write it: it may not where another user owns it and does
+    not share it.
     """
     mode = path.stat().st_mode
     if stat.S_IMODE(mode) == READ_ONLY:
@@ -44,9 +44,9 @@ def require_working_folder() -> None:
 
 
 def open_results(folder: Path) -> list[str]:
-    """Make the files below a folder writable, which were once stored read-only.
+    """Make files below a folder writable that an earlier version stored read-only.
 
-    Returns a sentence for each owner of files, or folders, that this user may not write.
+    Returns a sentence for each owner of files or folders that this user may not write.
     """
     refused: dict[int, list[Path]] = {}
     for place, _, names in os.walk(folder):
@@ -68,7 +68,7 @@ def _is_writable(path: Path) -> bool:
 
 
 def is_refusal(error: OSError) -> bool:
-    """Whether an error is that this process may not do what it wanted with a file."""
+    """Whether an error says that this process may not read or write a file."""
     return error.errno in REFUSALS and bool(error.filename)
 
 

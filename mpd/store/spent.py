@@ -1,32 +1,32 @@
-"""What computing an artifact took, for its note: seconds, memory and device."""
+"""What it took to compute an artifact, for its note: seconds, memory and device."""
 
-import json
 import resource
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
+from mpd.store.files import read_json, write_json
+
 MEGABYTE = 1e6
-# Of ru_maxrss; macOS counts bytes.
-RSS_UNIT = 1 if sys.platform == "darwin" else 1024
+RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes in one unit of ru_maxrss
 
 
 class Meter:
-    """Counts from its creation, on top of what earlier processes saved that were stopped.
+    """Counts from its creation, on top of what earlier, stopped processes saved.
 
     `path` is where it saves: a file that lives as long as the unfinished artifact.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.before: dict[str, Any] = _read(path)
+        self.before: dict[str, Any] = read_json(path)
         self.start, self.processor_start = time.monotonic(), _processor_seconds()
 
     def spent(self) -> dict[str, Any]:
         """Seconds by the clock and of processors, peak memory in megabytes, and the device.
 
-        Memory is that of the process, or of the largest of its own, since each began.
+        Memory is that of the process or of its largest child, since each began.
         """
         seconds = time.monotonic() - self.start + self.before.get("seconds", 0.0)
         processor = _processor_seconds() - self.processor_start
@@ -40,16 +40,7 @@ class Meter:
 
     def save(self) -> None:
         """Keep what was spent so far, for the process that goes on after this one was stopped."""
-        draft = self.path.with_suffix(".draft")
-        draft.write_text(json.dumps(self.spent()), encoding="utf-8")
-        draft.rename(self.path)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return {}
+        write_json(self.path, self.spent())
 
 
 def _processor_seconds() -> float:

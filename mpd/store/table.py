@@ -1,14 +1,12 @@
 """Strict read and write of the Parquet artifacts.
 
 A footer holds what a reader must be able to refuse on: artifact, version, digest of the
-content, and the identity (model and tokenizer digests) that the writer gave. Nothing else,
-so that equal rows are equal bytes.
+content, and the identity (digests of models and tokenizers) that the writer gave. It holds nothing
+else, so that equal rows are equal bytes.
 """
 
 import errno
-import hashlib
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,11 +15,13 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mpd.store.files import replacing, sync
+from mpd.store.row_digest import RowDigest
 from mpd.store.schema import Artifact
 
 Identity = Mapping[str, str]
 
-# A reader that goes row group by row group holds about as much; at least one row is in each.
+# About what a reader holds that goes row group by row group. Each has at least one row.
 ROW_GROUP_BYTES = 8 << 20
 
 _ARROW = {
@@ -44,12 +44,12 @@ def arrow_schema(artifact: Artifact) -> pa.Schema:
 def frame_of(rows: Iterable[Mapping[str, Any]], artifact: Artifact) -> pl.DataFrame:
     """A frame with the artifact's columns and dtypes from rows given as mappings.
 
-    Raises TypeError where a value is not of its column's type, KeyError where one is missing.
+    Raises TypeError where a value does not have its column's type, KeyError where one is missing.
     """
     rows = list(rows)
     empty = pl.from_arrow(arrow_schema(artifact).empty_table())
     assert isinstance(empty, pl.DataFrame)
-    # By columns: given rows, Polars is not strict and would cut 1.5 down to an integer.
+    # Column by column: from rows, Polars would silently cut 1.5 down to an integer.
     columns = {name: [row[name] for row in rows] for name in artifact.names}
     return pl.DataFrame(columns, schema=empty.schema, strict=True)
 
@@ -73,16 +73,16 @@ def concatenate(path: Path, parts: list[Path], artifact: Artifact, identity: Ide
 def read(path: Path, artifact: Artifact, identity: Identity | None = None) -> pl.DataFrame:
     """The rows of an artifact.
 
-    Raises ValueError where the file is missing, truncated, another artifact, another version,
-    has other columns or dtypes, or was written under another identity than the one asked for.
+    Raises ValueError where the file is missing or truncated, holds another artifact or version, has
+    other columns or dtypes, or was written under another identity.
     """
     check(path, artifact, identity)
     return read_columns(path, artifact.names)
 
 
 def read_columns(path: Path, columns: Sequence[str]) -> pl.DataFrame:
-    """Some columns of an artifact that was checked before."""
-    groups = list(_row_groups(path, columns, _compute_anew(path)))
+    """Some columns of an artifact that has been checked."""
+    groups = list(_row_groups(path, columns, _advice(path)))
     frame = pl.from_arrow(pa.concat_tables(groups) if groups else pq.read_table(path))
     assert isinstance(frame, pl.DataFrame)
     return frame.select(columns)
@@ -93,10 +93,10 @@ def groups(
 ) -> Iterator[pl.DataFrame]:
     """Some columns of an artifact, one row group in memory at a time.
 
-    With `keys`, only rows whose key columns are among them: of row groups without such a row
-    nothing but the keys is read.
+    With `keys`, only rows whose key columns are among them. Of a row group without such a row,
+    only the keys are read.
     """
-    for group in _row_groups(path, columns, _compute_anew(path), keys):
+    for group in _row_groups(path, columns, _advice(path), keys):
         frame = pl.from_arrow(group)
         assert isinstance(frame, pl.DataFrame)
         if keys is not None:
@@ -118,7 +118,7 @@ def content_digest(path: Path, artifact: Artifact, identity: Identity | None = N
 def column_digest(path: Path, artifact: Artifact, columns: Sequence[str]) -> str:
     """The digest of some columns, for a stage that reads no others; after the checks of `read`."""
     check(path, artifact)
-    digest = Digest()
+    digest = RowDigest()
     digest.update(read_columns(path, columns).to_arrow())
     return digest.hexdigest()
 
@@ -131,8 +131,7 @@ def check(path: Path, artifact: Artifact, identity: Identity | None = None) -> d
         raise ValueError(f"{path}: no such file; run the stage that writes it") from None
     except (pa.ArrowInvalid, OSError) as error:
         raise ValueError(
-            f"{path}: not a whole Parquet file ({str(error).splitlines()[0]}); "
-            f"{_compute_anew(path)}"
+            f"{path}: not a whole Parquet file ({str(error).splitlines()[0]}); {_advice(path)}"
         ) from None
     footer = json.loads((file.metadata.metadata or {}).get(b"mpd", b"{}"))
     found = f"{footer.get('artifact', 'a foreign file')} version {footer.get('version')}"
@@ -165,65 +164,28 @@ def _row_groups(
 
 
 def _holds(file: pq.ParquetFile, group: int, keys: pl.DataFrame) -> bool:
-    own = pl.from_arrow(file.read_row_group(group, columns=keys.columns))
-    assert isinstance(own, pl.DataFrame)
-    return not own.join(keys, on=keys.columns, how="semi").is_empty()
+    group_keys = pl.from_arrow(file.read_row_group(group, columns=keys.columns))
+    assert isinstance(group_keys, pl.DataFrame)
+    return not group_keys.join(keys, on=keys.columns, how="semi").is_empty()
 
 
-def _compute_anew(path: Path) -> str:
-    # To delete it and run again may not help: the store then links the same damaged file.
-    return f"run again with --forcerun {path} --config store=refresh, which computes it anew"
+def _advice(path: Path) -> str:
+    # Deleting it and running again may not help: the store would link the same damaged file.
+    return f"run again with --forcerun {path} --config store=refresh, which computes it again"
 
 
-def _require_columns(found: pa.Schema, artifact: Artifact, path: Path) -> None:
+def _require_columns(schema: pa.Schema, artifact: Artifact, path: Path) -> None:
     expected = arrow_schema(artifact)
-    if found != expected:
-        of_expected, of_found = (
-            ", ".join(f"{field.name}: {field.type}" for field in schema)
-            for schema in (expected, found)
+    if schema != expected:
+        expected_columns, found_columns = (
+            ", ".join(f"{field.name}: {field.type}" for field in fields)
+            for fields in (expected, schema)
         )
         raise ValueError(
-            f"{path}: expected the columns {of_expected}; found {of_found}; "
-            "after a change of columns bump the version in mpd/store/schema.py and run its stage "
+            f"{path}: expected the columns {expected_columns}; found {found_columns}; "
+            "after a change of columns bump the version in mpd/store/schema/ and run its stage "
             "again"
         )
-
-
-class Digest:
-    """Digest of rows that does not depend on how they are cut into chunks.
-
-    One running hash for each buffer of each column: null flags, lengths and values.
-    """
-
-    def __init__(self) -> None:
-        self.hashes: dict[str, Any] = {}
-
-    def update(self, table: pa.Table) -> None:
-        for name in table.column_names:
-            for chunk in table.column(name).chunks:
-                self._update(name, chunk)
-
-    def _update(self, name: str, array: pa.Array) -> None:
-        self._hash(name, "null", array.is_null().to_numpy(zero_copy_only=False))
-        array = array.drop_null()
-        if pa.types.is_large_list(array.type):
-            self._hash(name, "length", array.value_lengths().to_numpy(zero_copy_only=False))
-            self._update(f"{name}.element", array.flatten())
-        elif pa.types.is_large_string(array.type):
-            values = array.cast(pa.large_binary()).to_pylist()
-            self.hashes.setdefault(f"{name} length", hashlib.sha256()).update(
-                b"".join(len(value).to_bytes(8, "little") for value in values)
-            )
-            self.hashes.setdefault(f"{name} value", hashlib.sha256()).update(b"".join(values))
-        else:
-            self._hash(name, "value", array.to_numpy(zero_copy_only=False))
-
-    def _hash(self, name: str, buffer: str, values: Any) -> None:
-        self.hashes.setdefault(f"{name} {buffer}", hashlib.sha256()).update(values.tobytes())
-
-    def hexdigest(self) -> str:
-        whole = {name: running.hexdigest() for name, running in self.hashes.items()}
-        return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def _checked(frame: pl.DataFrame, artifact: Artifact, path: Path) -> pa.Table:
@@ -241,37 +203,29 @@ def _write(path: Path, tables: Iterable[pa.Table], artifact: Artifact, identity:
     # Numbers in lists (token ids, log-probabilities) are smallest as split bytes.
     lists = [field.name for field in schema if pa.types.is_large_list(field.type)]
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.draft")
-    digest = Digest()
+    digest = RowDigest()
     try:
-        with pq.ParquetWriter(
-            draft,
-            schema,
-            compression="zstd",
-            compression_level=3,
-            use_dictionary=[name for name in schema.names if name not in lists],
-            column_encoding={f"{name}.list.element": "BYTE_STREAM_SPLIT" for name in lists},
-        ) as writer:
-            for table in tables:
-                digest.update(table)
-                rows = len(table) * ROW_GROUP_BYTES // max(table.nbytes, 1)
-                writer.write_table(table, row_group_size=max(rows, 1))
-            footer = {
-                "artifact": artifact.name,
-                "version": artifact.version,
-                "content": digest.hexdigest(),
-                "identity": dict(identity),
-            }
-            writer.add_key_value_metadata({"mpd": json.dumps(footer, sort_keys=True)})
-        sync(draft)
+        with replacing(path) as draft:
+            with pq.ParquetWriter(
+                draft,
+                schema,
+                compression="zstd",
+                compression_level=3,
+                use_dictionary=[name for name in schema.names if name not in lists],
+                column_encoding={f"{name}.list.element": "BYTE_STREAM_SPLIT" for name in lists},
+            ) as writer:
+                for table in tables:
+                    digest.update(table)
+                    rows = len(table) * ROW_GROUP_BYTES // max(table.nbytes, 1)
+                    writer.write_table(table, row_group_size=max(rows, 1))
+                footer = {
+                    "artifact": artifact.name,
+                    "version": artifact.version,
+                    "content": digest.hexdigest(),
+                    "identity": dict(identity),
+                }
+                writer.add_key_value_metadata({"mpd": json.dumps(footer, sort_keys=True)})
+            sync(draft)
     except OSError as error:
-        draft.unlink(missing_ok=True)
         raise OSError(error.errno or errno.EIO, error.strerror or str(error), str(path)) from error
-    draft.rename(path)
     return digest.hexdigest()
-
-
-def sync(path: Path) -> None:
-    """Force a file to the disk, so that a rename after it never names an empty file."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())

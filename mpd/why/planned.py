@@ -1,11 +1,10 @@
-"""What Snakemake would visit, and why, in words: for `python -m mpd.why`.
+"""What Snakemake would visit, and why, in words.
 
-Snakemake is asked by its own interface, as a dry run asks it, with the arguments of a run.
+Snakemake is asked through its own interface, like a dry run, with the arguments of a run.
 """
 
 import io
 import logging
-import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
@@ -42,48 +41,12 @@ def planned(arguments: Sequence[str]) -> list[Job]:
 
     Raises ValueError with Snakemake's words where it cannot plan, as for a bad configuration.
     """
-    from snakemake.api import SnakemakeApi
-    from snakemake.cli import parse_args, parse_config
     from snakemake.exceptions import CliException, RuleException, WorkflowError
-    from snakemake.settings.enums import Quietness
-    from snakemake.settings.types import (
-        ConfigSettings,
-        DAGSettings,
-        ExecutionSettings,
-        OutputSettings,
-        ResourceSettings,
-    )
 
     try:
-        given = _parsed(parse_args, arguments)
-        output = OutputSettings(quiet={Quietness.ALL}, enable_file_logging=False)
-        with _silence(), SnakemakeApi(output) as api:
-            workflow = api.workflow(
-                resource_settings=ResourceSettings(cores=1, resources=given.resources),
-                config_settings=ConfigSettings(
-                    config=parse_config(given.config),
-                    configfiles=given.configfile,
-                    config_args=given.config,
-                ),
-                snakefile=given.snakefile,
-                workdir=given.directory,
-            )
-            settings = DAGSettings(
-                targets=given.targets,
-                until=given.until,
-                omit_from=given.omit_from,
-                forcetargets=given.force,
-                forceall=given.forceall,
-                forcerun=given.forcerun,
-                force_incomplete=given.rerun_incomplete,
-                rerun_triggers=given.rerun_triggers,
-                max_checksum_file_size=given.max_checksum_file_size,
-            )
-            without_lock = ExecutionSettings(lock=False)  # a run may be under way
-            workflow.dag(settings).execute_workflow("dryrun", execution_settings=without_lock)
-            graph = workflow._workflow.dag
-            levels = [sorted(level, key=str) for level in graph.toposorted()]
-            return [_job(graph, job) for level in levels for job in level if job.rule.name != "all"]
+        graph = _graph(_parsed(arguments))
+        levels = [sorted(level, key=str) for level in graph.toposorted()]
+        return [_job(graph, job) for level in levels for job in level if job.rule.name != "all"]
     except FileNotFoundError as error:
         raise ValueError(f"{error.filename}: no such file") from None
     except (CliException, RuleException, WorkflowError) as error:
@@ -93,25 +56,73 @@ def planned(arguments: Sequence[str]) -> list[Job]:
 
 def folder_of(arguments: Sequence[str]) -> Path:
     """Where the paths of the jobs begin: the folder that `arguments` name, or this one."""
+    return Path(_parsed(arguments).directory or ".")
+
+
+def _graph(arguments: Any) -> Any:
+    """Snakemake's graph of jobs after a dry run.
+
+    Its interface prints what a run would visit, but hands out neither the jobs that it would not
+    visit nor its reasons as data: both are read from the graph itself.
+    """
+    from snakemake.api import SnakemakeApi
+    from snakemake.cli import parse_config
+    from snakemake.settings.enums import Quietness
+    from snakemake.settings.types import (
+        ConfigSettings,
+        DAGSettings,
+        ExecutionSettings,
+        OutputSettings,
+        ResourceSettings,
+    )
+
+    output = OutputSettings(quiet={Quietness.ALL}, enable_file_logging=False)
+    with _silence(), SnakemakeApi(output) as api:
+        workflow = api.workflow(
+            resource_settings=ResourceSettings(cores=1, resources=arguments.resources),
+            config_settings=ConfigSettings(
+                config=parse_config(arguments.config),
+                configfiles=arguments.configfile,
+                config_args=arguments.config,
+            ),
+            snakefile=arguments.snakefile,
+            workdir=arguments.directory,
+        )
+        settings = DAGSettings(
+            targets=arguments.targets,
+            until=arguments.until,
+            omit_from=arguments.omit_from,
+            forcetargets=arguments.force,
+            forceall=arguments.forceall,
+            forcerun=arguments.forcerun,
+            force_incomplete=arguments.rerun_incomplete,
+            rerun_triggers=arguments.rerun_triggers,
+            max_checksum_file_size=arguments.max_checksum_file_size,
+        )
+        without_lock = ExecutionSettings(lock=False)  # a run may be under way
+        workflow.dag(settings).execute_workflow("dryrun", execution_settings=without_lock)
+        return workflow._workflow.dag
+
+
+def _parsed(arguments: Sequence[str]) -> Any:
+    """The arguments as snakemake parses them, with its profile.
+
+    Raises ValueError with snakemake's words where it does not take them.
+    """
     from snakemake.cli import parse_args
 
-    return Path(_parsed(parse_args, arguments).directory or ".")
-
-
-def _parsed(parse_args: Any, arguments: Sequence[str]) -> Any:
-    """The arguments as snakemake takes them, its profile read; what is wrong with them is said."""
-    said = io.StringIO()
+    printed = io.StringIO()
     try:
-        with redirect_stderr(said):
+        with redirect_stderr(printed):
             return parse_args(["--cores", "1", *arguments])[1]
     except SystemExit:
-        mistake = said.getvalue().strip().splitlines()[-1].partition("error: ")[2]
+        mistake = printed.getvalue().strip().splitlines()[-1].partition("error: ")[2]
         raise ValueError(f"{mistake}; the arguments are those of snakemake") from None
 
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """Snakemake logs what it plans, whatever its settings say, to whoever has set up logging."""
+    """No log messages: Snakemake logs what it plans, whatever its settings are."""
     logging.disable(logging.CRITICAL)
     try:
         yield
@@ -120,9 +131,7 @@ def _silence() -> Iterator[None]:
 
 
 def _job(graph: Any, job: Any) -> Job:
-    command = shlex.split(re.sub(r" 2>&1 \| tee .*", "", job.shellcmd))
-    folder = re.compile(r"^\$\(dirname (.*)\)$")  # which the shell would fill in
-    filled = [folder.sub(lambda found: str(Path(found[1]).parent), word) for word in command[3:]]
+    stage, arguments = _stage_and_arguments(job.shellcmd)
     visited = bool(graph.needrun(job))
     return Job(
         name=job.message,
@@ -132,36 +141,45 @@ def _job(graph: Any, job: Any) -> Job:
         outputs=tuple(map(str, job.output)),
         settings=job.params.settings,
         version=job.params.version,
-        stage=command[2].removeprefix("mpd."),
-        command=tuple(filled),
+        stage=stage,
+        command=arguments,
         visited=visited,
         reasons=tuple(_reasons(graph, job)) if visited else (),
     )
 
 
+def _stage_and_arguments(shell_command: str) -> tuple[str, tuple[str, ...]]:
+    """Of `python -m mpd.<stage> ARGUMENTS 2>&1 | tee LOG`, which every rule runs one of."""
+    words = shlex.split(shell_command)
+    _, _, module, *arguments = words[: words.index("2>&1")]
+    return module.removeprefix("mpd."), tuple(arguments)
+
+
 def _reasons(graph: Any, job: Any) -> list[str]:
-    """Snakemake's reasons in plain words, but for changed parameters: the notes say more."""
+    """Snakemake's reasons in plain words, but for changed parameters: the notes tell more."""
     reason = graph.reason(job)
-    said = []
+    reasons = []
     if reason.forced:
-        said.append("it is forced, by --forcerun, --force or --forceall")
+        reasons.append("it is forced, by --forcerun, --force or --forceall")
     missing = set(map(str, reason.missing_output))
     if missing == set(map(str, job.output)):
-        said.append("its output is missing")
+        reasons.append("its output is missing")
     elif missing:
-        said.append(f"missing: {named(missing)}")
+        reasons.append(f"missing: {named(missing)}")
     if reason.incomplete_output:
-        said.append(f"left incomplete by a run that was stopped: {named(reason.incomplete_output)}")
+        reasons.append(
+            f"left incomplete by a run that was stopped: {named(reason.incomplete_output)}"
+        )
     updated = set(map(str, reason.updated_input)) - set(map(str, reason.updated_input_run))
     if updated and not missing:
-        said.append(f"newer than what was made from it: {named(updated)}")
+        reasons.append(f"newer than what was made from it: {named(updated)}")
     if reason.input_changed:
-        said += _other_inputs(graph.workflow.persistence, job)
+        reasons += _other_inputs(graph.workflow.persistence, job)
     if reason.code_changed:
-        said.append("the command in its rule is another one")
+        reasons.append("the command in its rule is another one")
     if reason.software_stack_changed:
-        said.append("its environment definition in envs/ is another one")
-    return said
+        reasons.append("its environment definition in envs/ is another one")
+    return reasons
 
 
 def _other_inputs(persistence: Any, job: Any) -> list[str]:

@@ -14,6 +14,7 @@ import pytest
 from mpd.config.compress import CompressSettings, NoRewrite, TeacherRewrite
 from mpd.config.resources import GenerationResources
 from mpd.job import command
+from mpd.store.outputs import FileOutput
 
 ADVICE = "free some space and run again: finished parts are kept"
 
@@ -173,14 +174,22 @@ def test_a_reader_that_closes_the_pipe_is_no_error():
 
 
 def test_a_stage_explains_itself_on_request(tmp_path, capsys):
-    from mpd.store.publishing import Store
+    def outputs(arguments):
+        yield FileOutput("page", 1, arguments.output, {}, {}, lambda path: path.write_text("page"))
 
-    def main():
-        store = Store(tmp_path, explain=True)
-        store.publish_file("page", 1, tmp_path / "page.html", {}, {}, lambda path: None)
+    def publish(mode):
+        parser = command.parser("a page", "page", NoRewrite)
+        words = ["--settings", '{"rewriter": "none"}', "--output", str(tmp_path / "page.html")]
+        command.publish(
+            parser, outputs, [*words, "--store", str(tmp_path / "store"), "--mode", mode]
+        )
+        return capsys.readouterr().out
 
-    command.run(main, "page")
-    assert capsys.readouterr().out.endswith(" is not in the store\n")
+    where = f"{tmp_path / 'page.html'}: page is"
+    assert publish("explain") == f"{where} not in the store\n"
+    assert list(tmp_path.iterdir()) == []
+    assert publish("reuse") == ""
+    assert publish("explain") == f"{where} in the store\n"
 
 
 def parsed(*words):

@@ -5,7 +5,8 @@ import os
 
 import pytest
 
-from mpd.store.entries import install, link, look, other_links
+from mpd.store.entries import inspect, install
+from mpd.store.links import link, other_links
 
 OLD = {"manifest.json": "old manifest", "weights": "1", "deep/config": "2", "gone": "3"}
 NEW = {"manifest.json": "new manifest", "weights": "4", "deep/config": "5"}
@@ -113,9 +114,9 @@ def test_no_kill_leaves_old_files_beside_new_ones(tmp_path, made, monkeypatch):
 )
 def test_an_entry_with_a_torn_note_is_not_whole(made, text):
     entry, note = made("model", NEW)
-    assert look(entry, note).changed == ()
+    assert inspect(entry, note).changed == ()
     note.write_text(text)
-    assert look(entry, note) is None
+    assert inspect(entry, note) is None
 
 
 def test_names_that_lead_out_of_a_folder_take_nothing_away(tmp_path, made):
@@ -141,19 +142,19 @@ def test_what_is_written_while_bytes_are_read_is_read_again(tmp_path, made, monk
     entry, note = made("model", NEW)
     link(entry, note, tmp_path / "out")
     os.utime(entry / "weights", (1_000_000_000, 1_000_000_000))
-    before = look(entry, note)
+    before = inspect(entry, note)
     assert before.changed == ()
     (entry / "weights").write_text("9")
     link(entry, note, tmp_path / "out", before.marks)
-    assert look(entry, note).changed == ("weights",)
+    assert inspect(entry, note).changed == ("weights",)
 
 
 def test_what_is_installed_is_on_the_disk_before_it_has_its_name(made, tmp_path, monkeypatch):
     synced = []
-    monkeypatch.setattr("mpd.store.table.sync", synced.append)
+    monkeypatch.setattr("mpd.store.entries.sync", synced.append)
     entry, note = made("model", {"a": "1", "b/c": "2"})
     fresh = tmp_path / "model.fresh"
-    assert synced == [fresh / "a", fresh / "b/c", tmp_path / "model.json.draft"]
+    assert synced == [fresh / "a", fresh / "b/c", tmp_path / ".model.json.draft"]
     noted = json.loads(note.read_text())
     assert set(noted.pop("digests")) == {"a", "b/c"}
     assert noted == {"kind": "model", "sizes": {"a": 1, "b/c": 1}}

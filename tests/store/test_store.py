@@ -19,7 +19,8 @@ from filelock import FileLock
 
 from mpd import prune
 from mpd.store import entries, table
-from mpd.store.publishing import Explained, Store, fingerprint
+from mpd.store.outputs import FileOutput, FolderOutput, TableOutput, fingerprint, take_each
+from mpd.store.publishing import Store
 from mpd.store.schema import Artifact, Column
 
 SQUARES = Artifact(
@@ -71,7 +72,7 @@ class Killed(Squares):
 
 
 def publish(root, output, compute, settings=None, refresh=False):
-    Store(root, refresh).publish_table(SQUARES, output, settings or {}, {}, compute)
+    Store(root, refresh).publish(TableOutput(SQUARES, output, settings or {}, {}, compute))
 
 
 def entry_of(root, settings=None):
@@ -271,8 +272,8 @@ def test_link_is_touched(tmp_path, root):
 
 def test_footer_and_provenance(tmp_path, root):
     output = tmp_path / "out.parquet"
-    Store(root).publish_table(
-        SQUARES, output, {"add": 0}, {"model": "abc"}, Squares(), {"tokens": "123"}
+    Store(root).publish(
+        TableOutput(SQUARES, output, {"add": 0}, {"model": "abc"}, Squares(), {"tokens": "123"})
     )
     footer = table.check(output, SQUARES, {"tokens": "123"})
     digest = table.write(tmp_path / "alone.parquet", RESULT, SQUARES, {})
@@ -357,8 +358,8 @@ def test_damaged_part_is_computed_again(tmp_path, root, messages, damage):
 def test_part_of_another_identity_is_computed_again(tmp_path, root):
     output, store, compute = tmp_path / "out.parquet", Store(root), Squares()
     with pytest.raises(InterruptedError):
-        store.publish_table(SQUARES, output, {}, {}, Squares(stop_after=3), {"tokens": "1"})
-    store.publish_table(SQUARES, output, {}, {}, compute, {"tokens": "2"})
+        store.publish(TableOutput(SQUARES, output, {}, {}, Squares(stop_after=3), {"tokens": "1"}))
+    store.publish(TableOutput(SQUARES, output, {}, {}, compute, {"tokens": "2"}))
     assert compute.computed == [0, 3, 6, 9]
 
 
@@ -479,8 +480,8 @@ def test_a_damaged_part_that_was_gathered_is_computed_again(tmp_path, root, mess
 def test_a_gathered_part_of_another_identity_is_computed_again(tmp_path, root):
     output, store, compute = tmp_path / "out.parquet", Store(root), Gathered()
     with pytest.raises(InterruptedError):
-        store.publish_table(SQUARES, output, {}, {}, Gathered(stop_after=3), {"tokens": "1"})
-    store.publish_table(SQUARES, output, {}, {}, compute, {"tokens": "2"})
+        store.publish(TableOutput(SQUARES, output, {}, {}, Gathered(stop_after=3), {"tokens": "1"}))
+    store.publish(TableOutput(SQUARES, output, {}, {}, compute, {"tokens": "2"}))
     assert compute.given == list(range(10))
 
 
@@ -510,8 +511,14 @@ def test_a_row_may_come_to_several_that_stay_together_in_their_order(tmp_path, r
         return work
 
     def publish_roots(stop):
-        Store(root).publish_table(
-            ROOTS, tmp_path / "out.parquet", {}, {}, lambda parts: parts.gather(rows, work(stop))
+        Store(root).publish(
+            TableOutput(
+                ROOTS,
+                tmp_path / "out.parquet",
+                {},
+                {},
+                lambda parts: parts.gather(rows, work(stop)),
+            )
         )
 
     with pytest.raises(InterruptedError):
@@ -710,9 +717,9 @@ def test_an_entry_of_before_is_put_right_without_computing(tmp_path, root, messa
 def test_a_folder_of_before_is_put_right_without_computing(tmp_path, root):
     output, store = tmp_path / "out", Store(root)
     files = {"weights": "1", "deep/config": "2"}
-    store.publish_folder("model", 1, output, {}, {}, fill_with(files))
+    store.publish(FolderOutput("model", 1, output, {}, {}, fill_with(files)))
     make_old(root / "model" / fingerprint("model", 1, {}, {}))
-    store.publish_folder("model", 1, output, {}, {}, never)
+    store.publish(FolderOutput("model", 1, output, {}, {}, never))
     assert contents(output) == files
     assert {oct((output / name).stat().st_mode & 0o777) for name in files} == {"0o644"}
     assert set(json.loads((output / "provenance.json").read_text())["digests"]) == set(files)
@@ -763,8 +770,8 @@ def test_an_input_that_was_changed_is_refused(tmp_path, root):
 
 def test_an_input_is_refused_where_another_file_of_its_folder_was_changed(tmp_path, root):
     output, store = tmp_path / "model", Store(root)
-    store.publish_folder(
-        "model", 1, output, {}, {}, fill_with({"manifest.json": "1", "weights": "2"})
+    store.publish(
+        FolderOutput("model", 1, output, {}, {}, fill_with({"manifest.json": "1", "weights": "2"}))
     )
     store.require_unchanged(output / "manifest.json")
     write_in_place(output / "weights", b"3")
@@ -780,13 +787,12 @@ def test_what_no_note_speaks_of_is_the_users_own(tmp_path, root, text):
     Store(root).require_unchanged(tmp_path / "nowhere.parquet")
 
 
-def test_to_explain_sees_a_change_and_leaves_it(tmp_path, root):
+def test_to_look_for_an_output_sees_a_change_and_leaves_it(tmp_path, root):
     output, entry = tmp_path / "out.parquet", entry_of(root)
     publish(root, output, Squares())
     write_in_place(output)
     before = sorted(path.name for path in (root / "squares").iterdir())
-    with pytest.raises(Explained, match="is not in the store"):
-        Store(root, explain=True).publish_table(SQUARES, output, {}, {}, never)
+    assert Store(root).find(TableOutput(SQUARES, output, {}, {}, never)) is None
     assert sorted(path.name for path in (root / "squares").iterdir()) == before
     assert entry.read_bytes()[:6] == b"edited"
 
@@ -837,11 +843,13 @@ def test_folder_replaces_what_is_stale_in_the_output(tmp_path, root):
     output = tmp_path / "out"
     shape = {"weights": "1", "deep/config": "2"}
     store = Store(root)
-    store.publish_folder("model", 1, output, {"a": 1}, {}, fill_with({**shape, "old": "3"}))
+    store.publish(FolderOutput("model", 1, output, {"a": 1}, {}, fill_with({**shape, "old": "3"})))
     assert contents(output) == {**shape, "old": "3"}
     (output / "deep" / "stranger").write_text("")
 
-    store.publish_folder("model", 1, output, {"a": 2}, {}, fill_with({**shape, "weights": "4"}))
+    store.publish(
+        FolderOutput("model", 1, output, {"a": 2}, {}, fill_with({**shape, "weights": "4"}))
+    )
     assert contents(output) == {**shape, "weights": "4", "deep/stranger": ""}
     (output / "deep" / "stranger").unlink()
     provenance = json.loads((output / "provenance.json").read_text())
@@ -858,7 +866,7 @@ def test_folder_replaces_what_is_stale_in_the_output(tmp_path, root):
         },
     }
 
-    store.publish_folder("model", 1, output, {"a": 1}, {}, never)
+    store.publish(FolderOutput("model", 1, output, {"a": 1}, {}, never))
     assert contents(output) == {**shape, "old": "3"}
     assert json.loads((output / "provenance.json").read_text())["settings"] == {"a": 1}
     assert {path.stat().st_nlink for path in output.rglob("*") if path.is_file()} == {2}
@@ -876,8 +884,8 @@ def test_stopped_folder_keeps_its_scratch_and_not_its_files(tmp_path, root):
 
     output = tmp_path / "out"
     with pytest.raises(InterruptedError):
-        Store(root).publish_folder("model", 1, output, {}, {}, stopped)
-    Store(root).publish_folder("model", 1, output, {}, {}, resumed)
+        Store(root).publish(FolderOutput("model", 1, output, {}, {}, stopped))
+    Store(root).publish(FolderOutput("model", 1, output, {}, {}, resumed))
     assert contents(output) == {"whole": "step 5"}
 
 
@@ -886,10 +894,10 @@ def test_a_folder_of_which_a_file_changed_is_kept_aside_and_computed_again(
 ):
     output, store = tmp_path / "out", Store(root)
     files = {"a": "123", "b": "4", "deep/c": "5"}
-    store.publish_folder("model", 1, output, {}, {}, fill_with(files))
+    store.publish(FolderOutput("model", 1, output, {}, {}, fill_with(files)))
     write_in_place(output / "a", b"9")
     write_in_place(output / "deep" / "c", b"6")
-    store.publish_folder("model", 1, output, {}, {}, fill_with(files))
+    store.publish(FolderOutput("model", 1, output, {}, {}, fill_with(files)))
     assert contents(output) == files
     entry = root / "model" / fingerprint("model", 1, {}, {})
     aside = set_aside_of(entry)
@@ -910,16 +918,18 @@ def test_a_folder_of_which_a_file_changed_is_kept_aside_and_computed_again(
 )
 def test_refreshed_folder(tmp_path, root, messages, files, verdict):
     output = tmp_path / "out"
-    Store(root).publish_folder("model", 1, output, {}, {}, fill_with({"a": "1", "b": "2"}))
-    Store(root, refresh=True).publish_folder("model", 1, output, {}, {}, fill_with(files))
+    Store(root).publish(FolderOutput("model", 1, output, {}, {}, fill_with({"a": "1", "b": "2"})))
+    Store(root, refresh=True).publish(FolderOutput("model", 1, output, {}, {}, fill_with(files)))
     assert contents(output) == files
     assert messages()[1].endswith(verdict)
 
 
 def test_file_is_stored_under_its_suffix(tmp_path, root):
     output, again = tmp_path / "a" / "report.html", tmp_path / "b" / "report.html"
-    Store(root).publish_file("report", 1, output, {}, {}, lambda path: path.write_text("page"))
-    Store(root).publish_file("report", 1, again, {}, {}, never)
+    Store(root).publish(
+        FileOutput("report", 1, output, {}, {}, lambda path: path.write_text("page"))
+    )
+    Store(root).publish(FileOutput("report", 1, again, {}, {}, never))
     assert output.read_text() == again.read_text() == "page"
     entry = root / "report" / f"{fingerprint('report', 1, {}, {})}.html"
     assert output.stat().st_ino == again.stat().st_ino == entry.stat().st_ino
@@ -938,7 +948,7 @@ def test_file_does_not_meet_the_file_of_a_killed_run(tmp_path, root):
     left.parent.mkdir(parents=True)
     left.write_text("left")
     left.chmod(0o444)
-    Store(root).publish_file("report", 1, tmp_path / "report.html", {}, {}, compute)
+    Store(root).publish(FileOutput("report", 1, tmp_path / "report.html", {}, {}, compute))
     assert (tmp_path / "report.html").read_text() == "whole"
 
 
@@ -963,8 +973,8 @@ def test_table_is_copied_to_another_file_system(tmp_path, root, another_file_sys
 def test_folder_is_copied_to_another_file_system(tmp_path, root, another_file_system):
     output = tmp_path / "out"
     store = Store(root)
-    store.publish_folder("model", 1, output, {"a": 1}, {}, fill_with({"a": "1", "b/c": "2"}))
-    store.publish_folder("model", 1, output, {"a": 2}, {}, fill_with({"b/c": "3"}))
+    store.publish(FolderOutput("model", 1, output, {"a": 1}, {}, fill_with({"a": "1", "b/c": "2"})))
+    store.publish(FolderOutput("model", 1, output, {"a": 2}, {}, fill_with({"b/c": "3"})))
     assert contents(output) == {"b/c": "3"}
     assert json.loads((output / "provenance.json").read_text())["settings"] == {"a": 2}
 
@@ -1011,13 +1021,17 @@ def pruned(tmp_path, root):
     store, megabyte = Store(root), "x" * 1_000_000
     for name in ("used", "unused"):
         output = tmp_path / f"{name}.html"
-        store.publish_file(
-            "report", 1, output, {"name": name}, {}, lambda path: path.write_text(megabyte)
+        store.publish(
+            FileOutput(
+                "report", 1, output, {"name": name}, {}, lambda path: path.write_text(megabyte)
+            )
         )
     (tmp_path / "unused.html").unlink()
     (tmp_path / "unused.json").unlink()
-    store.publish_folder(
-        "model", 1, tmp_path / "model", {}, {}, fill_with({"a": megabyte, "b": megabyte})
+    store.publish(
+        FolderOutput(
+            "model", 1, tmp_path / "model", {}, {}, fill_with({"a": megabyte, "b": megabyte})
+        )
     )
     shutil.rmtree(tmp_path / "model")
     with pytest.raises(InterruptedError):
@@ -1113,23 +1127,33 @@ def test_prune_of_no_store(tmp_path, capsys):
     assert capsys.readouterr().out == "      0.00 MB  unused; delete with: make prune DELETE=1\n"
 
 
-def test_to_explain_computes_nothing_and_leaves_no_trace(tmp_path):
-    root, output = tmp_path / "store", tmp_path / "out.parquet"
-    work, settings, inputs = Squares(), {"power": 2}, {"rows": "abc"}
-
-    def explained():
-        with pytest.raises(Explained) as caught:
-            store = Store(root, explain=True)
-            store.publish_table(SQUARES, output, settings, inputs, work)
-        return caught.value
-
-    before = explained()
-    meaning = {"kind": "squares", "version": 1, "settings": settings, "inputs": inputs}
-    entry = root / "squares" / f"{fingerprint(**meaning)}.parquet"
-    assert (before.meaning, before.output, before.entry) == (meaning, output, entry)
-    assert str(before) == f"{output}: {entry} is not in the store"
+def test_to_look_for_an_output_computes_nothing_and_leaves_no_trace(tmp_path):
+    root, path = tmp_path / "store", tmp_path / "out.parquet"
+    work = Squares()
+    output = TableOutput(SQUARES, path, {"power": 2}, {"rows": "abc"}, work)
+    meaning = {"kind": "squares", "version": 1, "settings": {"power": 2}, "inputs": {"rows": "abc"}}
+    assert output.meaning == meaning
+    assert Store(root).find(output) is None
     assert (work.prepared, list(tmp_path.iterdir())) == (0, [])
-    Store(root).publish_table(SQUARES, output, settings, inputs, work)
-    assert str(explained()) == f"{output}: {entry} is in the store"
-    note = json.loads(output.with_suffix(".json").read_text())
+    Store(root).publish(output)
+    assert Store(root).find(output) == root / "squares" / f"{fingerprint(**meaning)}.parquet"
+    note = json.loads(path.with_suffix(".json").read_text())
     assert {key: note[key] for key in meaning} == meaning
+
+
+def test_a_stage_is_sent_where_each_of_its_outputs_can_be_read(tmp_path):
+    root, sent = tmp_path / "store", []
+
+    def outputs():
+        for name in ("first", "second"):
+            path = tmp_path / f"{name}.txt"
+            sent.append(
+                (yield FileOutput(name, 1, path, {}, {}, lambda path: path.write_text("x")))
+            )
+
+    take_each(outputs(), Store(root).find)
+    assert sent == [None, None]
+    take_each(outputs(), Store(root).publish)
+    assert sent[2:] == [tmp_path / "first.txt", tmp_path / "second.txt"]
+    take_each(outputs(), Store(root).find)
+    assert sent[4:] == [next(root.glob(f"{name}/*.txt")) for name in ("first", "second")]

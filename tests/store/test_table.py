@@ -194,7 +194,7 @@ def test_truncated_file_is_refused(path, size):
     message = message_of_read(path)
     assert message.startswith(f"{path}: not a whole Parquet file (")
     assert message.endswith(
-        f"); run again with --forcerun {path} --config store=refresh, which computes it anew"
+        f"); run again with --forcerun {path} --config store=refresh, which computes it again"
     )
     assert "\n" not in message
 
@@ -213,7 +213,7 @@ def test_damaged_rows_are_refused(path):
     message = str(caught.value)
     assert message.startswith(f"{path}: damaged (")
     assert message.endswith(
-        f"); run again with --forcerun {path} --config store=refresh, which computes it anew"
+        f"); run again with --forcerun {path} --config store=refresh, which computes it again"
     )
 
 
@@ -256,7 +256,7 @@ def test_other_columns_of_the_same_version_are_refused(path):
     assert message_of_read(path, Artifact("pair", 1, "", PAIR.key, columns)) == (
         f"{path}: expected the columns a: large_string, b: int32, c: bool; "
         "found a: large_string, b: int32; "
-        "after a change of columns bump the version in mpd/store/schema.py and run its stage again"
+        "after a change of columns bump the version in mpd/store/schema/ and run its stage again"
     )
 
 
@@ -266,7 +266,7 @@ def test_other_dtypes_of_the_same_version_are_refused(path):
     assert message_of_read(path, Artifact("pair", 1, "", PAIR.key, columns)) == (
         f"{path}: expected the columns a: large_string, b: int64; "
         "found a: large_string, b: int32; "
-        "after a change of columns bump the version in mpd/store/schema.py and run its stage again"
+        "after a change of columns bump the version in mpd/store/schema/ and run its stage again"
     )
 
 

@@ -1,0 +1,62 @@
+"""Files written whole or not at all, and what moves when one is changed."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A draft beside `path`, which takes its place when the block ends without an error."""
+    draft = path.with_name(f".{path.name}.draft")
+    draft.unlink(missing_ok=True)  # left by a killed run, perhaps another user's
+    try:
+        yield draft
+        draft.rename(path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+
+
+def sync(path: Path) -> None:
+    """Force a file to the disk, so that a rename after it never names an empty file."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a mapping as JSON, whole or not at all."""
+    with replacing(path) as draft:
+        draft.write_text(json.dumps(content, indent=1, sort_keys=True), encoding="utf-8")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A mapping from a JSON file; empty where the file is missing, torn or something else."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def marks(path: Path) -> list[int]:
+    """Size, modification time in nanoseconds and inode: what moves when a file is changed."""
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns, status.st_ino]
+
+
+def files_of(entry: Path) -> list[Path]:
+    """The file itself, or the files below a folder, in a fixed order."""
+    if entry.is_file():
+        return [entry]
+    return sorted(path for path in entry.rglob("*") if path.is_file())
+
+
+def sizes(entry: Path) -> dict[str, int]:
+    """Bytes of each file by its path in the folder; by the empty path for a single file."""
+    if entry.is_file():
+        return {"": entry.stat().st_size}
+    return {str(path.relative_to(entry)): path.stat().st_size for path in files_of(entry)}

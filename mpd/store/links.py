@@ -1,0 +1,130 @@
+"""The outputs that link to a stored file or folder.
+
+Beside an output lies a link to the note of its entry: beside a file under the same name with the
+suffix .json, in a folder as provenance.json.
+"""
+
+import os
+import shutil
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from mpd.store.digests import file_digest
+from mpd.store.files import marks, read_json, replacing, sizes, write_json
+
+PROVENANCE = "provenance.json"
+COPIES = (
+    "/copies"  # the key, in a file .seen, of the outputs that are copies; no file has this name
+)
+
+
+def link(
+    entry: Path, note: Path, output: Path, seen: Mapping[str, list[int]] | None = None
+) -> None:
+    """Link a stored file or folder and its note to `output`, in place of what was linked before.
+
+    `seen` are the marks of its files when their bytes were right; without them, they are right
+    now. Bytes that were written to meanwhile are read again the next time.
+
+    Old files all go before the first new one comes, so that no kill leaves the two mixed. The
+    note goes last and comes first: it always names what is there, and no other files are deleted.
+    """
+    if entry.is_file():
+        output_note, stale = output.with_suffix(".json"), []
+    else:
+        output_note = output / PROVENANCE
+        stale = [output / name for name in _safe_names(read_json(output_note).get("sizes"))]
+    sources = {output / name: entry / name for name in sizes(entry)}
+    for path in (*stale, *sources, output_note):
+        path.unlink(missing_ok=True)
+    names = [name for name in sizes(entry) if not seen or seen[name] == marks(entry / name)]
+    linked = [_link(source, target) for target, source in {output_note: note, **sources}.items()]
+    copies = _safe_names(read_json(_seen(note)).get(COPIES))
+    if not all(linked):
+        copies = sorted({*copies, str(output_note.absolute())})
+    with suppress(OSError):  # without it, bytes are read again
+        write_json(_seen(note), {COPIES: copies, **{name: marks(entry / name) for name in names}})
+
+
+def marks_of(note: Path) -> dict[str, Any]:
+    """Size, time and inode of each file of an entry when its bytes were last right."""
+    return read_json(_seen(note))
+
+
+def is_copied(note: Path) -> bool:
+    """Whether an output is a copy of an entry, by the note beside the output.
+
+    The number of links of the entry does not count copies.
+    """
+    content = note.read_bytes() if note.is_file() else None
+    copies = map(Path, _safe_names(read_json(_seen(note)).get(COPIES)))
+    return any(copy.is_file() and copy.read_bytes() == content for copy in copies)
+
+
+def other_links(entry: Path, output: Path) -> int:
+    """How many outputs but `output` link to the files of an entry."""
+    pairs = [(entry / name, output / name) for name in sizes(entry)]
+    counts = [old.stat().st_nlink - 1 - (new.exists() and new.samefile(old)) for old, new in pairs]
+    return max(counts, default=0)
+
+
+def note_of(path: Path) -> Path | None:
+    """The note beside what the store linked to a path, or in its folder; None where there is none.
+
+    A file in a folder that was linked as a whole has the folder's note.
+    """
+    candidates = (path / PROVENANCE, path.with_name(PROVENANCE), path.with_suffix(".json"))
+    return next((note for note in candidates if read_json(note)), None)
+
+
+def require_unchanged(note: Path, path: Path, seen: Mapping[str, Any]) -> None:
+    """Raise ValueError where the output at `path` has other bytes than its note says.
+
+    Every file of a folder that was linked as a whole has to be as it was. `seen` are the marks of
+    the stored files, which links to them share.
+    """
+    digests = read_json(note).get("digests")
+    for name, digest in digests.items() if isinstance(digests, dict) else ():
+        file = note.with_name(name) if note.name == PROVENANCE else path
+        if not file.is_file() or seen.get(name) == marks(file):
+            continue
+        if file_digest(file) != digest:
+            raise ValueError(
+                f"{file} was changed after it was made, so nothing is computed from it; run again "
+                f"with --forcerun {file}, which puts what was made in its place"
+            )
+
+
+def _safe_names(listed: Any) -> list[str]:
+    """Names from a JSON file of the store: none that lead out of a folder, whoever wrote them."""
+    names = [name for name in listed or () if isinstance(name, str)]
+    return [name for name in names if ".." not in Path(name).parts]
+
+
+def _seen(note: Path) -> Path:
+    return note.with_suffix(".seen")
+
+
+def _link(source: Path, target: Path) -> bool:
+    """Link or copy a stored file; returns whether it is linked."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    linked = False
+    if os.access(source, os.W_OK):  # a link to what only another user may write is of no use
+        with suppress(OSError):  # another file system, or one without hard links
+            os.link(source, target)
+            linked = True
+    if not linked:
+        with replacing(target) as draft:
+            shutil.copyfile(source, draft)
+    _touch(target)
+    return linked
+
+
+def _touch(path: Path) -> None:
+    """Set the time to now, plus a nanosecond: a write in the same tick of the clock shows."""
+    os.utime(path)
+    now = path.stat()
+    with suppress(PermissionError):  # another user's file takes no other time than now
+        os.utime(path, ns=(now.st_atime_ns, now.st_mtime_ns + 1))

@@ -1,0 +1,67 @@
+"""Columns, dtypes, units and VERSION of every artifact. No I/O, no heavy import.
+
+A stage writes the keys and its own columns; readers join strictly on the keys:
+`problem_id` (digest of the normalised question), `sample_id`, `candidate`.
+Raise an artifact's `version` whenever the same inputs and settings give other rows: the version is
+part of its fingerprint, so the store then computes it again. A folder has the versions of all its
+tables, see `problems_version` and `student_version`.
+"""
+
+from mpd.store.schema.cache import LOGITS
+from mpd.store.schema.column import Artifact, Column, Version
+from mpd.store.schema.report import BUDGETS, COMPARISON, COSTS, DIFFICULTY, SUMMARY
+from mpd.store.schema.students import ANSWERS, EVALUATE, METRICS
+from mpd.store.schema.trajectories import COMPRESS, DROPPED, FILTER, PROBLEMS, SAMPLE
+
+# What is not a table of ours (weights, a student, the report) has a version too.
+MODELS_VERSION = 3
+HEAD_VERSION = 1
+REPORT_VERSION = 12
+STUDENT_VERSION = 2
+
+
+def problems_version() -> Version:
+    """The version of the folder of training problems, which has the table `dropped` too.
+
+    As long as `dropped` has version 2, it is the number of `problems` alone: folders that were
+    computed before both counted stay valid.
+    """
+    return PROBLEMS.version if DROPPED.version == 2 else [PROBLEMS.version, DROPPED.version]
+
+
+def student_version() -> Version:
+    """The version of a student's folder, which has `metrics` too; as in `problems_version`."""
+    return STUDENT_VERSION if METRICS.version == 2 else [STUDENT_VERSION, METRICS.version]
+
+
+ARTIFACTS = (
+    *(PROBLEMS, DROPPED, SAMPLE, COMPRESS, FILTER, LOGITS, METRICS, ANSWERS, EVALUATE),
+    *(SUMMARY, COMPARISON, BUDGETS, DIFFICULTY, COSTS),
+)
+
+__all__ = [
+    "ANSWERS",
+    "ARTIFACTS",
+    "BUDGETS",
+    "COMPARISON",
+    "COMPRESS",
+    "COSTS",
+    "DIFFICULTY",
+    "DROPPED",
+    "EVALUATE",
+    "FILTER",
+    "HEAD_VERSION",
+    "LOGITS",
+    "METRICS",
+    "MODELS_VERSION",
+    "PROBLEMS",
+    "REPORT_VERSION",
+    "SAMPLE",
+    "STUDENT_VERSION",
+    "SUMMARY",
+    "Artifact",
+    "Column",
+    "Version",
+    "problems_version",
+    "student_version",
+]

@@ -1,0 +1,239 @@
+"""The tables of the report."""
+
+from mpd.store.schema.column import (
+    BENCHMARK,
+    METHOD,
+    METHOD_OR_BASE,
+    ROUND,
+    Artifact,
+    Column,
+)
+
+SUMMARY = Artifact(
+    "summary",
+    2,
+    "one row per method, round, seed and benchmark; base is the untrained student, round 0",
+    ("method", "round", "seed", "benchmark"),
+    (
+        METHOD_OR_BASE,
+        ROUND,
+        Column("seed", "int32", "", "seed of the branch"),
+        BENCHMARK,
+        Column("num_problems", "int32", "", "problems of the benchmark"),
+        Column("num_samples", "int32", "", "samples per problem"),
+        Column(
+            "accuracy",
+            "float64",
+            "",
+            "avg@k, k = num_samples: mean over problems of the share of correct samples",
+        ),
+        Column("accuracy_se", "float64", "", "standard error over problems"),
+        Column(
+            "pass_at_k",
+            "float64",
+            "",
+            "pass@k, k = num_samples: share of problems with a correct sample",
+        ),
+        Column("mean_tokens", "float64", "token", "mean completion tokens"),
+        Column("mean_tokens_se", "float64", "token", "standard error over problems"),
+        Column("thinking_tokens", "float64", "token", "of mean_tokens, up to the end of thinking"),
+        Column("answer_tokens", "float64", "token", "of mean_tokens, after the end of thinking"),
+        Column(
+            "solved_tokens",
+            "float64",
+            "token",
+            "mean over the problems solved of the mean tokens of correct samples. Of other "
+            "problems for every student: see comparison for those that both solve",
+            nullable=True,
+        ),
+        Column(
+            "tokens_per_correct",
+            "float64",
+            "token",
+            "tokens of all samples over the number of correct ones",
+            nullable=True,
+        ),
+        Column("truncation_rate", "float64", "", "share of samples cut by the token limit"),
+        Column("no_answer_rate", "float64", "", "share of samples without a final answer"),
+        Column(
+            "aes",
+            "float64",
+            "",
+            "accuracy-efficiency score against the base student of the same seed, from accuracy A "
+            "and mean_tokens L: a·ΔL + b·|ΔA| if ΔA ≥ 0, else a·ΔL - g·|ΔA|, with "
+            "(a, b, g) = (1, 3, 5), ΔL = (L0 - L) / L0, ΔA = (A - A0) / A0; null for the base "
+            "student and where A0 = 0",
+            nullable=True,
+        ),
+    ),
+)
+
+
+def _with_interval(name: str, unit: str, description: str, nullable: bool = False) -> list[Column]:
+    ends = (("low", "lower"), ("high", "upper"))
+    return [
+        Column(name, "float64", unit, description, nullable),
+        *(
+            Column(f"{name}_{end}", "float64", unit, f"{which} end of its 95 % interval", nullable)
+            for end, which in ends
+        ),
+    ]
+
+
+COMPARISON = Artifact(
+    "comparison",
+    3,
+    "differences between students, paired by problem within a seed; intervals by bootstrap with "
+    "seeds as the outer level, then problems, the same for all seeds",
+    ("method", "round", "benchmark", "against"),
+    (
+        METHOD,
+        ROUND,
+        BENCHMARK,
+        Column(
+            "against",
+            "string",
+            "",
+            "what is subtracted: base, the untrained student, or mpd, of the same round; of its "
+            "last round from a method that trains nothing",
+        ),
+        Column("num_seeds", "int32", "", "seeds that both have"),
+        Column("num_solved", "int32", "", "problems that both solve, summed over seeds"),
+        *_with_interval("accuracy", "", "difference of the share of correct samples"),
+        *_with_interval("tokens", "token", "difference of completion tokens", True),
+        *_with_interval(
+            "solved_tokens",
+            "token",
+            "difference of the tokens of correct samples on the problems that both solve; null "
+            "where there is none",
+            True,
+        ),
+        *_with_interval(
+            "aes",
+            "",
+            "accuracy-efficiency score, see summary, of the means over all seeds; null against "
+            "others than base and where the base student solves nothing",
+            True,
+        ),
+    ),
+)
+
+BUDGETS = Artifact(
+    "budgets",
+    2,
+    "accuracy, had every answer been cut at so many tokens; prefixes of the same outputs, seeds "
+    "pooled, intervals as in comparison",
+    ("method", "round", "benchmark", "budget"),
+    (
+        METHOD_OR_BASE,
+        ROUND,
+        BENCHMARK,
+        Column("budget", "int32", "token", "length that longer answers are cut to"),
+        Column("num_seeds", "int32", "", "seeds that are pooled"),
+        *_with_interval("accuracy", "", "avg@k of the answers, cut to the budget"),
+    ),
+)
+
+DIFFICULTY = Artifact(
+    "difficulty",
+    2,
+    "students by difficulty: problems in bins by the base student's solve rate over all seeds and "
+    "samples; seeds pooled, intervals as in comparison. The bins are made from the base student's "
+    "own answers, so its accuracy in them is as it is by selection, and its tokens too where wrong "
+    "answers are longer than right ones; a student that is no better comes out nearer to the mean: "
+    "compare other students with each other",
+    ("method", "round", "benchmark", "bin"),
+    (
+        METHOD_OR_BASE,
+        ROUND,
+        BENCHMARK,
+        Column("bin", "string", "", "never, up to half, more than half or always solved by base"),
+        Column("num_seeds", "int32", "", "seeds that are pooled"),
+        Column("num_problems", "int32", "", "problems of the bin; a bin without has no row"),
+        *_with_interval("accuracy", "", "avg@k on them"),
+        *_with_interval("tokens", "token", "mean completion tokens on them", True),
+        *_with_interval(
+            "saved_tokens",
+            "token",
+            "the base student's tokens less the student's own, on the same problem and seed, "
+            "mean; null for base",
+            True,
+        ),
+    ),
+)
+
+COSTS = Artifact(
+    "costs",
+    3,
+    "what each round of each method cost and what its teacher thought of the trained completions; "
+    "sums over seeds, each method in full, also where it shares what another computed",
+    ("method", "round"),
+    (
+        METHOD,
+        ROUND,
+        Column("num_seeds", "int32", "", "seeds that are summed"),
+        Column("num_samples", "int64", "", "samples drawn"),
+        Column("student_tokens", "int64", "token", "tokens that the student generated"),
+        Column("teacher_tokens", "int64", "token", "tokens that the teacher generated"),
+        Column("kept_rows", "int64", "", "trajectories that passed the filter"),
+        Column("scored_tokens", "int64", "token", "completion tokens that the teacher scored"),
+        Column("num_steps", "int64", "", "optimiser steps"),
+        Column(
+            "trained_tokens",
+            "int64",
+            "token",
+            "completion tokens trained on, over all epochs",
+        ),
+        Column("share_kept", "float64", "", "kept_rows over num_samples"),
+        Column(
+            "wall_seconds",
+            "float64",
+            "s",
+            "wall time of computing the artifacts of the round, evaluation apart, also where the "
+            "store had them; null where a note has no seconds",
+            nullable=True,
+        ),
+        Column(
+            "evaluation_seconds",
+            "float64",
+            "s",
+            "wall time of sampling and grading the held-out answers; null as above",
+            nullable=True,
+        ),
+        Column(
+            "mean_teacher_logprob",
+            "float64",
+            "nat",
+            "mean over trained completions of the teacher's mean log-probability of their ids",
+            nullable=True,
+        ),
+        Column(
+            "think_close_logprob",
+            "float64",
+            "nat",
+            "mean teacher log-probability of the end of thinking where thinking ends",
+            nullable=True,
+        ),
+        Column(
+            "stop_logprob",
+            "float64",
+            "nat",
+            "mean teacher log-probability of the last id",
+            nullable=True,
+        ),
+        Column(
+            "think_close_mass",
+            "float64",
+            "",
+            "mean teacher probability of the end of thinking where thinking ends",
+            nullable=True,
+        ),
+        Column(
+            "divergence",
+            "float64",
+            "nat",
+            "mean over trained tokens of the exact reverse KL to the scorer before training",
+            nullable=True,
+        ),
+    ),
+)

@@ -1,0 +1,142 @@
+"""Problems, and what becomes of their trajectories before they are scored."""
+
+from mpd.store.schema.column import (
+    CANDIDATE,
+    FINISH_REASON,
+    GOLD,
+    NUM_TOKENS,
+    PROBLEM_ID,
+    PROMPT_IDS,
+    SAMPLE_ID,
+    SAMPLE_INDEX,
+    SAMPLED_IDS,
+    TEXT,
+    Artifact,
+    Column,
+)
+
+PROBLEMS = Artifact(
+    "problems",
+    2,
+    "problems of a training shard, of the development split or of a benchmark",
+    ("problem_id",),
+    (
+        PROBLEM_ID,
+        Column("question", "string", "", "question as the source gives it"),
+        GOLD,
+        Column("source_row", "int64", "row", "row of the source, from 0"),
+    ),
+)
+
+DROPPED = Artifact(
+    "dropped",
+    2,
+    "training problems that were left out, with the reason",
+    ("source_row",),
+    (
+        Column("source_row", "int64", "row", "row of the source, from 0"),
+        PROBLEM_ID,
+        Column("question", "string", "", "question as the source gives it"),
+        Column(
+            "reason",
+            "string",
+            "",
+            "duplicate, in_benchmark (same normalised question), overlaps_benchmark "
+            "(shares 13 words in a row), not_selected (outside the seeded subset)",
+        ),
+    ),
+)
+
+SAMPLE = Artifact(
+    "sample",
+    1,
+    "the student's trajectories",
+    ("sample_id",),
+    (
+        SAMPLE_ID,
+        PROBLEM_ID,
+        SAMPLE_INDEX,
+        PROMPT_IDS,
+        SAMPLED_IDS,
+        Column(
+            "logprobs",
+            "list<float32>",
+            "nat",
+            "student's log-probability of each completion id at temperature 1, before top-k and "
+            "top-p; null where the trajectory was given by the user",
+            nullable=True,
+        ),
+        TEXT,
+        FINISH_REASON,
+        NUM_TOKENS,
+    ),
+)
+
+COMPRESS = Artifact(
+    "compress",
+    2,
+    "the teacher's rewrites, put back in the student's format; one row per candidate, "
+    "or a single row with a status where a trajectory could not be rewritten",
+    ("sample_id", "candidate"),
+    (
+        SAMPLE_ID,
+        CANDIDATE,
+        Column(
+            "status",
+            "string",
+            "",
+            "ok, sample_truncated, sample_too_long (the prompt of the sample did not fit), "
+            "sample_unsayable (a word that the teacher's tokenizer lacks), "
+            "rewriting_prompt_too_long, rewrite_truncated, rewrite_too_long (for the context of "
+            "student or teacher), format (no answer line, or text that "
+            "the student's tokenizer cannot encode)",
+        ),
+        Column("rewrite", "string", "", "the teacher's text, verbatim", nullable=True),
+        Column("rewrite_tokens", "int32", "token", "tokens that the teacher generated"),
+        Column("text", "string", "", "rewrite in the student's format", nullable=True),
+        Column(
+            "completion_ids",
+            "list<int32>",
+            "token id",
+            "trained completion, stop id included; every later stage uses exactly these ids",
+            nullable=True,
+        ),
+        Column("num_tokens", "int32", "token", "length of completion_ids", nullable=True),
+    ),
+)
+
+FILTER = Artifact(
+    "filter",
+    2,
+    "verdicts on every sample and rewrite",
+    ("sample_id", "candidate"),
+    (
+        SAMPLE_ID,
+        CANDIDATE,
+        PROBLEM_ID,
+        GOLD,
+        Column("sample_answer", "string", "", "final answer of the sample", nullable=True),
+        Column("sample_verdict", "string", "", "correct, wrong, none, unparsed or timeout"),
+        Column("answer", "string", "", "final answer of the rewrite", nullable=True),
+        Column("verdict", "string", "", "correct, wrong, none, unparsed or timeout"),
+        Column("correct", "bool", "", "verdict is correct"),
+        Column("truncated", "bool", "", "sample or rewrite was cut by its token limit"),
+        Column("too_long", "bool", "", "outside the context of a model, or over max_tokens"),
+        Column("format", "bool", "", "there is a whole rewrite in the student's format"),
+        Column("sample_tokens", "int32", "token", "completion tokens of the sample"),
+        Column("num_tokens", "int32", "token", "completion tokens of the rewrite", nullable=True),
+        Column("ratio", "float64", "", "num_tokens over sample_tokens", nullable=True),
+        Column(
+            "overlap",
+            "float64",
+            "",
+            "share of the rewrite's token trigrams that occur in the sample",
+            nullable=True,
+        ),
+        Column("leak", "bool", "", "rewrite mentions the draft or the instruction"),
+        Column("copy", "bool", "", "rewrite has the same tokens as the sample"),
+        Column("repetition", "bool", "", "rewrite repeats one run of tokens many times"),
+        Column("keep", "bool", "", "shortest candidate of its sample that passes every check"),
+        Column("reason", "string", "", "kept, or the first check that failed"),
+    ),
+)
