@@ -12,7 +12,8 @@ import json
 import time
 from collections import Counter
 
-from mpd.text.grading import Grader, extract
+from mpd.text.grading.extraction import extract
+from mpd.text.grading.grader import Grader
 
 THOUGHT = "So 3 + 4 = 7, wait, let me check that once more: 7 - 4 = 3. " * 100
 FORMATS = ("{}", "{:,}", "${}$", r"\$ {}", "{}.00", r"{}\%", "00{}", r"\({}\)")

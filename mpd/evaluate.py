@@ -18,12 +18,13 @@ import polars as pl
 from mpd.config.evaluate import EvaluateSettings
 from mpd.config.resources import ThreadResources
 from mpd.job import command
-from mpd.report import budgets
 from mpd.store import schema, table
 from mpd.store.model_folder import read_manifest
 from mpd.store.outputs import Outputs, TableOutput
 from mpd.store.parts import Parts
-from mpd.text.grading import Grader, extract
+from mpd.text.grading import token_budgets
+from mpd.text.grading.extraction import extract
+from mpd.text.grading.grader import Grader
 from mpd.text.reading import Reading
 
 ROWS_PER_PART = 256  # answers whose grades a kill can lose
@@ -47,10 +48,12 @@ def graded(rows: pl.DataFrame, reading: Reading, ladder: list[int], grader: Grad
     all_ids, delimiter = rows["completion_ids"].to_list(), reading.delimiter
     found = [extract(text, delimiter) for text in rows["text"]]
     cut = [
-        budgets.answers_by_budget(ids, answer, ladder, reading.text, delimiter)
+        token_budgets.answers_by_budget(ids, answer, ladder, reading.text, delimiter)
         for ids, answer in zip(all_ids, found, strict=True)
     ]
-    verdicts, correct_budgets = budgets.grade(rows["gold"].to_list(), found, cut, grader)
+    verdicts, correct_budgets = token_budgets.grade_with_budgets(
+        rows["gold"].to_list(), found, cut, grader
+    )
     kept = ("problem_id", "sample_index", "gold", "finish_reason", "num_tokens")
     columns = (all_ids, found, verdicts, correct_budgets)
     return table.frame_of(
@@ -112,7 +115,7 @@ def outputs(arguments: Namespace) -> Outputs:
             if name not in answers:
                 raise ValueError(f"--answers: none to benchmark {name}; give {name}=<its file>")
             benchmark_settings = settings.of_benchmark(name)
-            ladder = budgets.ladder(benchmark_settings.max_new_tokens)
+            ladder = token_budgets.ladder(benchmark_settings.max_new_tokens)
             identity = {"student": student}
             content = table.content_digest(answers[name], schema.ANSWERS, identity)
             yield TableOutput(

@@ -25,7 +25,8 @@ from mpd.store import schema, table
 from mpd.store.lineage import require_made_from
 from mpd.store.outputs import Outputs, TableOutput
 from mpd.store.parts import Parts
-from mpd.text.grading import Grader, extract
+from mpd.text.grading.extraction import extract
+from mpd.text.grading.grader import Grader
 
 log = logging.getLogger("mpd")
 

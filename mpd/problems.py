@@ -2,7 +2,7 @@
 
 Columns are mapped, gold answers extracted, duplicates removed, and training problems that occur
 in a benchmark too (same normalised question, or 13 words in a row). A seeded subset is cut into
-shards, with a development split beside it. What was left out stands in dropped.parquet.
+shards, beside a development split. dropped.parquet lists the problems that were left out, and why.
 
     python -m mpd.problems --settings JSON --benchmarks a.parquet b.parquet \\
         --output results/tiny/problems/train          training shards, dev and dropped
@@ -10,10 +10,8 @@ shards, with a development split beside it. What was left out stands in dropped.
         --output results/tiny/problems/eval/a.parquet a benchmark
 """
 
-import glob
 import logging
 import random
-import tempfile
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable
 from pathlib import Path
@@ -27,8 +25,9 @@ from mpd.store import schema, table
 from mpd.store.digests import file_digest
 from mpd.store.outputs import FolderOutput, Outputs, TableOutput
 from mpd.store.parts import Parts
-from mpd.text import grading
+from mpd.text.grading.extraction import gold as gold_answer
 from mpd.text.questions import problem_id, word_runs
+from mpd.text.sources import read_cells
 
 log = logging.getLogger("mpd")
 
@@ -39,69 +38,62 @@ def load(source: Source, seed: int, split: str, scratch: Path) -> list[Row]:
     """The rows of a source: problem_id, question, gold, source_row.
 
     `split` is the half of the embedded world to draw from: train or test. `scratch` is a folder
-    with room for a copy of the rows while they are read. `source_row` counts from the start of
-    the file also where only a slice of it is read; where several slices are added up, from the
-    start of their sum.
+    with room for a copy of the rows while they are read. `source_row` is the number of
+    `sources.read_cells`.
     Raises ValueError where a column is missing, a question or an answer is empty, or an answer
     is not in the form that the settings name; it names source, row and column.
     """
     tiny = source.source == "tiny"
-    cells = _tiny(source, seed, split) if tiny else _read(source, scratch)
-    added_up = f" of {source.split}" if "+" in source.split else ""
+    cells = _tiny_cells(source, seed, split) if tiny else read_cells(source, scratch)
     rows = []
     for number, question, answer in cells:
-        where = f"{source.path or source.source}, row {number}{added_up}"
-        if question is not None and not isinstance(question, str):
-            raise ValueError(f"{where}: column {source.question} is no text: {question!r}")
-        if question is None or not question.strip():
-            raise ValueError(f"{where}: column {source.question} is empty; mend or remove it")
-        if answer is None or not str(answer).strip():
-            raise ValueError(f"{where}: column {source.answer} is empty; mend or remove it")
+        place = f"{source.path or source.source}, row {number}"
+        if "+" in source.split:
+            place += f" of {source.split}"
+        for column, cell in ((source.question, question), (source.answer, answer)):
+            if cell is None or not str(cell).strip():
+                raise ValueError(f"{place}: column {column} is empty; fix or remove it")
+        if not isinstance(question, str):
+            raise ValueError(f"{place}: column {source.question} is not text: {question!r}")
         try:
-            gold = grading.gold(answer, source.form)
+            gold = gold_answer(answer, source.form)
         except ValueError as error:
-            raise ValueError(f"{where}, column {source.answer}: {error}") from None
-        rows.append(
-            {
-                "problem_id": problem_id(question),
-                "question": question,
-                "gold": gold,
-                "source_row": number,
-            }
-        )
+            raise ValueError(f"{place}, column {source.answer}: {error}") from None
+        key = problem_id(question)
+        rows.append({"problem_id": key, "question": question, "gold": gold, "source_row": number})
     return rows
 
 
 def without_duplicates(rows: Iterable[Row]) -> tuple[list[Row], list[Row]]:
     """First occurrences, and the rest with the reason duplicate."""
     seen: set[str] = set()
-    first, again = [], []
+    first, duplicates = [], []
     for row in rows:
         if row["problem_id"] in seen:
-            again.append({**row, "reason": "duplicate"})
+            duplicates.append({**row, "reason": "duplicate"})
         else:
             seen.add(row["problem_id"])
             first.append(row)
-    return first, again
+    return first, duplicates
 
 
 def without_benchmarks(
     rows: Iterable[Row], benchmark_questions: Iterable[str]
 ) -> tuple[list[Row], list[Row]]:
-    """Rows that occur in no benchmark, and the rest with in_benchmark or overlaps_benchmark."""
-    held_out, runs = set(), set()
+    """Rows that occur in no benchmark; the rest with the reason in_ or overlaps_benchmark."""
+    benchmark_ids, benchmark_runs = set(), set()
     for question in benchmark_questions:
-        held_out.add(problem_id(question))
-        runs |= word_runs(question)
-    clean, found = [], []
+        benchmark_ids.add(problem_id(question))
+        benchmark_runs |= word_runs(question)
+    clean, removed = [], []
     for row in rows:
-        if row["problem_id"] in held_out:
-            found.append({**row, "reason": "in_benchmark"})
-        elif not runs.isdisjoint(word_runs(row["question"])):
-            found.append({**row, "reason": "overlaps_benchmark"})
+        if row["problem_id"] in benchmark_ids:
+            removed.append({**row, "reason": "in_benchmark"})
+        elif not benchmark_runs.isdisjoint(word_runs(row["question"])):
+            removed.append({**row, "reason": "overlaps_benchmark"})
         else:
             clean.append(row)
-    return clean, found
+    return clean, removed
 
 
 def split_rows(
@@ -111,11 +103,11 @@ def split_rows(
 
     Raises ValueError where there are not enough rows.
     """
-    wanted = num_dev + (num_train or 1)
-    if len(rows) < wanted:
+    needed = num_dev + (num_train or 1)
+    if len(rows) < needed:
         raise ValueError(
             f"problems: {len(rows)} training problems are left after removing duplicates and "
-            f"benchmark problems, but num_dev and num_train ask for {wanted}; lower them or "
+            f"benchmark problems, but num_dev and num_train ask for {needed}; lower them or "
             "give more problems"
         )
     shuffled = list(rows)
@@ -135,37 +127,37 @@ def write_train(
         for question in table.read(path, schema.PROBLEMS)["question"]
     ]
     rows = load(settings.train, settings.seed, "train", scratch)
-    rows, again = without_duplicates(rows)
-    rows, found = without_benchmarks(rows, questions)
+    rows, duplicates = without_duplicates(rows)
+    rows, held_out = without_benchmarks(rows, questions)
     dev, train, rest = split_rows(rows, settings.num_train, settings.num_dev, settings.seed)
     for reason in ("in_benchmark", "overlaps_benchmark"):
-        count = sum(row["reason"] == reason for row in found)
+        count = sum(row["reason"] == reason for row in held_out)
         log.info("%d training problems removed: %s", count, reason)
-    log.info("%d duplicates removed; %d train, %d dev", len(again), len(train), len(dev))
+    log.info("%d duplicates removed; %d train, %d dev", len(duplicates), len(train), len(dev))
     shards = settings.num_shards
     for shard in range(shards):
         part = train[len(train) * shard // shards : len(train) * (shard + 1) // shards]
         _write(folder / f"shard_{shard}.parquet", part, schema.PROBLEMS)
     _write(folder / "dev.parquet", dev, schema.PROBLEMS)
-    dropped = sorted([*again, *found, *rest], key=lambda row: row["source_row"])
+    dropped = sorted([*duplicates, *held_out, *rest], key=lambda row: row["source_row"])
     _write(folder / "dropped.parquet", dropped, schema.DROPPED)
 
 
 def benchmark_rows(settings: BenchmarkProblems, scratch: Path) -> list[Row]:
-    """The problems of a benchmark, without duplicates, or a seeded subset of num_problems."""
-    rows, again = without_duplicates(load(settings, settings.seed, "test", scratch))
-    wanted = settings.num_problems
-    count = len(rows) if wanted is None else min(wanted, len(rows))
-    chosen = random.Random(settings.seed).sample(range(len(rows)), count)
+    """The problems of a benchmark without duplicates, or a seeded subset of num_problems."""
+    rows, duplicates = without_duplicates(load(settings, settings.seed, "test", scratch))
+    limit = settings.num_problems
+    count = len(rows) if limit is None else min(limit, len(rows))
+    numbers = random.Random(settings.seed).sample(range(len(rows)), count)
     log.info(
         "%d problems; left out: %d duplicates, %d outside the subset of num_problems",
-        *(count, len(again), len(rows) - count),
+        *(count, len(duplicates), len(rows) - count),
     )
-    return [rows[number] for number in sorted(chosen)]
+    return [rows[number] for number in sorted(numbers)]
 
 
 def remove_surplus(experiment: Experiment, num_shards: int) -> None:
-    """Remove what stages wrote for shards that are no more, so that a glob reads none of it."""
+    """Remove the files of shards that no longer exist, so that a glob finds none of them."""
     for number, path in experiment.shard_files():
         if number >= num_shards:
             path.unlink()
@@ -176,58 +168,13 @@ def _write(path: Path, rows: list[Row], artifact: schema.Artifact) -> None:
     table.write(path, table.frame_of(columns, artifact), artifact, {})
 
 
-def _tiny(source: Source, seed: int, split: str) -> list[tuple[int, Any, Any]]:
+def _tiny_cells(source: Source, seed: int, split: str) -> list[tuple[int, str, str]]:
+    """Numbers, questions and answers of problems of the embedded world."""
     from mpd.tiny.task import problems
 
     assert source.num_problems is not None, "its model needs it"
-    made = problems(split, source.num_problems, seed)
-    return [(number, row["question"], row["answer"]) for number, row in enumerate(made)]
-
-
-def _read(source: Source, scratch: Path) -> list[tuple[int, Any, Any]]:
-    """Row numbers, and cells of the question and the answer column, through `datasets`."""
-    import datasets
-    from datasets.exceptions import DatasetGenerationError
-
-    datasets.disable_progress_bars()
-    split = source.split
-    if source.source == "hub":
-        rows = datasets.load_dataset(
-            source.path, source.config, split=split, revision=source.revision
-        )
-    else:
-        (path,) = problem_files(source)
-        kinds = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv"}
-        if path.suffix not in kinds:
-            raise ValueError(f"{path}: give a file that ends in {', '.join(kinds)}")
-        try:
-            # Not the user's cache: it knows a file by path and time, not by content.
-            with tempfile.TemporaryDirectory(dir=scratch) as cache:
-                rows = datasets.load_dataset(
-                    kinds[path.suffix],
-                    data_files=glob.escape(str(path.absolute())),  # it is read as a pattern
-                    split=split,
-                    keep_in_memory=True,
-                    cache_dir=cache,
-                )
-        except (DatasetGenerationError, ValueError) as error:
-            cause = error.__cause__ or error
-            raise ValueError(
-                f"{path}: no rows of split {split} readable as {kinds[path.suffix]}: {cause}"
-            ) from None
-    for key, column in (("question", source.question), ("answer", source.answer)):
-        if column not in rows.column_names:
-            raise ValueError(
-                f"{source.path}: no column {column} for the {key}; "
-                f"it has {', '.join(rows.column_names)}: set {key} in this problem source"
-            )
-    if not len(rows):
-        raise ValueError(f"{source.path}: no rows in split {split}; mend split or the file")
-    lengths = {name: info.num_examples for name, info in rows.info.splits.items()}
-    slices = datasets.ReadInstruction.from_spec(split).to_absolute(lengths)
-    start = slices[0].from_ if len(slices) == 1 else 0
-    numbers = range(start, start + len(rows))
-    return list(zip(numbers, rows[source.question], rows[source.answer], strict=True))
+    rows = problems(split, source.num_problems, seed)
+    return [(number, row["question"], row["answer"]) for number, row in enumerate(rows)]
 
 
 def command_line() -> ArgumentParser:

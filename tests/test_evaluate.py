@@ -14,8 +14,7 @@ from mpd.config.chat import ReadingChat
 from mpd.evaluate import graded, joined
 from mpd.store import schema, table
 from mpd.store.model_folder import read_manifest
-from mpd.text import grading
-from mpd.text.grading import Grader
+from mpd.text.grading.grader import Grader
 from mpd.text.reading import Reading
 
 CHAT = {"think": "tags", "close": "</think>"}
@@ -211,26 +210,17 @@ def test_a_file_without_a_name_is_refused(arguments_of, files):
         evaluate.main(arguments)
 
 
-def test_one_pool_of_workers_grades_all_benchmarks_and_parts(
-    run, files, monkeypatch, student, tiny_format
-):
-    """Golds that are no whole numbers need a worker; each of them takes seconds to start."""
-    started = []
-
-    class Counted(grading._Worker):
-        def __init__(self, deadline):
-            started.append(self)
-            super().__init__(deadline)
-
-    monkeypatch.setattr(grading, "_Worker", Counted)
+def test_one_pool_of_workers_grades_all_benchmarks_and_parts(run, files, monkeypatch, checked):
+    """Golds that are no integers need a worker; each of them takes seconds to start."""
     monkeypatch.setattr(evaluate, "ROWS_PER_PART", 4)
     for problems, _ in files.values():
         frame = table.read(problems, schema.PROBLEMS)
-        table.write(problems, frame.with_columns(gold=pl.lit("4/2")), schema.PROBLEMS, {})
+        golds = pl.Series("gold", [f"x{number}" for number in range(len(frame))])
+        table.write(problems, frame.with_columns(golds), schema.PROBLEMS, {})
     dev, hard = run("dev", "hard")
-    assert dev["correct"].to_list() == [True, False] * 5
-    assert hard["correct"].all()
-    assert len(started) == 1
+    assert [*dev["verdict"], *hard["verdict"]] == ["wrong"] * 13
+    assert checked().count("started") == 1
+    assert len(checked()) == 1 + 13
 
 
 def test_it_loads_no_torch(arguments_of, tmp_path):

@@ -7,7 +7,7 @@ from mpd import filter as filter_stage
 from mpd.config.filter import FilterSettings
 from mpd.filter import choose_shortest, joined, overlap, repeats_more_than, verdicts
 from mpd.store import schema, table
-from mpd.text.grading import Grader
+from mpd.text.grading.grader import Grader
 from tests.changes import with_changes
 
 CHAT = {"think": "tags", "close": "\n</think>\n\n"}

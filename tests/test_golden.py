@@ -29,7 +29,8 @@ from mpd.config.sample import DrawnSample
 from mpd.engines import rewriting
 from mpd.report import browser_section, budgets, compare, costs, difficulty, summary
 from mpd.store import schema, table
-from mpd.text.grading import Grader
+from mpd.text.grading import token_budgets
+from mpd.text.grading.grader import Grader
 from mpd.text.reading import Reading
 from tests.report import test_browser, test_page
 
@@ -130,7 +131,7 @@ def frames(tmp_path_factory, tiny_format, tiny_prompts, shard, chat, cached, stu
     made["answers"] = answers.answerer(engine, "golden", answering, len(samples))(samples)
     reading, ladder = (
         Reading(student.parent, limits.chat),
-        budgets.ladder(answering.max_new_tokens),
+        token_budgets.ladder(answering.max_new_tokens),
     )
     answered = evaluate.joined(questions, made["answers"])
     made["evaluate"] = evaluate.graded(answered, reading, ladder, grader)

@@ -136,7 +136,7 @@ def test_load_counts_rows_of_slices_that_are_added_up(tmp_path):
         (2, "q1", "1"),
     ]
     assert message_of_load(path, split="train[3:]+train[1:3]") == (
-        f"{path}, row 2 of train[3:]+train[1:3]: column question is empty; mend or remove it"
+        f"{path}, row 2 of train[3:]+train[1:3]: column question is empty; fix or remove it"
     )
 
 
@@ -180,14 +180,14 @@ def test_missing_column_is_refused(tmp_path, key):
 def test_empty_cell_is_refused(tmp_path, row, column):
     good = {"question": "q", "answer": "1"}
     path = write_jsonl(tmp_path / "a.jsonl", [good, good, row, good])
-    sentence = f"{path}, row 2: column {column} is empty; mend or remove it"
+    sentence = f"{path}, row 2: column {column} is empty; fix or remove it"
     assert message_of_load(path) == message_of_load(path, split="train[1:]") == sentence
 
 
 def test_empty_cell_of_a_csv_is_refused(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("question,answer\nq,1\nq,\n")
-    assert message_of_load(path) == f"{path}, row 1: column answer is empty; mend or remove it"
+    assert message_of_load(path) == f"{path}, row 1: column answer is empty; fix or remove it"
 
 
 @pytest.mark.parametrize(
@@ -245,15 +245,15 @@ def rows_of(*texts):
     ]
 
 
-def found(rows):
+def reasons(rows):
     return [(row["source_row"], row.get("reason")) for row in rows]
 
 
 def test_without_duplicates_keeps_the_first():
     rows = rows_of("What is 1+1?", "b", "what is  1+1", "WHAT IS 1+1.", "What is 1-1?")
-    first, again = problems.without_duplicates(rows)
-    assert found(first) == [(0, None), (1, None), (4, None)]
-    assert found(again) == [(2, "duplicate"), (3, "duplicate")]
+    first, duplicates = problems.without_duplicates(rows)
+    assert reasons(first) == [(0, None), (1, None), (4, None)]
+    assert reasons(duplicates) == [(2, "duplicate"), (3, "duplicate")]
 
 
 def test_without_benchmarks():
@@ -265,8 +265,8 @@ def test_without_benchmarks():
         "another",
     )
     clean, held_out = problems.without_benchmarks(rows, ["the same HERE", f"x {RUN} y"])
-    assert found(clean) == [(2, None), (4, None)]
-    assert found(held_out) == [
+    assert reasons(clean) == [(2, None), (4, None)]
+    assert reasons(held_out) == [
         (0, "in_benchmark"),
         (1, "overlaps_benchmark"),
         (3, "overlaps_benchmark"),
@@ -520,7 +520,7 @@ def plain_gold(answer):
 
 def test_a_question_that_is_no_text_is_refused(tmp_path):
     path = write_jsonl(tmp_path / "a.jsonl", [{"question": 7, "answer": "1"}])
-    assert message_of_load(path) == f"{path}, row 0: column question is no text: 7"
+    assert message_of_load(path) == f"{path}, row 0: column question is not text: 7"
 
 
 def test_shards_that_are_no_more_are_removed(tmp_path):

@@ -16,6 +16,7 @@ from mpd.config.report import ReportSettings
 from mpd.report import budgets, compare, costs
 from mpd.report.summary import Evaluations
 from mpd.store import schema, table
+from mpd.text.grading import token_budgets
 
 PLACE = re.compile(r"(?P<method>[^/]+)/seed_(?P<seed>\d+)/round_(?P<round>\d+)$")
 BRANCH = "{method}/seed_{seed}/round_{round}"
@@ -51,7 +52,7 @@ def budget_frame(evaluations: Evaluations, max_new_tokens: Mapping[str, int]) ->
 
     def of(benchmark: str) -> pl.DataFrame:
         own = {path: at for path, at in evaluations.items() if at["benchmark"] == benchmark}
-        ladder = budgets.ladder(max_new_tokens[benchmark])
+        ladder = token_budgets.ladder(max_new_tokens[benchmark])
         return placed(own, BUDGET_COLUMNS, partial(budgets.accuracies, budgets=ladder))
 
     benchmarks = dict.fromkeys(place["benchmark"] for place in evaluations.values())

@@ -10,7 +10,7 @@ import re
 from functools import cached_property
 
 from mpd.config.chat import ReadingChat, WritingChat
-from mpd.text.grading import extract
+from mpd.text.grading.extraction import extract
 from mpd.text.vocabulary import Vocabulary
 
 

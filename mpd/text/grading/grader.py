@@ -1,0 +1,59 @@
+"""The grader: verdicts on many answers."""
+
+from collections.abc import Sequence
+
+from mpd.text.grading.equivalence import verdict_by_text
+from mpd.text.grading.workers import Pair, Workers
+
+
+class Grader:
+    """Grades answers against gold answers; a context manager, since it may own processes.
+
+    Args:
+        deadline: seconds that math-verify may take for one pair of gold answer and answer.
+        num_workers: worker processes. They start with the first pair that needs one.
+    """
+
+    def __init__(self, deadline: float = 10.0, num_workers: int = 1) -> None:
+        if deadline <= 0 or num_workers < 1:
+            raise ValueError(f"expected a deadline > 0 and a worker, got {deadline}, {num_workers}")
+        self.deadline = deadline
+        self._workers = Workers(num_workers)
+
+    def __enter__(self) -> "Grader":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the worker processes. A later `grade` starts new ones."""
+        self._workers.close()
+
+    def grade(self, golds: Sequence[str], answers: Sequence[str | None]) -> list[str]:
+        """Grade row by row; equal rows are checked once.
+
+        Returns:
+            Per row "correct"; "wrong"; "none", there is no answer; "unparsed", no verdict on
+            equality: one of the two is not readable as mathematics, too long, or exhausts
+            memory; "timeout", equality was not decided within the deadline.
+
+        Raises:
+            ValueError: the two sequences differ in length.
+            RuntimeError: a worker does not start.
+        """
+        rows = list(zip(golds, answers, strict=True))
+        verdicts: dict[tuple[str, str | None], str] = {}
+        pairs: list[Pair] = []
+        for gold, answer in dict.fromkeys(rows):
+            verdict = verdict_by_text(gold, answer)
+            if verdict is not None:
+                verdicts[gold, answer] = verdict
+            elif answer is not None:
+                pairs.append((gold, answer))
+        try:
+            verdicts.update(self._workers.check(pairs, self.deadline).items())
+        except BaseException:
+            self.close()  # what the workers are at concerns nobody any more
+            raise
+        return [verdicts[row] for row in rows]

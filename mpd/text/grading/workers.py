@@ -1,0 +1,130 @@
+"""Worker processes that compare answers by mathematics, and are killed if they take too long."""
+
+import logging
+import multiprocessing
+import signal
+import sys
+from collections import Counter
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+from pebble import ProcessPool
+
+from mpd.text.grading.equivalence import verdict_by_mathematics
+
+START_SECONDS = 120.0  # for a worker to import math-verify; about 2 s on a quiet machine
+MEMORY_BYTES = 2 << 30  # address space that a worker may take beyond what its imports took
+ATTEMPTS = 2  # a worker may die for reasons outside the pair that it checks, but hardly twice
+
+Pair = tuple[str, str]  # gold answer, answer
+
+
+def _start_worker() -> None:
+    """Prepare a worker process: how signals end it, its imports, its limit of memory."""
+    # The defaults end a process within any computation. pebble has it ignore SIGINT: Ctrl-C is for
+    # the parent, which then ends its workers.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns of its limit being off
+    verdict_by_mathematics(r"\frac{1}{2}", "0.3")  # imports, and fills the parser's tables
+    if sys.platform == "linux":
+        import resource
+
+        pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0])
+        limit = pages * resource.getpagesize() + MEMORY_BYTES
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        if hard != resource.RLIM_INFINITY:
+            limit = min(limit, hard)
+        resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+
+
+def _check_pair(gold: str, answer: str, deadline: float) -> str:
+    """The verdict on a pair, in a worker."""
+    # The parent keeps the deadline. If it was killed meanwhile, the alarm ends this process.
+    signal.setitimer(signal.ITIMER_REAL, 2 * deadline + 60)
+    verdict = verdict_by_mathematics(gold, answer)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    return verdict
+
+
+class Workers:
+    """A pool of worker processes. They start with the first pair.
+
+    Args:
+        num_workers: how many pairs are checked at a time.
+    """
+
+    def __init__(self, num_workers: int) -> None:
+        self.num_workers = num_workers
+        self._pool: ProcessPool | None = None
+
+    def close(self) -> None:
+        """End the processes. A later `check` starts new ones."""
+        if self._pool is not None:
+            self._pool.stop()
+            self._pool.join()
+            self._pool = None
+
+    def check(self, pairs: list[Pair], deadline: float) -> dict[Pair, str]:
+        """The verdict on each of several different pairs, whatever becomes of a worker.
+
+        Those of `verdict_by_mathematics`; "timeout" after `deadline` seconds; and "unparsed" where
+        a pair has killed two workers. Raises RuntimeError where workers do not start.
+        """
+        verdicts: dict[Pair, str] = {}
+        deaths: Counter[Pair] = Counter()
+        failures = 0
+        while pairs:
+            progress = len(verdicts) + deaths.total()
+            try:
+                self._check_once(pairs, deadline, verdicts, deaths)
+            except RuntimeError as error:  # BrokenProcessPool is one
+                self.close()
+                failures = 0 if len(verdicts) + deaths.total() > progress else failures + 1
+                if failures == ATTEMPTS:
+                    raise RuntimeError(
+                        f"the workers that check answers do not start ({error}); their error, if "
+                        "any, is on stderr. Expected: math-verify installed, and a script's work "
+                        "under `if __name__ == '__main__'`"
+                    ) from error
+            pairs = [pair for pair in pairs if pair not in verdicts]
+        return verdicts
+
+    def _check_once(
+        self,
+        pairs: list[Pair],
+        deadline: float,
+        verdicts: dict[Pair, str],
+        deaths: Counter[Pair],
+    ) -> None:
+        """Add the verdicts on pairs, but none where a pair's worker died for the first time.
+
+        Raises RuntimeError where the pool broke: the other pairs have no verdicts then.
+        """
+        pool = self._open_pool()
+        futures = [
+            pool.schedule(_check_pair, (*pair, deadline), timeout=deadline) for pair in pairs
+        ]
+        for pair, future in zip(pairs, futures, strict=True):
+            try:
+                # Workers take pairs in this order: this one runs, or is the next.
+                verdicts[pair] = future.result(START_SECONDS + deadline)
+            except TimeoutError:
+                if not future.done():
+                    raise RuntimeError(f"no verdict in {START_SECONDS:.0f} seconds") from None
+                verdicts[pair] = "timeout"
+            except BrokenProcessPool:
+                raise
+            except Exception:  # the worker died, or ran out of memory outside of the comparison
+                deaths[pair] += 1
+                if deaths[pair] == ATTEMPTS:
+                    verdicts[pair] = "unparsed"
+
+    def _open_pool(self) -> ProcessPool:
+        """The pool, a new one if a worker of the old one died while it was idle."""
+        if self._pool is not None and not self._pool.active:
+            self.close()
+        if self._pool is None:
+            context = multiprocessing.get_context("spawn")  # fork is unsafe beside threads
+            self._pool = ProcessPool(self.num_workers, initializer=_start_worker, context=context)
+        return self._pool
