@@ -245,7 +245,7 @@ def test_two_processes_make_the_same_update(run):
 @pytest.fixture
 def hidden(tmp_path, run_logits, shard, student, teacher, logits_settings):
     """A cache of hidden states and the teacher's output head."""
-    from mpd.scoring import output_head as head
+    from mpd import head
 
     settings = with_changes(logits_settings, cache="hidden")
     path = run_logits(tmp_path / "hidden", shard, student, teacher, settings)
@@ -280,7 +280,7 @@ def test_a_hidden_cache_has_no_tail_and_needs_its_head(run, hidden, write_model,
 
 
 def test_the_head_of_another_teacher_is_refused(run, hidden, student, tmp_path):
-    from mpd.scoring import output_head as head
+    from mpd import head
 
     path, _ = hidden
     output = tmp_path / "other" / "head.safetensors"

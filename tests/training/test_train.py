@@ -76,7 +76,7 @@ def make_job(cached, student, tmp_path):
 @pytest.fixture
 def hidden_job(make_job, tmp_path, run_logits, shard, student, teacher, logits_settings):
     """A function that makes a job whose cache holds hidden states."""
-    from mpd.scoring import output_head as head
+    from mpd import head
 
     settings = with_changes(logits_settings, cache="hidden")
     path = run_logits(tmp_path / "hidden-cache", shard, student, teacher, settings)
