@@ -20,10 +20,10 @@ from typing import Any
 
 from mpd.config.resources import GenerationResources
 from mpd.config.sample import DrawnSample
-from mpd.engines import vllm
 from mpd.engines.base import seed_of
 from mpd.engines.opening import open_engine
 from mpd.engines.tasks import complete
+from mpd.engines.vllm.generation import VllmEngine
 from mpd.sample import sampler, with_samples
 from mpd.store import schema, table
 from mpd.store.parts import Parts
@@ -47,13 +47,13 @@ def measure(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     began = time.perf_counter()
     resources = GenerationResources(batch_size=arguments.batch_size, threads=arguments.threads)
     engine = open_engine(arguments.model, settings, resources)
-    assert isinstance(engine, vllm.VllmEngine)
+    assert isinstance(engine, VllmEngine)
     engine.backend  # noqa: B018 - it starts here
     startup = time.perf_counter() - began
 
     from vllm import LLM, SamplingParams
 
-    bare = LLM(**engine.vllm_arguments())
+    bare = LLM(**engine.arguments())
     bare.llm_engine.collective_rpc("trim_vocabulary", args=(engine.vocabulary.size,))
     asked = Prompts.plain(engine.vocabulary, settings.chat)
     prompts = [{"prompt_token_ids": asked.problem_ids(question)} for question in rows["question"]]

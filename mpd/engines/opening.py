@@ -10,7 +10,7 @@ from mpd.engines.base import Engine
 def open_engine(manifest: Path, settings: EngineSettings, resources: GenerationResources) -> Engine:
     """The engine of a stage: `settings` say which and what it means, `resources` how it runs."""
     if settings.engine == "vllm":
-        from mpd.engines.vllm import VllmEngine
+        from mpd.engines.vllm.generation import VllmEngine
 
         return VllmEngine(manifest, settings, resources)
     if settings.engine == "server":

@@ -20,7 +20,7 @@ from typing import Any
 from mpd.config.generation import Decoding
 from mpd.config.resources import GenerationResources
 from mpd.engines.base import Completion, Engine, Request
-from mpd.engines.flow import Tasks, keep_full
+from mpd.engines.flow import Coroutines, keep_full
 from mpd.store.model_folder import read_manifest
 
 MAX_RETRIES = 8  # after 0.5 s, 1 s, 2 s, 4 s, then every 8 s: half a minute without an answer
@@ -49,7 +49,7 @@ class ServerEngine(Engine):
             raise ValueError("engine: server needs openai; pip install -e '.[server]'")
         self.name, self.url = served_name(manifest), resources.server
         self.manifest, self.concurrency = manifest, resources.batch_size
-        self.tasks: Tasks[tuple[int, Completion]] = Tasks()
+        self.coroutines: Coroutines[tuple[int, Completion]] = Coroutines()
 
     @cached_property
     def client(self) -> Any:
@@ -78,12 +78,12 @@ class ServerEngine(Engine):
         advance: Callable[[int, int], None],
     ) -> Iterator[tuple[int, Completion]]:
         longest = requests[0][1].prompt_ids
-        self.tasks.run(self._require_model(longest, decoding.max_new_tokens))
+        self.coroutines.run(self._require_model(longest, decoding.max_new_tokens))
 
         def add(request: tuple[int, Request]) -> None:
-            self.tasks.add(self._one(*request, decoding))
+            self.coroutines.add(self._one(*request, decoding))
 
-        for number, completion in keep_full(requests, self.concurrency, add, self.tasks.step):
+        for number, completion in keep_full(requests, self.concurrency, add, self.coroutines.step):
             advance(1, len(completion.token_ids))
             yield number, completion
 

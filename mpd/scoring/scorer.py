@@ -218,11 +218,11 @@ class VllmScorer(RowScorer):
         resources: ScoringResources,
         total: int,
     ) -> None:
-        from mpd.engines.vllm import PromptScores
+        from mpd.engines.vllm.prompt_scorer import PromptScorer
 
         super().__init__(student, settings, resources, total)
         self.control_ids = []
-        self.engine = PromptScores(manifest, settings, resources, self.format.vocabulary.size)
+        self.engine = PromptScorer(manifest, settings, resources, self.format.vocabulary.size)
 
     def scores(
         self,
