@@ -20,7 +20,7 @@ import polars as pl
 from mpd.config.compress import CompressSettings, NoRewrite, TeacherRewrite
 from mpd.config.resources import GenerationResources
 from mpd.engines.opening import open_engine
-from mpd.engines.rewriting import SKIPPED, require_prompts, rewriter, skipped
+from mpd.engines.rewriting import SAMPLE_STATUS, require_prompts, rewriter, without_rewrite
 from mpd.engines.tasks import Task, complete
 from mpd.job import command
 from mpd.store import schema, table
@@ -38,12 +38,12 @@ def passed(rows: pl.DataFrame, stop_ids: list[int]) -> pl.DataFrame:
     """
     records = []
     for row in rows.iter_rows(named=True):
-        ids, status = row["completion_ids"], SKIPPED.get(row["finish_reason"], "ok")
+        ids, status = row["completion_ids"], SAMPLE_STATUS.get(row["finish_reason"], "ok")
         if status == "ok" and ids[-1] not in stop_ids:
             status = "format"  # another model's stop id
         records.append(
             {
-                **skipped(row, status),
+                **without_rewrite(row, status),
                 "text": row["text"] if ids else None,
                 "completion_ids": ids or None,
                 "num_tokens": len(ids) or None,

@@ -191,8 +191,8 @@ def client():
 
     yield make
     for engine in made:
-        engine.tasks.run(engine.client.close())
-        engine.tasks.close()
+        engine.coroutines.run(engine.client.close())
+        engine.coroutines.close()
 
 
 def require_same(mine, theirs):
