@@ -65,12 +65,12 @@ def score_rows(arguments: Namespace, rows: pl.DataFrame, parts: Parts) -> None:
         return
 
     def prepare() -> Callable[[pl.DataFrame], pl.DataFrame]:
-        from mpd.scoring.scorer import Scorer, VllmScorer
+        from mpd.scoring.transformers_scorer import TransformersScorer
+        from mpd.scoring.vllm_scorer import VllmScorer
 
-        folder, manifest = arguments.student.parent, arguments.teacher
-        if settings.engine == "vllm":
-            return VllmScorer(folder, manifest, settings, resources, parts.remaining)
-        return Scorer(folder, manifest.parent, settings, resources, parts.remaining)
+        scorer = VllmScorer if settings.engine == "vllm" else TransformersScorer
+        models = arguments.student, arguments.teacher
+        return scorer(*models, settings, resources, parts.remaining)
 
     parts.map(rows, resources.rows_per_part, prepare)
 

@@ -9,15 +9,11 @@ from safetensors.torch import load_file
 
 from mpd import distill
 from mpd.config.distill import DistillSettings
-from mpd.distill import (
-    copy_beside_weights,
-    model_card,
-    require_ids,
-    require_rows,
-    require_tracker,
-)
+from mpd.distill import copy_beside_weights, model_card
 from mpd.store import schema, table
 from mpd.store.model_folder import chat_template, read_manifest
+from mpd.training.cache_checks import require_ids, require_rows
+from mpd.training.tracking import require_tracker
 from tests.changes import with_changes
 
 SETTINGS = DistillSettings(learning_rate=1e-3, epochs=2, batch_size=8, min_kept=8)

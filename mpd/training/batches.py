@@ -18,7 +18,8 @@ import pyarrow.parquet as pq
 import torch
 
 from mpd.config.distill import DistillSettings
-from mpd.scoring.cache import Rows, Support
+from mpd.scoring.cache import DecodedRows, Support
+from mpd.scoring.cache_layout import FIXED_COLUMNS, SUPPORT_COLUMNS
 from mpd.scoring.divergence import FLOOR
 from mpd.scoring.forward import pack
 
@@ -27,8 +28,9 @@ WINDOW = 8
 
 COLUMNS = [
     *("sample_id", "prompt_ids", "completion_ids", "num_tokens", "think_end", "control_ids"),
-    *("support_size", "support_ids", "support_logprobs", "tail_logprobs", "teacher_hidden"),
-    *("realised_logprob", "control_logprobs"),
+    *FIXED_COLUMNS,
+    *SUPPORT_COLUMNS,
+    "teacher_hidden",
 ]
 
 
@@ -47,13 +49,13 @@ class CachedRows:
         ]
         self.decoded = lru_cache(maxsize=2 * WINDOW)(self._decode)
 
-    def _decode(self, number: int) -> Rows:
+    def _decode(self, number: int) -> DecodedRows:
         file, group = self.groups[number]
         frame = pl.from_arrow(file.read_row_group(group, columns=COLUMNS))
         assert isinstance(frame, pl.DataFrame)
-        return Rows(frame)
+        return DecodedRows(frame)
 
-    def place(self, row: int) -> tuple[Rows, int]:
+    def place(self, row: int) -> tuple[DecodedRows, int]:
         """The decoded row group of a row, and its place in it."""
         group = bisect_right(self.starts, row) - 1
         return self.decoded(group), row - self.starts[group]
@@ -126,7 +128,7 @@ def split_step(
     ]
 
 
-class Trajectories(torch.utils.data.Dataset):
+class TrajectoryDataset(torch.utils.data.Dataset):
     """Cached trajectories; an item is a row and its share in its step."""
 
     def __init__(

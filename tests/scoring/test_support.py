@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mpd.config.logits import Logits
 from mpd.scoring.divergence import FLOOR
-from mpd.scoring.support import ALWAYS_KEPT, contributing, score
+from mpd.scoring.support import ALWAYS_KEPT, Tails, contributing, score
 from tests.changes import with_changes
 
 SETTINGS = Logits(top_k=6, student_top_k=4, tail_buckets=3)
@@ -254,16 +254,9 @@ def test_contributing_by_hand():
     q = torch.tensor([[0.25, 0.004, 0.0036, 0.001]])  # costs: probable, 0, 0.0004, 0.0055
     distinct = torch.ones(1, 4, dtype=torch.bool)
     buckets = torch.zeros(1, 4, dtype=torch.long)
-    found = contributing(
-        p.log(),
-        q.log(),
-        distinct,
-        torch.zeros_like(distinct),
-        buckets,
-        torch.tensor([[0.2]]),
-        torch.tensor([[0.2]]),
-        torch.tensor([[0.001]]),
-    )
+    tails = Tails(buckets, torch.tensor([[0.2]]), torch.tensor([[0.2]]))
+    always, tolerance = torch.zeros_like(distinct), torch.tensor([[0.001]])
+    found = contributing(p.log(), q.log(), distinct, always, tails, tolerance)
     assert found.tolist() == [[True, False, False, True]]
 
 

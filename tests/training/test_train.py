@@ -18,23 +18,33 @@ from mpd.config.distill import DistillSettings
 from mpd.config.resources import DistillResources
 from mpd.store import schema, table
 from mpd.store.model_folder import load_model
-from mpd.training.batches import WINDOW, CachedRows, Trajectories, collate, plan_steps, split_step
-from mpd.training.loop import TrainingJob, extent, learning_rate_factor, train
+from mpd.training.batches import (
+    WINDOW,
+    CachedRows,
+    TrajectoryDataset,
+    collate,
+    plan_steps,
+    split_step,
+)
+from mpd.training.job import TrainingJob
+from mpd.training.loop import extent, learning_rate_factor, train
 from mpd.training.objective import Objective
 from tests.changes import with_changes
 
 SETTINGS = DistillSettings(learning_rate=1e-3, warmup=0, epochs=2, batch_size=8)
 KILLED_AFTER_TWO_SAVES = """
 import os, sys
-from mpd.training import loop as train
-save, saved = train._save, []
+from mpd.training import checkpoints
+from mpd.training.job import TrainingJob
+from mpd.training.loop import train
+save, saved = checkpoints.save, []
 def save_and_die(*arguments):
     save(*arguments)
     saved.append(1)
     if len(saved) == 2:
         os.kill(os.getpid(), 9)
-train._save = save_and_die
-train.train(train.TrainingJob.model_validate_json(open(sys.argv[1]).read()))
+checkpoints.save = save_and_die
+train(TrainingJob.model_validate_json(open(sys.argv[1]).read()))
 """
 
 
@@ -287,7 +297,7 @@ def test_the_first_step_is_that_of_an_independent_computation(
 
 def test_a_micro_batch_keeps_each_rows_own_support(cached):
     rows = CachedRows([cached])
-    data = Trajectories(rows, [[0, 1, 2]], SETTINGS)
+    data = TrajectoryDataset(rows, [[0, 1, 2]], SETTINGS)
     batch = collate([data[0, row] for row in (2, 0, 1)])
     assert batch["weight"].sum().item() == pytest.approx(1.0)
     assert batch["sequence_weight"].sum().item() == pytest.approx(1.0)
@@ -311,7 +321,7 @@ def test_a_micro_batch_keeps_each_rows_own_support(cached):
 
 
 def test_chunks_do_not_change_the_gradient(cached, student, vocabulary):
-    data = Trajectories(CachedRows([cached]), [[0, 1, 2]], SETTINGS)
+    data = TrajectoryDataset(CachedRows([cached]), [[0, 1, 2]], SETTINGS)
     batch = collate([data[0, row] for row in range(3)])
     model = load_model(student.parent, "float32")
 
