@@ -224,18 +224,25 @@ def test_the_same_cache_is_not_trained_on_twice(run, caplog):
     assert again.startswith("reused student")
 
 
-def test_two_processes_make_the_same_update(run):
-    one = load_file(run(name="one") / "model.safetensors")
-    folder = run("--resources", '{"num_processes": 2, "micro_batch_size": 2}', name="two")
-    two = load_file(folder / "model.safetensors")
-    assert one.keys() == two.keys()
-    for name, values in one.items():
-        assert (values - two[name]).abs().max() < 1e-5
-    metrics = table.read(folder / "metrics.parquet", schema.METRICS)
-    whole = table.read(folder.parent / "one" / "metrics.parquet", schema.METRICS)
-    assert metrics["num_tokens"].to_list() == whole["num_tokens"].to_list()
-    for row, same in zip(metrics.to_dicts(), whole.to_dicts(), strict=True):
+def assert_same_training(one, other):
+    """Two folders of students with equal weights and metrics, but for rounding and padding."""
+    weights = [load_file(folder / "model.safetensors") for folder in (one, other)]
+    assert weights[0].keys() == weights[1].keys()
+    for name, values in weights[0].items():
+        assert (values - weights[1][name]).abs().max() < 1e-5
+    metrics = [
+        table.read(folder / "metrics.parquet", schema.METRICS).to_dicts() for folder in (one, other)
+    ]
+    for row, same in zip(*metrics, strict=True):
+        assert row["num_tokens"] == same["num_tokens"]
         assert row == pytest.approx(same | {"padding_share": row["padding_share"]}, rel=1e-4)
+
+
+TWO_PROCESSES = ("--resources", '{"num_processes": 2, "micro_batch_size": 2}')
+
+
+def test_two_processes_make_the_same_update(run):
+    assert_same_training(run(*TWO_PROCESSES, name="two"), run(name="one"))
 
 
 @pytest.fixture
@@ -254,6 +261,13 @@ def hidden(tmp_path, run_logits, shard, student, teacher, logits_settings):
 def test_a_sparse_cache_has_no_temperature(run):
     with pytest.raises(ValueError, match=r"distill\.temperature is 2\.0, but the tail of a sparse"):
         run(temperature=2.0)
+
+
+def test_two_processes_make_the_same_update_from_hidden_states(run, hidden):
+    path, output = hidden
+    given = {"logits": [path], "temperature": 2.0}
+    two = run("--head", str(output), *TWO_PROCESSES, name="two", **given)
+    assert_same_training(two, run("--head", str(output), name="one", **given))
 
 
 @pytest.mark.parametrize("changes", [{"temperature": 2.0}, {"tail": "truncated"}], ids=str)

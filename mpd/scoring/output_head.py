@@ -78,12 +78,14 @@ def save_head(head: OutputHead, path: Path, teacher: str) -> None:
 
 
 def load_head(path: Path, device: torch.device) -> OutputHead:
-    """Read what `save_head` wrote."""
+    """Read what `save_head` wrote, onto a device."""
     from safetensors import safe_open
 
-    with safe_open(path, framework="pt", device=str(device)) as file:
+    # Of several processes on a CPU each has a device with a number, which safetensors refuses.
+    name = "cpu" if device.type == "cpu" else str(device)
+    with safe_open(path, framework="pt", device=name) as file:
         shape = file.metadata()
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     cap = float(shape["cap"]) if shape["cap"] else None
     return OutputHead(tensors["weight"], tensors.get("bias"), float(shape["scale"]), cap)
 

@@ -220,13 +220,14 @@ def test_padded_rows_have_no_gradient():
 @pytest.mark.parametrize(("scale", "cap"), [(1.0, None), (1 / 3, 30.0)])
 @pytest.mark.parametrize("has_bias", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_saved_head_is_loaded_as_it_was(tmp_path, scale, cap, has_bias, dtype):
+@pytest.mark.parametrize("device", ["cpu", "cpu:0"])
+def test_a_saved_head_is_loaded_as_it_was(tmp_path, scale, cap, has_bias, dtype, device):
     model = Embedded(20, 4).to(dtype)
     bias = random(17, seed=2).to(dtype) if has_bias else None
     head = replace(head_of(model, 17), bias=bias, scale=scale, cap=cap)
     path = tmp_path / "head.safetensors"
     save_head(head, path, "digest of the teacher")
-    found = load_head(path, torch.device("cpu"))
+    found = load_head(path, torch.device(device))
     assert found.weight.dtype == dtype
     assert found.weight.equal(head.weight)
     assert not found.weight.requires_grad
