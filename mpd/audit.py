@@ -1,9 +1,9 @@
-"""audit: recompute a sample of a finished cache, and say how good it is.
+"""audit: recompute a sample of a finished cache, and print how good it is.
 
-Student and teacher score some of the cached trajectories again. Printed are the error of the
-sparse loss and of its gradient against the exact full-vocabulary ones, the captured masses, how
-far the stored divergences are off, and the noise floor: the teacher scored twice, once with each
-trajectory alone. The exit code is 1 where a limit is exceeded.
+Student and teacher score some of the cached trajectories again. It prints the errors of the sparse
+loss and its gradient against the exact full-vocabulary ones, the masses on the supports, the error
+of the stored divergences, and the noise floor: how far two scorings by the teacher are apart, with
+trajectories packed and alone. The exit code is 1 where a limit is exceeded.
 
     python -m mpd.audit results/tiny/mpd/seed_0/round_1/logits/shard_0.parquet \\
         --student results/tiny/models/student_seed_0/manifest.json \\
@@ -149,7 +149,9 @@ def main(argv: list[str] | None = None) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("cache", type=Path, help="a shard of logits")
-    parser.add_argument("--student", type=Path, required=True, help="manifest it was made for")
+    parser.add_argument(
+        "--student", type=Path, required=True, help="manifest of the student that it was made for"
+    )
     parser.add_argument("--teacher", type=Path, required=True, help="manifest of the teacher")
     parser.add_argument("--num-rows", type=int, default=32, help="trajectories to recompute")
     parser.add_argument("--seed", type=int, default=0, help="of the choice of trajectories")

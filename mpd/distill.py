@@ -1,8 +1,8 @@
 """distill: train the student against the cache, and write a model folder.
 
-All shards of a round are gathered here, and nowhere else. A cache that was made for another
-student, tokenizer or teacher, or whose ids do not match their digest, is refused. A killed
-training resumes from its last saved state.
+The shards of a round come together here. A cache that was made for another student, tokenizer or
+teacher, or whose ids do not match their digest, is refused. A killed training resumes from its last
+saved state.
 
     python -m mpd.distill --settings JSON --student .../manifest.json \\
         --logits .../logits/shard_*.parquet --filter .../filter/shard_*.parquet \\

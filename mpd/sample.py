@@ -1,7 +1,7 @@
 """sample: the student's trajectories, several for each problem.
 
 Every sample has its own seed, from the branch's seed, the problem and its index: rows do not
-depend on the order or the shard. The user's own trajectories enter here in place of sampling.
+depend on the order or the shard. The user's own trajectories can take the place of samples.
 
     python -m mpd.sample --settings JSON --problems .../problems/train/shard_0.parquet \\
         --student .../student/manifest.json --output .../sample/shard_0.parquet
@@ -132,10 +132,10 @@ def main(argv: list[str] | None = None) -> None:
     compute = draw
     if isinstance(settings, GivenSample):
         compute = take_given
-        # Of the student counts how it says them: its weights draw nothing.
+        # They depend on the student's tokenizer and chat template, not on its weights.
         path = Path(settings.trajectories)
         if not path.is_file():
-            raise ValueError(f"{path}: no such file; mend sample.trajectories")
+            raise ValueError(f"{path}: no such file; fix sample.trajectories")
         inputs["trajectories"] = file_digest(path)
         inputs |= {key: student[key] for key in ("tokenizer", "chat_template")}
     else:

@@ -244,7 +244,7 @@ def test_a_given_file_that_cannot_be_read_is_one_sentence_with_its_path(run, tmp
     assert "no whole jsonl file (" in message_of("empty.jsonl", b"")
     listed = b'[{"problem": "1+1", "text": "4"}]'
     assert message_of("list.json", listed).endswith("give a file that ends in .jsonl or .parquet")
-    with pytest.raises(ValueError, match=r"nothing\.jsonl: no such file; mend sample\.traj"):
+    with pytest.raises(ValueError, match=r"nothing\.jsonl: no such file; fix sample\.traj"):
         run(trajectories=str(tmp_path / "nothing.jsonl"))
     assert len(run(trajectories=whole)) == 99
 

@@ -19,7 +19,7 @@ from mpd.scoring.cache_layout import (
     round_to_bits,
     support_arrays,
 )
-from mpd.scoring.divergence import FLOOR
+from mpd.scoring.divergence import LOGPROB_FLOOR
 from mpd.store import schema, table
 
 _LISTS = ("completion_ids", *SUPPORT_COLUMNS, *FIXED_COLUMNS)
@@ -119,7 +119,7 @@ class DecodedRows:
         sizes, _ = flat["support_size"]
         self.entry_starts = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
         realised, controls = (flat[name][0] for name in FIXED_COLUMNS)
-        self.fixed = fixed_entries(self.realised, self.control, realised, controls, FLOOR)
+        self.fixed = fixed_entries(self.realised, self.control, realised, controls, LOGPROB_FLOOR)
         self.tails = flat["tail_logprobs"][0].reshape(len(self.realised), -1)
         entries, _ = flat["support_logprobs"]
         sums = np.concatenate([[0.0], np.cumsum(np.exp(entries), dtype=np.float64)])
@@ -146,9 +146,9 @@ class DecodedRows:
             np.diff(bounds),
             (self.entry_ids[entries], self.entries[entries]),
             self.tails[part] - shift,
-            FLOOR,
+            LOGPROB_FLOOR,
         )
-        np.maximum(logprobs, FLOOR, out=logprobs)
+        np.maximum(logprobs, LOGPROB_FLOOR, out=logprobs)
         return Support(*(torch.from_numpy(values) for values in (ids, distinct, logprobs)))
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from mpd.config.logits import Logits
-from mpd.scoring.divergence import FLOOR
+from mpd.scoring.divergence import LOGPROB_FLOOR
 from mpd.scoring.outcomes import bucket_sums, bucket_width
 
 # A probable entry is kept whatever it contributes now: the student may move away from it.
@@ -81,7 +81,7 @@ def _sparse_scores(
         "candidates": candidates,
         "logprobs": log_q[:, num_fixed:],
         "kept": kept[:, num_fixed:],
-        "tail_logprobs": tail_q.log().clamp(min=FLOOR),
+        "tail_logprobs": tail_q.log().clamp(min=LOGPROB_FLOOR),
         "overlap": overlap,
         "student_mass": 1 - tail_p.sum(-1),
         "teacher_mass": 1 - tail_q.sum(-1),

@@ -9,7 +9,7 @@ import logging
 import math
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -24,10 +24,11 @@ from mpd.scoring.output_head import load_head
 from mpd.store import schema, table
 from mpd.text.vocabulary import Vocabulary
 from mpd.training import checkpoints
-from mpd.training.batches import CachedRows, TrajectoryDataset, collate, plan_steps
+from mpd.training.batches import CachedRows, TrajectoryDataset, collate
 from mpd.training.job import TrainingJob
 from mpd.training.metrics import StepMeasures, metrics_row
 from mpd.training.objective import NUM_SUMS, Objective
+from mpd.training.steps import extent, plan_steps
 from mpd.training.student import load_student
 from mpd.training.tracking import Tracker
 
@@ -43,13 +44,6 @@ def learning_rate_factor(step: int, num_steps: int, warmup: float, schedule: str
     if schedule == "linear":
         return 1 - progress
     return 0.5 * (1 + math.cos(math.pi * progress)) if schedule == "cosine" else 1.0
-
-
-def extent(steps: Sequence[Sequence[int]]) -> str:
-    """How long a training run is; a budget of steps or tokens may pass over few rows many times."""
-    rows = [row for step in steps for row in step]
-    distinct = len(set(rows))
-    return f"{len(steps)} steps: {len(rows) / distinct:.1f} passes over {distinct} trajectories"
 
 
 @dataclass

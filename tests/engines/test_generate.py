@@ -13,7 +13,7 @@ from mpd.config.generation import Decoding
 from mpd.config.resources import GenerationResources
 from mpd.config.sample import DrawnSample
 from mpd.engines import transformers
-from mpd.engines.base import TOO_LONG, Completion, Engine, Request, seed_of
+from mpd.engines.base import PROMPT_TOO_LONG, Completion, Engine, Request, seed_of
 from mpd.engines.opening import open_engine
 from mpd.engines.tasks import Task, complete, require_room
 from mpd.engines.transformers import TransformersEngine, choose
@@ -347,12 +347,12 @@ def test_completions_come_in_the_order_of_their_requests(last):
     requests = [Request([1] * length, seed) for seed, length in enumerate([3, 999, 7, 5])]
     done = last.generate(requests, GREEDY)
     assert [of.token_ids for of in done] == [[3, 0], [], [7, 2], [5, 3]]
-    assert done[1] == TOO_LONG
+    assert done[1] == PROMPT_TOO_LONG
     assert last.submitted == [[2, 3, 0]]
 
 
 def test_where_no_prompt_fits_nothing_is_submitted(last):
-    assert last.generate([Request([1] * 999, 0)] * 2, GREEDY) == [TOO_LONG] * 2
+    assert last.generate([Request([1] * 999, 0)] * 2, GREEDY) == [PROMPT_TOO_LONG] * 2
     assert last.submitted == []
 
 

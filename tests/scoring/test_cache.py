@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from mpd.config.logits import Logits
 from mpd.scoring.cache import DecodedRows, complete_columns, encode, list_column
 from mpd.scoring.cache_layout import ENTRY_BITS, POSITION_BITS, TAIL_BITS, round_to_bits
-from mpd.scoring.divergence import FLOOR, forward_kl, jensen_shannon, reverse_kl
+from mpd.scoring.divergence import LOGPROB_FLOOR, forward_kl, jensen_shannon, reverse_kl
 from mpd.scoring.outcomes import outcomes_of
 from mpd.scoring.support import score
 from mpd.store import schema, table
@@ -43,7 +43,7 @@ ROUNDING = 3 * 2.0 ** -(TAIL_BITS + 1)
 
 
 def scores_by_hand(control=CONTROL):
-    logprobs = PROBABILITIES.log().clamp(min=FLOOR)
+    logprobs = PROBABILITIES.log().clamp(min=LOGPROB_FLOOR)
     places = torch.arange(3)
     candidates = torch.tensor(CANDIDATES)
     tails = torch.tensor([[outcomes["low"], outcomes["high"]] for outcomes in OUTCOMES])
@@ -115,8 +115,8 @@ def outcomes(support, position):
         (6, -1.999, -2.0),  # carried into the exponent
         (4, -0.3, -0.296875),  # 1.2 / 4 to 19/16 / 4
         (4, -11.7, -11.5),
-        (4, FLOOR, FLOOR),
-        (7, FLOOR, FLOOR),
+        (4, LOGPROB_FLOOR, LOGPROB_FLOOR),
+        (7, LOGPROB_FLOOR, LOGPROB_FLOOR),
         (7, -2.718281828, -2.71875),
         (7, 1e-3, 131 / 128 * 2.0**-10),
     ],
@@ -210,7 +210,7 @@ def test_supports_come_back(frame):
         found = outcomes(support, position)
         assert found == pytest.approx(expected, rel=2 * ROUNDING)
         assert sum(found.values()) == pytest.approx(1.0, abs=1e-6)
-    assert (first.logprobs[:, :-2][~first.distinct] < FLOOR + 0.1).all()
+    assert (first.logprobs[:, :-2][~first.distinct] < LOGPROB_FLOOR + 0.1).all()
     assert rows.frame["think_end"].to_list() == [None, None]
 
 
@@ -260,9 +260,12 @@ def test_no_rows():
 
 
 def test_a_floored_tail_stays_at_the_floor():
-    scores = {**scores_by_hand(), "tail_logprobs": torch.tensor([[FLOOR, FLOOR]] * 3)}
+    scores = {
+        **scores_by_hand(),
+        "tail_logprobs": torch.tensor([[LOGPROB_FLOOR, LOGPROB_FLOOR]] * 3),
+    }
     support = DecodedRows(frame_of(scores, REALISED)).support(0)
-    assert (support.logprobs[:, -2:] < FLOOR + 1).all()
+    assert (support.logprobs[:, -2:] < LOGPROB_FLOOR + 1).all()
     assert support.logprobs.logsumexp(-1).abs().max() < 1e-6
 
 

@@ -9,9 +9,10 @@ import torch
 
 from mpd.config.distill import DistillSettings
 from mpd.scoring.cache import DecodedRows
-from mpd.scoring.divergence import FLOOR
+from mpd.scoring.divergence import LOGPROB_FLOOR
 from mpd.store import schema, table
-from mpd.training.batches import WINDOW, CachedRows, TrajectoryDataset, collate, plan_steps
+from mpd.training.batches import CachedRows, TrajectoryDataset, collate
+from mpd.training.steps import WINDOW, plan_steps
 from tests.changes import with_changes
 
 SETTINGS = DistillSettings(learning_rate=1.0)
@@ -159,7 +160,7 @@ def test_a_micro_batch_by_hand(write, frame):
     assert filled.any()
     same = batch["realised"].int()[:, None].expand(-1, width - 3)
     assert batch["support_ids"][:, 3:][filled].equal(same[filled])
-    assert (batch["teacher"][:, 3:width][filled] <= FLOOR + 0.1).all()
+    assert (batch["teacher"][:, 3:width][filled] <= LOGPROB_FLOOR + 0.1).all()
 
 
 def test_a_sequence_that_never_ends_its_thinking(write):

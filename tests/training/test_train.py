@@ -18,17 +18,11 @@ from mpd.config.distill import DistillSettings
 from mpd.config.resources import DistillResources
 from mpd.store import schema, table
 from mpd.store.model_folder import load_model
-from mpd.training.batches import (
-    WINDOW,
-    CachedRows,
-    TrajectoryDataset,
-    collate,
-    plan_steps,
-    split_step,
-)
+from mpd.training.batches import CachedRows, TrajectoryDataset, collate
 from mpd.training.job import TrainingJob
-from mpd.training.loop import extent, learning_rate_factor, train
+from mpd.training.loop import learning_rate_factor, train
 from mpd.training.objective import Objective
+from mpd.training.steps import WINDOW, extent, plan_steps, split_step
 from tests.changes import with_changes
 
 SETTINGS = DistillSettings(learning_rate=1e-3, warmup=0, epochs=2, batch_size=8)

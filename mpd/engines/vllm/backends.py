@@ -23,7 +23,7 @@ class Backend(Protocol):
         """Hand over a request under a number of its own; `parameters` are vLLM's."""
 
     def step(self) -> list[tuple[int, Any]]:
-        """Numbers and outputs of the requests that have finished since the last call."""
+        """Numbers and outputs of the requests that have finished; there may be none yet."""
 
 
 def start_engine(
