@@ -160,7 +160,7 @@ def _optimise(
 ) -> Iterator[StepMeasures]:
     """Take the optimiser steps, one for each item."""
     divisor = accelerator.gradient_accumulation_steps * accelerator.num_processes
-    sums = torch.zeros(NUM_SUMS + 2, device=accelerator.device)
+    sums = torch.zeros(NUM_SUMS + 2, device=accelerator.device)  # and the usage
     for batch in loader:
         with accelerator.accumulate(objective):
             with accelerator.autocast():

@@ -9,8 +9,8 @@ from mpd.training.objective import MEANS, SUMS
 class StepMeasures(NamedTuple):
     """The measures of one optimiser step.
 
-    `sums`, over all processes: those of SUMS, then the tokens of the packed rows with and without
-    padding left out (the `usage` of batches).
+    `sums` are those of SUMS, then the `usage` of batches (tokens without and with padding), over
+    all processes.
     """
 
     sums: list[float]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from mpd.config.logits import Logits
 from mpd.scoring.cache import DecodedRows, complete_columns, encode, list_column
-from mpd.scoring.cache_layout import ENTRY_BITS, POSITION_BITS, TAIL_BITS, round_to_bits
+from mpd.scoring.cache_layout import ENTRY_BITS, POSITION_BITS, TAIL_BITS
 from mpd.scoring.divergence import LOGPROB_FLOOR, forward_kl, jensen_shannon, reverse_kl
 from mpd.scoring.outcomes import outcomes_of
 from mpd.scoring.support import score
@@ -101,43 +101,6 @@ def outcomes(support, position):
     assert len(found) == sum(distinct for _, distinct, _ in entries)  # no id counts twice
     low, high = support.logprobs[position, -2:].exp().tolist()
     return {**found, "low": low, "high": high}
-
-
-@pytest.mark.parametrize(
-    ("bits", "value", "expected"),
-    [
-        (6, 0.0, 0.0),
-        (6, -1.0, -1.0),
-        (6, -(1 + 1 / 64), -(1 + 1 / 64)),
-        (6, -(1 + 1 / 256), -1.0),
-        (6, -(1 + 3 / 256), -(1 + 1 / 64)),
-        (6, -(1 + 1 / 128), -(1 + 1 / 64)),  # half is rounded away from zero
-        (6, -1.999, -2.0),  # carried into the exponent
-        (4, -0.3, -0.296875),  # 1.2 / 4 to 19/16 / 4
-        (4, -11.7, -11.5),
-        (4, LOGPROB_FLOOR, LOGPROB_FLOOR),
-        (7, LOGPROB_FLOOR, LOGPROB_FLOOR),
-        (7, -2.718281828, -2.71875),
-        (7, 1e-3, 131 / 128 * 2.0**-10),
-    ],
-)
-def test_rounded_by_hand(bits, value, expected):
-    found = round_to_bits(np.array([value], np.float32), bits)
-    assert found.dtype == np.float32
-    assert found.tolist() == [expected]
-
-
-@settings(max_examples=50, deadline=None)
-@given(st.lists(st.floats(-100, 100, width=32), min_size=1), st.integers(1, 12))
-def test_rounded_values_have_few_bits_and_are_the_nearest(values, bits):
-    values = np.array(values, np.float32)
-    found = round_to_bits(values, bits)
-    assert not (found.view(np.uint32) & ((1 << (23 - bits)) - 1)).any()
-    normal = np.abs(values) >= np.finfo(np.float32).tiny
-    error = np.abs(np.float64(found) - values)
-    # Half a step of the binary order of magnitude that the value is in.
-    _, exponent = np.frexp(values)
-    assert (error <= 2.0 ** (exponent - 1 - bits - 1))[normal].all()
 
 
 def test_lists_cuts_flat_values():
