@@ -48,7 +48,7 @@ def rewritten(tmp_path, cached):
     return write
 
 
-def test_min_kept_is_a_gate_and_trains_nothing_anew(run, caplog):
+def test_min_kept_is_a_gate_and_trains_nothing_again(run, caplog):
     caplog.set_level(logging.INFO, "mpd")
     run(min_kept=1)
     caplog.clear()
