@@ -27,6 +27,7 @@ from mpd.config.problems import TrainingProblems
 from mpd.config.resources import GenerationResources
 from mpd.config.sample import DrawnSample
 from mpd.engines import rewriting
+from mpd.engines.question_tasks import question_prompts
 from mpd.report import browser_section, budgets, compare, costs, difficulty, summary
 from mpd.store import schema, table
 from mpd.text.grading import token_budgets
@@ -110,7 +111,8 @@ def frames(tmp_path_factory, tiny_format, tiny_prompts, shard, chat, cached, stu
     drawing = DrawnSample(max_new_tokens=64, num_samples=2, chat=asking)
     engine = FakeEngine(tiny_format, TEXTS)
     samples = sample.with_samples(questions, 2)
-    made["sample"] = sample.sampler(engine, drawing, len(samples))(samples)
+    prompts = question_prompts(engine.vocabulary, drawing.chat, samples["question"])
+    made["sample"] = sample.sampler(engine, prompts, drawing, len(samples))(samples)
     asked = made["sample"].join(questions, on="problem_id", maintain_order="left")
     shortening = TeacherRewrite(
         prompt="{problem}\n{trajectory}\nrewrite",
@@ -128,7 +130,7 @@ def frames(tmp_path_factory, tiny_format, tiny_prompts, shard, chat, cached, stu
     made["filter"] = filter.verdicts(joined, limits, grader)
     made["logits"] = table.read(cached, schema.LOGITS)
     answering = BenchmarkAnswers(max_new_tokens=64, num_samples=2, chat=asking)
-    made["answers"] = answers.answerer(engine, "golden", answering, len(samples))(samples)
+    made["answers"] = answers.answerer(engine, prompts, "golden", answering, len(samples))(samples)
     reading, ladder = (
         Reading(student.parent, limits.chat),
         token_budgets.ladder(answering.max_new_tokens),

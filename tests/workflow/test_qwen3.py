@@ -21,10 +21,20 @@ import polars as pl
 import pytest
 import yaml
 
-from mpd import answers, compress, distill, evaluate, filter, logits, models, problems, sample
+from mpd import (
+    answers,
+    compress,
+    distill,
+    evaluate,
+    filter,
+    head,
+    logits,
+    models,
+    problems,
+    sample,
+)
 from mpd.config import Config, parse_config
 from mpd.report import __main__ as report
-from mpd.scoring import output_head as head
 from mpd.store.model_folder import load_model
 from mpd.text.completions import CompletionWriter
 from mpd.text.prompts import Prompts
