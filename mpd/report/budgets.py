@@ -5,12 +5,16 @@ told so: the curve says when its answers are there, not what it could do under a
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from itertools import count, takewhile
 from typing import Any
 
 import polars as pl
 
-from mpd.report import compare
+from mpd.report.bootstrap import interval_columns, pooled
+from mpd.report.compare import answers_of, named, stacked
+from mpd.report.rounds import Evaluations, read_evaluations
+from mpd.report.students import IS_BASE
 from mpd.store import schema, table
 from mpd.text.grading import Grader, extract
 
@@ -69,13 +73,16 @@ def grade(
     return verdicts[: len(golds)], budgets
 
 
-def accuracies(answered: pl.DataFrame, budgets: Sequence[int]) -> pl.DataFrame:
+COLUMNS = ["problem_id", "correct_budgets"]
+
+
+def accuracies(rows: pl.DataFrame, budgets: Sequence[int]) -> pl.DataFrame:
     """Rows of `evaluate` as one row per problem: problem_id, and a column for each budget.
 
     A column is named by its budget and holds the share of the samples that are correct at it.
     """
     correct = pl.col("correct_budgets").list
-    return answered.group_by("problem_id", maintain_order=True).agg(
+    return rows.group_by("problem_id", maintain_order=True).agg(
         correct.contains(budget).mean().alias(str(budget)) for budget in budgets
     )
 
@@ -83,24 +90,34 @@ def accuracies(answered: pl.DataFrame, budgets: Sequence[int]) -> pl.DataFrame:
 def curves(problems: Iterable[pl.DataFrame]) -> pl.DataFrame:
     """Rows of `budgets`: pooled over seeds, with intervals by bootstrap.
 
-    `problems`: for each benchmark the rows of `accuracies` of all students, with method, round,
+    `problems` has for each benchmark the rows of `accuracies` of all students, with method, round,
     seed and benchmark.
     """
     rows: list[dict[str, Any]] = []
     for frame in problems:
         budgets = [name for name in frame.columns if name.isdecimal()]
-        for benchmark, students in compare.answers_of(frame, budgets).items():
+        for benchmark, students in answers_of(frame, budgets).items():
             entries = (
-                (
-                    {"method": method, "round": number, "benchmark": benchmark},
-                    compare.stacked(seeds, seeds),
-                )
-                for (method, number), seeds in students.items()
+                (named(student, benchmark), stacked(answers))
+                for student, answers in students.items()
             )
-            for place, _, drawn in compare.pooled(entries):
-                for budget, own in zip(budgets, drawn, strict=True):
-                    accuracy = compare.interval_columns("accuracy", own)
+            for place, _, drawn in pooled(entries):
+                for budget, budget_draws in zip(budgets, drawn, strict=True):
+                    accuracy = interval_columns("accuracy", budget_draws)
                     rows.append({**place, "budget": int(budget), **accuracy})
-    is_base = pl.col("method") == "base"
     frame = table.frame_of(rows, schema.BUDGETS)
-    return frame.sort("benchmark", ~is_base, "method", "round", "budget")
+    return frame.sort("benchmark", ~IS_BASE, "method", "round", "budget")
+
+
+def budget_frame(evaluations: Evaluations, max_new_tokens: Mapping[str, int]) -> pl.DataFrame:
+    """Rows of `budgets`, from the files of the evaluations.
+
+    `max_new_tokens` of each benchmark decides its budgets.
+    """
+    benchmarks: dict[str, dict[Any, Any]] = {}
+    for path, place in evaluations.items():
+        benchmarks.setdefault(place["benchmark"], {})[path] = place
+    return curves(
+        read_evaluations(files, COLUMNS, partial(accuracies, budgets=ladder(max_new_tokens[name])))
+        for name, files in benchmarks.items()
+    )
