@@ -155,14 +155,15 @@ def test_an_incomplete_model_of_the_hub_is_named(run, own, monkeypatch, missing)
 
 
 def test_a_gguf_file_without_a_chat_template_is_named(run, student, tmp_path, monkeypatch):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
     path = tmp_path / "model.gguf"
     path.touch()
-
-    def unpack(settings, folder, threads):
-        shutil.copytree(student.parent, folder, dirs_exist_ok=True)
-        (folder / "chat_template.jinja").unlink()
-
-    monkeypatch.setattr(models, "_unpack", unpack)
+    tokenizer = AutoTokenizer.from_pretrained(student.parent)
+    tokenizer.chat_template = None
+    model = AutoModelForCausalLM.from_pretrained(student.parent)
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", lambda *_, **__: tokenizer)
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", lambda *_, **__: model)
     with pytest.raises(ValueError, match=f"^{path}: no chat template"):
         run(source="gguf", path=str(path))
 

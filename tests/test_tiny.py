@@ -16,6 +16,7 @@ from mpd.tiny.examples import (
     student_writer,
     teacher_writer,
 )
+from mpd.tiny.sizes import CONTEXT_LENGTH
 from mpd.tiny.task import (
     MAX_NUMBER,
     MAX_VALUE,
@@ -139,7 +140,7 @@ def test_every_training_text_round_trips(tokenizer):
             ids = tokenizer(text).input_ids
             assert tokenizer.decode(ids) == text
             assert tokenizer.unk_token_id not in ids
-            assert len(ids) <= pretrain.CONTEXT_LENGTH
+            assert len(ids) <= CONTEXT_LENGTH
 
 
 def test_white_space_round_trips(tokenizer):

@@ -1,11 +1,11 @@
 r"""The word-level tokenizer of the embedded world, with a chat template like Qwen's.
 
-Text is cut greedily: `\boxed{`, a number 0 to 99, a known word or a punctuation mark with the
-space that follows it, other letters, or one character. What is outside the vocabulary becomes
-`<unk>`. Known words come before other letters, so whatever a model samples can be said again:
-`Yes` and `Wait` after each other are two tokens, not the unknown word `YesWait`. Control tokens are
-added tokens with ids behind the vocabulary: text that is encoded with added tokens disabled cannot
-produce them.
+Text is cut greedily into pieces: `\boxed{`, a number 0 to 99, a known word or a punctuation mark
+with the space that follows it, other letters, or one character. A piece outside the vocabulary
+becomes `<unk>`. Known words are tried before other letters, so that whatever a model samples can be
+encoded again: `Yes` and `Wait` in a row are two tokens, not the unknown word `YesWait`. Control
+tokens are added tokens with ids after the vocabulary: text that is encoded without added tokens
+cannot produce them.
 """
 
 import re
@@ -45,7 +45,7 @@ def vocabulary() -> list[str]:
 
 
 def pieces() -> str:
-    """The pattern by which text is cut."""
+    """The regular expression that cuts text into pieces."""
     words = "|".join(sorted((*ROLES, *INSTRUCTIONS, *WORDS), key=len, reverse=True))
     return rf"\\boxed\{{|[1-9][0-9]|[0-9]|(?:{words}) ?|[A-Za-z]+ ?|[.,:?] ?|[\s\S]"
 
