@@ -483,7 +483,7 @@ def test_the_result_of_a_grid_without_mpd_is_of_the_first_method():
         MEANS.filter(others),
         comparison=comparison,
     )
-    assert "each round of <b>opd</b>: means over 1 seed with 95% intervals." in words_of(found)
+    assert "each round of <b>opd</b>: means with 95% intervals, from 1 seed." in words_of(found)
 
 
 @pytest.mark.parametrize(

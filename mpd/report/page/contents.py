@@ -1,13 +1,15 @@
 """What the page shows: its sections, and one entry for each figure and each table, in order.
 
-To add a figure:
+To add a figure, edit two files:
 
-1. charts.py: write a function that is given fields of `Findings` and returns SVG.
-2. here: add a `Figure` to FIGURES, with its section, the fields that it reads, and its caption.
+1. charts.py: write a function that takes some fields of `Findings` and returns SVG.
+2. this one: add a `Figure` to FIGURES, with its section, the fields that it reads, and its caption.
 
-A table is the same: a function of tables.py that returns a `Grid`, and a `Table` in TABLES. The
-templates, the links and the tests need no change. An entry is left out where a field that it reads
-is empty. mpd/report/findings.py has the fields; data that none of them holds is a new field there.
+For a table, write a function of tables.py that returns a `Grid`, and add a `Table` to TABLES. The
+templates and the links follow. An entry is left out where a field that it reads is empty. The
+fields are those of mpd/report/findings.py; data that none of them has are a new field there. As
+with any change of the page, raise REPORT_VERSION in mpd/store/schema.py and record the golden
+digest, so that pages are written again.
 """
 
 from collections.abc import Callable
@@ -150,11 +152,11 @@ TABLES = (
         section="Training",
         title="What the teacher thinks of the trained completions",
         caption="Means over trained completions, under the prompt that the scorer sees (“problem” "
-        "is the plain prompt, which the student will answer): log-probabilities in nats of all "
-        "tokens, of the last token, and of the end of thinking where thinking ends, with the "
-        "probability of that end; and the exact divergence of the student from the scorer per "
-        "token, before the round's training. Where the scorer finds the rewrites unlikely, or "
-        "would rather go on thinking, reverse KL works against them.",
+        "is the plain prompt, which the student will answer): log-probabilities, log p, in nats of "
+        "all tokens, of the last token, and of the end of thinking where thinking ends, with its "
+        "probability p; and the exact divergence of the student from the scorer per token, before "
+        "the round's training. Where the scorer finds the rewrites unlikely, or would rather go on "
+        "thinking, reverse KL works against them.",
         reads=("costs", "contexts"),
         cells=tables.diagnostics_table,
     ),

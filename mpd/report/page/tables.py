@@ -131,12 +131,12 @@ def costs_table(costs: pl.DataFrame) -> Grid:
     columns = {
         "num_seeds": "seeds",
         "num_samples": "samples",
-        "student_tokens": "tokens by student",
-        "teacher_tokens": "tokens by teacher",
-        "scored_tokens": "tokens scored",
+        "student_tokens": "student tokens",
+        "teacher_tokens": "teacher tokens",
+        "scored_tokens": "scored tokens",
         "kept_rows": "kept",
         "num_steps": "steps",
-        "trained_tokens": "tokens trained on",
+        "trained_tokens": "trained tokens",
         "wall_seconds": "seconds",
         "evaluation_seconds": "evaluation seconds",
     }
@@ -150,10 +150,10 @@ def costs_table(costs: pl.DataFrame) -> Grid:
 def diagnostics_table(costs: pl.DataFrame, contexts: Mapping[str, str]) -> Grid:
     """What the teacher thinks of the trained completions of each round, over all seeds."""
     columns = {
-        "mean_teacher_logprob": ("log-probability, all tokens", ".2g"),
-        "stop_logprob": ("last token", ".2g"),
-        "think_close_logprob": ("end of thinking", ".2g"),
-        "think_close_mass": ("probability of that end", ".1%"),
+        "mean_teacher_logprob": ("log p, all tokens", ".2g"),
+        "stop_logprob": ("log p, last token", ".2g"),
+        "think_close_logprob": ("log p, end of thinking", ".2g"),
+        "think_close_mass": ("p, end of thinking", ".1%"),
         "divergence": ("divergence before training", ".2g"),
     }
     rows = [
