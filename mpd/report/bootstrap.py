@@ -44,7 +44,7 @@ def draws(values: np.ndarray, num_draws: int = NUM_DRAWS) -> np.ndarray:
         return sums[:, :num_quantities] / sums[:, num_quantities:]
 
 
-def interval(drawn: np.ndarray) -> tuple[float, float]:
+def percentile_interval(drawn: np.ndarray) -> tuple[float, float]:
     """The 95 % percentile interval of draws, without those that are NaN; NaN where all are."""
     known = drawn[~np.isnan(drawn)]
     if not len(known):
@@ -58,7 +58,7 @@ def interval_columns(name: str, drawn: np.ndarray) -> dict[str, float | None]:
 
     `drawn` [1 + D] is a column of `draws`: the mean, then that of each draw.
     """
-    values = (drawn[0], *interval(drawn[1:]))
+    values = (drawn[0], *percentile_interval(drawn[1:]))
     pairs = zip((name, f"{name}_low", f"{name}_high"), values, strict=True)
     return {name: None if np.isnan(value) else float(value) for name, value in pairs}
 

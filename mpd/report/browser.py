@@ -21,9 +21,9 @@ from mpd.store.joins import joined
 from mpd.text.token_texts import SIGNS
 
 KEY = ["sample_id", "candidate"]
-ROUND = ["method", "seed", "round"]
+ROUND_COLUMNS = ["method", "seed", "round"]
 # What is read of each artifact: for the list, then for texts and tokens.
-VERDICT_COLUMNS = [
+LINE_COLUMNS = [
     *(*KEY, "problem_id", "sample_verdict", "verdict", "sample_tokens", "num_tokens", "reason"),
 ]
 SCORE_COLUMNS = [*KEY, "divergence", "mean_teacher_logprob"]
@@ -59,7 +59,7 @@ def lines_of(
     `scores` are those of `scores_of`; `scored` says whether the cache has the row.
     """
     scored = scores.with_columns(scored=pl.lit(True))
-    lines = joined(verdicts.select(VERDICT_COLUMNS), scored, schema.LOGITS)
+    lines = joined(verdicts.select(LINE_COLUMNS), scored, schema.LOGITS)
     return with_place(lines.with_columns(pl.col("scored").fill_null(False)), place)
 
 
@@ -70,7 +70,7 @@ def with_solved(lines: pl.DataFrame) -> pl.DataFrame:
     """
     group = ["method", "round", "problem_id"]
     solved = (
-        lines.unique([*ROUND, "sample_id"])
+        lines.unique([*ROUND_COLUMNS, "sample_id"])
         .group_by(group)
         .agg(solved=(pl.col("sample_verdict") == "correct").mean())
     )
@@ -117,9 +117,11 @@ def index_of(lines: pl.DataFrame, problems: pl.DataFrame, experiment: str) -> di
     `rounds` are method, seed, round and folder. Long questions are cut. `signs` stand for
     characters that cannot be seen.
     """
-    rounds = lines.select(ROUND).unique().sort(ROUND)
+    rounds = lines.select(ROUND_COLUMNS).unique().sort(ROUND_COLUMNS)
     layout = Experiment(RESULTS / experiment)
-    lines = lines.join(rounds.with_row_index("place"), on=ROUND, how="left", maintain_order="left")
+    lines = lines.join(
+        rounds.with_row_index("place"), on=ROUND_COLUMNS, how="left", maintain_order="left"
+    )
     questions = lines.select("problem_id").unique().sort("problem_id")
     questions = joined(questions, problems, schema.PROBLEMS)
     length = min(SHOWN_CHARACTERS, QUESTION_CHARACTERS // max(len(questions), 1))

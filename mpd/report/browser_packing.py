@@ -33,7 +33,7 @@ def as_json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
-def pack(text: str) -> str:
+def deflated(text: str) -> str:
     """JSON, deflated, in base64: nothing but letters, digits, +, / and =."""
     return base64.b64encode(zlib.compress(text.encode(), wbits=-15)).decode()
 
@@ -50,7 +50,7 @@ def chunks_of(records: Records, budget: int, tokenizer: "Tokenizer | None" = Non
         ids = [] if tokenizer is None else ids_of(part_records)
         id_texts = {} if tokenizer is None else token_texts(tokenizer, ids)
         chunk = Chunk(
-            list(lines), pack(f'{{"records":[{",".join(texts)}],"texts":{as_json(id_texts)}}}')
+            list(lines), deflated(f'{{"records":[{",".join(texts)}],"texts":{as_json(id_texts)}}}')
         )
         budget -= len(chunk.packed)
         if budget < 0:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import polars as pl
 
 from mpd.report import browser
-from mpd.report.browser_packing import Chunk, Records, as_json, chunks_of, pack
+from mpd.report.browser_packing import Chunk, Records, as_json, chunks_of, deflated
 from mpd.report.rounds import Trained
 from mpd.scoring.token_records import token_record
 from mpd.store import schema, table
@@ -69,7 +69,7 @@ def browser_data(
         "tokens": [chunk.lines for chunk in tokens],
     }
     blocks = {
-        "index": pack(as_json(index)),
+        "index": deflated(as_json(index)),
         **{f"texts-{number}": chunk.packed for number, chunk in enumerate(texts)},
         **{f"tokens-{number}": chunk.packed for number, chunk in enumerate(tokens)},
     }
@@ -115,7 +115,7 @@ def read_lines(trained: Trained) -> pl.DataFrame:
                 *table.groups(cache, browser.SCORE_COLUMNS),
             ]
             scores = pl.concat(browser.scores_of(group) for group in groups)
-            rows = table.read_columns(verdicts, browser.VERDICT_COLUMNS)
+            rows = table.read_columns(verdicts, browser.LINE_COLUMNS)
             frames.append(browser.lines_of(round.place, rows, scores))
     return pl.concat(frames) if frames else pl.DataFrame()
 
@@ -156,7 +156,9 @@ def _by_shard(
 ) -> Iterator[tuple[pl.DataFrame, dict[str, Path]]]:
     """The lines of each shard that has some of them, and the shard's file of each stage."""
     for round, files in trained.items():
-        round_lines = lines.filter(*(pl.col(name) == round.place[name] for name in browser.ROUND))
+        round_lines = lines.filter(
+            *(pl.col(name) == round.place[name] for name in browser.ROUND_COLUMNS)
+        )
         for shard in zip(*(files[stage] for stage in stages), strict=True):
             keys = list(table.groups(shard[-1], browser.KEY, round_lines.select(browser.KEY)))
             if keys:

@@ -12,7 +12,7 @@ from typing import Any
 import polars as pl
 
 from mpd.report.bootstrap import interval_columns, pooled
-from mpd.report.compare import answers_of, named, stacked
+from mpd.report.compare import answers_of, stacked, student_columns
 from mpd.report.rounds import Evaluations, read_evaluations
 from mpd.report.students import IS_BASE
 from mpd.store import schema, table
@@ -73,7 +73,7 @@ def grade(
     return verdicts[: len(golds)], budgets
 
 
-COLUMNS = ["problem_id", "correct_budgets"]
+BUDGET_INPUTS = ["problem_id", "correct_budgets"]
 
 
 def accuracies(rows: pl.DataFrame, budgets: Sequence[int]) -> pl.DataFrame:
@@ -98,7 +98,7 @@ def curves(problems: Iterable[pl.DataFrame]) -> pl.DataFrame:
         budgets = [name for name in frame.columns if name.isdecimal()]
         for benchmark, students in answers_of(frame, budgets).items():
             entries = (
-                (named(student, benchmark), stacked(answers))
+                (student_columns(student, benchmark), stacked(answers))
                 for student, answers in students.items()
             )
             for place, _, drawn in pooled(entries):
@@ -118,6 +118,8 @@ def budget_frame(evaluations: Evaluations, max_new_tokens: Mapping[str, int]) ->
     for path, place in evaluations.items():
         benchmarks.setdefault(place["benchmark"], {})[path] = place
     return curves(
-        read_evaluations(files, COLUMNS, partial(accuracies, budgets=ladder(max_new_tokens[name])))
+        read_evaluations(
+            files, BUDGET_INPUTS, partial(accuracies, budgets=ladder(max_new_tokens[name]))
+        )
         for name, files in benchmarks.items()
     )

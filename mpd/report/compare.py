@@ -15,7 +15,7 @@ from mpd.report.efficiency import aes
 from mpd.report.students import BASE_STUDENT, IS_BASE, REFERENCE, Student
 from mpd.store import schema, table
 
-COLUMNS = ["problem_id", "finish_reason", "num_tokens", "correct"]
+MEASURE_INPUTS = ["problem_id", "finish_reason", "num_tokens", "correct"]
 MEASURES = ("accuracy", "tokens", "solved_tokens")
 
 SAMPLED = pl.col("finish_reason") != "too_long"  # else the prompt did not fit
@@ -75,7 +75,7 @@ def paired(answers: Answers, other: Answers) -> tuple[np.ndarray, np.ndarray] | 
     return (stacked(answers, seeds), stacked(other, seeds)) if seeds else None
 
 
-def named(student: Student, benchmark: str) -> dict[str, Any]:
+def student_columns(student: Student, benchmark: str) -> dict[str, Any]:
     """The columns that name a student on a benchmark, its seeds pooled."""
     method, number = student
     return {"method": method, "round": number, "benchmark": benchmark}
@@ -129,7 +129,7 @@ def means(problems: pl.DataFrame) -> pl.DataFrame:
     rows = []
     for benchmark, students in answers_of(problems).items():
         rows += with_intervals(
-            ({**named(student, benchmark), "against": ""}, stacked(answers))
+            ({**student_columns(student, benchmark), "against": ""}, stacked(answers))
             for student, answers in students.items()
         )
     frame = table.frame_of(rows, schema.COMPARISON).drop("against", pl.selectors.starts_with("aes"))
@@ -157,7 +157,7 @@ def differences(problems: pl.DataFrame) -> pl.DataFrame:
                 quantities = [pair[0] - pair[1]]
                 if other == BASE_STUDENT:
                     quantities.append(levels(*pair))
-                place = {**named(student, benchmark), "against": other[0]}
+                place = {**student_columns(student, benchmark), "against": other[0]}
                 entries.append((place, np.concatenate(quantities)))
         rows += with_intervals(entries)
     frame = table.frame_of(rows, schema.COMPARISON)

@@ -13,7 +13,7 @@ from mpd.store import schema, table
 from mpd.store.differences import note_of
 
 EVALUATION = ("answers", "evaluate")  # stages whose seconds are apart from those of training
-COLUMNS = {
+COST_INPUTS = {
     "sample": ["num_tokens"],
     "compress": ["rewrite_tokens"],
     "filter": ["keep"],
@@ -55,7 +55,7 @@ def seconds_of(stages: Mapping[str, float]) -> dict[str, float | None]:
 def costs_of(frames: Mapping[str, pl.DataFrame], sampler: str | None) -> dict[str, Any]:
     """The costs of one round of one seed, in full even where it shares what another computed.
 
-    `frames` have the columns of COLUMNS. `sampler` is student or teacher, whichever drew the
+    `frames` have the columns of COST_INPUTS. `sampler` is student or teacher, whichever drew the
     samples; None where the user gave them.
     """
     sampled = int(frames["sample"]["num_tokens"].sum())
@@ -132,9 +132,9 @@ def cost_frame(trained: Trained, seconds: Seconds, settings: ReportSettings) -> 
 
 
 def read_round(files: Files) -> dict[str, pl.DataFrame]:
-    """What `costs_of` needs of the files of a round: the columns of COLUMNS by kind."""
+    """What `costs_of` needs of the files of a round: the columns of COST_INPUTS by kind."""
     return {
-        kind: pl.concat(table.read_columns(path, COLUMNS[kind]) for path in paths)
+        kind: pl.concat(table.read_columns(path, COST_INPUTS[kind]) for path in paths)
         for kind, paths in files.items()
     }
 

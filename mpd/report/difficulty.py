@@ -12,7 +12,7 @@ import polars as pl
 
 from mpd.job.layout import BASE
 from mpd.report.bootstrap import Entry, interval_columns, pooled
-from mpd.report.compare import answers_of, named, paired, stacked
+from mpd.report.compare import answers_of, paired, stacked, student_columns
 from mpd.report.students import BASE_STUDENT, IS_BASE
 from mpd.store import schema, table
 
@@ -49,7 +49,7 @@ def by_difficulty(problems: pl.DataFrame) -> pl.DataFrame:
                 quantities = quantities_of(*pair)
                 if student[0] == BASE:
                     quantities[2] = np.nan  # it saves nothing against itself
-                entries += in_bins(named(student, benchmark), quantities, bins)
+                entries += in_bins(student_columns(student, benchmark), quantities, bins)
         for row, _, drawn in pooled(entries):
             for name, quantity_draws in zip(QUANTITIES, drawn, strict=True):
                 row |= interval_columns(name, quantity_draws)

@@ -51,7 +51,7 @@ def findings_of(run: Run, tables: Mapping[str, Any], choice: pl.DataFrame) -> Fi
         means=compare.means(run.per_problem),
         choice=choice,
         contexts=run.settings.contexts,
-        browser=browser_data(run),
+        browser=read_browser(run),
         lengths=lengths(run.evaluations),
         metrics=training(run.trained),
         funnels=funnels(run.trained),
@@ -59,7 +59,7 @@ def findings_of(run: Run, tables: Mapping[str, Any], choice: pl.DataFrame) -> Fi
     )
 
 
-def browser_data(run: Run) -> browser_section.BrowserData:
+def read_browser(run: Run) -> browser_section.BrowserData:
     """The trajectories of a run, packed for the browser in the page."""
     from tokenizers import Tokenizer
 
@@ -90,12 +90,11 @@ def training(trained: Trained) -> pl.DataFrame:
 
 def funnels(trained: Trained) -> dict[Student, dict[str, Any]]:
     """The funnel of each student, over all its seeds and shards."""
-    columns = {"sample": funnel.SAMPLE_COLUMNS, "filter": funnel.VERDICT_COLUMNS}
 
     def funnel_of(files: Mapping[str, Any]) -> dict[str, Any]:
         samples, verdicts = (
             pl.concat(table.read_columns(path, names) for path in files[kind])
-            for kind, names in columns.items()
+            for kind, names in funnel.FUNNEL_INPUTS.items()
         )
         return funnel.funnel_of(samples, verdicts)
 

@@ -5,9 +5,13 @@ from typing import Any
 
 import polars as pl
 
-SAMPLE_COLUMNS = ["sample_id", "finish_reason"]
-VERDICT_COLUMNS = ["sample_id", "candidate", "format", "verdict", "keep", "reason"]
-VERDICT_COLUMNS += ["sample_tokens", "num_tokens"]
+FUNNEL_INPUTS = {
+    "sample": ["sample_id", "finish_reason"],
+    "filter": [
+        *("sample_id", "candidate", "format", "verdict", "keep", "reason"),
+        *("sample_tokens", "num_tokens"),
+    ],
+}
 STEPS = ("sampled", "complete", "rewritten", "correct", "kept")
 
 

@@ -27,7 +27,7 @@ KINDS = {
 SHARDED = tuple(kind for kind in KINDS if kind != "metrics")
 
 
-def files_of(round: Round, num_shards: int) -> dict[str, list[Path]]:
+def round_files(round: Round, num_shards: int) -> dict[str, list[Path]]:
     """The files of a trained round by kind: the shards of four stages, and the metrics."""
     shards = {stage: round.shards(stage, num_shards) for stage in SHARDED}
     return {**shards, "metrics": [round.metrics]}

@@ -45,7 +45,7 @@ class Run:
     def trained(self) -> dict[Round, dict[str, list[Path]]]:
         """The files of the rounds that trained something, by kind."""
         return {
-            round: rounds.files_of(round, self.num_shards)
+            round: rounds.round_files(round, self.num_shards)
             for round in self.rounds
             if round.number > 0
         }
@@ -80,7 +80,9 @@ class Run:
     @cached_property
     def per_problem(self) -> pl.DataFrame:
         """The measures of every problem of each evaluation; read where something is computed."""
-        return rounds.read_evaluations(self.evaluations, compare.COLUMNS, compare.per_problem)
+        return rounds.read_evaluations(
+            self.evaluations, compare.MEASURE_INPUTS, compare.per_problem
+        )
 
     @cached_property
     def origin(self) -> dict[str, Any]:

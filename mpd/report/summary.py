@@ -12,7 +12,14 @@ from mpd.report.rounds import Evaluations
 from mpd.report.students import IS_BASE, with_base
 from mpd.store import schema, table
 
-COLUMNS = ["problem_id", "finish_reason", "num_tokens", "thinking_tokens", "answer", "correct"]
+SUMMARY_INPUTS = [
+    "problem_id",
+    "finish_reason",
+    "num_tokens",
+    "thinking_tokens",
+    "answer",
+    "correct",
+]
 
 
 def summarise(place: Mapping[str, Any], rows: pl.DataFrame) -> dict[str, Any]:
@@ -62,7 +69,8 @@ def summarise(place: Mapping[str, Any], rows: pl.DataFrame) -> dict[str, Any]:
 def summary_frame(evaluations: Evaluations) -> pl.DataFrame:
     """Rows of `summary`, from the files of the evaluations."""
     return with_efficiency(
-        summarise(place, table.read_columns(path, COLUMNS)) for path, place in evaluations.items()
+        summarise(place, table.read_columns(path, SUMMARY_INPUTS))
+        for path, place in evaluations.items()
     )
 
 

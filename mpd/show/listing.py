@@ -11,7 +11,7 @@ from mpd.show.shards import RoundShards
 from mpd.store import schema
 from mpd.store.joins import joined
 
-COLUMNS = ("sample", "candidate", "tokens", "rewrite", "ratio", "answer", "gold", "reason")
+TITLES = ("sample", "candidate", "tokens", "rewrite", "ratio", "answer", "gold", "reason")
 
 
 def listed(shards: RoundShards) -> pl.DataFrame:
@@ -38,7 +38,7 @@ def print_rows(console: Console, rows: pl.DataFrame, reason: str | None, limit: 
     if heading:
         console.print(heading, highlight=False)
     lines = Table(box=None)
-    for name in COLUMNS:
+    for name in TITLES:
         lines.add_column(name, no_wrap=True)
     for row in rows.head(limit).iter_rows(named=True):
         style = "green" if row["keep"] else "red" if row["reason"] is not None else ""

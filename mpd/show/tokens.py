@@ -14,7 +14,7 @@ from mpd.text.token_texts import token_texts, visible
 
 NUM_SHOWN = 4  # candidates, so that a line fits
 # Divergences in nats from which on a token has this style: little, some, much to learn.
-STYLES = ((0.0, "green"), (0.1, "yellow"), (1.0, "bold red"))
+DIVERGENCE_STYLES = ((0.0, "green"), (0.1, "yellow"), (1.0, "bold red"))
 
 
 def token_table(row: Mapping[str, Any], teacher: Path) -> Table:
@@ -68,5 +68,9 @@ def _number(value: float | None, sign: int = 1) -> str:
 
 def _style(divergence: float | None) -> str:
     """The style of the highest bound that a divergence reaches; empty where it is not known."""
-    reached = [style for bound, style in STYLES if divergence is not None and divergence >= bound]
+    reached = [
+        style
+        for bound, style in DIVERGENCE_STYLES
+        if divergence is not None and divergence >= bound
+    ]
     return reached[-1] if reached else ""

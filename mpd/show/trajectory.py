@@ -18,8 +18,6 @@ from mpd.text.marks import marked
 SIDE_BY_SIDE = 120  # columns from which on a trajectory stands beside its rewrites
 VERDICT_COLUMNS = ["sample_id", "candidate", "sample_verdict", "verdict", "ratio", "keep", "reason"]
 
-Row = Mapping[str, Any]
-
 
 def print_sample(console: Console, shards: RoundShards, sample_id: str, tokens: bool) -> None:
     """Print problem, trajectory, rewrites with verdicts, and the cached scores of a sample.
@@ -60,7 +58,7 @@ def _beside(trajectory: Panel, *rewrites: Panel) -> Table:
     return beside
 
 
-def _panels(sample: Row, rewrites: Sequence[Row]) -> Iterator[Panel]:
+def _panels(sample: Mapping[str, Any], rewrites: Sequence[Mapping[str, Any]]) -> Iterator[Panel]:
     """The trajectory, with marks on what the kept or first rewrite cut; then the rewrites."""
     heading = [f"sample: {sample['num_tokens']} tokens", sample["finish_reason"]]
     heading += [row["sample_verdict"] for row in rewrites if row["sample_verdict"]][:1]
@@ -72,7 +70,7 @@ def _panels(sample: Row, rewrites: Sequence[Row]) -> Iterator[Panel]:
         yield _rewrite_panel(sample["text"], rewrite)
 
 
-def _rewrite_panel(trajectory: str, rewrite: Row) -> Panel:
+def _rewrite_panel(trajectory: str, rewrite: Mapping[str, Any]) -> Panel:
     """A rewrite, with marks on what it adds, and with its verdict where there is one."""
     length = f"{rewrite['num_tokens']} tokens" if rewrite["num_tokens"] else rewrite["status"]
     title = f"rewrite {rewrite['candidate']}: {length}"
@@ -87,7 +85,7 @@ def _rewrite_panel(trajectory: str, rewrite: Row) -> Panel:
     )
 
 
-def _scores(cached: Row) -> str:
+def _scores(cached: Mapping[str, Any]) -> str:
     known = cached["divergence"]  # vLLM gives none
     divergence = f"{sum(known) / len(known):.3f} nats per token" if known else "not computed"
     closing = cached["think_close_logprob"]

@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 UNKNOWN = "<unk>"
 INSTRUCTIONS = ("concise", "rewrite", "refine")
-WORDS = (
+KNOWN_WORDS = (
     *("So", "the", "question", "answer", "is", "Start", "with", "Now", "add", "to", "take", "from"),
     *("Wait", "no", "Yes", "Let", "me", "verify", "all"),
 )
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 THINK = ("<think>", "</think>")
-ROLES = ("system", "user", "assistant")
+CHAT_ROLES = ("system", "user", "assistant")
 
 CHAT_TEMPLATE = (
     "{%- for message in messages -%}"
@@ -39,14 +39,14 @@ CHAT_TEMPLATE = (
 
 def vocabulary() -> list[str]:
     """The pieces in the order of their ids, without the control tokens."""
-    words = [*ROLES, *INSTRUCTIONS, *WORDS]
+    words = [*CHAT_ROLES, *INSTRUCTIONS, *KNOWN_WORDS]
     spaced = [piece for word in [*words, *".,:?"] for piece in (word, f"{word} ")]
     return [UNKNOWN, *map(str, range(100)), *spaced, *"+-=}() \n", r"\boxed{"]
 
 
 def pieces() -> str:
     """The regular expression that cuts text into pieces."""
-    words = "|".join(sorted((*ROLES, *INSTRUCTIONS, *WORDS), key=len, reverse=True))
+    words = "|".join(sorted((*CHAT_ROLES, *INSTRUCTIONS, *KNOWN_WORDS), key=len, reverse=True))
     return rf"\\boxed\{{|[1-9][0-9]|[0-9]|(?:{words}) ?|[A-Za-z]+ ?|[.,:?] ?|[\s\S]"
 
 

@@ -2,13 +2,13 @@ import numpy as np
 import pytest
 
 from mpd.report import bootstrap
-from mpd.report.bootstrap import draws, interval
+from mpd.report.bootstrap import draws, percentile_interval
 
 
 def intervals(values, num_draws=bootstrap.NUM_DRAWS):
     """Mean and interval of each quantity; three arrays of Q."""
     drawn = draws(values, num_draws)
-    lows, highs = zip(*(interval(column) for column in drawn[1:].T), strict=True)
+    lows, highs = zip(*(percentile_interval(column) for column in drawn[1:].T), strict=True)
     return drawn[0], np.array(lows), np.array(highs)
 
 

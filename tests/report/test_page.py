@@ -327,7 +327,7 @@ def test_a_name_that_nobody_gave_is_an_error():
 def test_entries_of_the_contents_stand_in_a_section_and_read_findings():
     fields = {field.name for field in dataclasses.fields(Findings)}
     for entry in (*contents.FIGURES, *contents.TABLES):
-        assert entry.section in contents.SECTIONS
+        assert entry.section in contents.PAGE_SECTIONS
         assert set(entry.reads) <= fields
 
 
@@ -358,7 +358,7 @@ def test_an_entry_is_all_that_a_figure_or_a_table_needs(monkeypatch):
 
 
 def test_page_has_a_heading_and_a_link_for_each_section(html_page):
-    anchors = [title.lower().replace(" ", "-") for title in contents.SECTIONS]
+    anchors = [title.lower().replace(" ", "-") for title in contents.PAGE_SECTIONS]
     assert re.findall('<h2 id="(.*?)">', html_page) == anchors
     assert re.findall('<a href="#(.*?)">', html_page) == anchors
 

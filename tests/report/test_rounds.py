@@ -13,7 +13,7 @@ ROUND = Round.at(Path("results/tiny/mpd/seed_3/round_1"))
 
 def test_files_of_a_round():
     folder = Path("results/tiny/mpd/seed_3/round_1")
-    assert rounds.files_of(ROUND, 2) == {
+    assert rounds.round_files(ROUND, 2) == {
         **{
             stage: [folder / stage / "shard_0.parquet", folder / stage / "shard_1.parquet"]
             for stage in ("sample", "compress", "filter", "logits")

@@ -9,7 +9,7 @@ from mpd.job.layout import DEV
 from mpd.report.compare import is_significant
 from mpd.report.students import held_out
 
-NOTHING = "–"  # where a number is not known, or does not apply
+DASH = "–"  # where a number is not known, or does not apply
 
 
 class Cell(NamedTuple):
@@ -63,13 +63,13 @@ def number(value: float | None, form: str = ",.0f") -> str:
 
     The minus sign is as wide as a plus sign, the hyphen is not.
     """
-    return NOTHING if value is None else format(value, form).replace("-", "−")
+    return DASH if value is None else format(value, form).replace("-", "−")
 
 
 def interval(row: Mapping[str, Any], measure: str, digits: int, sign: str = "") -> str:
     """Value and interval as text; a dash where there is no interval."""
     if row[f"{measure}_low"] is None:
-        return NOTHING
+        return DASH
     ends = (row[measure], row[f"{measure}_low"], row[f"{measure}_high"])
     value, low, high = (number(end, f"{sign},.{digits}f") for end in ends)
     return f"{value} [{low}, {high}]"

@@ -154,7 +154,7 @@ def budget_curves(budgets: pl.DataFrame) -> str:
     )
 
 
-def curves(metrics: pl.DataFrame) -> str:
+def training_curves(metrics: pl.DataFrame) -> str:
     """What training measured at each step, a panel for each measure; a line for each seed."""
     import altair as alt
 

@@ -19,7 +19,7 @@ from mpd.report.page import charts, tables
 from mpd.report.page.cells import Grid
 
 # Titles; and the template of what else a section shows, below its figures and tables.
-SECTIONS = {
+PAGE_SECTIONS = {
     "Result": "result.html",
     "Accuracy against tokens": None,
     "Differences": "differences.html",
@@ -91,7 +91,7 @@ FIGURES = (
         caption="Each line is one seed. Mass off the support is the probability that the cache "
         "merges into its tail buckets.",
         reads=("metrics",),
-        draw=charts.curves,
+        draw=charts.training_curves,
     ),
 )
 

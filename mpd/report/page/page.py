@@ -15,7 +15,7 @@ from mpd.report.efficiency import FORMULA
 from mpd.report.findings import Findings
 from mpd.report.page import markup, tables
 from mpd.report.page.cells import Grid, Split, by_split, grid, interval, number
-from mpd.report.page.contents import FIGURES, SECTIONS, TABLES, Figure, Table
+from mpd.report.page.contents import FIGURES, PAGE_SECTIONS, TABLES, Figure, Table
 from mpd.report.shipping import in_words
 from mpd.report.students import held_out, in_order
 
@@ -53,7 +53,7 @@ def page(findings: Findings) -> str:
     return markup.rendered(
         "page.html",
         experiment=findings.experiment,
-        sections=[section(title, findings) for title in SECTIONS],
+        sections=[section(title, findings) for title in PAGE_SECTIONS],
         result=result(findings),
         differences=by_split(findings.comparison, tables.difference_tables),
         intervals_note=tables.intervals_note(findings.summary["seed"].n_unique()),
@@ -84,7 +84,7 @@ def section(title: str, findings: Findings) -> PageSection:
             if isinstance(entry, Figure)
         ],
         [(entry, cells(entry, *read(entry))) for entry in entries if isinstance(entry, Table)],
-        SECTIONS[title],
+        PAGE_SECTIONS[title],
     )
 
 

@@ -9,7 +9,7 @@ from mpd.job.layout import BASE
 from mpd.report.compare import MEASURES
 from mpd.report.difficulty import BINS
 from mpd.report.funnel import STEPS
-from mpd.report.page.cells import NOTHING, Cell, Grid, difference, grid, interval, number
+from mpd.report.page.cells import DASH, Cell, Grid, difference, grid, interval, number
 from mpd.report.students import REFERENCE, Student
 from mpd.report.terminal import HEADER, printable
 
@@ -174,7 +174,7 @@ def funnel_table(funnels: Mapping[Student, Mapping[str, Any]]) -> Grid:
         reasons = ", ".join(f"{number(count)} {reason}" for reason, count in row["reasons"].items())
         counts = [number(row[name]) for name in STEPS]
         lengths = [number(row[name], ".1f") for name in ("sample_tokens", "num_tokens")]
-        rows.append([method, str(round), *counts, *lengths, Cell(reasons or NOTHING, "reasons")])
+        rows.append([method, str(round), *counts, *lengths, Cell(reasons or DASH, "reasons")])
     return grid(header, rows)
 
 
