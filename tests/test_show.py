@@ -14,7 +14,6 @@ from mpd.scoring.token_records import token_record
 from mpd.show import __main__ as show
 from mpd.show.trajectory import SIDE_BY_SIDE
 from mpd.store import schema, table
-from mpd.text import marks
 from mpd.text.questions import problem_id
 
 SAMPLE = f"{problem_id('3+3')}-0"
@@ -294,22 +293,6 @@ def test_tokens_need_a_sample_whose_tokens_are_cached(folder):
     with pytest.raises(ValueError) as caught:
         show.main([str(folder), "--sample", SAMPLE, "--tokens"])
     assert str(caught.value) == f"{SAMPLE}: no tokens are cached; verdict of filter: wrong_answer"
-
-
-def test_what_was_cut_is_marked():
-    made = marks.marked("So 1+2=3. Wait. Yes.", "1+2=3. Yes.", "red")
-    assert made.plain == "So 1+2=3. Wait. Yes."
-    spans = [made.plain[span.start : span.end] for span in made.spans]
-    assert spans == ["So ", "Wait. "]
-    assert {span.style for span in made.spans} == {"red"}
-
-
-def test_long_texts_are_compared_by_sentences_and_very_long_ones_not_at_all(monkeypatch):
-    monkeypatch.setattr(marks, "MAX_WORK", 6)
-    made = marks.marked("One two. Three four. Five.", "Three four. Five.", "red")
-    assert [made.plain[span.start : span.end] for span in made.spans] == ["One two. "]
-    made = marks.marked("One. Two. Three. Four.", "Two. Four.", "red")
-    assert (made.plain, made.spans) == ("One. Two. Three. Four.", [])
 
 
 def test_of_a_cache_only_the_rows_of_the_sample_are_held(folder, shown, monkeypatch):

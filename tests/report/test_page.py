@@ -319,7 +319,7 @@ def test_what_models_and_users_wrote_changes_no_tag_of_a_figure(evil_page):
         assert any("<script>alert" in (element.text or "") for element in elements)
 
 
-def test_a_name_that_nobody_gave_is_an_error():
+def test_a_variable_that_is_not_given_is_an_error():
     with pytest.raises(UndefinedError, match="'browser' is undefined"):
         markup.rendered("trajectories.html")
 

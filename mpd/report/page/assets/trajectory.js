@@ -154,9 +154,9 @@ function notesOf(line, record, rewrite, compared, hasTokens) {
 }
 
 function sidesOf(line, record, rewrite, compared, pane) {
-  const whole = (text) => [{ text, matched: true }];
-  const trajectory = marked(compared?.left ?? whole(record.trajectory), "del");
-  const plain = marked(compared?.right ?? whole(rewrite ?? ""), "ins");
+  const unmarked = (text) => [{ text, matched: true }];
+  const trajectory = marked(compared?.left ?? unmarked(record.trajectory), "del");
+  const plain = marked(compared?.right ?? unmarked(rewrite ?? ""), "ins");
   trajectory.ariaLabel = "Trajectory";
   plain.ariaLabel = "Rewrite";
   const left = [
