@@ -31,7 +31,7 @@ SUMMARY = summary_of(
 
 
 TO_BASE = "Against the base student"
-TO_MPD = "Against mpd of the same round, or of its last one where nothing is trained"
+TO_MPD = "Against mpd of the same round (its last round for untrained methods)"
 SCORED = (*MEASURES, "aes")
 
 

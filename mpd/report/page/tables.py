@@ -91,7 +91,7 @@ def difference_tables(comparison: pl.DataFrame) -> dict[str, Grid]:
     header += ["accuracy", "tokens", "tokens, both solve"]
     titles = {
         BASE: "Against the base student",
-        REFERENCE: "Against mpd of the same round, or of its last one where nothing is trained",
+        REFERENCE: "Against mpd of the same round (its last round for untrained methods)",
     }
     tables = {}
     for against, title in titles.items():
