@@ -139,7 +139,7 @@ def frames(tmp_path_factory, tiny_format, tiny_prompts, shard, chat, cached, stu
     made["evaluate"] = evaluate.graded(answered, reading, ladder, grader)
     place = {"method": "mpd", "round": 1, "seed": 0, "benchmark": "dev"}
     row = summary.summarise(place, made["evaluate"])
-    made["summary"] = table.frame_of(summary.with_efficiency([row]), schema.SUMMARY)
+    made["summary"] = summary.with_efficiency([row])
     compared = students_of(made["evaluate"])
     made["comparison"] = compare.differences(compared)
     made["difficulty"] = difficulty.by_difficulty(compared)
@@ -156,7 +156,8 @@ def frames(tmp_path_factory, tiny_format, tiny_prompts, shard, chat, cached, stu
     made["metrics"] = table.read(output.parent / "metrics.parquet", schema.METRICS)
     seconds = {("mpd", 1): [{"wall_seconds": 1.5, "evaluation_seconds": None}]}
     made["report"] = report(folder, student)
-    made["costs"] = costs.costs({("mpd", 1): [made]}, seconds, {"mpd": "student"}, given=False)
+    rounds, samplers = {("mpd", 1): [made]}, {"mpd": "student"}
+    made["costs"] = costs.costs_by_student(rounds, seconds, samplers, given=False)
     return made
 
 
@@ -244,9 +245,9 @@ def report(folder, student) -> pl.DataFrame:
         ],
         logits=[test_browser.cached("p0-0")],
     )
-    section = browser_section.section(
+    section = browser_section.browser_data(
         "golden",
-        [(test_browser.place_of(), files)],
+        {test_browser.ROUND: files},
         test_browser.problems_of(p0="1+6?"),
         Tokenizer.from_file(str(student.with_name("tokenizer.json"))),
     )

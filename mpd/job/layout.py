@@ -111,6 +111,11 @@ class Round:
         return f"{self.method}/seed_{self.seed}/round_{self.number}"
 
     @property
+    def place(self) -> dict[str, str | int]:
+        """Its method, round and seed, by the names of the columns that hold them in tables."""
+        return {"method": self.method, "round": self.number, "seed": self.seed}
+
+    @property
     def folder(self) -> Path:
         """The folder with the results of the round."""
         return self.experiment.folder / self.name

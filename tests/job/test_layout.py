@@ -48,6 +48,7 @@ def test_a_round_is_known_by_its_folder(folder):
     there = Experiment(Path(folder)).round("mpd-2", 11, 3)
     assert Round.at(there.folder) == there
     assert there.name == "mpd-2/seed_11/round_3"
+    assert list(there.place.items()) == [("method", "mpd-2"), ("round", 3), ("seed", 11)]
 
 
 @pytest.mark.parametrize("folder", ["results/tiny", "mpd/seed_0", "mpd/seed_x/round_1", "round_1"])
