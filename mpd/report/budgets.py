@@ -11,7 +11,7 @@ from mpd.report.compare import answers_of, stacked, student_columns
 from mpd.report.rounds import Evaluations, read_evaluations
 from mpd.report.students import IS_BASE
 from mpd.store import schema, table
-from mpd.text.grading import token_budgets
+from mpd.text.grading.token_budgets import ladder
 
 BUDGET_INPUTS = ["problem_id", "correct_budgets"]
 
@@ -61,7 +61,7 @@ def budget_frame(evaluations: Evaluations, max_new_tokens: Mapping[str, int]) ->
         read_evaluations(
             files,
             BUDGET_INPUTS,
-            partial(accuracies, budgets=token_budgets.ladder(max_new_tokens[name])),
+            partial(accuracies, budgets=ladder(max_new_tokens[name])),
         )
         for name, files in benchmarks.items()
     )

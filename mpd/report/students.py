@@ -8,7 +8,8 @@ from typing import Any
 
 import polars as pl
 
-from mpd.config.base import BASE, DEV, Round
+from mpd.config.base import BASE, DEV
+from mpd.job.layout import Round
 
 Student = tuple[str, int]  # method and round
 
