@@ -1,7 +1,7 @@
 """The layout of a cached position, for those who write the cache, train on it and show it.
 
 The support of a position is its realised id, the control ids, and its slice of the flat lists,
-which repeats neither. The columns are described in mpd/store/schema.py, LOGITS.
+which repeats neither. The artifact LOGITS of the schema describes the columns.
 
 Log-probabilities are float32 rounded to few significant bits: plain numbers for every reader,
 whose low bytes are zero and cost nothing once the bytes of a column are split and compressed.
