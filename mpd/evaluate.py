@@ -39,7 +39,8 @@ def joined(problems: pl.DataFrame, answers: pl.DataFrame) -> pl.DataFrame:
     if len(rows) != len(answers) or num_answered != len(problems):
         raise ValueError(
             f"{len(rows)} of {len(answers)} answers have their problem, and {num_answered} of "
-            f"{len(problems)} problems an answer: they are not of one benchmark; run answers again"
+            f"{len(problems)} problems an answer: they do not belong to one benchmark; run answers "
+            "again"
         )
     return rows
 

@@ -99,7 +99,7 @@ def test_answers_and_problems_of_other_benchmarks_are_refused(problems, tiny_for
         (frame[:4], "6 of 6 answers have their problem, and 3 of 4 problems an answer"),
         (frame[:2], "4 of 6 answers have their problem, and 2 of 2 problems an answer"),
     ):
-        with pytest.raises(ValueError, match=f"^{counts}: they are not of one benchmark; run"):
+        with pytest.raises(ValueError, match=f"^{counts}: they do not belong to one benchm"):
             joined(other, answers)
 
 
