@@ -19,6 +19,7 @@ import pytest
 from mpd.store import schema, table
 from mpd.text.questions import problem_id
 from tests.ordinary import OVERRIDE, overrides_modes, without
+from tests.workflow import project
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -365,6 +366,30 @@ def checked(tmp_path, monkeypatch):
     """Workers of a grader import tests/fakes/math_verify.py; a function that returns its lines."""
     path = tmp_path / "checked.txt"
     path.touch()
-    monkeypatch.setenv("CHECKED", str(path))
+    monkeypatch.setenv("CHECKED_PAIRS", str(path))
     monkeypatch.syspath_prepend(Path(__file__).with_name("fakes"))
     return lambda: path.read_text().splitlines()
+
+
+@pytest.fixture(scope="session")
+def finished_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of the small world with one round: one for all processes of the session."""
+    base = tmp_path_factory.getbasetemp()
+    is_worker = "PYTEST_XDIST_WORKER" in os.environ
+    return project.finished((base.parent if is_worker else base) / "finished_project")
+
+
+@pytest.fixture(scope="module")
+def finished_project(
+    finished_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> project.Project:
+    """A copy of the finished run, for one module to change."""
+    folder = tmp_path_factory.mktemp("project")
+    project.copied(finished_folder, folder)
+    return project.Project(folder)
+
+
+@pytest.fixture(scope="module")
+def finished_store(finished_folder: Path) -> Path:
+    """The store of the finished run, for projects that need not compute all of it again."""
+    return finished_folder / "results" / "store"

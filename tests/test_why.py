@@ -13,7 +13,6 @@ from mpd.why import __main__ as why
 from mpd.why.findings import COMPUTE, FRESH, LINK, findings
 from mpd.why.planned import planned
 from tests.ordinary import ORDINARY
-from tests.workflow.test_workflow import Project
 
 HEAD = "results/small/models/head/head.safetensors"
 ROUND = "results/small/mpd/seed_0/round_1"
@@ -38,11 +37,9 @@ def writer_of(name):
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory):
+def project(finished_project):
     """A finished run of one round."""
-    made = Project(tmp_path_factory.mktemp("why"))
-    made.run(rounds=1)
-    return made
+    return finished_project
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mpd.config.unique_keys import require_unique_arguments, require_unique_keys
-from tests.workflow.test_workflow import ENVIRONMENT, Project
+from tests.workflow.project import ENVIRONMENT, Project
 
 REPOSITORY = Path(__file__).parents[2]
 TWICE = "rounds: 1\nfilter:\n  max_ratio: 0.5\nrounds: 2\n"

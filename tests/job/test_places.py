@@ -22,7 +22,7 @@ from mpd.job import places
 from mpd.job.preflight import check_folder
 from mpd.store.schema.__main__ import markdown
 from mpd.text import given
-from tests.workflow.test_workflow import ENVIRONMENT, REPOSITORY, WORLD, Project, merged
+from tests.workflow.project import ENVIRONMENT, REPOSITORY, WORLD, Project, merged
 
 # Every file is ASCII to a Python that is started so, and so is the terminal.
 ASCII = {**ENVIRONMENT, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}

@@ -7,7 +7,7 @@ import pytest
 
 from mpd.config.methods import METHODS
 from mpd.store import schema, table
-from tests.workflow.test_workflow import REPOSITORY, Project
+from tests.workflow.project import REPOSITORY
 
 TRAINED = [name for name, method in METHODS.items() if method.trained]
 ALL = {"kept": "all"}  # so that something is left to train on
@@ -24,11 +24,10 @@ CHANGES = {
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory):
+def project(finished_project):
     """A project after a run with one round of every method."""
-    made = Project(tmp_path_factory.mktemp("grid"))
-    made.run(**CHANGES)
-    return made
+    finished_project.run(**CHANGES)
+    return finished_project
 
 
 @pytest.fixture(scope="module")

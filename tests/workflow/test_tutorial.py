@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from mpd.why import __main__ as why
-from tests.workflow.test_workflow import WORLD, Project, merged
+from tests.workflow.project import WORLD, Project, copied, merged
 
 TUTORIAL = (Path(__file__).parents[2] / "docs/tutorial.md").read_text()
 
@@ -28,8 +28,10 @@ CHANGES["problems"] |= {"num_train": 8, "num_dev": 4}
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory):
+def project(tmp_path_factory, finished_store):
     made = Project(tmp_path_factory.mktemp("tutorial"))
+    (made.folder / "results").mkdir()
+    copied(finished_store, made.folder / "results/store")
     subprocess.run([sys.executable, "-c", block("python")], cwd=made.folder, check=True)
     test = made.folder / "test.jsonl"
     test.write_text("".join(test.read_text().splitlines(keepends=True)[:4]))

@@ -16,7 +16,7 @@ import pytest
 
 from tests.ordinary import ANNA, BEN, GROUP, NEEDS_ROOT, as_user
 from tests.store.test_store import Gathered, GatheredAndKilled, Killed, Squares, entry_of, publish
-from tests.workflow.test_workflow import ENVIRONMENT, REPOSITORY, Project, computed
+from tests.workflow.project import ENVIRONMENT, REPOSITORY, Project, computed
 
 pytestmark = NEEDS_ROOT
 

@@ -18,7 +18,8 @@ import pytest
 import yaml
 
 from tests.ordinary import ORDINARY
-from tests.workflow.test_workflow import ENVIRONMENT, REPOSITORY, TABLES, WORLD, computed, merged
+from tests.workflow.project import ENVIRONMENT, REPOSITORY, WORLD, computed, copied, merged
+from tests.workflow.test_workflow import TABLES
 
 USES = (REPOSITORY / "docs/uses.md").read_text(encoding="utf-8")
 SMALL = merged(yaml.safe_load((REPOSITORY / "config.yaml").read_text()), WORLD)
@@ -83,11 +84,14 @@ def line(want: str):
 
 
 @pytest.fixture(scope="module")
-def table(tmp_path_factory: pytest.TempPathFactory) -> Table:
-    """A finished run."""
+def table(tmp_path_factory: pytest.TempPathFactory, finished_store: Path) -> Table:
+    """A finished run, with a store that has no more than it."""
     table = Table(tmp_path_factory.mktemp("table"))
+    (table.folder / "results").mkdir()
+    copied(finished_store, table.folder / "results/store")
     printed = table.run("snakemake --cores 2")
     assert "report: results/tiny/report.html" in printed
+    table.run("python -m mpd.prune --delete")
     return table
 
 
