@@ -2,8 +2,8 @@
 
 Every process that imports it, and every pair of gold and answer that it checks, is a line of the
 file that the environment variable CHECKED_PAIRS names. An answer `die` kills its process, `die
-once` only the first time, `sleep 2` takes two seconds and `eat 2` two bytes of memory. Two texts are
-equal if their letters are the same.
+once` only the first time, `sleep 2` takes two seconds and `eat 2` two bytes of memory. Two texts
+are equal if their letters are the same.
 """
 
 import os
