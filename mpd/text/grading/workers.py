@@ -69,7 +69,9 @@ class Workers:
         """The verdict on each of several different pairs, whatever becomes of a worker.
 
         Those of `verdict_by_mathematics`; "timeout" after `deadline` seconds; and "unparsed" where
-        a pair has killed two workers. Raises RuntimeError where workers do not start.
+        a pair has killed two workers. (pebble may overlook a worker that dies within milliseconds
+        of taking its pair, which is then a "timeout".) Raises RuntimeError where workers do not
+        start.
         """
         verdicts: dict[Pair, str] = {}
         deaths: Counter[Pair] = Counter()
