@@ -1,7 +1,7 @@
-"""evaluate: a student's answers to the held-out problems, graded by the scorer of filter.
+"""evaluate: grade a student's answers to the held-out problems, as filter grades.
 
-One process grades all benchmarks, on a processor, without the model; each is an artifact of its
-own. Every answer stays, with the smaller token budgets at which it is right.
+One process grades all benchmarks, on a CPU, without the model; each is an artifact of its own.
+Every answer is kept, with the token budgets at which its completion is already correct.
 
     python -m mpd.evaluate --settings JSON --student .../manifest.json \\
         --benchmarks dev=.../problems/train/dev.parquet aime=.../problems/eval/aime.parquet \\
@@ -22,53 +22,55 @@ from mpd.store import schema, table
 from mpd.store.model_folder import read_manifest
 from mpd.store.outputs import Outputs, TableOutput
 from mpd.store.parts import Parts
+from mpd.text.completions import CompletionReader
 from mpd.text.grading import token_budgets
 from mpd.text.grading.extraction import extract
 from mpd.text.grading.grader import Grader
-from mpd.text.reading import Reading
+from mpd.text.vocabulary import TokenizerFile
 
-ROWS_PER_PART = 256  # answers whose grades a kill can lose
+ROWS_PER_PART = 256  # the answers that are graded again after a kill, at most
 
 
 def joined(problems: pl.DataFrame, answers: pl.DataFrame) -> pl.DataFrame:
-    """The answers, each with its gold answer. Raises ValueError where one of the two lacks some."""
+    """The answers with their gold answers. Raises ValueError unless all problems have answers."""
     golds = problems.select("problem_id", "gold")
     rows = answers.join(golds, on="problem_id", validate="m:1", maintain_order="left")
-    asked = rows["problem_id"].n_unique()
-    if len(rows) != len(answers) or asked != len(problems):
+    num_answered = rows["problem_id"].n_unique()
+    if len(rows) != len(answers) or num_answered != len(problems):
         raise ValueError(
-            f"{len(rows)} of {len(answers)} answers have their problem, and {asked} of "
-            f"{len(problems)} problems an answer: they are not of one benchmark; run answers again"
+            f"{len(rows)} of {len(answers)} answers have their problem, and {num_answered} of "
+            f"{len(problems)} problems an answer: they do not belong to one benchmark; run answers "
+            "again"
         )
     return rows
 
 
-def graded(rows: pl.DataFrame, reading: Reading, ladder: list[int], grader: Grader) -> pl.DataFrame:
-    """Evaluation rows of `joined`, in order. `ladder`: the budgets at which prefixes count."""
-    all_ids, delimiter = rows["completion_ids"].to_list(), reading.delimiter
-    found = [extract(text, delimiter) for text in rows["text"]]
-    cut = [
-        token_budgets.answers_by_budget(ids, answer, ladder, reading.text, delimiter)
-        for ids, answer in zip(all_ids, found, strict=True)
+def graded(
+    rows: pl.DataFrame, reader: CompletionReader, ladder: list[int], grader: Grader
+) -> pl.DataFrame:
+    """Evaluation rows of `joined`, in order. `ladder`: the budgets at which prefixes are graded."""
+    sequences = rows["completion_ids"].to_list()
+    answers = [extract(text, reader.close_tag) for text in rows["text"]]
+    answers_at = [
+        token_budgets.answers_by_budget(ids, answer, ladder, reader.codec.decode, reader.close_tag)
+        for ids, answer in zip(sequences, answers, strict=True)
     ]
     verdicts, correct_budgets = token_budgets.grade_with_budgets(
-        rows["gold"].to_list(), found, cut, grader
+        rows["gold"].to_list(), answers, answers_at, grader
     )
-    kept = ("problem_id", "sample_index", "gold", "finish_reason", "num_tokens")
-    columns = (all_ids, found, verdicts, correct_budgets)
+    kept = rows.select("problem_id", "sample_index", "gold", "finish_reason", "num_tokens")
+    columns = kept.iter_rows(named=True), sequences, answers, verdicts, correct_budgets
     return table.frame_of(
         (
             {
                 **row,
-                "thinking_tokens": reading.thinking_tokens(ids),
+                "thinking_tokens": reader.thinking_tokens(ids),
                 "answer": answer,
                 "verdict": verdict,
                 "correct": verdict == "correct",
-                "correct_budgets": at,
+                "correct_budgets": budgets,
             }
-            for row, ids, answer, verdict, at in zip(
-                rows.select(kept).iter_rows(named=True), *columns, strict=True
-            )
+            for row, ids, answer, verdict, budgets in zip(*columns, strict=True)
         ),
         schema.EVALUATE,
     )
@@ -78,15 +80,15 @@ def grade(
     problems: Path,
     answers: Path,
     ladder: list[int],
-    reading: Callable[[], Reading],
+    reader: Callable[[], CompletionReader],
     grader: Grader,
     parts: Parts,
 ) -> None:
-    """Grade the answers to one benchmark."""
+    """Grade the answers to one benchmark. `reader` is called only where a part is missing."""
     rows = joined(table.read(problems, schema.PROBLEMS), table.read(answers, schema.ANSWERS))
 
     def prepare() -> Callable[[pl.DataFrame], pl.DataFrame]:
-        return partial(graded, reading=reading(), ladder=ladder, grader=grader)
+        return partial(graded, reader=reader(), ladder=ladder, grader=grader)
 
     parts.map(rows, ROWS_PER_PART, prepare)
 
@@ -107,8 +109,8 @@ def outputs(arguments: Namespace) -> Outputs:
     answers = dict(arguments.answers)
 
     @cache
-    def reading() -> Reading:
-        return Reading(arguments.student.parent, settings.chat)
+    def reader() -> CompletionReader:
+        return CompletionReader(TokenizerFile(arguments.student.parent), settings.chat)
 
     with Grader(num_workers=command.resources_of(arguments).threads) as grader:
         for name, problems in arguments.benchmarks:
@@ -127,7 +129,7 @@ def outputs(arguments: Namespace) -> Outputs:
                     "answers": content,
                     **identity,
                 },
-                partial(grade, problems, answers[name], ladder, reading, grader),
+                partial(grade, problems, answers[name], ladder, reader, grader),
                 identity={"answers": content, **identity},
             )
 

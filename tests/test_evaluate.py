@@ -14,8 +14,9 @@ from mpd.config.chat import ReadingChat
 from mpd.evaluate import graded, joined
 from mpd.store import schema, table
 from mpd.store.model_folder import read_manifest
+from mpd.text.completions import CompletionReader
 from mpd.text.grading.grader import Grader
-from mpd.text.reading import Reading
+from mpd.text.vocabulary import TokenizerFile
 
 CHAT = {"think": "tags", "close": "</think>"}
 TEXTS = [
@@ -65,7 +66,10 @@ def test_answers_are_graded(problems, student, tiny_format):
     with Grader() as grader:
         rows = joined(problem, answers)
         found = graded(
-            rows, Reading(student.parent, ReadingChat(**CHAT)), [8, 16, 17, 18, 64], grader
+            rows,
+            CompletionReader(TokenizerFile(student.parent), ReadingChat(**CHAT)),
+            [8, 16, 17, 18, 64],
+            grader,
         )
     assert found.columns == schema.EVALUATE.names
     key = ["problem_id", "sample_index", "finish_reason", "num_tokens"]
@@ -95,7 +99,7 @@ def test_answers_and_problems_of_other_benchmarks_are_refused(problems, tiny_for
         (frame[:4], "6 of 6 answers have their problem, and 3 of 4 problems an answer"),
         (frame[:2], "4 of 6 answers have their problem, and 2 of 2 problems an answer"),
     ):
-        with pytest.raises(ValueError, match=f"^{counts}: they are not of one benchmark; run"):
+        with pytest.raises(ValueError, match=f"^{counts}: they do not belong to one benchm"):
             joined(other, answers)
 
 
@@ -166,7 +170,7 @@ def test_rows_do_not_depend_on_parts(run, monkeypatch, tmp_path):
     assert parts.equals(whole)
 
 
-def test_what_is_graded_by_decides_what_is_graded_anew(run, files, caplog):
+def test_what_is_graded_by_decides_what_is_graded_again(run, files, caplog):
     caplog.set_level(logging.INFO, "mpd")
 
     def events():

@@ -1,11 +1,9 @@
-import random
-
 import polars as pl
 import pytest
 
 from mpd import filter as filter_stage
 from mpd.config.filter import FilterSettings
-from mpd.filter import choose_shortest, joined, overlap, repeats_more_than, verdicts
+from mpd.filter import choose_shortest, joined, verdicts
 from mpd.store import schema, table
 from mpd.text.grading.grader import Grader
 from tests.changes import with_changes
@@ -23,71 +21,6 @@ SETTINGS = FilterSettings(
 SAMPLE_IDS = [10, 11, 12, 13, 14, 15, 16, 17, 18, 19]
 SAMPLE_TEXT = "<think>\nlong\n</think>\n\n\\boxed{4}"
 RIGHT, WRONG = "<think>\nx\n</think>\n\n\\boxed{4}", "<think>\nx\n</think>\n\n\\boxed{5}"
-
-
-@pytest.mark.parametrize(
-    ("rewrite", "sample", "share"),
-    [
-        ([], [], 0.0),
-        ([1, 2], [1, 2], 0.0),
-        ([1, 2, 3], [1, 2, 3], 1.0),
-        ([1, 2, 3], [0, 1, 2, 3, 4], 1.0),
-        ([1, 2, 3], [3, 2, 1], 0.0),
-        ([1, 2, 3, 4], [1, 2, 3, 5], 0.5),
-        ([1, 2, 3, 1, 2, 3], [1, 2, 3], 0.5),  # every occurrence counts: 123, 231, 312, 123
-        ([1, 2, 3], [], 0.0),
-    ],
-)
-def test_overlap(rewrite, sample, share):
-    assert overlap(rewrite, sample) == share
-
-
-RUN = [1, 2, 3, 4]
-
-
-@pytest.mark.parametrize(
-    ("limit", "ids", "expected"),
-    [
-        (1, [], False),
-        (1, RUN, False),
-        (1, RUN + RUN, True),
-        (1, RUN + RUN[:3], False),
-        (2, RUN + RUN, False),
-        (2, RUN * 3, True),
-        (2, [9, 9, *RUN * 3, 9], True),
-        (2, RUN + RUN + [9] + RUN, False),
-        (2, [1, 2, 3] * 3, False),  # a run of 3 tokens
-        (2, [1, 2, 3] * 5, False),
-        (2, [1, 2, 3] * 6, True),  # is a run of 6, three times
-        (2, [7] * 11, False),
-        (2, [7] * 12, True),
-        (8, RUN * 8, False),
-        (8, RUN * 9, True),
-    ],
-)
-def test_repeats_more_than(limit, ids, expected):
-    assert repeats_more_than(limit, ids) is expected
-
-
-def repeats_by_looking_everywhere(limit, ids):
-    return any(
-        ids[start : start + width] * (limit + 1) == ids[start : start + width * (limit + 1)]
-        for width in range(4, len(ids) + 1)
-        for start in range(len(ids) - width * (limit + 1) + 1)
-    )
-
-
-def test_repeats_more_than_agrees_with_looking_everywhere():
-    rng, found = random.Random(0), {True: 0, False: 0}
-    for _ in range(2_000):
-        unit = [rng.randrange(2) for _ in range(rng.randint(3, 6))]
-        noise = [rng.randrange(2) for _ in range(rng.randint(0, 5))]
-        ids = noise + unit * rng.randint(1, 5) + unit[: rng.randint(0, 5)] + noise[::-1]
-        limit = rng.randint(1, 4)
-        expected = repeats_by_looking_everywhere(limit, ids)
-        assert repeats_more_than(limit, ids) is expected, (limit, ids)
-        found[expected] += 1
-    assert min(found.values()) > 300
 
 
 def row_of(**changes):
@@ -561,8 +494,8 @@ def test_joined_refuses_other_shards(problems, samples, candidates, counts):
     num_samples, with_candidates, found, num_candidates = counts
     assert str(caught.value) == (
         f"{num_samples} samples, {with_candidates} of them with candidates, {found} of "
-        f"{num_candidates} candidates with sample and problem: problems, sample and compress are "
-        "not of one shard"
+        f"{num_candidates} candidates with sample and problem: problems, sample and compress do "
+        "not belong to one shard; give files of one shard"
     )
 
 

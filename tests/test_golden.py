@@ -30,9 +30,10 @@ from mpd.engines import rewriting
 from mpd.engines.question_tasks import question_prompts
 from mpd.report import browser_section, budgets, compare, costs, difficulty, summary
 from mpd.store import schema, table
+from mpd.text.completions import CompletionReader
 from mpd.text.grading import token_budgets
 from mpd.text.grading.grader import Grader
-from mpd.text.reading import Reading
+from mpd.text.vocabulary import TokenizerFile
 from tests.report import test_browser, test_page
 
 GOLDEN = Path(__file__).with_name("golden.json")
@@ -130,13 +131,11 @@ def frames(tmp_path_factory, tiny_format, tiny_prompts, shard, chat, cached, stu
     made["filter"] = filter.verdicts(joined, limits, grader)
     made["logits"] = table.read(cached, schema.LOGITS)
     answering = BenchmarkAnswers(max_new_tokens=64, num_samples=2, chat=asking)
-    made["answers"] = answers.answerer(engine, prompts, "golden", answering, len(samples))(samples)
-    reading, ladder = (
-        Reading(student.parent, limits.chat),
-        token_budgets.ladder(answering.max_new_tokens),
-    )
+    made["answers"] = answers.answerer(engine, "golden", answering, len(samples))(samples)
+    reader = CompletionReader(TokenizerFile(student.parent), limits.chat)
+    ladder = token_budgets.ladder(answering.max_new_tokens)
     answered = evaluate.joined(questions, made["answers"])
-    made["evaluate"] = evaluate.graded(answered, reading, ladder, grader)
+    made["evaluate"] = evaluate.graded(answered, reader, ladder, grader)
     place = {"method": "mpd", "round": 1, "seed": 0, "benchmark": "dev"}
     row = summary.summarise(place, made["evaluate"])
     made["summary"] = summary.with_efficiency([row])

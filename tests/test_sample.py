@@ -223,14 +223,14 @@ def test_given_ids_stay_as_they_are_and_are_whole_by_default(run, tmp_path):
         ({"problem": ONE, "answer": "4"}, "needs the columns problem and text or ids"),
         ({"problem": ONE, "text": None}, "2 rows have no problem or no text"),
         ({"problem": None, "ids": [1]}, "2 rows have no problem or no ids"),
-        ({"problem": ONE, "text": "Zebra"}, "cannot say 'Zebra' without loss"),
+        ({"problem": ONE, "text": "Zebra"}, "cannot encode 'Zebra' without loss"),
         ({"problem": 12, "text": "4"}, "column problem must hold text, but holds Int64"),
         ({"problem": ONE, "text": ["4"]}, r"column text must hold text, but holds List\(String\)"),
         ({"problem": ONE, "ids": "4"}, "column ids must hold lists of token ids, but holds String"),
         ({"problem": ONE, "ids": [1.5]}, r"must hold lists of token ids, but holds List\(Float64"),
         ({"problem": ONE, "text": "4", "finish_reason": "eos"},
          "finish_reason 'eos'; it must be stop or length"),
-        ({"problem": "6+6+6", "text": "4"}, "none of its 2 trajectories is of a training problem"),
+        ({"problem": "6+6+6", "text": "4"}, "none of its 2 trajectories answers a training"),
     ],
 )  # fmt: skip
 def test_given_trajectories_that_cannot_be_used_are_refused(run, tmp_path, given, message):
@@ -250,9 +250,9 @@ def test_a_given_file_that_cannot_be_read_is_one_sentence_with_its_path(run, tmp
 
     whole = write_given(tmp_path / "whole.parquet", [{"problem": ONE, "text": "4"}] * 99)
     half = (tmp_path / "whole.parquet").read_bytes()[:300]
-    assert "no whole parquet file (" in message_of("half.parquet", half)
-    assert "no whole jsonl file (" in message_of("cut.jsonl", b'{"problem": "1+1", "te')
-    assert "no whole jsonl file (" in message_of("empty.jsonl", b"")
+    assert "not a complete parquet file (" in message_of("half.parquet", half)
+    assert "not a complete jsonl file (" in message_of("cut.jsonl", b'{"problem": "1+1", "te')
+    assert "not a complete jsonl file (" in message_of("empty.jsonl", b"")
     listed = b'[{"problem": "1+1", "text": "4"}]'
     assert message_of("list.json", listed).endswith("give a file that ends in .jsonl or .parquet")
     with pytest.raises(ValueError, match=r"nothing\.jsonl: no such file; fix sample\.traj"):
@@ -271,7 +271,7 @@ def test_a_column_may_begin_late_in_a_given_file(run, tmp_path):
 def test_a_shard_may_have_no_given_trajectory_where_another_has_some(run, shard_of, tmp_path):
     path = write_given(tmp_path / "given.jsonl", [{"problem": ONE, "text": "4"}])
     first, second = shard_of("first", [0]), shard_of("second", [2])
-    with pytest.raises(ValueError, match="none of its 1 trajectories is of a training problem"):
+    with pytest.raises(ValueError, match="none of its 1 trajectories answers a training problem"):
         run(trajectories=path, questions=second)
     more = ("--training", str(first), str(second))
     assert len(run(*more, trajectories=path, questions=first, name="first_shard")) == 1

@@ -40,7 +40,7 @@ def write_manifest(folder: Path) -> None:
     manifest = {
         "weights": digest_of(weights),
         "tokenizer": digest_of([tokenizer, _generation_stop_ids(folder)]),
-        "token_map": digest_of(_token_map(folder)),
+        "token_map": digest_of(token_map(folder)),
         "chat_template": digest_of(chat_template(folder)),
         "digest": digest_of(digests),
         "context_length": _context_length(folder),
@@ -96,6 +96,25 @@ def chat_template(folder: Path) -> str:
     return text
 
 
+def token_map(folder: Path) -> dict[str, int]:
+    """The ids of all tokens, as the folder's tokenizer.json lists them.
+
+    Raises ValueError where there is none, or it is not JSON. Loads no library of tokenizers, which
+    the Snakefile does without.
+    """
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        raise ValueError(f"{folder}: no tokenizer.json; save a fast tokenizer into it")
+    try:
+        state = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: no JSON ({error}); save the tokenizer again") from None
+    tokens = state["model"]["vocab"]
+    if isinstance(tokens, list):  # a unigram model: pairs of token and score
+        tokens = {token: number for number, (token, _) in enumerate(tokens)}
+    return {**tokens, **{token["content"]: token["id"] for token in state["added_tokens"]}}
+
+
 def load_tokenizer(folder: Path) -> "PreTrainedTokenizerFast":
     """The tokenizer of a folder. Raises ValueError where it is not a fast one."""
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
@@ -143,15 +162,6 @@ def _generation_stop_ids(folder: Path) -> list[int]:
     if listed is None:
         return []
     return listed if isinstance(listed, list) else [listed]
-
-
-def _token_map(folder: Path) -> dict[str, int]:
-    from tokenizers import Tokenizer
-
-    path = folder / "tokenizer.json"
-    if not path.is_file():
-        raise ValueError(f"{folder}: no tokenizer.json; save a fast tokenizer into it")
-    return Tokenizer.from_file(str(path)).get_vocab(with_added_tokens=True)
 
 
 def _context_length(folder: Path) -> int:

@@ -1,4 +1,4 @@
-"""Text to token ids and back: prompts, completions, the answers in them, and their grading.
+"""Text to token ids and back: prompts, completions, their answers, and the grading of these.
 
-Nothing here runs a model or loads torch. It may import config and store.
+Nothing here runs a model. It may import config and store.
 """

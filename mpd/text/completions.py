@@ -1,58 +1,66 @@
-"""Completions: where thinking and answer stand in one, and how a rewrite becomes one.
+"""Completions: where the thinking ends in one, and how a rewrite becomes one.
 
-A rewrite is text that is encoded once, here: control tokens by id, what stands between them as
-plain text.
+A rewrite is text that is encoded once, here: control tokens by their ids, what stands between them
+as plain text.
 """
 
-import hashlib
-import json
 import re
 from functools import cached_property
 
 from mpd.config.chat import ReadingChat, WritingChat
+from mpd.store.digests import digest_of
 from mpd.text.grading.extraction import extract
-from mpd.text.vocabulary import Vocabulary
+from mpd.text.vocabulary import Codec, Vocabulary
 
 
 def ids_digest(prompt_ids: list[int], completion_ids: list[int]) -> str:
     """Digest of the token ids of a trained sequence; 16 hexadecimal digits."""
-    ids = json.dumps([prompt_ids, completion_ids])
-    return hashlib.sha256(ids.encode()).hexdigest()[:16]
+    return digest_of([prompt_ids, completion_ids])[:16]
 
 
-def end_of_thinking(ids: list[int], close_ids: list[int]) -> int | None:
-    """The position after the last `close_ids`; None where there are none."""
-    width = len(close_ids)
-    for start in range(len(ids) - width, -1, -1):
-        if width and ids[start : start + width] == close_ids:
-            return start + width
-    return None
+class CompletionReader:
+    """The completions of a model as they are read: where their thinking ends."""
 
-
-class CompletionFormat:
-    """How the completions of a model are marked up: what ends the thinking, and what ends them."""
-
-    def __init__(self, vocabulary: Vocabulary, chat: ReadingChat) -> None:
-        self.vocabulary = vocabulary
+    def __init__(self, codec: Codec, chat: ReadingChat) -> None:
+        self.codec = codec
         self.close_tag = chat.delimiter  # None where the format has no think tags
 
     @cached_property
     def close_ids(self) -> list[int]:
         """The ids that end the thinking; none where the format has no tags."""
-        return [] if self.close_tag is None else self.vocabulary.encode(self.close_tag)
+        return [] if self.close_tag is None else self.codec.encode(self.close_tag)
+
+    def thinking_end(self, ids: list[int]) -> int | None:
+        """The position after the last end of thinking; None where there is none."""
+        width = len(self.close_ids)
+        for start in range(len(ids) - width, -1, -1):
+            if width and ids[start : start + width] == self.close_ids:
+                return start + width
+        return None
+
+    def thinking_tokens(self, ids: list[int]) -> int:
+        """The number of ids up to the end of thinking, which is included.
+
+        All of them where thinking never ends; none where the format has no tags.
+        """
+        return 0 if self.close_tag is None else self.thinking_end(ids) or len(ids)
+
+
+class CompletionFormat(CompletionReader):
+    """How the completions of a model are marked up: what ends the thinking, and what ends them."""
+
+    def __init__(self, vocabulary: Vocabulary, chat: ReadingChat) -> None:
+        super().__init__(vocabulary, chat)
+        self.vocabulary = vocabulary
 
     @cached_property
     def control_ids(self) -> list[int]:
         """The ids that a cache always holds: end of thinking, then the stop ids."""
         return list(dict.fromkeys([*self.close_ids, *self.vocabulary.stop_ids]))
 
-    def thinking_end(self, ids: list[int]) -> int | None:
-        """The position after the last end of thinking; None where there is none."""
-        return end_of_thinking(ids, self.close_ids)
-
 
 class CompletionWriter(CompletionFormat):
-    """The same of a model whose completions are written: rewrites, and what a user gives."""
+    """The format of completions that are written: rewrites, and the user's trajectories."""
 
     def __init__(self, vocabulary: Vocabulary, chat: WritingChat) -> None:
         super().__init__(vocabulary, chat)
@@ -60,22 +68,24 @@ class CompletionWriter(CompletionFormat):
 
     @cached_property
     def open_tag(self) -> str:
+        """What begins the thinking, without space around it."""
         return self.opening.strip()
 
     @cached_property
     def open_ids(self) -> list[int]:
+        """The ids that begin the thinking; none where the format has no tags."""
         return [] if self.close_tag is None else self.vocabulary.encode(self.open_tag)
 
     @cached_property
     def _control_texts(self) -> list[str]:
-        """What no text may spell. Added tokens of nothing but space are no control tokens."""
+        """What no text may contain. Added tokens of nothing but space are no control tokens."""
         tags = [] if self.close_tag is None else [self.open_tag, self.close_tag]
         return [text for text in (*self.vocabulary.added_texts, *tags) if text.strip()]
 
     def split(self, rewrite: str) -> tuple[str, str] | None:
         """Reasoning and answer of a rewrite.
 
-        Where the rewriter used the think tags, they decide. Else the answer begins with the
+        Think tags separate them where the rewriter used them. Otherwise the answer begins with the
         last line that holds a box or starts with `Answer:`. None where there is no answer line,
         or nothing before it.
         """
@@ -87,8 +97,8 @@ class CompletionWriter(CompletionFormat):
             parts = reasoning.removeprefix(self.open_tag).strip(), answer.strip()
         else:
             lines = rewrite.splitlines()
-            ends = [number for number, line in enumerate(lines) if extract(line, None)]
-            cut = ends[-1] if ends else 0
+            answer_lines = [number for number, line in enumerate(lines) if extract(line, None)]
+            cut = answer_lines[-1] if answer_lines else 0
             parts = "\n".join(lines[:cut]).strip(), "\n".join(lines[cut:]).strip()
         return parts if all(parts) else None
 
@@ -104,19 +114,20 @@ class CompletionWriter(CompletionFormat):
         reasoning, answer = parts
         encode, stop = self.vocabulary.encode_plain, self.vocabulary.stop_ids[0]
         if self.close_tag is None:
-            whole = encode(answer)
-            return None if whole is None else [*whole, stop]
+            answer_ids = encode(answer)
+            return None if answer_ids is None else [*answer_ids, stop]
         ids: list[int] = []
-        lead = self.opening.lstrip()[len(self.open_tag) :]
-        tail = self.closing[: -len(self.closing.lstrip())]
+        after_open = self.opening.lstrip()[len(self.open_tag) :]
+        before_close = self.closing[: -len(self.closing.lstrip())]
+        after_close = self.closing[len(before_close) + len(self.close_tag) :]
         if not self.vocabulary.decode(prompt_ids).rstrip().endswith(self.open_tag):
             ids += self.open_ids
-            reasoning = lead + reasoning
-        before = encode(reasoning + tail)
-        after = encode(self.closing[len(tail) + len(self.close_tag) :] + answer)
-        if before is None or after is None:
+            reasoning = after_open + reasoning
+        reasoning_ids = encode(reasoning + before_close)
+        answer_ids = encode(after_close + answer)
+        if reasoning_ids is None or answer_ids is None:
             return None
-        return [*ids, *before, *self.close_ids, *after, stop]
+        return [*ids, *reasoning_ids, *self.close_ids, *answer_ids, stop]
 
     def encode(self, text: str) -> list[int]:
         """The completion of a text that is in the student's format already, stop id at the end.
@@ -131,6 +142,6 @@ class CompletionWriter(CompletionFormat):
         for segment in re.split(f"({pattern})", text) if pattern else [text]:
             segment_ids = tags.get(segment) or self.vocabulary.encode_plain(segment)
             if segment_ids is None:
-                raise ValueError(f"the tokenizer cannot say {segment[:80]!r} without loss")
+                raise ValueError(f"the tokenizer cannot encode {segment[:80]!r} without loss")
             ids += segment_ids
         return [*ids, self.vocabulary.stop_ids[0]]

@@ -1,11 +1,11 @@
-"""Marks what one text has and another has not, word by word."""
+"""The words that one text has and another lacks."""
 
 import re
 from difflib import SequenceMatcher
 
 from rich.text import Text
 
-# Words or sentences of one text times those of the other: more would take longer than a second.
+# Pieces of one text times pieces of the other: comparing more would take longer than a second.
 MAX_WORK = 12_000_000
 
 WORDS = r"\s+|\w+|[^\w\s]"
@@ -17,14 +17,14 @@ def marked(text: str, other: str, style: str) -> Text:
 
     Long texts are compared by sentences, very long ones not at all.
     """
-    made = Text()
     for pattern in (WORDS, SENTENCES):
-        own, others = re.findall(pattern, text), re.findall(pattern, other)
-        if len(own) * len(others) <= MAX_WORK:
+        pieces, other_pieces = re.findall(pattern, text), re.findall(pattern, other)
+        if len(pieces) * len(other_pieces) <= MAX_WORK:
             break
     else:
         return Text(text)
-    matcher = SequenceMatcher(None, own, others, autojunk=False)
-    for kind, start, stop, _, _ in matcher.get_opcodes():
-        made.append("".join(own[start:stop]), None if kind == "equal" else style)
-    return made
+    styled = Text()
+    matcher = SequenceMatcher(None, pieces, other_pieces, autojunk=False)
+    for operation, start, stop, _, _ in matcher.get_opcodes():
+        styled.append("".join(pieces[start:stop]), None if operation == "equal" else style)
+    return styled

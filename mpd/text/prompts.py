@@ -1,4 +1,4 @@
-"""Prompts: one user message each, filled in, rendered by the model's chat template and encoded."""
+"""Prompts: one user message each, rendered by the model's chat template and encoded."""
 
 import re
 from datetime import date
@@ -16,8 +16,8 @@ def fill(template: str, **values: str) -> str:
 class Prompts:
     """The prompts of one template for one model.
 
-    `key` is where the user finds the template in config.yaml, `thinking` the chat template's own
-    switch, `day` that of chat.date, for chat templates that put one into prompts.
+    `key` is that of the template in config.yaml, `thinking` is the chat template's switch, and
+    `day` is chat.date, for chat templates that put one into prompts.
     """
 
     def __init__(
@@ -35,14 +35,14 @@ class Prompts:
     def ids(self, **values: str) -> list[int]:
         """The prompt with values in place of the template's placeholders.
 
-        Raises UnknownWord where the tokenizer has no token for a word of it, ValueError as `render`
-        does.
+        Raises UnknownWord where the tokenizer has no token for one of its words, and ValueError as
+        `render` does.
         """
         content = fill(self.template, **values)
         text = self.render(content)
         word = self.vocabulary.unknown_word(text)
         if word is not None:
-            # Rather a word of the message than one of the chat template.
+            # A word of the message, if there is one, tells more than one of the chat template.
             word = self.vocabulary.unknown_word(content) or word
             raise UnknownWord(f"this model's vocabulary has no token for {word!r} of a prompt")
         return self.vocabulary.encode(text)
@@ -50,8 +50,8 @@ class Prompts:
     def problem_ids(self, question: str) -> list[int]:
         """The prompt of a question.
 
-        Raises ValueError, naming the key of the template or the question, where the tokenizer has
-        no token for a word of it; and as `render` does.
+        Raises ValueError where the tokenizer has no token for a word, naming the key of the
+        template or the question, and as `render` does.
         """
         try:
             return self.ids(problem=question)
@@ -62,20 +62,19 @@ class Prompts:
                 raise
             raise ValueError(
                 f"question {question[:80]!r}: this model's vocabulary has no token for {word!r}; "
-                "mend or remove this problem, or take a student that knows it"
+                "fix or remove this problem, or take a student that has one"
             ) from None
 
     def require_words(self, **values: str) -> None:
-        """Raise ValueError where the filled template has a word without a token."""
+        """Raise ValueError where the filled template has a word without a token, naming its key."""
         word = self.vocabulary.unknown_word(fill(self.template, **values))
         if word is not None:
             raise ValueError(
-                f"{self.key}: this model's vocabulary has no token for {word!r}; use other words "
-                "there"
+                f"{self.key}: this model's vocabulary has no token for {word!r}; use other words"
             )
 
     def render(self, content: str) -> str:
-        """The text that the chat template makes of one user message.
+        """One user message as the chat template renders it.
 
         Raises ValueError where the template asks for the day and the settings have none.
         """
@@ -84,7 +83,7 @@ class Prompts:
             add_generation_prompt=True,
             tokenize=False,
             enable_thinking=self.thinking,
-            strftime_now=self._strftime,  # in place of transformers' own, which asks the clock
+            strftime_now=self._strftime,  # that of transformers asks the clock
         )
         assert isinstance(rendered, str)
         return rendered
@@ -94,6 +93,6 @@ class Prompts:
             raise ValueError(
                 f"{self.vocabulary.tokenizer.name_or_path}: its chat template puts the day into "
                 "prompts, and chat.date is null; set it to a day, such as 2025-01-31, so that a "
-                "rerun means the same"
+                "rerun has the same prompts"
             )
         return date.fromisoformat(self.day).strftime(format)

@@ -6,17 +6,17 @@ import unicodedata
 
 OVERLAP_WORDS = 13
 
-# What normalising to NFKC would lose: 3² is not 32, x₂ is not x2, and 3½ is not 31/2.
+# What NFKC would lose: 3² is not 32, x₂ is not x2, and 3½ is not 31/2.
 MARKS = {"<super>": "^", "<sub>": "_", "<fraction>": " "}
-# One sign in several encodings: apostrophes and primes, dashes and minus, the fraction's stroke.
+# Several encodings of one sign: apostrophes and primes, dashes and minus, the fraction slash.
 SAME = str.maketrans("‘’′‐‒–—−⁄", "'''-----/")
-# Punctuation of prose, delimiters of LaTeX's mathematics, and what has no width. Not a point
-# before a digit: .5 is not 5.
+# Punctuation of prose, math delimiters of LaTeX, and characters of no width. A point before a
+# digit is none of it: .5 is not 5.
 PROSE = re.compile(r'[,;:?"“”„«»¿¡。、`\u00ad\u200b\u2060\ufeff]|\.(?!\d)|\\?\$|(?<!\\)\\[()\[\]]')
 
 
 def normalise(question: str) -> str:
-    """A question without case, and without differences of encoding, space and punctuation.
+    """A question without differences of case, encoding, space and punctuation.
 
     Signs that mathematics uses stay: 1+2 and 1-2, 5! and 5, (1+2)*3 and 1+2*3 are different.
     """
@@ -33,9 +33,9 @@ def problem_id(question: str) -> str:
 
 
 def word_runs(question: str) -> set[tuple[str, ...]]:
-    """All runs of 13 words of the normalised question; empty for a shorter one.
+    """All runs of 13 words of the normalised question; none for a shorter one.
 
-    Brackets and the like are left out: a copy that sets them differently is a copy still.
+    Brackets and the like are ignored: a copy with other brackets is still a copy.
     """
     words = re.sub(r"[^\w\s+\-*/^=<>%.]", " ", normalise(question)).split()
     return {

@@ -1,4 +1,4 @@
-"""The text of a token, for all who show one: the terminal and the page."""
+"""The text of a token, as the terminal and the report show it."""
 
 from collections.abc import Iterable
 from functools import partial
@@ -7,28 +7,27 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-# What is written for letters that cannot be seen. Control characters could steer a terminal.
+# Signs for characters that cannot be seen. A terminal would obey control characters.
 SIGNS = {chr(code): f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
 SIGNS |= {" ": "␣", "\n": "↵", "\t": "⇥"}
 VISIBLE = str.maketrans(SIGNS)
 
 
 def visible(text: str) -> str:
-    """A text with signs for the letters that cannot be seen."""
+    """A text with signs for the characters that cannot be seen."""
     return text.translate(VISIBLE)
 
 
 def token_texts(tokenizer: "Tokenizer", ids: Iterable[int]) -> dict[int, str]:
     """What each id adds to a text.
 
-    A part of a character, which is no text, is spelled as in the vocabulary; an id outside it as
-    a number.
+    A part of a character is spelled as in the vocabulary, an id outside the vocabulary as a number.
     """
 
     def is_text(decoded: str) -> bool:
         return bool(decoded.strip()) and "\ufffd" not in decoded
 
-    # Some decoders drop the space before the first token of a text: each is decoded as a second.
+    # Some decoders drop the space before the first token of a text: each is decoded after another.
     decode = partial(tokenizer.decode, skip_special_tokens=False)
     first = next((id for id in range(tokenizer.get_vocab_size()) if is_text(decode([id]))), 0)
     before = decode([first])
@@ -37,7 +36,7 @@ def token_texts(tokenizer: "Tokenizer", ids: Iterable[int]) -> dict[int, str]:
         spelled = tokenizer.id_to_token(token)
         if spelled is None:
             return f"<{token}>"
-        both = decode([first, token])
-        return spelled if "\ufffd" in both else both.removeprefix(before)
+        decoded = decode([first, token])
+        return spelled if "\ufffd" in decoded else decoded.removeprefix(before)
 
     return {token: text(token) for token in ids}

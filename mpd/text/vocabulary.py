@@ -1,13 +1,13 @@
 """Text to token ids and back: the tokenizer of a model, and what ends its completions.
 
-Token ids are made once. What a user or a model wrote is encoded with every added token disabled,
-so that text can never turn into a control token.
+Text is encoded once. What a user or a model wrote is encoded with every added token disabled, so
+that text can never turn into a control token.
 """
 
 import json
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from tokenizers import Tokenizer
 
@@ -19,6 +19,35 @@ if TYPE_CHECKING:
 
 class UnknownWord(ValueError):
     """The tokenizer has no token for a word."""
+
+
+class Codec(Protocol):
+    """Text to token ids and back. Text spells control tokens."""
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of a text, without tokens that the tokenizer would put around it."""
+        ...
+
+    def decode(self, ids: list[int]) -> str:
+        """The text of ids, control tokens shown."""
+        ...
+
+
+class TokenizerFile:
+    """The tokenizer.json of a model folder, read without transformers, which loads torch."""
+
+    def __init__(self, folder: Path) -> None:
+        self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self.tokenizer.no_padding()
+        self.tokenizer.no_truncation()
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of a text, without tokens that the tokenizer would put around it."""
+        return self.tokenizer.encode(text, add_special_tokens=False).ids
+
+    def decode(self, ids: list[int]) -> str:
+        """The text of ids, control tokens shown."""
+        return self.tokenizer.decode(ids, skip_special_tokens=False)
 
 
 class Vocabulary:
@@ -36,7 +65,7 @@ class Vocabulary:
 
     @cached_property  # a tokenizer of 151,669 tokens takes 0.1 s to list them
     def size(self) -> int:
-        """Ids from here on are padding of the model's output rows, not tokens."""
+        """V, the number of token ids. Further output rows of the model are padding, not tokens."""
         return vocabulary_size(self.tokenizer)
 
     @cached_property
@@ -49,7 +78,7 @@ class Vocabulary:
         return _without_added_tokens(self.tokenizer)
 
     def encode(self, text: str) -> list[int]:
-        """The ids of a text in which control tokens are spelled, such as a rendered prompt."""
+        """The ids of a text that spells control tokens, such as a rendered prompt."""
         return self.tokenizer(text, add_special_tokens=False).input_ids
 
     def encode_plain(self, text: str) -> list[int] | None:
@@ -73,11 +102,13 @@ class Vocabulary:
         if token is None:
             return None
 
-        def lacks(part: str) -> bool:
+        def is_unknown(part: str) -> bool:
             # The unknown token may be a control token too, which the text then spells.
             return self.encode(part).count(unknown) > part.count(token)
 
-        return next((word for word in text.split() if lacks(word)), text) if lacks(text) else None
+        if not is_unknown(text):
+            return None
+        return next((word for word in text.split() if is_unknown(word)), text)
 
 
 def _without_added_tokens(tokenizer: "PreTrainedTokenizerFast") -> Tokenizer:

@@ -1,9 +1,9 @@
 """What the workers of a grader import in place of math-verify: it does what the answers say.
 
 Every process that imports it, and every pair of gold and answer that it checks, is a line of the
-file that the environment variable CHECKED names. An answer `die` kills its process, `die once` only
-the first time, `sleep 2` takes two seconds and `eat 2` two bytes of memory. Two texts are equal if
-their letters are the same.
+file that the environment variable CHECKED_PAIRS names. An answer `die` kills its process, `die
+once` only the first time, `sleep 2` takes two seconds and `eat 2` two bytes of memory. Two texts
+are equal if their letters are the same.
 """
 
 import os
@@ -11,7 +11,7 @@ import signal
 import time
 from pathlib import Path
 
-LOG = Path(os.environ["CHECKED"])
+LOG = Path(os.environ["CHECKED_PAIRS"])
 WARM_UP = r"\frac{1}{2} 0.3"  # a worker checks it before any other pair
 
 

@@ -5,6 +5,8 @@ import json
 import shutil
 
 import pytest
+from tokenizers import Tokenizer, models, trainers
+from tokenizers.pre_tokenizers import Whitespace
 
 from mpd.store.model_folder import (
     chat_template,
@@ -14,6 +16,7 @@ from mpd.store.model_folder import (
     read_manifest,
     require_same_tokens,
     stop_ids,
+    token_map,
     write_manifest,
 )
 
@@ -48,6 +51,38 @@ def test_the_manifest_says_what_the_model_is(folder, tokenizer):
         "context_length": 256,
         "files": {path.name: len(path.read_bytes()) for path in files},
     }
+
+
+UNKNOWN = "<unk>"
+TOKENIZERS = {
+    "BPE": (models.BPE(), trainers.BpeTrainer(vocab_size=60, show_progress=False)),
+    "Unigram": (
+        models.Unigram(),
+        trainers.UnigramTrainer(
+            vocab_size=30, unk_token=UNKNOWN, special_tokens=[UNKNOWN], show_progress=False
+        ),
+    ),
+    "WordLevel": (
+        models.WordLevel(unk_token=UNKNOWN),
+        trainers.WordLevelTrainer(special_tokens=[UNKNOWN], show_progress=False),
+    ),
+    "WordPiece": (
+        models.WordPiece(unk_token=UNKNOWN),
+        trainers.WordPieceTrainer(vocab_size=60, special_tokens=[UNKNOWN], show_progress=False),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", TOKENIZERS)
+def test_the_token_map_is_that_of_the_tokenizer(kind, tmp_path):
+    model, trainer = TOKENIZERS[kind]
+    tokenizer = Tokenizer(model)
+    tokenizer.pre_tokenizer = Whitespace()
+    tokenizer.train_from_iterator(["hello world 1+2=3 and other words"] * 9, trainer)
+    tokenizer.add_special_tokens(["<eos>", "hello"])
+    tokenizer.add_tokens(["zebra"])
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    assert token_map(tmp_path) == tokenizer.get_vocab(with_added_tokens=True)
 
 
 def test_a_manifest_does_not_depend_on_an_older_one(folder):

@@ -1,15 +1,23 @@
-"""The split of a rewrite, and the ids of trained sequences."""
+"""Where thinking ends, the split of a rewrite, and the ids of trained sequences."""
 
 import copy
 import hashlib
 
 import pytest
 
-from mpd.text.completions import CompletionWriter, ids_digest
+from mpd.config.chat import ReadingChat
+from mpd.text.completions import (
+    CompletionFormat,
+    CompletionReader,
+    CompletionWriter,
+    ids_digest,
+)
 from mpd.text.prompts import Prompts
-from mpd.text.vocabulary import Vocabulary
+from mpd.text.vocabulary import TokenizerFile, Vocabulary
 from tests.changes import with_changes
 from tests.qwen import NONE, OPENED, QWEN
+
+TAGS = ReadingChat(think="tags", close="</think>")
 
 
 @pytest.fixture(scope="module")
@@ -183,8 +191,8 @@ def test_encode_makes_tags_control_tokens_and_round_trips(qwen, qwen_tokenizer, 
     assert qwen.vocabulary.text(ids) == text
 
 
-def test_encode_refuses_what_cannot_be_said(tiny_format):
-    with pytest.raises(ValueError, match=r"cannot say '1\+Zebra' without loss"):
+def test_encode_refuses_what_cannot_be_encoded(tiny_format):
+    with pytest.raises(ValueError, match=r"cannot encode '1\+Zebra' without loss"):
         tiny_format.encode("<think>1+Zebra</think>3")
 
 
@@ -213,3 +221,34 @@ def test_a_close_tag_of_several_tokens(qwen_vocabulary, qwen_tokenizer, prompt, 
     built = format.build("2+2=4.\nAnswer: 4", prompt)
     assert built == [*ids_of("2+2=4.\n"), *closing, *ids_of(" 4"), qwen_tokenizer.eos_token_id]
     assert qwen_vocabulary.text(built) == "2+2=4.\nAnswer: 4"
+
+
+@pytest.fixture
+def reader(student):
+    return CompletionReader(TokenizerFile(student.parent), TAGS)
+
+
+def test_thinking_tokens_end_with_the_last_end_of_thinking(reader, tokenizer, tiny_format):
+    assert reader.close_ids == tiny_format.close_ids
+    (close,) = reader.close_ids
+    (seven,) = tokenizer.convert_tokens_to_ids(["7"])
+    assert reader.thinking_tokens([seven, close, seven]) == 2
+    assert reader.thinking_tokens([close, seven, close, seven, seven]) == 3
+    assert reader.thinking_tokens([seven] * 4) == 4
+    assert reader.thinking_tokens([]) == 0
+
+
+def test_without_tags_nothing_is_thinking(student, tokenizer):
+    reader = CompletionReader(TokenizerFile(student.parent), with_changes(TAGS, think="none"))
+    assert (reader.close_tag, reader.close_ids) == (None, [])
+    assert reader.thinking_tokens(tokenizer.convert_tokens_to_ids(["</think>", "7"])) == 0
+
+
+def test_a_close_tag_of_several_tokens_is_read_without_transformers_too(student, tokenizer):
+    chat = with_changes(TAGS, close="\nso the answer: ")
+    reader = CompletionReader(TokenizerFile(student.parent), chat)
+    format = CompletionFormat(Vocabulary(tokenizer, []), chat)
+    assert reader.close_ids == format.close_ids
+    assert len(reader.close_ids) > 1
+    (seven,) = tokenizer.convert_tokens_to_ids(["7"])
+    assert reader.thinking_tokens([seven, *reader.close_ids, seven]) == 1 + len(format.close_ids)

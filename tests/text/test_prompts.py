@@ -121,7 +121,7 @@ def test_a_template_that_asks_for_the_day_needs_one(templated, no_clock, spellin
         templated(CLOCKS[spelling]).problem_ids("2+2")
     assert str(caught.value) == (
         "models/student: its chat template puts the day into prompts, and chat.date is null; set "
-        "it to a day, such as 2025-01-31, so that a rerun means the same"
+        "it to a day, such as 2025-01-31, so that a rerun has the same prompts"
     )
 
 
@@ -150,10 +150,10 @@ def test_a_word_outside_the_vocabulary_is_named(vocabulary):
     [
         (
             "{problem}",
-            f"question '1 Zebra': {LACKS}; mend or remove this problem, or take a student that "
-            "knows it",
+            f"question '1 Zebra': {LACKS}; fix or remove this problem, or take a student that "
+            "has one",
         ),
-        ("Zebra {problem}", f"chat.prompt: {LACKS}; use other words there"),
+        ("Zebra {problem}", f"chat.prompt: {LACKS}; use other words"),
     ],
 )
 def test_the_place_of_an_unknown_word_is_named(vocabulary, template, message):

@@ -1,6 +1,10 @@
 """The tokenizer of a model: its size, the text of a completion, and text without added tokens."""
 
-from mpd.text.vocabulary import Vocabulary
+import random
+
+from tokenizers import Tokenizer
+
+from mpd.text.vocabulary import TokenizerFile, Vocabulary
 
 
 def test_size_counts_added_tokens(qwen_vocabulary, qwen_tokenizer, vocabulary, tokenizer):
@@ -50,3 +54,22 @@ def test_plain_text_never_becomes_a_control_token(qwen_vocabulary, qwen_tokenize
 def test_text_that_would_lose_something_has_no_ids(vocabulary):
     assert vocabulary.encode_plain("1+2") == vocabulary.encode("1+2")
     assert vocabulary.encode_plain("1+Zebra") is None
+
+
+def test_a_tokenizer_file_gives_what_transformers_gives(student, vocabulary, tokenizer):
+    codec, rng = TokenizerFile(student.parent), random.Random(0)
+    for length in range(30):
+        ids = [rng.randrange(len(tokenizer)) for _ in range(length)]
+        assert codec.decode(ids) == vocabulary.decode(ids)
+    text = "<think>1+2=3</think>\\boxed{3}"
+    assert codec.encode(text) == vocabulary.encode(text)
+
+
+def test_a_tokenizer_file_that_pads_or_cuts_does_neither_here(student, tmp_path):
+    tokenizer = Tokenizer.from_file(str(student.with_name("tokenizer.json")))
+    tokenizer.enable_padding(length=9)
+    tokenizer.enable_truncation(1)
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    ids = TokenizerFile(tmp_path).encode("1+2")
+    assert len(ids) == 3
+    assert ids == TokenizerFile(student.parent).encode("1+2")

@@ -54,6 +54,6 @@ class Grader:
         try:
             verdicts.update(self._workers.check(pairs, self.deadline).items())
         except BaseException:
-            self.close()  # what the workers are at concerns nobody any more
+            self.close()  # nobody waits for what the workers still check
             raise
         return [verdicts[row] for row in rows]

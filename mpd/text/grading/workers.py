@@ -20,9 +20,9 @@ Pair = tuple[str, str]  # gold answer, answer
 
 
 def _start_worker() -> None:
-    """Prepare a worker process: how signals end it, its imports, its limit of memory."""
-    # The defaults end a process within any computation. pebble has it ignore SIGINT: Ctrl-C is for
-    # the parent, which then ends its workers.
+    """Prepare a worker process: signals, imports, and its limit of memory."""
+    # By default these signals end a process even within one long C call. SIGINT is ignored, as
+    # pebble sets it: after Ctrl-C the parent ends its workers.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns of its limit being off
@@ -69,7 +69,9 @@ class Workers:
         """The verdict on each of several different pairs, whatever becomes of a worker.
 
         Those of `verdict_by_mathematics`; "timeout" after `deadline` seconds; and "unparsed" where
-        a pair has killed two workers. Raises RuntimeError where workers do not start.
+        a pair has killed two workers. (pebble may overlook a worker that dies within milliseconds
+        of taking its pair, which is then a "timeout".) Raises RuntimeError where workers do not
+        start.
         """
         verdicts: dict[Pair, str] = {}
         deaths: Counter[Pair] = Counter()

@@ -65,8 +65,8 @@ def test_several_workers_check_at_the_same_time(checked):
     with Grader(num_workers=3) as grader:
         grader.grade(["x"] * 3, ["y", "z", "u"])
         began = time.monotonic()
-        assert grader.grade(["x"] * 3, ["sleep 1", "sleep 1.0", "sleep 1.00"]) == ["wrong"] * 3
-        assert time.monotonic() - began < 2.5
+        assert grader.grade(["x"] * 3, ["sleep 2", "sleep 2.0", "sleep 2.00"]) == ["wrong"] * 3
+        assert time.monotonic() - began < 5
 
 
 HOSTILE = [
@@ -102,14 +102,13 @@ def test_hostile_answers_end_with_a_verdict_and_the_grader_lives_on():
         verdicts = grader.grade([r"\frac{1}{2}"] * len(HOSTILE), HOSTILE)
         assert set(verdicts) <= VERDICTS - {"correct", "none"}
         assert verdicts[0] == "timeout"
-        grader.deadline = 60.0  # of workers that start from now on
-        grader.close()
+        grader.deadline = 60.0
         assert grader.grade([r"\frac{1}{2}"], ["0.5"]) == ["correct"]
 
 
 def test_a_pair_without_end_costs_no_other_its_verdict(checked):
     answers = ["1+x", "sleep 600", "2+x", "sleep 601", "3+x"]
-    with Grader(deadline=1, num_workers=2) as grader:
+    with Grader(deadline=2, num_workers=2) as grader:
         verdicts = grader.grade(["x+1", "y", "x+2", "y", "x+4"], answers)
         assert verdicts == ["correct", "timeout", "correct", "timeout", "wrong"]
         assert grader.grade(["x+3"], ["3+x"]) == ["correct"]
@@ -157,7 +156,7 @@ def test_an_interrupted_call_leaves_no_verdict_to_the_next(checked, monkeypatch)
             assert grader.grade(["x+2"], ["2+x"]) == ["correct"]
             interrupt.start()
             with pytest.raises(KeyboardInterrupt):
-                grader.grade(["x+1", "x+2"], ["sleep 1", "x+3"])
+                grader.grade(["x+1", "x+2"], ["sleep 3", "x+3"])
             assert children() == before
             assert grader.grade(["x+1"], ["1+x"]) == ["correct"]
     finally:
@@ -186,7 +185,7 @@ if __name__ == "__main__":
     grader.grade(["x+1", "x+2"], ["1+x", "x+3"])
     thread = threading.Thread(target=grader.grade, args=(["x"], ["sleep 5"]), daemon=True)
     thread.start()
-    time.sleep(0.5)
+    time.sleep(1)
     print(*(worker.pid for worker in multiprocessing.active_children()), flush=True)
     time.sleep(600)
 """
