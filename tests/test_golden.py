@@ -131,7 +131,7 @@ def frames(tmp_path_factory, tiny_format, tiny_prompts, shard, chat, cached, stu
     made["filter"] = filter.verdicts(joined, limits, grader)
     made["logits"] = table.read(cached, schema.LOGITS)
     answering = BenchmarkAnswers(max_new_tokens=64, num_samples=2, chat=asking)
-    made["answers"] = answers.answerer(engine, "golden", answering, len(samples))(samples)
+    made["answers"] = answers.answerer(engine, prompts, "golden", answering, len(samples))(samples)
     reader = CompletionReader(TokenizerFile(student.parent), limits.chat)
     ladder = token_budgets.ladder(answering.max_new_tokens)
     answered = evaluate.joined(questions, made["answers"])
