@@ -1,14 +1,14 @@
 # Mixed-Policy Distillation, stage by stage. Settings are in config.yaml.
 #
-#     snakemake --cores 2              all of it
-#     snakemake --cores 2 --dry-run    what would be visited
+#     snakemake --cores 2              run everything
+#     snakemake --cores 2 --dry-run    list the jobs that would be visited
 
 from snakemake.utils import min_version
 
 min_version("9.27")
 
 
-# Beside this file, also where the results are elsewhere (--directory).
+# It is beside this file, even if the results are elsewhere (--directory).
 configfile: f"{workflow.basedir}/config.yaml"
 
 
@@ -28,9 +28,9 @@ include: "rules/evaluate.smk"
 include: "rules/report.smk"
 
 
-# Where there is nothing to do, this is all that Snakemake says of the results.
+# If there is nothing to do, Snakemake itself does not mention the results.
 if workflow.is_main_process:
-    say_where_the_report_is("report of the last run")
+    log_report("report of the last run")
 
 
 rule all:
@@ -48,4 +48,4 @@ rule all:
 
 
 onsuccess:
-    say_where_the_report_is("report")
+    log_report("report")

@@ -99,10 +99,8 @@ def cached_frame(
             "stop_logprob": [0.0] * count,
         }
     )
-    whole = keys.with_columns(cache.encode(scored, lengths))
-    empty = table.frame_of([], schema.LOGITS)
-    missing = {name: pl.lit(None, of) for name, of in empty.schema.items() if name not in whole}
-    return whole.with_columns(**missing).select(schema.LOGITS.names)
+    frame = keys.with_columns(cache.encode(scored, lengths))
+    return cache.complete_columns(frame)
 
 
 def synthetic_frame(

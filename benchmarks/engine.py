@@ -20,14 +20,15 @@ from typing import Any
 
 from mpd.config.resources import GenerationResources
 from mpd.config.sample import DrawnSample
-from mpd.engines import vllm
 from mpd.engines.base import seed_of
 from mpd.engines.opening import open_engine
+from mpd.engines.question_tasks import question_prompts
 from mpd.engines.tasks import complete
+from mpd.engines.vllm.generation import VllmEngine
 from mpd.sample import sampler, with_samples
 from mpd.store import schema, table
 from mpd.store.parts import Parts
-from mpd.text.prompts import Prompts
+from mpd.store.spent import Meter
 
 
 def settings_of(arguments: argparse.Namespace) -> DrawnSample:
@@ -47,16 +48,16 @@ def measure(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     began = time.perf_counter()
     resources = GenerationResources(batch_size=arguments.batch_size, threads=arguments.threads)
     engine = open_engine(arguments.model, settings, resources)
-    assert isinstance(engine, vllm.VllmEngine)
+    assert isinstance(engine, VllmEngine)
     engine.backend  # noqa: B018 - it starts here
     startup = time.perf_counter() - began
 
     from vllm import LLM, SamplingParams
 
-    bare = LLM(**engine.vllm_arguments())
+    bare = LLM(**engine.arguments())
     bare.llm_engine.collective_rpc("trim_vocabulary", args=(engine.vocabulary.size,))
-    asked = Prompts.plain(engine.vocabulary, settings.chat)
-    prompts = [{"prompt_token_ids": asked.problem_ids(question)} for question in rows["question"]]
+    by_question = question_prompts(engine.vocabulary, settings.chat, rows["question"])
+    prompts = [{"prompt_token_ids": by_question[question]} for question in rows["question"]]
     shared = {
         "temperature": 1.0,
         "max_tokens": arguments.max_new_tokens,
@@ -70,8 +71,9 @@ def measure(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     def stage(turn: int) -> int:
         scratch = folder / str(turn)
         scratch.mkdir()
-        parts = Parts(scratch, schema.SAMPLE, {})
-        work = sampler(engine, settings, len(rows))
+        parts = Parts(scratch, schema.SAMPLE, {}, Meter(scratch / "spent.json"))
+        rendered = question_prompts(engine.vocabulary, settings.chat, problems["question"])
+        work = sampler(engine, rendered, settings, len(rows))
         complete(parts, rows, arguments.rows_per_part, "vllm", lambda: work)
         table.concatenate(scratch / "complete.parquet", parts.finished, schema.SAMPLE, {})
         return int(table.read(scratch / "complete.parquet", schema.SAMPLE)["num_tokens"].sum())

@@ -25,7 +25,6 @@ from cache import cached_frame
 from rich.console import Console
 from rich.table import Table
 
-from mpd import audit
 from mpd.config.chat import PromptChat
 from mpd.config.generation import Decoding
 from mpd.config.logits import Logits
@@ -37,6 +36,7 @@ from mpd.engines.transformers import TransformersEngine
 from mpd.models import resolve
 from mpd.problems import load
 from mpd.scoring import cache, support
+from mpd.scoring.fidelity import fidelity_sums, mean_fidelity
 from mpd.scoring.forward import completion_states, pack
 from mpd.scoring.output_head import OutputHead, head_of
 from mpd.store import schema, table
@@ -49,7 +49,7 @@ CHAT = PromptChat(
     thinking=False,
 )
 DECODING = Decoding(temperature=0.6, top_p=0.95, top_k=20, max_new_tokens=160)
-NOISE = {"near": 0.05, "far": 0.15}
+WEIGHT_NOISE = {"near": 0.05, "far": 0.15}
 CHUNK = 128
 ONE_TAIL = {"min_contribution": 0.0, "tail_buckets": 1}
 
@@ -126,7 +126,7 @@ def cached(
     rows: list[tuple[list[int], list[int]]],
     control: list[int],
     path: Path,
-) -> cache.Rows:
+) -> cache.DecodedRows:
     """Write the cache of a setting and read it back."""
     realised = torch.tensor([token for _, completion in rows for token in completion])
     chunks = []
@@ -140,11 +140,11 @@ def cached(
     if settings.cache == "hidden":
         scores["teacher_hidden"] = states[1]
     table.write(path, cached_frame(rows, scores, control), schema.LOGITS, {})
-    return cache.Rows(table.read(path, schema.LOGITS))
+    return cache.DecodedRows(table.read(path, schema.LOGITS))
 
 
 def measure(
-    read: cache.Rows, heads: list[OutputHead], states: list[torch.Tensor], limit: int
+    read: cache.DecodedRows, heads: list[OutputHead], states: list[torch.Tensor], limit: int
 ) -> dict[str, float]:
     """The fidelity of a cache over the first trajectories, about `limit` positions."""
     parts, start = [], 0
@@ -154,9 +154,9 @@ def measure(
         of_student, of_teacher = (of[start : start + length] for of in states)
         exact = heads[1].logits(of_teacher)
         other = heads[1].logits(read.hidden(row)) if read.has_hidden else read.support(row)
-        parts.append(audit.fidelity(heads[0], of_student, exact, other))
+        parts.append(fidelity_sums(heads[0], of_student, exact, other))
         start += length
-    return audit.summary(parts)
+    return mean_fidelity(parts)
 
 
 def run(arguments: argparse.Namespace, folder: Path) -> dict[str, dict[str, dict[str, float]]]:
@@ -172,7 +172,7 @@ def run(arguments: argparse.Namespace, folder: Path) -> dict[str, dict[str, dict
     teacher = load_model(folder / "model", "float32")
     of_teacher = states_of(teacher)
     size = teacher.config.vocab_size
-    for kind, share in NOISE.items():
+    for kind, share in WEIGHT_NOISE.items():
         for seed in arguments.seeds:
             student = load_model(folder / "model", "float32")
             add_noise(student, share, seed)
@@ -210,7 +210,7 @@ def main() -> None:
     results.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=results) as folder:
         found = run(arguments, Path(folder))
-    for kind in NOISE:
+    for kind in WEIGHT_NOISE:
         exact = found["hidden"][kind]["exact_loss"]
         shown = Table(title=f"{kind} student, exact reverse KL {exact:.3f} nats", box=None)
         shown.add_column("cache", no_wrap=True)
@@ -232,8 +232,10 @@ def main() -> None:
         Console(width=130).print(shown)
     default = found[list(SETTINGS)[-1]]
     if arguments.json:
-        result = {f"bytes_{kind}": round(default[kind]["bytes"], 1) for kind in NOISE}
-        result |= {f"cosine_{kind}": round(default[kind]["gradient_cosine"], 5) for kind in NOISE}
+        result = {f"bytes_{kind}": round(default[kind]["bytes"], 1) for kind in WEIGHT_NOISE}
+        result |= {
+            f"cosine_{kind}": round(default[kind]["gradient_cosine"], 5) for kind in WEIGHT_NOISE
+        }
         print(json.dumps({**result, "loss_ratio_near": round(default["near"]["loss_ratio"], 4)}))
 
 

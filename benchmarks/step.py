@@ -81,7 +81,8 @@ def ours(folder: Path, divergence: str, arguments: argparse.Namespace) -> Any:
     """Steps of our training loop; each item is one step taken."""
     from mpd.config.distill import DistillSettings
     from mpd.config.resources import DistillResources
-    from mpd.training.loop import TrainingJob, start
+    from mpd.training.job import TrainingJob
+    from mpd.training.loop import start
 
     settings = DistillSettings(
         learning_rate=1e-5,
@@ -106,7 +107,7 @@ def ours(folder: Path, divergence: str, arguments: argparse.Namespace) -> Any:
         settings=settings,
         resources=resources,
     )
-    return start(job).measured
+    return start(job).measures
 
 
 def trl(folder: Path, arguments: argparse.Namespace) -> Any:

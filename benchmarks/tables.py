@@ -12,8 +12,8 @@ from typing import Any
 
 import polars as pl
 
-from mpd.report.compare import Student, is_significant
-from mpd.report.series import held_out
+from mpd.report.compare import is_significant
+from mpd.report.students import Student, held_out
 
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -20,7 +20,7 @@ import polars as pl
 from mpd.config.compress import CompressSettings, NoRewrite, TeacherRewrite
 from mpd.config.resources import GenerationResources
 from mpd.engines.opening import open_engine
-from mpd.engines.rewriting import SKIPPED, require_prompts, rewriter, skipped
+from mpd.engines.rewriting import SAMPLE_STATUS, require_prompts, rewriter, without_rewrite
 from mpd.engines.tasks import Task, complete
 from mpd.job import command
 from mpd.store import schema, table
@@ -32,19 +32,19 @@ from mpd.text.completions import CompletionWriter
 from mpd.text.vocabulary import Vocabulary
 
 
-def passed(rows: pl.DataFrame, stop_ids: list[int]) -> pl.DataFrame:
+def verbatim_candidates(rows: pl.DataFrame, stop_ids: list[int]) -> pl.DataFrame:
     """The rows of a method without a rewriter: each trajectory is its only candidate, verbatim.
 
     A trajectory that was cut keeps its ids: some methods are trained on it.
     """
     records = []
     for row in rows.iter_rows(named=True):
-        ids, status = row["completion_ids"], SKIPPED.get(row["finish_reason"], "ok")
+        ids, status = row["completion_ids"], SAMPLE_STATUS.get(row["finish_reason"], "ok")
         if status == "ok" and ids[-1] not in stop_ids:
             status = "format"  # another model's stop id
         records.append(
             {
-                **skipped(row, status),
+                **without_rewrite(row, status),
                 "text": row["text"] if ids else None,
                 "completion_ids": ids or None,
                 "num_tokens": len(ids) or None,
@@ -53,10 +53,13 @@ def passed(rows: pl.DataFrame, stop_ids: list[int]) -> pl.DataFrame:
     return table.frame_of(records, schema.COMPRESS)
 
 
-def read_rows(problems: Path, sample: Path, sampled: Mapping[str, str]) -> pl.DataFrame:
-    """Samples with their questions. Raises ValueError where some have none."""
+def read_rows(problems: Path, sample: Path, identity: Mapping[str, str]) -> pl.DataFrame:
+    """Samples with their questions.
+
+    Raises ValueError where some have none, or the samples have another identity.
+    """
     questions = table.read(problems, schema.PROBLEMS).select("problem_id", "question")
-    samples = table.read(sample, schema.SAMPLE, sampled)
+    samples = table.read(sample, schema.SAMPLE, identity)
     rows = samples.join(questions, "problem_id", validate="m:1", maintain_order="left")
     if len(rows) != len(samples):
         raise ValueError(
@@ -66,7 +69,10 @@ def read_rows(problems: Path, sample: Path, sampled: Mapping[str, str]) -> pl.Da
 
 
 def rewrite_all(arguments: Namespace, rows: pl.DataFrame, parts: Parts) -> None:
-    """The candidates of all rows: rewrites, or the trajectories as they are."""
+    """The candidates of all rows: rewrites, or the trajectories as they are.
+
+    Raises ValueError where the teacher cannot encode the rewriting prompt, or none fits.
+    """
     settings: CompressSettings = arguments.settings
     resources: GenerationResources = command.resources_of(arguments)
     folder = arguments.student.parent
@@ -74,7 +80,7 @@ def rewrite_all(arguments: Namespace, rows: pl.DataFrame, parts: Parts) -> None:
         parts.map(
             rows,
             max(len(rows), 1),
-            lambda: partial(passed, stop_ids=Vocabulary.of_folder(folder).stop_ids),
+            lambda: partial(verbatim_candidates, stop_ids=Vocabulary.of_folder(folder).stop_ids),
         )
         return
 
@@ -136,7 +142,7 @@ def outputs(arguments: Namespace) -> Outputs:
         {
             "problems": table.content_digest(arguments.problems, schema.PROBLEMS),
             "sample": sample,
-            # Of the student counts what cuts its text, what ends it and what room there is.
+            # Rows depend on the student's tokenizer, stop ids and context, not on its weights.
             "tokenizer": student["tokenizer"],
             **room,
             **teacher_identity,

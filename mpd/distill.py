@@ -1,17 +1,15 @@
 """distill: train the student against the cache, and write a model folder.
 
-All shards of a round are gathered here, and nowhere else. A cache that was made for another
-student, tokenizer or teacher, or whose ids do not match their digest, is refused. A killed
-training resumes from its last saved state.
+The shards of a round come together here. A cache that was made for another student, tokenizer or
+teacher, or whose ids do not match their digest, is refused. A killed training resumes from its last
+saved state.
 
     python -m mpd.distill --settings JSON --student .../manifest.json \\
         --logits .../logits/shard_*.parquet --filter .../filter/shard_*.parquet \\
         --output .../student/manifest.json
 """
 
-import importlib.util
 import json
-import logging
 import shutil
 import subprocess
 import sys
@@ -22,101 +20,21 @@ from typing import Any
 
 import polars as pl
 
-from mpd.config.checks import inexact
 from mpd.config.distill import DistillSettings
 from mpd.config.resources import DistillResources
 from mpd.job import command
 from mpd.store import schema, table
 from mpd.store.model_folder import MANIFEST, read_manifest, write_manifest
 from mpd.store.outputs import FolderOutput, Outputs
-from mpd.text.completions import ids_digest
-
-log = logging.getLogger("mpd")
-
-ADVICE = {
-    "wrong_answer": "train on easier problems, take a stronger teacher, or more samples",
-    "answer_none": "check chat.close and the prompts: completions lack a marked final answer",
-    "sample_truncated": "raise sample.max_new_tokens",
-    "rewrite_truncated": "raise compress.max_new_tokens",
-    "format": "check compress.prompt: rewrites lack an answer line",
-    "ratio_too_high": "rewrites are not shorter: check compress.prompt, or raise filter.max_ratio",
-}
-
-# Where a method keeps all, these reasons keep no row out.
-ANSWER_REASONS = ("wrong_answer", "answer_none", "answer_unparsed", "answer_timeout")
-
-
-def require_rows(verdicts: pl.DataFrame, kept: int, min_kept: int) -> None:
-    """Raise ValueError, with the reasons and what to change, where too few rows survived."""
-    if kept >= min_kept:
-        return
-    failed = verdicts.filter(~pl.col("keep"))["reason"].value_counts()
-    counts = failed.sort("count", "reason", descending=[True, False]).rows()
-    others = ", ".join(f"{count} {reason}" for reason, count in counts) or "none"
-    raise ValueError(
-        f"{kept} of {len(verdicts)} candidates survived the filter, and distill.min_kept is "
-        f"{min_kept}; the others: {others}. Nothing was trained: {_advice(counts)}"
-    )
-
-
-def _advice(counts: list[tuple[Any, ...]]) -> str:
-    """What to change, from the reasons of the rows that failed, the most frequent first."""
-    if not counts:
-        return "give more problems, draw more samples, or lower distill.min_kept"
-    advice = ADVICE.get(counts[0][0], "read the column reason of the filter files")
-    unverified = sum(count for reason, count in counts if reason in ANSWER_REASONS)
-    if 2 * unverified > sum(count for _, count in counts):
-        advice += "; or train regardless of correctness, by a custom row with axes: {kept: all}"
-    return advice
-
-
-def require_ids(path: Path) -> None:
-    """Raise ValueError where the ids of a cached row are not those that were scored."""
-    columns = "sample_id", "prompt_ids", "completion_ids", "ids_digest"
-    for sample_id, prompt, completion, expected in table.iterate(path, columns):
-        if ids_digest(prompt, completion) != expected:
-            raise ValueError(
-                f"{path}: the ids of row {sample_id} are not those that the teacher scored; run "
-                f"again with --forcerun {path} --config store=refresh"
-            )
-
-
-def require_objective(settings: DistillSettings, caches: set[str]) -> None:
-    """Raise ValueError where the cache cannot give the loss that the settings ask for."""
-    if len(caches) != 1:
-        raise ValueError("some cache shards are sparse and others hidden; run logits again")
-    (cache,) = caches
-    sentence = inexact(settings.divergence, settings.temperature, settings.tail, cache)
-    if sentence:
-        raise ValueError(sentence)
-
-
-def require_head(paths: list[Path], teachers: set[str], cache: str) -> None:
-    """Raise ValueError where an output head is missing, or not of the teacher of the cache."""
-    from safetensors import safe_open
-
-    if cache == "hidden" and not paths:
-        raise ValueError("the cache holds hidden states; give the teacher's output head by --head")
-    for path in paths:
-        with safe_open(path, framework="numpy") as file:
-            teacher = file.metadata()["teacher"]
-        if {teacher} != teachers:
-            raise ValueError(
-                f"{path}: the output head of teacher {teacher[:12]}, but the cache is of "
-                f"{', '.join(teacher[:12] for teacher in teachers)}; run its rule again"
-            )
-
-
-def require_kept_rows(verdicts: pl.DataFrame, rows: pl.DataFrame) -> None:
-    """Raise ValueError unless the cached rows are exactly the candidates that filter keeps."""
-    key = list(schema.FILTER.key)
-    kept, cached = verdicts.filter("keep").select(key), rows.select(key)
-    if not kept.sort(key).equals(cached.sort(key)):
-        missing = len(kept.join(cached, on=key, how="anti"))
-        raise ValueError(
-            f"the cache has {len(cached)} rows, but filter keeps {len(kept)} candidates, "
-            f"{missing} of which are not cached; they are not of one run: run logits again"
-        )
+from mpd.training.cache_checks import (
+    require_head,
+    require_ids,
+    require_kept_rows,
+    require_objective,
+    require_rows,
+)
+from mpd.training.job import TrainingJob
+from mpd.training.tracking import require_tracker
 
 
 def model_card(settings: DistillSettings, student: Mapping[str, Any], num_rows: int) -> str:
@@ -135,7 +53,7 @@ What went in: provenance.json. How training went: metrics.parquet.
 
 
 def copy_beside_weights(source: Path, folder: Path) -> None:
-    """Take over tokenizer, chat template and generation config; weights and reports are new."""
+    """Copy tokenizer, chat template and configs; weights, manifest and reports are new."""
     for path in source.iterdir():
         name = path.name
         if name in (MANIFEST, "README.md", "metrics.parquet", "provenance.json"):
@@ -194,17 +112,9 @@ def outputs(arguments: Namespace) -> Outputs:
     )
 
 
-def require_tracker(name: str) -> None:
-    """Raise ValueError where the package of a tracker is missing: accelerate would go without."""
-    if name != "none" and importlib.util.find_spec(name) is None:
-        raise ValueError(
-            f"resources.distill.tracker is {name}, which is not installed; pip install {name}, or "
-            "set it to none"
-        )
-
-
 def _train(arguments: Namespace, folder: Path, scratch: Path) -> None:
-    from mpd.training.loop import TrainingJob, train
+    """Train in this process, or in several. Raises ValueError where one of them ends early."""
+    from mpd.training.loop import train
 
     resources: DistillResources = command.resources_of(arguments)
     require_tracker(resources.tracker)

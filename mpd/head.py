@@ -1,4 +1,4 @@
-"""head: the output head of the teacher, which a cache of hidden states needs, once.
+"""head: the output head of the teacher, which training on a cache of hidden states needs.
 
     python -m mpd.head --settings '{"dtype": "float32"}' --teacher .../manifest.json \\
         --output results/tiny/models/head/head.safetensors

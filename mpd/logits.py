@@ -1,10 +1,11 @@
 """logits: teacher and current student score the kept trajectories; the teacher's are cached.
 
-Both run over the plain student prompt and the trained ids. Per completion position the cache
-holds the teacher's log-probabilities on a support (of its own and the student's most probable ids
-those that matter, the realised id, the control ids) with the logs of the masses outside it, the
-exact dense reverse KL of the current student, and the student's log-probability of the realised
-id. With `cache: hidden` it holds the input of the teacher's output head instead of a support.
+Both score the trained ids after the plain student prompt, or the teacher after one of its own. For
+each completion position the cache holds the teacher's log-probabilities on a support (the realised
+id, the control ids, and those of both models' most probable ids that matter), the logs of the
+masses outside it, the exact dense reverse KL of the current student, and the student's
+log-probability of the realised id. With `cache: hidden` it holds the input of the teacher's output
+head instead of a support.
 
     python -m mpd.logits --settings JSON --problems ... --sample ... --compress ... \\
         --filter ... --student .../manifest.json --teacher .../manifest.json \\
@@ -34,7 +35,10 @@ log = logging.getLogger("mpd")
 def kept_rows(
     problems: pl.DataFrame, samples: pl.DataFrame, candidates: pl.DataFrame, verdicts: pl.DataFrame
 ) -> pl.DataFrame:
-    """The kept candidates with prompt and trained ids. Raises ValueError where some are missing."""
+    """The kept candidates with their prompts and trained ids.
+
+    Raises ValueError where another table lacks some of them.
+    """
     kept = verdicts.filter("keep").select("sample_id", "candidate", "problem_id")
     rows = (
         kept.join(
@@ -52,7 +56,10 @@ def kept_rows(
         .join(problems.select("problem_id", "question"), "problem_id", maintain_order="left")
     )
     if len(rows) != len(kept):
-        raise ValueError("filter keeps rows that compress, sample or problems lack: other shards")
+        raise ValueError(
+            "filter keeps rows that compress, sample or problems lack; the shards do not belong "
+            "together"
+        )
     return rows
 
 
@@ -66,12 +73,12 @@ def score_rows(arguments: Namespace, rows: pl.DataFrame, parts: Parts) -> None:
         return
 
     def prepare() -> Callable[[pl.DataFrame], pl.DataFrame]:
-        from mpd.scoring.scorer import Scorer, VllmScorer
+        from mpd.scoring.transformers_scorer import TransformersScorer
+        from mpd.scoring.vllm_scorer import VllmScorer
 
-        folder, manifest = arguments.student.parent, arguments.teacher
-        if settings.engine == "vllm":
-            return VllmScorer(folder, manifest, settings, resources, parts.remaining)
-        return Scorer(folder, manifest.parent, settings, resources, parts.remaining)
+        scorer = VllmScorer if settings.engine == "vllm" else TransformersScorer
+        models = arguments.student, arguments.teacher
+        return scorer(*models, settings, resources, parts.remaining)
 
     parts.map(rows, resources.rows_per_part, prepare)
 

@@ -1,6 +1,6 @@
 """models: resolve the student and the teacher once, and write the manifest of their digests.
 
-A model comes from a local folder, from the hub at a pinned revision, from a GGUF file, or is
+A model comes from a local folder, from the hub at a pinned revision or from a GGUF file, or it is
 pretrained here (the embedded world). The result is an ordinary model folder; every later stage
 quotes its manifest.
 
@@ -35,7 +35,11 @@ log = logging.getLogger("mpd")
 
 
 def resolve(settings: ModelsSettings, folder: Path, scratch: Path, threads: int) -> None:
-    """Fill `folder` with the model that `settings` name; `scratch` outlives a kill."""
+    """Fill `folder` with the model that `settings` name, and write its manifest.
+
+    What is in `scratch` is kept when the stage is killed. Raises ValueError where the source is no
+    complete model, naming it as the user did.
+    """
     try:
         if isinstance(settings, TinySettings):
             _pretrain(settings, folder, scratch, threads)
@@ -47,21 +51,21 @@ def resolve(settings: ModelsSettings, folder: Path, scratch: Path, threads: int)
             _copy(settings, folder)
         write_manifest(folder)
     except ValueError as error:
-        sentence = str(error)
+        message = str(error)
         for path in (scratch / "download", folder):  # the user knows the source, not the store
-            sentence = sentence.replace(str(path), getattr(settings, "path", settings.source))
-        raise ValueError(sentence) from error
+            message = message.replace(str(path), getattr(settings, "path", settings.source))
+        raise ValueError(message) from error
 
 
 def _copy(settings: FolderModel, folder: Path) -> None:
-    # A copy: through a hard link, an edit of the user's own files would change the stored ones.
-    chat_template(Path(settings.path))  # refuse before the weights are copied
+    chat_template(Path(settings.path))  # raises before the weights are copied
+    # Not linked: an edit of the user's files would change the stored ones through a hard link.
     for path in _files(settings):
         shutil.copy(path, folder / path.name)
 
 
 def _files(settings: ModelSource) -> list[Path]:
-    """The files that make the model: not what says where a student of this workflow came from."""
+    """The files of the model, without the note of where a student of this workflow came from."""
     return [path for path in model_files(settings) if path.name != PROVENANCE]
 
 

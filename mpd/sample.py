@@ -1,7 +1,7 @@
 """sample: the student's trajectories, several for each problem.
 
 Every sample has its own seed, from the branch's seed, the problem and its index: rows do not
-depend on the order or the shard. The user's own trajectories enter here in place of sampling.
+depend on the order or the shard. The user's own trajectories can take the place of samples.
 
     python -m mpd.sample --settings JSON --problems .../problems/train/shard_0.parquet \\
         --student .../student/manifest.json --output .../sample/shard_0.parquet
@@ -9,7 +9,7 @@ depend on the order or the shard. The user's own trajectories enter here in plac
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Mapping
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,15 @@ import polars as pl
 
 from mpd.config.resources import GenerationResources
 from mpd.config.sample import DrawnSample, GivenSample, SampleSettings
-from mpd.engines.base import Completion, Engine, Request, seed_of
+from mpd.engines.base import Completion, Engine, seed_of
 from mpd.engines.opening import open_engine
+from mpd.engines.question_tasks import (
+    QuestionPrompts,
+    completion_frame,
+    question_prompts,
+    question_task,
+    with_sample_index,
+)
 from mpd.engines.tasks import Task, complete, require_room
 from mpd.job import command
 from mpd.store import schema, table
@@ -28,80 +35,44 @@ from mpd.store.outputs import Outputs, TableOutput
 from mpd.store.parts import Parts
 from mpd.text.completions import CompletionWriter
 from mpd.text.given import given_rows
-from mpd.text.prompts import Prompts
 from mpd.text.vocabulary import Vocabulary
 
 
 def with_samples(problems: pl.DataFrame, num_samples: int) -> pl.DataFrame:
     """One row per sample: the problem's columns, sample_index and sample_id."""
-    indices = pl.DataFrame({"sample_index": pl.Series(range(num_samples), dtype=pl.Int32)})
-    return problems.join(indices, how="cross").with_columns(
+    return with_sample_index(problems, num_samples).with_columns(
         sample_id=pl.format("{}-{}", "problem_id", "sample_index")
     )
 
 
-def sampler(engine: Engine, settings: DrawnSample, total: int) -> Task:
-    """The task of a shard: sample the trajectory of each row."""
+def sampler(engine: Engine, prompts: QuestionPrompts, settings: DrawnSample, total: int) -> Task:
+    """The task of a shard: sample the trajectory of each of `total` rows."""
     from mpd.job.progress import Progress
 
-    prompt_of = cache(Prompts.plain(engine.vocabulary, settings.chat).problem_ids)
+    def seed(row: Mapping[str, Any]) -> int:
+        return seed_of("sample", settings.seed, row["sample_id"])
 
-    def ask(row: Mapping[str, Any]) -> list[Request]:
-        seed = seed_of("sample", settings.seed, row["sample_id"])
-        return [Request(prompt_of(row["question"]), seed)]
-
-    def sampled(rows: pl.DataFrame, completions: list[list[Completion]]) -> pl.DataFrame:
-        prompts = [prompt_of(question) for question in rows["question"]]
-        return _frame(
-            rows, prompts, [completion for (completion,) in completions], engine.vocabulary
-        )
-
-    return Task(engine, settings, ask, sampled, Progress("sampled", total))
+    progress = Progress("sampled", total)
+    return question_task(engine, prompts, settings, seed, schema.SAMPLE, progress)
 
 
-def encoder(writer: CompletionWriter, prompts: Prompts) -> Callable[[pl.DataFrame], pl.DataFrame]:
+def encoder(
+    writer: CompletionWriter, prompts: QuestionPrompts
+) -> Callable[[pl.DataFrame], pl.DataFrame]:
     """The work of a part of given trajectories: text becomes ids, ids stay as they are."""
 
-    def work(rows: pl.DataFrame) -> pl.DataFrame:
-        ids = (
-            rows["ids"].to_list()
-            if "ids" in rows
-            else [writer.encode(text) for text in rows["text"]]
-        )
+    def encode(rows: pl.DataFrame) -> pl.DataFrame:
+        if "ids" in rows:
+            sequences = rows["ids"].to_list()
+        else:
+            sequences = [writer.encode(text) for text in rows["text"]]
         completions = [
-            Completion(list(sequence), [], reason)
-            for sequence, reason in zip(ids, rows["finish_reason"], strict=True)
+            Completion(ids, [], reason)
+            for ids, reason in zip(sequences, rows["finish_reason"], strict=True)
         ]
-        prompt_ids = [prompts.problem_ids(question) for question in rows["question"]]
-        return _frame(rows, prompt_ids, completions, writer.vocabulary)
+        return completion_frame(rows, prompts, completions, writer.vocabulary, schema.SAMPLE)
 
-    return work
-
-
-def _frame(
-    rows: pl.DataFrame,
-    prompts: list[list[int]],
-    completions: list[Completion],
-    vocabulary: Vocabulary,
-) -> pl.DataFrame:
-    columns = zip(rows.iter_rows(named=True), prompts, completions, strict=True)
-    return table.frame_of(
-        (
-            {
-                "sample_id": row["sample_id"],
-                "problem_id": row["problem_id"],
-                "sample_index": row["sample_index"],
-                "prompt_ids": prompt,
-                "completion_ids": completion.token_ids,
-                "logprobs": completion.logprobs or None,
-                "text": vocabulary.text(completion.token_ids),
-                "finish_reason": completion.finish_reason,
-                "num_tokens": len(completion.token_ids),
-            }
-            for row, prompt, completion in columns
-        ),
-        schema.SAMPLE,
-    )
+    return encode
 
 
 def draw(arguments: Namespace, parts: Parts) -> None:
@@ -117,26 +88,30 @@ def draw(arguments: Namespace, parts: Parts) -> None:
 
     def prepare() -> Task:
         engine = open_engine(arguments.student, settings, resources)
-        prompts = Prompts.plain(engine.vocabulary, settings.chat)
-        prompt_ids = [prompts.problem_ids(question) for question in problems["question"]]
-        require_room(engine, prompt_ids, settings, "sample.max_new_tokens")
-        return sampler(engine, settings, parts.remaining)
+        prompts = question_prompts(engine.vocabulary, settings.chat, problems["question"])
+        require_room(engine, prompts.values(), settings, "sample.max_new_tokens")
+        return sampler(engine, prompts, settings, parts.remaining)
 
     complete(parts, rows, resources.rows_per_part, settings.engine, prepare)
 
 
 def take_given(arguments: Namespace, parts: Parts) -> None:
-    """Put the user's trajectories of a shard into the student's tokens."""
+    """Encode the user's trajectories of a shard with the student's tokenizer.
+
+    Raises ValueError where one cannot be used.
+    """
     settings: GivenSample = arguments.settings
     problems = table.read(arguments.problems, schema.PROBLEMS)
     shards = [table.read(path, schema.PROBLEMS) for path in arguments.training]
     training = pl.concat([problems, *shards])["problem_id"]
     rows = given_rows(Path(settings.trajectories), problems, training)
-    vocabulary = Vocabulary.of_folder(arguments.student.parent)
-    writer = CompletionWriter(vocabulary, settings.chat)
-    prompts = Prompts.plain(vocabulary, settings.chat)
-    rows_per_part = command.resources_of(arguments).rows_per_part
-    parts.map(rows, rows_per_part, lambda: encoder(writer, prompts))
+
+    def prepare() -> Callable[[pl.DataFrame], pl.DataFrame]:
+        vocabulary = Vocabulary.of_folder(arguments.student.parent)
+        writer = CompletionWriter(vocabulary, settings.chat)
+        return encoder(writer, question_prompts(vocabulary, settings.chat, rows["question"]))
+
+    parts.map(rows, command.resources_of(arguments).rows_per_part, prepare)
 
 
 def command_line() -> ArgumentParser:
@@ -163,10 +138,10 @@ def outputs(arguments: Namespace) -> Outputs:
     compute = draw
     if isinstance(settings, GivenSample):
         compute = take_given
-        # Of the student counts how it says them: its weights draw nothing.
+        # They depend on the student's tokenizer and chat template, not on its weights.
         path = Path(settings.trajectories)
         if not path.is_file():
-            raise ValueError(f"{path}: no such file; mend sample.trajectories")
+            raise ValueError(f"{path}: no such file; fix sample.trajectories")
         inputs["trajectories"] = file_digest(path)
         inputs |= {key: student[key] for key in ("tokenizer", "chat_template")}
     else:

@@ -1,17 +1,17 @@
-# Requires: a student, and the problems of every benchmark and of the development split.
-# Gives: its answers to them, ungraded. One job answers them all; the store computes only new ones.
+# Requires: a student, and the problems of the development split and of every benchmark.
+# Gives: its answers, ungraded. One job answers all of them; the store computes only new ones.
 
 
 rule answers:
     input:
-        student=student,
+        student=final_student,
         dev="results/{experiment}/problems/train/dev.parquet",
-        benchmarks=benchmark_problems,
+        benchmarks=benchmark_files,
     output:
         dev="results/{experiment}/{method}/seed_{seed}/round_{round}/answers/dev.parquet",
         benchmarks=expand(
             "results/{{experiment}}/{{method}}/seed_{{seed}}/round_{{round}}/answers/{name}.parquet",
-            name=[benchmark.name for benchmark in CONFIG.problems.benchmarks],
+            name=BENCHMARKS,
         ),
     log:
         "results/{experiment}/logs/{method}/seed_{seed}/round_{round}/answers.log",

@@ -1,12 +1,13 @@
-# Requires: a shard of trajectories, and the teacher.
-# Gives: its rewrites with the token ids that are trained on.
+# Requires: a shard of problems and of trajectories, the teacher that rewrites, and the student, whose
+# format the rewrites get.
+# Gives: the rewrites, with the token ids that are trained on.
 
 
 rule compress:
     input:
         problems="results/{experiment}/problems/train/shard_{shard}.parquet",
         sample="results/{experiment}/{method}/seed_{seed}/round_{round}/sample/shard_{shard}.parquet",
-        student=previous,
+        student=previous_student,
         teacher="results/{experiment}/models/teacher/manifest.json",
     output:
         "results/{experiment}/{method}/seed_{seed}/round_{round}/compress/shard_{shard}.parquet",

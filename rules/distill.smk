@@ -1,10 +1,10 @@
-# Requires: all cache shards of a round, and the student of the round before.
+# Requires: all shards of a round's cache, and the student of the round before.
 # Gives: the student of this round, with its manifest and training metrics.
 
 
 rule distill:
     input:
-        student=previous,
+        student=previous_student,
         logits=shards_of("logits"),
         filter=shards_of("filter"),
         head=teacher_head,

@@ -1,12 +1,12 @@
 # Requires: a student's answers, the problems that they answer, and the student for its tokenizer.
-# Gives: their grades, made on a processor. One job grades all benchmarks.
+# Gives: the grades of the answers; no model runs. One job grades all of them.
 
 
 rule evaluate:
     input:
-        student=student,
+        student=final_student,
         dev="results/{experiment}/problems/train/dev.parquet",
-        benchmarks=benchmark_problems,
+        benchmarks=benchmark_files,
         answers=expand(
             "results/{{experiment}}/{{method}}/seed_{{seed}}/round_{{round}}/answers/{name}.parquet",
             name=EVALUATED,
@@ -15,7 +15,7 @@ rule evaluate:
         dev="results/{experiment}/{method}/seed_{seed}/round_{round}/evaluate/dev.parquet",
         benchmarks=expand(
             "results/{{experiment}}/{{method}}/seed_{{seed}}/round_{{round}}/evaluate/{name}.parquet",
-            name=[benchmark.name for benchmark in CONFIG.problems.benchmarks],
+            name=BENCHMARKS,
         ),
     log:
         "results/{experiment}/logs/{method}/seed_{seed}/round_{round}/evaluate.log",

@@ -1,5 +1,5 @@
-# Requires: a shard of trajectories and of rewrites.
-# Gives: verdicts on every one, and which are kept.
+# Requires: a shard of problems, trajectories and rewrites.
+# Gives: a verdict on every rewrite, and which ones are kept.
 
 
 rule filter:

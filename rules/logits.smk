@@ -1,5 +1,5 @@
-# Requires: the kept rewrites of a shard, teacher and current student.
-# Gives: the cache of the teacher's log-probabilities.
+# Requires: the kept rewrites of a shard, the model that scores them, and the current student.
+# Gives: the cache of the scorer's log-probabilities.
 
 
 rule logits:
@@ -8,8 +8,8 @@ rule logits:
         sample="results/{experiment}/{method}/seed_{seed}/round_{round}/sample/shard_{shard}.parquet",
         compress="results/{experiment}/{method}/seed_{seed}/round_{round}/compress/shard_{shard}.parquet",
         filter="results/{experiment}/{method}/seed_{seed}/round_{round}/filter/shard_{shard}.parquet",
-        student=previous,
-        teacher=scorer,
+        student=previous_student,
+        teacher=scoring_model,
     output:
         "results/{experiment}/{method}/seed_{seed}/round_{round}/logits/shard_{shard}.parquet",
     log:
@@ -38,7 +38,7 @@ rule logits:
 
 
 # Requires: the teacher.
-# Gives: its output head, which a cache of hidden states needs, once.
+# Gives: its output head, once for an experiment; a cache of hidden states needs it.
 rule head:
     input:
         teacher="results/{experiment}/models/teacher/manifest.json",

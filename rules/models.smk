@@ -1,6 +1,6 @@
-# Requires: nothing, or the local files that a model comes from.
-# Gives: a model folder with the manifest of its digests, for the teacher and for the base
-# student of each seed.
+# Requires: the local files that a model comes from, if any.
+# Gives: a model folder with the manifest of its digests, for the teacher and for the base student
+# of each seed.
 
 
 rule models:

@@ -1,12 +1,13 @@
-# Requires: the local file of a problem source, if it is one.
-# Gives: the training shards with the development split and what was left out beside them, and
-# one file for each benchmark. One rule writes all shards: a changed count reruns what follows.
+# Requires: the local file of a problem source, if any, and the benchmarks, whose problems are not
+# trained on.
+# Gives: the training problems in shards, the development split, and what was left out. One job
+# writes all shards, so that another number of them reruns what follows.
 
 
 rule problems:
     input:
         local_train_file,
-        benchmarks=benchmark_problems,
+        benchmarks=benchmark_files,
     output:
         shards=expand(
             "results/{{experiment}}/problems/train/shard_{shard}.parquet",
@@ -35,6 +36,8 @@ rule problems:
         " --mode {resources.store} 2>&1 | tee {log:q}"
 
 
+# Requires: the local file of a benchmark, if any.
+# Gives: its problems.
 rule benchmark_problems:
     input:
         local_benchmark_file,

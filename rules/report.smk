@@ -1,8 +1,8 @@
-# Requires: the answers of every student and their grades, every file of the rounds that trained it,
-# the problems and a tokenizer: all models of an experiment have one.
-# Gives: tables of the students, of their differences, of accuracy under a budget and by difficulty,
-# and of costs, and the page to read.
-# The stage is told the folders of the rounds: all the files would not fit on a command line.
+# Requires: the answers of every student with their grades, every file of the rounds that trained
+# it, the training problems, and the base student for its tokenizer, which all models share.
+# Gives: the report, and tables: students, differences between them, accuracy under a token budget,
+# accuracy by difficulty, and costs.
+# The stage gets the folders of the rounds, since a command line has no room for all of their files.
 
 
 rule report:
@@ -47,7 +47,7 @@ rule report:
             *(schema.COSTS.version, schema.REPORT_VERSION),
         ],
         settings=settings_of("report"),
-        rounds=all_rounds,
+        rounds=round_folders,
         benchmarks=EVALUATED,
         num_shards=CONFIG.problems.num_shards,
     message:

@@ -1,14 +1,14 @@
-# Requires: a shard of problems and the model that samples: the student of the round before, or
-# where the method says so the teacher.
-# Gives: its trajectories.
+# Requires: a shard of problems, and the model that samples: the student of the round before, or the
+# teacher where the method says so; in its place, if given, the user's own trajectories.
+# Gives: the trajectories.
 
 
 rule sample:
     input:
         problems="results/{experiment}/problems/train/shard_{shard}.parquet",
-        student=sampler,
+        student=sampling_model,
         trajectories=given_trajectories,
-        training=problems_of_given,
+        training=problems_of_given_trajectories,
     output:
         "results/{experiment}/{method}/seed_{seed}/round_{round}/sample/shard_{shard}.parquet",
     log:

@@ -134,7 +134,7 @@ def test_a_second_benchmark_computes_only_itself(run, engines, events):
     assert len(engines) == 2
 
 
-def test_another_gold_answer_samples_nothing_anew(run, benchmarks, events):
+def test_another_gold_answer_samples_nothing_again(run, benchmarks, events):
     """It is graded by, not asked."""
     run("dev")
     problems = table.read(benchmarks["dev"], schema.PROBLEMS)
@@ -193,11 +193,11 @@ def test_completions_of_the_engine_are_asked_by_prompt(
     ids = {q: tiny_format.encode(rf"<think></think>\boxed{{{gold}}}") for q, gold in golds.items()}
     questions = {tuple(tiny_prompts.problem_ids(question)): question for question in golds}
 
-    def complete(_, requests, decoding, advance):
-        for number, request in requests:
+    def stream(_, requests, decoding, advance):
+        for number, request in enumerate(requests):
             yield number, Completion(ids[questions[tuple(request.prompt_ids)]], [], "stop")
 
-    monkeypatch.setattr(TransformersEngine, "_complete", complete)
+    monkeypatch.setattr(TransformersEngine, "stream", stream)
     (rows,) = run("dev")
     expected = [rf"<think></think>\boxed{{{gold}}}" for gold in golds.values() for _ in range(2)]
     assert rows["text"].to_list() == expected

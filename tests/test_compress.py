@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from mpd import compress
-from mpd.compress import passed
+from mpd.compress import verbatim_candidates
 from mpd.config.compress import NoRewrite, TeacherRewrite
 from mpd.engines import transformers
 from mpd.engines.base import Completion, seed_of
@@ -345,7 +345,7 @@ def test_without_a_rewriter_trajectories_pass_verbatim(rows, vocabulary):
         completion_ids=pl.Series(ids, dtype=pl.List(pl.Int32)),
         text=pl.Series(["one", "two", "", "four"]),
     )
-    found = passed(rows, [stop])
+    found = verbatim_candidates(rows, [stop])
     assert found["sample_id"].to_list() == rows["sample_id"].to_list()
     columns = ("candidate", "status", "rewrite", "rewrite_tokens", "text", "completion_ids")
     assert found.select(*columns, "num_tokens").rows() == [

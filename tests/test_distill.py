@@ -9,15 +9,10 @@ from safetensors.torch import load_file
 
 from mpd import distill
 from mpd.config.distill import DistillSettings
-from mpd.distill import (
-    copy_beside_weights,
-    model_card,
-    require_ids,
-    require_rows,
-    require_tracker,
-)
+from mpd.distill import copy_beside_weights, model_card
 from mpd.store import schema, table
 from mpd.store.model_folder import chat_template, read_manifest
+from mpd.training.cache_checks import require_ids
 from tests.changes import with_changes
 
 SETTINGS = DistillSettings(learning_rate=1e-3, epochs=2, batch_size=8, min_kept=8)
@@ -53,53 +48,7 @@ def rewritten(tmp_path, cached):
     return write
 
 
-def verdicts_of(**reasons):
-    keep = [False] * sum(reasons.values())
-    reason = [name for name, count in reasons.items() for _ in range(count)]
-    return pl.DataFrame(
-        {"keep": keep, "reason": reason}, schema={"keep": pl.Boolean, "reason": pl.String}
-    )
-
-
-def test_too_few_rows_stop_with_reasons_and_advice():
-    verdicts = verdicts_of(ratio_too_high=1, wrong_answer=3)
-    with pytest.raises(ValueError) as error:
-        require_rows(verdicts, 0, 2)
-    assert str(error.value) == (
-        "0 of 4 candidates survived the filter, and distill.min_kept is 2; the others: "
-        "3 wrong_answer, 1 ratio_too_high. Nothing was trained: train on easier problems, take "
-        "a stronger teacher, or more samples; or train regardless of correctness, by a custom row "
-        "with axes: {kept: all}"
-    )
-    require_rows(verdicts, 2, 2)
-
-
-EASIER = "train on easier problems, take a stronger teacher, or more samples"
-ALL = "; or train regardless of correctness, by a custom row with axes: {kept: all}"
-
-
-@pytest.mark.parametrize(
-    ("reasons", "advice"),
-    [
-        ({}, "give more problems, draw more samples, or lower distill.min_kept"),
-        ({"sample_truncated": 5}, "raise sample.max_new_tokens"),
-        ({"leak": 1}, "read the column reason of the filter files"),
-        ({"wrong_answer": 2, "copy": 1}, EASIER + ALL),
-        ({"wrong_answer": 2, "answer_none": 1, "answer_unparsed": 1, "copy": 3}, None),
-        ({"rewrite_truncated": 1, "wrong_answer": 1}, "raise compress.max_new_tokens"),
-        ({"ratio_too_high": 3, "wrong_answer": 2}, "rewrites are not shorter: check "
-         "compress.prompt, or raise filter.max_ratio"),
-    ],
-)  # fmt: skip
-def test_training_regardless_of_correctness_is_advised_where_it_helps(reasons, advice):
-    """That is, where most rows failed by their answer, whatever single reason is the first."""
-    with pytest.raises(ValueError) as error:
-        require_rows(verdicts_of(**reasons), 0, 1)
-    found = str(error.value).partition("Nothing was trained: ")[2]
-    assert found == (advice or "read the column reason of the filter files" + ALL)
-
-
-def test_min_kept_is_a_gate_and_trains_nothing_anew(run, caplog):
+def test_min_kept_is_a_gate_and_trains_nothing_again(run, caplog):
     caplog.set_level(logging.INFO, "mpd")
     run(min_kept=1)
     caplog.clear()
@@ -228,24 +177,31 @@ def test_the_same_cache_is_not_trained_on_twice(run, caplog):
     assert again.startswith("reused student")
 
 
-def test_two_processes_make_the_same_update(run):
-    one = load_file(run(name="one") / "model.safetensors")
-    folder = run("--resources", '{"num_processes": 2, "micro_batch_size": 2}', name="two")
-    two = load_file(folder / "model.safetensors")
-    assert one.keys() == two.keys()
-    for name, values in one.items():
-        assert (values - two[name]).abs().max() < 1e-5
-    metrics = table.read(folder / "metrics.parquet", schema.METRICS)
-    whole = table.read(folder.parent / "one" / "metrics.parquet", schema.METRICS)
-    assert metrics["num_tokens"].to_list() == whole["num_tokens"].to_list()
-    for row, same in zip(metrics.to_dicts(), whole.to_dicts(), strict=True):
+def assert_same_training(one, other):
+    """Two folders of students with equal weights and metrics, but for rounding and padding."""
+    weights = [load_file(folder / "model.safetensors") for folder in (one, other)]
+    assert weights[0].keys() == weights[1].keys()
+    for name, values in weights[0].items():
+        assert (values - weights[1][name]).abs().max() < 1e-5
+    metrics = [
+        table.read(folder / "metrics.parquet", schema.METRICS).to_dicts() for folder in (one, other)
+    ]
+    for row, same in zip(*metrics, strict=True):
+        assert row["num_tokens"] == same["num_tokens"]
         assert row == pytest.approx(same | {"padding_share": row["padding_share"]}, rel=1e-4)
+
+
+TWO_PROCESSES = ("--resources", '{"num_processes": 2, "micro_batch_size": 2}')
+
+
+def test_two_processes_make_the_same_update(run):
+    assert_same_training(run(*TWO_PROCESSES, name="two"), run(name="one"))
 
 
 @pytest.fixture
 def hidden(tmp_path, run_logits, shard, student, teacher, logits_settings):
     """A cache of hidden states and the teacher's output head."""
-    from mpd.scoring import output_head as head
+    from mpd import head
 
     settings = with_changes(logits_settings, cache="hidden")
     path = run_logits(tmp_path / "hidden", shard, student, teacher, settings)
@@ -258,6 +214,13 @@ def hidden(tmp_path, run_logits, shard, student, teacher, logits_settings):
 def test_a_sparse_cache_has_no_temperature(run):
     with pytest.raises(ValueError, match=r"distill\.temperature is 2\.0, but the tail of a sparse"):
         run(temperature=2.0)
+
+
+def test_two_processes_make_the_same_update_from_hidden_states(run, hidden):
+    path, output = hidden
+    given = {"logits": [path], "temperature": 2.0}
+    two = run("--head", str(output), *TWO_PROCESSES, name="two", **given)
+    assert_same_training(two, run("--head", str(output), name="one", **given))
 
 
 @pytest.mark.parametrize("changes", [{"temperature": 2.0}, {"tail": "truncated"}], ids=str)
@@ -280,7 +243,7 @@ def test_a_hidden_cache_has_no_tail_and_needs_its_head(run, hidden, write_model,
 
 
 def test_the_head_of_another_teacher_is_refused(run, hidden, student, tmp_path):
-    from mpd.scoring import output_head as head
+    from mpd import head
 
     path, _ = hidden
     output = tmp_path / "other" / "head.safetensors"
@@ -293,14 +256,3 @@ def test_the_head_of_another_teacher_is_refused(run, hidden, student, tmp_path):
 def test_sparse_and_hidden_shards_do_not_mix(run, hidden, cached):
     with pytest.raises(ValueError, match="some cache shards are sparse and others hidden"):
         run("--head", str(hidden[1]), logits=[cached, hidden[0]])
-
-
-def test_a_tracker_that_is_not_installed_is_refused():
-    require_tracker("none")
-    require_tracker("tensorboard")
-    with pytest.raises(ValueError) as caught:
-        require_tracker("mlflower")
-    assert str(caught.value) == (
-        "resources.distill.tracker is mlflower, which is not installed; pip install mlflower, or "
-        "set it to none"
-    )

@@ -27,6 +27,7 @@ from mpd.config.problems import TrainingProblems
 from mpd.config.resources import GenerationResources
 from mpd.config.sample import DrawnSample
 from mpd.engines import rewriting
+from mpd.engines.question_tasks import question_prompts
 from mpd.report import browser_section, budgets, compare, costs, difficulty, summary
 from mpd.store import schema, table
 from mpd.text.completions import CompletionReader
@@ -111,7 +112,8 @@ def frames(tmp_path_factory, tiny_format, tiny_prompts, shard, chat, cached, stu
     drawing = DrawnSample(max_new_tokens=64, num_samples=2, chat=asking)
     engine = FakeEngine(tiny_format, TEXTS)
     samples = sample.with_samples(questions, 2)
-    made["sample"] = sample.sampler(engine, drawing, len(samples))(samples)
+    prompts = question_prompts(engine.vocabulary, drawing.chat, samples["question"])
+    made["sample"] = sample.sampler(engine, prompts, drawing, len(samples))(samples)
     asked = made["sample"].join(questions, on="problem_id", maintain_order="left")
     shortening = TeacherRewrite(
         prompt="{problem}\n{trajectory}\nrewrite",
@@ -129,14 +131,14 @@ def frames(tmp_path_factory, tiny_format, tiny_prompts, shard, chat, cached, stu
     made["filter"] = filter.verdicts(joined, limits, grader)
     made["logits"] = table.read(cached, schema.LOGITS)
     answering = BenchmarkAnswers(max_new_tokens=64, num_samples=2, chat=asking)
-    made["answers"] = answers.answerer(engine, "golden", answering, len(samples))(samples)
+    made["answers"] = answers.answerer(engine, prompts, "golden", answering, len(samples))(samples)
     reader = CompletionReader(TokenizerFile(student.parent), limits.chat)
     ladder = token_budgets.ladder(answering.max_new_tokens)
     answered = evaluate.joined(questions, made["answers"])
     made["evaluate"] = evaluate.graded(answered, reader, ladder, grader)
     place = {"method": "mpd", "round": 1, "seed": 0, "benchmark": "dev"}
     row = summary.summarise(place, made["evaluate"])
-    made["summary"] = table.frame_of(summary.with_efficiency([row]), schema.SUMMARY)
+    made["summary"] = summary.with_efficiency([row])
     compared = students_of(made["evaluate"])
     made["comparison"] = compare.differences(compared)
     made["difficulty"] = difficulty.by_difficulty(compared)
@@ -153,7 +155,8 @@ def frames(tmp_path_factory, tiny_format, tiny_prompts, shard, chat, cached, stu
     made["metrics"] = table.read(output.parent / "metrics.parquet", schema.METRICS)
     seconds = {("mpd", 1): [{"wall_seconds": 1.5, "evaluation_seconds": None}]}
     made["report"] = report(folder, student)
-    made["costs"] = costs.costs({("mpd", 1): [made]}, seconds, {"mpd": "student"}, given=False)
+    rounds, samplers = {("mpd", 1): [made]}, {"mpd": "student"}
+    made["costs"] = costs.costs_by_student(rounds, seconds, samplers, given=False)
     return made
 
 
@@ -241,9 +244,9 @@ def report(folder, student) -> pl.DataFrame:
         ],
         logits=[test_browser.cached("p0-0")],
     )
-    section = browser_section.section(
+    section = browser_section.browser_data(
         "golden",
-        [(test_browser.place_of(), files)],
+        {test_browser.ROUND: files},
         test_browser.problems_of(p0="1+6?"),
         Tokenizer.from_file(str(student.with_name("tokenizer.json"))),
     )

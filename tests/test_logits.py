@@ -14,12 +14,13 @@ from mpd.config.resources import GenerationResources, ScoringResources
 from mpd.engines.base import Request
 from mpd.engines.transformers import TransformersEngine
 from mpd.logits import kept_rows
-from mpd.scoring.cache import ENTRY_BITS, POSITION_BITS, TAIL_BITS, Rows
+from mpd.scoring.cache import DecodedRows
+from mpd.scoring.cache_layout import ENTRY_BITS, POSITION_BITS, TAIL_BITS
 from mpd.scoring.divergence import reverse_kl
 from mpd.scoring.forward import completion_states, pack
 from mpd.scoring.outcomes import outcomes_of
 from mpd.scoring.output_head import head_of
-from mpd.scoring.scorer import Scorer
+from mpd.scoring.transformers_scorer import TransformersScorer
 from mpd.store import schema, table
 from mpd.store.model_folder import load_model, read_manifest
 from mpd.text.completions import ids_digest
@@ -84,7 +85,7 @@ def test_states_predict_exactly_the_completion_ids(student, tiny_prompts):
 
 def scorer(student, teacher, settings, batch_size=32, chunk_size=1000):
     resources = ScoringResources(batch_size=batch_size, chunk_size=chunk_size)
-    return Scorer(student.parent, teacher.parent, settings, resources, 8)
+    return TransformersScorer(student, teacher, settings, resources, 8)
 
 
 def assert_same_scores(one, other):
@@ -248,7 +249,7 @@ def test_supports_are_trimmed(cache):
 @torch.inference_mode()
 def test_the_cached_support_gives_a_divergence_below_the_dense_one(cache, models, vocabulary):
     """Decoded and compared with the student's own logits, as distill does it."""
-    decoded = Rows(cache)
+    decoded = DecodedRows(cache)
     for number, row in enumerate(cache.to_dicts()):
         support = decoded.support(number)
         entries = support.ids.shape[1]
@@ -266,7 +267,10 @@ def test_a_cache_of_hidden_states(
 ):
     settings = with_changes(logits_settings, cache="hidden")
     output = run_logits(tmp_path, shard, student, teacher, settings)
-    found, decoded = table.read(output, schema.LOGITS), Rows(table.read(output, schema.LOGITS))
+    found, decoded = (
+        table.read(output, schema.LOGITS),
+        DecodedRows(table.read(output, schema.LOGITS)),
+    )
     of_support = (*SUPPORT, "overlap", "teacher_mass", "student_mass")
     for name in of_support:
         assert found[name].null_count() == len(found)

@@ -24,9 +24,9 @@ def run(tmp_path):
 
 
 @pytest.fixture
-def own(student, tmp_path):
+def user_model(student, tmp_path):
     """A folder as a user has it: weights, tokenizer, other files, no manifest."""
-    folder = tmp_path / "own"
+    folder = tmp_path / "user_model"
     shutil.copytree(student.parent, folder)
     (folder / "manifest.json").unlink()
     (folder / "pytorch_model.bin").write_bytes(b"not taken")
@@ -34,32 +34,32 @@ def own(student, tmp_path):
     return folder
 
 
-def test_a_folder_is_copied_and_left_alone(run, own, student):
-    modes = {path.name: path.stat().st_mode for path in own.iterdir()}
-    folder = run(source="folder", path=str(own))
+def test_a_folder_is_copied_and_left_alone(run, user_model, student):
+    modes = {path.name: path.stat().st_mode for path in user_model.iterdir()}
+    folder = run(source="folder", path=str(user_model))
     assert read_manifest(folder / "manifest.json") == read_manifest(student)
-    taken = {path.name for path in own.iterdir()} - {"pytorch_model.bin", "original"}
+    taken = {path.name for path in user_model.iterdir()} - {"pytorch_model.bin", "original"}
     assert {path.name for path in folder.iterdir()} == taken | {"manifest.json", "provenance.json"}
     for name in taken:
-        assert (folder / name).read_bytes() == (own / name).read_bytes()
-        assert not (folder / name).samefile(own / name)
+        assert (folder / name).read_bytes() == (user_model / name).read_bytes()
+        assert not (folder / name).samefile(user_model / name)
         assert oct((folder / name).stat().st_mode & 0o777) == "0o644"
-    assert {path.name: path.stat().st_mode for path in own.iterdir()} == modes
-    assert all(path.stat().st_nlink == 1 for path in own.iterdir() if path.is_file())
-    (own / "config.json").write_text("{}")  # the user may go on with it
+    assert {path.name: path.stat().st_mode for path in user_model.iterdir()} == modes
+    assert all(path.stat().st_nlink == 1 for path in user_model.iterdir() if path.is_file())
+    (user_model / "config.json").write_text("{}")  # the user may go on with it
     assert load_model(folder, "float32").config.hidden_size == 32
 
 
-def test_changed_weights_are_another_model(run, own, teacher):
-    first = read_manifest(run(source="folder", path=str(own)) / "manifest.json")
-    shutil.copyfile(teacher.parent / "model.safetensors", own / "model.safetensors")
-    second = read_manifest(run(source="folder", path=str(own)) / "manifest.json")
+def test_changed_weights_are_another_model(run, user_model, teacher):
+    first = read_manifest(run(source="folder", path=str(user_model)) / "manifest.json")
+    shutil.copyfile(teacher.parent / "model.safetensors", user_model / "model.safetensors")
+    second = read_manifest(run(source="folder", path=str(user_model)) / "manifest.json")
     assert first["weights"] != second["weights"]
     assert first["token_map"] == second["token_map"]
 
 
-def test_a_model_is_resolved_once(run, own, caplog):
-    settings = {"source": "folder", "path": str(own)}
+def test_a_model_is_resolved_once(run, user_model, caplog):
+    settings = {"source": "folder", "path": str(user_model)}
     with caplog.at_level("INFO", "mpd"):
         run(**settings)
         run(**settings)
@@ -67,8 +67,8 @@ def test_a_model_is_resolved_once(run, own, caplog):
 
 
 @pytest.mark.parametrize("damage", ["missing", "truncated", "truncated with the store's"])
-def test_a_damaged_resolved_model_is_healed_as_its_message_says(run, own, student, damage):
-    settings = {"source": "folder", "path": str(own)}
+def test_a_damaged_resolved_model_is_repaired_as_its_message_says(run, user_model, student, damage):
+    settings = {"source": "folder", "path": str(user_model)}
     folder = run(**settings)
     weights, manifest = folder / "model.safetensors", folder / "manifest.json"
     if damage != "truncated with the store's":
@@ -86,17 +86,17 @@ def test_a_damaged_resolved_model_is_healed_as_its_message_says(run, own, studen
     assert weights.read_bytes() == (student.parent / "model.safetensors").read_bytes()
 
 
-def test_the_provenance_of_a_student_of_ours_stays_with_it(run, own, student):
-    (own / "provenance.json").write_text('{"kind": "student"}')
-    folder = run(source="folder", path=str(own))
+def test_the_provenance_of_a_student_of_ours_stays_with_it(run, user_model, student):
+    (user_model / "provenance.json").write_text('{"kind": "student"}')
+    folder = run(source="folder", path=str(user_model))
     assert read_manifest(folder / "manifest.json") == read_manifest(student)
     assert json.loads((folder / "provenance.json").read_text())["kind"] == "models"
 
 
-def test_a_folder_without_a_chat_template_is_refused(run, own, tmp_path):
-    (own / "chat_template.jinja").unlink()
-    with pytest.raises(ValueError, match=f"^{own}: no chat template"):
-        run(source="folder", path=str(own))
+def test_a_folder_without_a_chat_template_is_refused(run, user_model, tmp_path):
+    (user_model / "chat_template.jinja").unlink()
+    with pytest.raises(ValueError, match=f"^{user_model}: no chat template"):
+        run(source="folder", path=str(user_model))
     assert not (tmp_path / "resolved").exists()
     assert not list((tmp_path / "store").rglob("*.safetensors"))  # before weights are copied
 
@@ -109,26 +109,26 @@ def test_a_folder_without_a_chat_template_is_refused(run, own, tmp_path):
         ("config.json", r"no config\.json"),
     ],
 )
-def test_an_incomplete_folder_is_refused(run, own, tmp_path, missing, message):
-    (own / missing).unlink()
-    with pytest.raises(ValueError, match=f"^{own}: {message}"):
-        run(source="folder", path=str(own))
+def test_an_incomplete_folder_is_refused(run, user_model, tmp_path, missing, message):
+    (user_model / missing).unlink()
+    with pytest.raises(ValueError, match=f"^{user_model}: {message}"):
+        run(source="folder", path=str(user_model))
     assert not (tmp_path / "resolved").exists()
 
 
-def test_a_folder_that_is_none_is_refused(run, tmp_path):
+def test_a_folder_without_a_model_is_refused(run, tmp_path):
     (tmp_path / "empty").mkdir()
     for name in ("empty", "nowhere"):
-        with pytest.raises(ValueError, match=f"{name}: no model folder"):
+        with pytest.raises(ValueError, match=f"{name}: not a model folder"):
             run(source="folder", path=str(tmp_path / name))
 
 
-def test_a_model_of_the_hub_is_downloaded_at_its_revision(run, own, monkeypatch):
+def test_a_model_of_the_hub_is_downloaded_at_its_revision(run, user_model, monkeypatch):
     asked = []
 
     def snapshot_download(name, *, revision, local_dir, allow_patterns):
         asked.append((name, revision))
-        shutil.copytree(own, local_dir)
+        shutil.copytree(user_model, local_dir)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
     folder = run(source="hub", path="somebody/model", revision="0" * 40)
@@ -137,32 +137,35 @@ def test_a_model_of_the_hub_is_downloaded_at_its_revision(run, own, monkeypatch)
     assert not (folder / "pytorch_model.bin").exists()
 
 
-def test_a_config_without_context_length_is_refused_by_its_own_name(run, own):
-    (own / "config.json").write_text("{}")
-    with pytest.raises(ValueError, match=rf"^{own}/config\.json: no max_position_embeddings"):
-        run(source="folder", path=str(own))
+def test_a_config_without_context_length_is_refused_by_its_own_name(run, user_model):
+    (user_model / "config.json").write_text("{}")
+    with pytest.raises(
+        ValueError, match=rf"^{user_model}/config\.json: no max_position_embeddings"
+    ):
+        run(source="folder", path=str(user_model))
 
 
 @pytest.mark.parametrize("missing", ["chat_template.jinja", "model.safetensors"])
-def test_an_incomplete_model_of_the_hub_is_named(run, own, monkeypatch, missing):
-    (own / missing).unlink()
+def test_an_incomplete_model_of_the_hub_is_named(run, user_model, monkeypatch, missing):
+    (user_model / missing).unlink()
     monkeypatch.setattr(
         "huggingface_hub.snapshot_download",
-        lambda name, *, local_dir, **_: shutil.copytree(own, local_dir),
+        lambda name, *, local_dir, **_: shutil.copytree(user_model, local_dir),
     )
     with pytest.raises(ValueError, match=r"^somebody/model: no "):
         run(source="hub", path="somebody/model", revision="0" * 40)
 
 
 def test_a_gguf_file_without_a_chat_template_is_named(run, student, tmp_path, monkeypatch):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
     path = tmp_path / "model.gguf"
     path.touch()
-
-    def unpack(settings, folder, threads):
-        shutil.copytree(student.parent, folder, dirs_exist_ok=True)
-        (folder / "chat_template.jinja").unlink()
-
-    monkeypatch.setattr(models, "_unpack", unpack)
+    tokenizer = AutoTokenizer.from_pretrained(student.parent)
+    tokenizer.chat_template = None
+    model = AutoModelForCausalLM.from_pretrained(student.parent)
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", lambda *_, **__: tokenizer)
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", lambda *_, **__: model)
     with pytest.raises(ValueError, match=f"^{path}: no chat template"):
         run(source="gguf", path=str(path))
 

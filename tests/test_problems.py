@@ -228,10 +228,10 @@ def test_other_split_is_refused(tmp_path, split):
 
 
 def test_missing_empty_and_unknown_files_are_refused(tmp_path):
-    path, mend = tmp_path / "a.txt", "mend the path of this problem source in the config"
-    assert message_of_load(path) == f"{path}: no such file; {mend}"
+    path, fix = tmp_path / "a.txt", "fix the path of this problem source in the config"
+    assert message_of_load(path) == f"{path}: no such file; {fix}"
     path.touch()
-    assert message_of_load(path) == f"{path}: an empty file; {mend}"
+    assert message_of_load(path) == f"{path}: an empty file; {fix}"
     path.write_text("1")
     assert message_of_load(path) == (
         f"{path}: give a file that ends in .jsonl, .json, .parquet, .csv"
@@ -482,7 +482,7 @@ def test_user_mistake_is_one_sentence(tmp_path):
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
         f"problems: error: {path}: no such file; "
-        "mend the path of this problem source in the config\n"
+        "fix the path of this problem source in the config\n"
     )
     assert list(tmp_path.iterdir()) == []
 

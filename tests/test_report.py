@@ -7,7 +7,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 
 from mpd.report import __main__ as report
-from mpd.report import findings
+from mpd.report import origin
 from mpd.report.shipping import shipped
 from mpd.report.terminal import shipping_lines
 from mpd.store import schema, table
@@ -91,10 +91,10 @@ def test_shipped_compares_each_seed_with_its_own_base_student():
         ("other", 1, 0),
     ]
     assert shipping_lines(choice) == [
-        "mpd, seed 0: none; stay with the base student",
+        "mpd, seed 0: none, stay with the base student",
         "mpd, seed 1: round 1",
         "other, seed 0: round 1",
-        "other, seed 1: none; stay with the base student",
+        "other, seed 1: none, stay with the base student",
     ]
 
 
@@ -282,18 +282,18 @@ def test_main(run, capsys, caplog):
     text = (root / "report.html").read_text(encoding="utf-8")
     assert text.startswith('<!doctype html>\n<html lang="en"><meta charset="utf-8">')
     assert "<h1>my run</h1>" in text
-    assert "Rewrites: 4. In this list: every one. With texts: all. " in words_of(text)
+    assert "Rewrites: 4. In this list: all. With texts: all. " in words_of(text)
     inputs = json.loads((root / "report.json").read_text())["inputs"]
     assert inputs["token_map"] == "the map"
     assert {"problems 0", "mpd/seed_0/round_1 sample 0"} <= set(inputs)
     told = json.loads((root / "report.json").read_text())["settings"]
     counts = {row["kind"]: (row["files"], row["linked"]) for row in told.pop("artifacts")}
-    assert told.pop("versions") == findings.versions()
+    assert told.pop("versions") == origin.versions()
     assert told == {
         **SETTINGS,
         "experiment": "my run",
         "models": {},
-        "stages": {"student": {"{}": ["mpd, round 1, seed 0"]}},
+        "stages": {"distill": {"{}": ["mpd, round 1, seed 0"]}},
     }
     stages = dict.fromkeys(("sample", "compress", "filter", "logits", "metrics"), (1, 0))
     assert counts == {**stages, "answers": (4, 0), "evaluate": (4, 0)}

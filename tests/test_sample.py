@@ -14,6 +14,7 @@ from mpd.engines.transformers import TransformersEngine
 from mpd.sample import with_samples
 from mpd.store import schema, table
 from mpd.store.model_folder import read_manifest
+from mpd.text.prompts import Prompts
 from mpd.text.questions import problem_id
 
 ENGINE = {"engine": "transformers", "engine_arguments": {}, "dtype": "float32"}
@@ -98,6 +99,16 @@ def test_rows_do_not_depend_on_shard_order_or_parts(run, shard_of):
     assert parts.equals(whole)
     other = run(seed=8, name="seed")
     assert other["completion_ids"].to_list() != whole["completion_ids"].to_list()
+
+
+def test_a_prompt_is_rendered_once(run, problems, monkeypatch):
+    """Not once to check it and again for each sample."""
+    rendered, render = [], Prompts.render
+    monkeypatch.setattr(
+        Prompts, "render", lambda self, content: rendered.append(content) or render(self, content)
+    )
+    run()
+    assert sorted(rendered) == sorted(table.read(problems, schema.PROBLEMS)["question"])
 
 
 def test_the_footer_names_the_student(run, tmp_path, student):
@@ -244,7 +255,7 @@ def test_a_given_file_that_cannot_be_read_is_one_sentence_with_its_path(run, tmp
     assert "not a complete jsonl file (" in message_of("empty.jsonl", b"")
     listed = b'[{"problem": "1+1", "text": "4"}]'
     assert message_of("list.json", listed).endswith("give a file that ends in .jsonl or .parquet")
-    with pytest.raises(ValueError, match=r"nothing\.jsonl: no such file; mend sample\.traj"):
+    with pytest.raises(ValueError, match=r"nothing\.jsonl: no such file; fix sample\.traj"):
         run(trajectories=str(tmp_path / "nothing.jsonl"))
     assert len(run(trajectories=whole)) == 99
 

@@ -12,8 +12,8 @@ from rich.console import Console
 
 from mpd.scoring.token_records import token_record
 from mpd.show import __main__ as show
+from mpd.show.trajectory import SIDE_BY_SIDE
 from mpd.store import schema, table
-from mpd.text import marks
 from mpd.text.questions import problem_id
 
 SAMPLE = f"{problem_id('3+3')}-0"
@@ -184,6 +184,19 @@ def test_what_is_no_round_is_refused(folder, tmp_path):
         )
 
 
+def test_a_round_in_which_nothing_was_sampled_is_refused(folder):
+    empty = folder.with_name("round_7")
+    with pytest.raises(ValueError) as caught:
+        show.main([str(empty)])
+    assert str(caught.value) == f"{empty}: nothing was sampled for this round; run it first"
+
+
+def test_a_round_is_shown_from_within_its_folder(folder, capsys, monkeypatch):
+    monkeypatch.chdir(folder / "filter")
+    show.main([".."])
+    assert capsys.readouterr().out.startswith("8 kept\n")
+
+
 def test_a_round_without_verdicts_lists_what_there_is(folder, shown):
     lengths = [str(row_of(folder, schema.SAMPLE)["num_tokens"])]
     shutil.rmtree(folder / "filter")
@@ -215,7 +228,7 @@ def test_a_reader_may_close_the_pipe(folder):
 def test_a_wide_terminal_shows_a_trajectory_beside_its_rewrite(folder, monkeypatch, capsys):
     monkeypatch.setenv("PAGER", "cat")
     monkeypatch.setattr(
-        show, "Console", lambda width=None: Console(force_terminal=True, width=show.SIDE_BY_SIDE)
+        show, "Console", lambda width=None: Console(force_terminal=True, width=SIDE_BY_SIDE)
     )
     show.main([str(folder), "--sample", SAMPLE])
     titles = [line for line in capsys.readouterr().out.splitlines() if "sample: " in line]
@@ -273,29 +286,13 @@ def test_tokens_where_vllm_scored_or_states_are_cached(folder, lines_of):
 def test_tokens_need_a_sample_whose_tokens_are_cached(folder):
     with pytest.raises(ValueError) as caught:
         show.main([str(folder), "--tokens"])
-    assert str(caught.value) == "--tokens shows those of one sample; give --sample <id>"
+    assert str(caught.value) == "--tokens shows the tokens of one sample; give --sample <id>"
     set_reasons(folder)
     rows = table.read(folder / "logits" / "shard_1.parquet", schema.LOGITS).clear()
     table.write(folder / "logits" / "shard_1.parquet", rows, schema.LOGITS, {})
     with pytest.raises(ValueError) as caught:
         show.main([str(folder), "--sample", SAMPLE, "--tokens"])
-    assert str(caught.value) == f"{SAMPLE}: no tokens are cached; filter says: wrong_answer"
-
-
-def test_what_was_cut_is_marked():
-    made = marks.marked("So 1+2=3. Wait. Yes.", "1+2=3. Yes.", "red")
-    assert made.plain == "So 1+2=3. Wait. Yes."
-    spans = [made.plain[span.start : span.end] for span in made.spans]
-    assert spans == ["So ", "Wait. "]
-    assert {span.style for span in made.spans} == {"red"}
-
-
-def test_long_texts_are_compared_by_sentences_and_very_long_ones_not_at_all(monkeypatch):
-    monkeypatch.setattr(marks, "MAX_WORK", 6)
-    made = marks.marked("One two. Three four. Five.", "Three four. Five.", "red")
-    assert [made.plain[span.start : span.end] for span in made.spans] == ["One two. "]
-    made = marks.marked("One. Two. Three. Four.", "Two. Four.", "red")
-    assert (made.plain, made.spans) == ("One. Two. Three. Four.", [])
+    assert str(caught.value) == f"{SAMPLE}: no tokens are cached; verdict of filter: wrong_answer"
 
 
 def test_of_a_cache_only_the_rows_of_the_sample_are_held(folder, shown, monkeypatch):
@@ -312,13 +309,11 @@ def test_of_a_cache_only_the_rows_of_the_sample_are_held(folder, shown, monkeypa
             yield group
 
     monkeypatch.setattr(table, "groups", counted)
-    monkeypatch.setattr(show.Round, "read", lambda of, _: table.read(*problems_of(of)))
     shown("--sample", rows["sample_id"][0])
-    assert [one for one in held if one[0] == "logits"] == [("logits", "shard_0.parquet", 1)]
-
-
-def problems_of(of):
-    return of.files(schema.PROBLEMS)[0], schema.PROBLEMS
+    assert sorted(held) == sorted(
+        (stage, "shard_0.parquet", 1)
+        for stage in ("train", "sample", "compress", "filter", "logits")
+    )
 
 
 def test_an_unknown_sample_is_refused(folder):

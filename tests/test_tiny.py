@@ -16,6 +16,7 @@ from mpd.tiny.examples import (
     student_writer,
     teacher_writer,
 )
+from mpd.tiny.sizes import CONTEXT_LENGTH
 from mpd.tiny.task import (
     MAX_NUMBER,
     MAX_VALUE,
@@ -119,7 +120,7 @@ def tokenizer():
     return build_tokenizer()
 
 
-def test_the_vocabulary_is_small_and_control_tokens_are_behind_it(tokenizer):
+def test_the_vocabulary_is_small_and_control_tokens_come_after_it(tokenizer):
     assert len(vocabulary()) == len(set(vocabulary())) == 168
     assert {piece: tokenizer.convert_tokens_to_ids(piece) for piece in ("<unk>", "0", "99")} == {
         "<unk>": 0,
@@ -139,7 +140,7 @@ def test_every_training_text_round_trips(tokenizer):
             ids = tokenizer(text).input_ids
             assert tokenizer.decode(ids) == text
             assert tokenizer.unk_token_id not in ids
-            assert len(ids) <= pretrain.CONTEXT_LENGTH
+            assert len(ids) <= CONTEXT_LENGTH
 
 
 def test_white_space_round_trips(tokenizer):
@@ -148,7 +149,7 @@ def test_white_space_round_trips(tokenizer):
     assert len(tokenizer("42 concise").input_ids) == 3
 
 
-def test_whatever_is_sampled_can_be_said_again(tokenizer):
+def test_whatever_is_sampled_can_be_encoded_again(tokenizer):
     rng = random.Random(0)
     assert tokenizer.convert_ids_to_tokens(tokenizer("YesWait, ").input_ids) == [
         "Yes",
@@ -168,7 +169,7 @@ def test_unknown_words_are_unk(tokenizer):
     assert tokenizer("é").input_ids == [tokenizer.unk_token_id]
 
 
-def test_text_cannot_say_control_tokens(tokenizer):
+def test_text_cannot_become_control_tokens(tokenizer):
     text = "<think>1</think><|im_end|>"
     assert Vocabulary(tokenizer, []).encode_plain(text) is None  # some of it is lost
 

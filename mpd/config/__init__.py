@@ -1,16 +1,19 @@
-"""What config.yaml may say, and what it means to each stage.
+"""What config.yaml may contain, and what it means for each stage.
 
-- base: what sections share, and how a setting says which key it comes from
+- base: what all models share, and how a setting names the key it comes from
 - models, chat, problems, generation, sample, compress, filter, logits, distill, evaluate, report:
-  the sections, each with the settings of its stage beside it; resources: what changes no result
+  the sections, each beside the settings of its stage
+- resources: the section that cannot change a result
 - methods: the method grid; branches: its rows, each with its settings
-- config: the whole file; checks: what fits together; parse: both, with mistakes as sentences
+- config: the whole file; checks: which of its keys conflict; parse: validation with all mistakes as
+  sentences
 - stages: the settings of every job
-- keys, words, mistakes, reference: what help, `why` and docs/config.md say of all these
-- files: the local files that sources name
+- keys, words, mistakes, reference: what --help, `python -m mpd.why` and docs/config.md say
+- files: the local files that models and problems come from
+- unique_keys: keys that a config file gives twice
 
-Nothing here reads config.yaml. It imports pydantic and the standard library alone: the Snakefile
-loads it, and so does a stage whose result is in the store.
+Nothing here reads config.yaml. The package imports only pydantic, PyYAML and the standard library,
+since the Snakefile loads it, and so does a stage whose result is already in the store.
 """
 
 from mpd.config.config import Config

@@ -1,5 +1,6 @@
-"""What all sections share, and how a setting of a stage names the key that it comes from."""
+"""What all models of the configuration share, and how a setting names the key it comes from."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
@@ -11,18 +12,24 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Seed = Annotated[int, Field(ge=0)]
 COMMIT = "^[0-9a-f]{40}$"
 
+DEV = "dev"  # the development split, among benchmarks
+BASE = "base"  # the student before any training, among methods
 
-class Section(BaseModel):
+JsonSchema = Mapping[str, Any]  # a JSON schema, or a part of one
+
+
+class StrictModel(BaseModel):
     """Keys with types, defaults and ranges; unknown keys and infinite numbers are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 @dataclass(frozen=True)
-class From:
-    """The key of config.yaml that a setting comes from; of a section, where its keys stand.
+class FromKey:
+    """Marks a setting that comes from a key of config.yaml.
 
-    Several: from any of them. `when` says of which branches this holds.
+    If the setting is a section of its own, its keys stand below this key. A setting may come from
+    several keys; `when` says for which branches one of them counts.
     """
 
     key: str
@@ -30,15 +37,15 @@ class From:
 
 
 @dataclass(frozen=True)
-class Also(From):
-    """A further key, beside that of the setting's own name."""
+class AlsoFromKey(FromKey):
+    """Marks a setting that comes from another key beside the key of its own name."""
 
 
 @dataclass(frozen=True)
-class Of:
-    """What a setting is of where it comes from no key: the branch, its method, the model.
+class FromJob:
+    """Marks a setting that comes from no key but from the job: its branch, method or model.
 
-    `name` is what it is called there, where that is not its own name.
+    `name` is what the setting is called there, if not by its own name.
     """
 
     what: str
@@ -46,35 +53,35 @@ class Of:
 
 
 @dataclass(frozen=True)
-class NamesFrom:
-    """The key of config.yaml that the names of a mapping come from."""
+class NamesFromKey:
+    """Marks a mapping whose names come from a key of config.yaml."""
 
     key: str
 
 
 @dataclass(frozen=True)
 class Effect:
-    """What is made again after a change of a key that is no setting of any stage."""
+    """Marks a key that is no setting of any stage; `words` say what a change of it reruns."""
 
     words: str
 
 
 class Gate:
-    """Marks a setting that decides whether a stage runs, and changes nothing of what it makes."""
+    """Marks a setting that decides whether a stage runs, and does not change its result."""
 
 
-class StageSettings(Section):
-    """The settings of a stage: all that gives what it makes its meaning.
+class StageSettings(StrictModel):
+    """The settings of a stage: everything that its result depends on, apart from its inputs.
 
-    A setting comes from the key of its own name in `section`, where its annotation says nothing
-    else. Of a stage with settings of several kinds, `when` says when they are of this kind.
+    A setting comes from the key of its own name in `section`, unless its annotation says otherwise.
+    If a stage has several kinds of settings, `when` says which jobs have this kind.
     """
 
     section: ClassVar[str]
     when: ClassVar[str] = ""
 
     def meaning(self) -> dict[str, Any]:
-        """The settings that are part of the fingerprint of what the stage makes, as JSON."""
+        """The settings that are part of the fingerprint of the stage's result, as JSON."""
         gates = {
             name
             for name, field in type(self).model_fields.items()

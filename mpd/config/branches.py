@@ -1,7 +1,7 @@
 """Branches: rows of the method grid, each with its settings.
 
-A branch is a row of METHODS, or a row of `custom` that starts from one. It has its method, and the
-sections that a row may change, validated as a whole.
+A branch is a row of METHODS, or a row of `custom` that starts from one. It has a method, and the
+sections that a row may change, which are validated together.
 """
 
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError, model_validator
 
-from mpd.config.base import Name, Section
+from mpd.config.base import BASE, Name, StrictModel
 from mpd.config.compress import Compress
 from mpd.config.distill import Distill
 from mpd.config.filter import Filter
@@ -19,12 +19,12 @@ from mpd.config.mistakes import sentences
 from mpd.config.sample import Sample
 
 
-class Custom(Section):
-    """A row of the grid under a name of its own: a method, with other axes or other settings."""
+class Custom(StrictModel):
+    """A row of the grid that the user adds: a method with other axes or other settings."""
 
-    name: Name = Field(description="for methods, and of the folder of its results")
-    like: str = Field(description="the method that it starts from")
-    axes: dict[str, Any] = Field({}, description="axes of mpd/config/methods.py that differ")
+    name: Name = Field(description="name in methods, and of the folder of its results")
+    like: str = Field(description="method that the row starts from")
+    axes: dict[str, Any] = Field({}, description="axes, as in mpd/config/methods.py, that differ")
     sample: dict[str, Any] = Field({}, description="keys of sample that differ")
     compress: dict[str, Any] = Field({}, description="keys of compress that differ")
     filter: dict[str, Any] = Field({}, description="keys of filter that differ")
@@ -32,35 +32,37 @@ class Custom(Section):
     distill: dict[str, Any] = Field({}, description="keys of distill that differ")
 
     @model_validator(mode="after")
-    def _possible(self) -> "Custom":
-        if self.name == "base":
-            raise ValueError("name: base is the untrained student; take another")
+    def _require_possible(self) -> "Custom":
+        if self.name == BASE:
+            raise ValueError(f"name: {BASE} is the untrained student; choose another name")
         if self.like not in METHODS:
-            raise ValueError(f"like: {self.like} is no method; there are {', '.join(METHODS)}")
+            raise ValueError(f"like: {self.like} is not a method; methods are {', '.join(METHODS)}")
         if self.name in METHODS and self.name != self.like:
-            raise ValueError(f"name: {self.name} is another method than {self.like}; take another")
+            raise ValueError(
+                f"name: {self.name} is another method than {self.like}; choose another name"
+            )
         unknown = sorted(set(self.axes) - set(Method.model_fields))
         if unknown:
             raise ValueError(
-                f"axes: {unknown[0]} is no axis; there are {', '.join(Method.model_fields)}"
+                f"axes: {unknown[0]} is not an axis; axes are {', '.join(Method.model_fields)}"
             )
         for section, axis in AXES.items():
             if axis in getattr(self, section):
-                raise ValueError(f"{section}.{axis} is an axis of the method; write it into axes")
-        for section in SECTIONS:
-            # Environment and resources are those of a stage, for all its branches.
+                raise ValueError(f"{section}.{axis} is an axis of the method; set it in axes")
+        for section in BRANCH_SECTIONS:
+            # A stage has one environment and one set of resources for all branches.
             if "engine" in getattr(self, section):
-                raise ValueError(f"{section}.engine is one for all rows; set it in {section}")
+                raise ValueError(f"{section}.engine is for all rows; set it in {section}")
         if "trajectories" in self.sample:
-            raise ValueError("sample.trajectories are those of all rows; set them in sample")
+            raise ValueError("sample.trajectories is for all rows; set it in sample")
         return self
 
 
-class Branch(Section):
-    """A row of the grid, and the sections as it has them."""
+class Branch(StrictModel):
+    """A row of the grid: its method, and the sections with its changes."""
 
     name: str
-    method: Method = Field(validation_alias="axes")  # so mistakes are named as in a row of custom
+    method: Method = Field(validation_alias="axes")  # mistakes name it as rows of custom do
     sample: Sample
     compress: Compress
     filter: Filter
@@ -68,19 +70,19 @@ class Branch(Section):
     distill: Distill
 
 
-# The sections of the configuration that a row may change, beside the axes of the grid.
-SECTIONS = ("sample", "compress", "filter", "logits", "distill")
+# The sections that a row may change, beside its axes.
+BRANCH_SECTIONS = ("sample", "compress", "filter", "logits", "distill")
 
 
-def branch_of(name: str, row: Custom | None, sections: Mapping[str, Section]) -> Branch:
-    """The branch of a method, or of a row of `custom` where there is one of this name.
+def branch_of(name: str, row: Custom | None, sections: Mapping[str, StrictModel]) -> Branch:
+    """The branch of a row of `custom`, or of the method of this name if there is no row.
 
     `sections` are those of the configuration. Raises ValueError with a line for each mistake in
-    what the row changes.
+    the row's changes.
     """
     if row is None:
         return Branch(name=name, axes=METHODS[name], **sections)
-    changes = {part: sections[part].model_dump() | getattr(row, part) for part in SECTIONS}
+    changes = {part: sections[part].model_dump() | getattr(row, part) for part in BRANCH_SECTIONS}
     try:
         axes = METHODS[row.like].model_dump() | row.axes
         return Branch.model_validate({"name": name, "axes": axes, **changes})

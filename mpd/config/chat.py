@@ -1,86 +1,101 @@
-"""The section chat: what a prompt says, and how a completion is marked up."""
+"""The section chat: how a student is prompted, and the format of its completions.
+
+A stage has only the keys that its result depends on, so the section is made of small models.
+PromptChat is whole for the plain prompt, ReadingChat for reading completions, WritingChat for
+writing them and StudentChat for both. DateChat and RenderingChat are for prompts whose text is
+another setting.
+"""
 
 import datetime
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from mpd.config.base import Section
+from mpd.config.base import StrictModel
 
 
-class DayChat(Section):
-    """What every rendered prompt needs. Left out where it is not set."""
+class DateChat(StrictModel):
+    """What every rendered prompt depends on. Settings without a date leave the key out."""
 
     date: str | None = Field(
         None,
         pattern=r"^\d{4}-\d\d-\d\d$",
-        exclude_if=lambda day: day is None,
-        description="the day, such as 2025-01-31, for a chat template that puts one into prompts",
+        exclude_if=lambda date: date is None,
+        description="date such as 2025-01-31, for a chat template that puts one into prompts",
     )
 
     @field_validator("date", mode="before")
     @classmethod
-    def _as_text(cls, day: Any) -> Any:
-        return str(day) if isinstance(day, datetime.date) else day  # YAML makes it one
+    def _as_text(cls, date: Any) -> Any:
+        return str(date) if isinstance(date, datetime.date) else date  # YAML parses dates
 
     @field_validator("date")
     @classmethod
-    def _in_the_calendar(cls, day: str | None) -> str | None:
-        if day:
-            datetime.date.fromisoformat(day)
-        return day
+    def _require_day_of_calendar(cls, date: str | None) -> str | None:
+        if date:
+            datetime.date.fromisoformat(date)
+        return date
 
 
-class RenderingChat(DayChat):
-    """What a prompt needs that is rendered as the student's prompts are."""
+class RenderingChat(DateChat):
+    """What a prompt depends on that is rendered like the student's own."""
 
-    thinking: bool = Field(True, description="render the student's prompt with thinking enabled")
+    thinking: bool = Field(
+        True, description="whether the student's prompt is rendered with thinking enabled"
+    )
 
 
 class PromptChat(RenderingChat):
-    """What the plain prompt of a student needs."""
+    """The plain prompt of a student."""
 
     prompt: str = Field("{problem}", description="user message; {problem} is the question")
 
 
-class ReadingChat(Section):
-    """What it takes to find the answer in a completion."""
+class ReadingChat(StrictModel):
+    """How to find the answer in a completion."""
 
     think: Literal["tags", "none"] = Field(
-        "tags", description="tags: reasoning stands between open and close; none: no such tags"
+        "tags",
+        description="tags: reasoning stands between open and close; none: there are no think tags",
     )
-    close: str = Field("\n</think>\n\n", description="what stands between reasoning and answer")
+    close: str = Field("\n</think>\n\n", description="text between reasoning and answer")
 
     @model_validator(mode="after")
-    def _closed(self) -> "ReadingChat":
+    def _require_close_tag(self) -> "ReadingChat":
         if self.think == "tags" and not self.close.strip():
             raise ValueError("think: tags needs a close tag; set close, or think: none")
         return self
 
     @property
     def delimiter(self) -> str | None:
-        """The text after which the answer stands; None where the format has no think tags."""
+        """The text that the answer follows; None where the format has no think tags."""
         return self.close.strip() if self.think == "tags" else None
 
 
 class WritingChat(ReadingChat):
-    """What it takes to put a rewrite into the format of a completion."""
+    """How to put a rewrite into the format of a completion."""
 
-    open: str = Field("<think>\n", description="what comes before the reasoning")
+    open: str = Field("<think>\n", description="text before the reasoning")
 
 
-class Chat(PromptChat, WritingChat):
+class StudentChat(PromptChat, WritingChat):
+    """The plain prompt of a student, and the format of its completions."""
+
+
+class Chat(StudentChat):
+    """The section: the chat format, and the prompt for methods that ask for brevity."""
+
     concise: str = Field(
         "{problem}\n\nThink as briefly as you can.",
-        description="user message that asks for brevity, for the methods that do",
+        description="user message for methods that ask for brevity",
     )
 
     @model_validator(mode="after")
-    def _placeholder(self) -> "Chat":
+    def _require_possible(self) -> "Chat":
         for key in ("prompt", "concise"):
             if "{problem}" not in getattr(self, key):
                 raise ValueError(f"{key} must contain {{problem}}")
-        # Qwen3's template then writes an empty think block: what follows it is the answer.
+        # Qwen3's template then writes an empty think block, and only the answer follows.
         if self.think == "tags" and not self.thinking:
             raise ValueError(
                 "thinking: false with think: tags: completions then have no close tag, and no "

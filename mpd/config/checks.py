@@ -1,7 +1,4 @@
-"""What does not fit together in a configuration whose every section is right by itself.
-
-Each check gives a sentence for each mistake that it finds.
-"""
+"""Conflicts between keys of a configuration whose sections are each valid by themselves."""
 
 from collections.abc import Iterator
 
@@ -9,15 +6,15 @@ from mpd.config.branches import Branch
 from mpd.config.config import Config
 
 
-def mistakes(config: Config) -> Iterator[str]:
-    """One sentence for each mistake, naming what to set."""
-    yield from _engines(config)
-    if not any(config.branches[name].method.trained for name in config.methods):
+def conflicts(config: Config) -> Iterator[str]:
+    """One sentence for each conflict, which says what to set."""
+    yield from _engine_conflicts(config)
+    if not config.trained_methods:
         yield "methods: none of these trains a student; add mpd"
     for branch in config.branches.values():
-        yield from _given_trajectories(branch)
-        yield from _scoring(branch)
-        sentence = inexact(
+        yield from _trajectory_conflicts(branch)
+        yield from _scoring_conflicts(branch)
+        sentence = loss_conflict(
             branch.method.divergence,
             branch.distill.temperature,
             branch.distill.tail,
@@ -27,25 +24,25 @@ def mistakes(config: Config) -> Iterator[str]:
             yield sentence
 
 
-def inexact(divergence: str, temperature: float, tail: str, cache: str) -> str | None:
-    """Why a cache, sparse or hidden, cannot give the loss of these settings; None where it can."""
+def loss_conflict(divergence: str, temperature: float, tail: str, cache: str) -> str | None:
+    """Why a sparse or hidden cache cannot give this loss, in a sentence; None where it can."""
     if divergence == "cross_entropy" and (temperature != 1 or tail != "bucket"):
         return (
             "distill.temperature, distill.tail: divergence: cross_entropy has neither temperature "
-            "nor tail; leave them out"
+            "nor tail; remove them"
         )
     if cache == "hidden" and tail != "bucket":
         return "distill.tail: with logits.cache: hidden there is no tail; set bucket"
     if cache == "sparse" and temperature != 1:
         return (
-            f"distill.temperature is {temperature}, but the tail of a sparse cache has no "
-            "temperature but 1; set it to 1, or logits.cache: hidden"
+            f"distill.temperature is {temperature}, but the tail of a sparse cache is only known "
+            "at temperature 1; set it to 1, or logits.cache: hidden"
         )
     return None
 
 
-def _engines(config: Config) -> Iterator[str]:
-    """Of each stage that runs an engine: whether its resources are those of the engine."""
+def _engine_conflicts(config: Config) -> Iterator[str]:
+    """Engines whose resources are missing, or are not what they take."""
     for stage in ("sample", "compress", "logits", "evaluate"):
         engine, resources = getattr(config, stage).engine, getattr(config.resources, stage)
         if engine == "server" and not resources.server:
@@ -58,23 +55,24 @@ def _engines(config: Config) -> Iterator[str]:
             )
 
 
-def _given_trajectories(branch: Branch) -> Iterator[str]:
+def _trajectory_conflicts(branch: Branch) -> Iterator[str]:
+    """Trajectories that are given for a method in which no student samples."""
     if branch.sample.trajectories and branch.method.sampler == "teacher":
         yield (
-            f"sample.trajectories are a student's, but of {branch.name} the teacher samples; leave "
-            "one of the two out"
+            f"sample.trajectories replaces a student's samples, but in {branch.name} the teacher "
+            "samples; remove one of the two"
         )
 
 
-def _scoring(branch: Branch) -> Iterator[str]:
-    """Whether the cache is one of this scorer and engine."""
+def _scoring_conflicts(branch: Branch) -> Iterator[str]:
+    """Caches that the scorer or its engine cannot make."""
     if branch.method.scorer == "student" and branch.logits.cache == "hidden":
         yield (
-            f"logits.cache: hidden holds the teacher's states, but of {branch.name} the student is "
-            "the scorer; set cache: sparse, or leave the method out"
+            f"logits.cache: hidden holds states of the teacher, but in {branch.name} the student "
+            "scores; set cache: sparse, or remove the method"
         )
     if branch.logits.engine == "vllm" and branch.distill.merge_stop_ids:
         yield (
             "distill.merge_stop_ids needs every stop id in the cache, which logits.engine: vllm "
-            "does not give; set one of the two back"
+            "does not give; change one of the two"
         )

@@ -4,26 +4,32 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from mpd.config.base import Also, Count, From, Of, StageSettings
-from mpd.config.chat import DayChat, WritingChat
+from mpd.config.base import AlsoFromKey, Count, FromJob, FromKey, StageSettings
+from mpd.config.chat import DateChat, WritingChat
 from mpd.config.generation import BranchSeed, EngineSettings, Generation
 from mpd.config.methods import Sampler
 
 
 class Rewriting(Generation):
-    num_samples: Count = Field(1, description="candidates: rewrites per trajectory")
+    """How trajectories are rewritten."""
+
+    num_samples: Count = Field(1, description="candidate rewrites per trajectory")
     prompt: str = Field(description="user message; {problem} and {trajectory} are filled in")
-    thinking: bool = Field(False, description="render the rewriting prompt with thinking enabled")
+    thinking: bool = Field(
+        False, description="whether the rewriting prompt is rendered with thinking enabled"
+    )
 
 
 class Compress(Rewriting):
+    """The section: how trajectories are rewritten, whatever the method asks for."""
+
     refine: str = Field(
         "{problem}\n\n{trajectory}\n\nCorrect this solution where it is wrong and improve it.",
-        description="the same, of methods that refine rather than shorten",
+        description="user message for methods that refine rather than shorten",
     )
 
     @model_validator(mode="after")
-    def _placeholders(self) -> "Compress":
+    def _require_placeholders(self) -> "Compress":
         for key in ("prompt", "refine"):
             for placeholder in ("{problem}", "{trajectory}"):
                 if placeholder not in getattr(self, key):
@@ -31,31 +37,35 @@ class Compress(Rewriting):
         return self
 
 
-class RewritingChat(WritingChat, DayChat):
-    pass
+class RewritingChat(WritingChat, DateChat):
+    """The format of rewrites, and the date in the rewriting prompt."""
 
 
 class TeacherRewrite(Rewriting, EngineSettings):
-    """Settings of rewriting."""
+    """Settings for rewriting."""
 
     section: ClassVar[str] = "compress"
-    when: ClassVar[str] = "where it rewrites"
-    prompt: Annotated[str, Also("compress.refine", "of methods that refine")] = Field(
+    when: ClassVar[str] = "where the teacher rewrites"
+    prompt: Annotated[str, AlsoFromKey("compress.refine", "for methods that refine")] = Field(
         description="user message; {problem} and {trajectory} are filled in"
     )
-    rewriter: Annotated[Literal["teacher"], Of("method")] = Field(description="the teacher")
-    sampler: Annotated[Sampler, Of("method")] = "student"
-    chat: Annotated[RewritingChat, From("chat")] = RewritingChat()
+    rewriter: Annotated[Literal["teacher"], FromJob("method")] = Field(
+        description="teacher: the teacher rewrites"
+    )
+    sampler: Annotated[Sampler, FromJob("method")] = "student"
+    chat: Annotated[RewritingChat, FromKey("chat")] = RewritingChat()
     seed: BranchSeed = 0
 
 
 class NoRewrite(StageSettings):
-    """Settings of methods that rewrite nothing."""
+    """Settings for methods without rewriting."""
 
     section: ClassVar[str] = "compress"
-    rewriter: Annotated[Literal["none"], Of("method")] = Field(description="none: they stay")
-    sampler: Annotated[Sampler, Of("method")] = "student"
-    chat: Annotated[WritingChat, From("chat")] = WritingChat()
+    rewriter: Annotated[Literal["none"], FromJob("method")] = Field(
+        description="none: trajectories stay as they are"
+    )
+    sampler: Annotated[Sampler, FromJob("method")] = "student"
+    chat: Annotated[WritingChat, FromKey("chat")] = WritingChat()
 
 
 CompressSettings = Annotated[TeacherRewrite | NoRewrite, Field(discriminator="rewriter")]

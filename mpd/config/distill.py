@@ -4,63 +4,106 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from mpd.config.base import Also, Count, Gate, Of, Section, Share, StageSettings
+from mpd.config.base import AlsoFromKey, Count, FromJob, Gate, Share, StageSettings, StrictModel
 from mpd.config.generation import BranchSeed
-from mpd.config.methods import Divergence
+from mpd.config.methods import DivergenceName
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
-class Lora(Section):
-    rank: Count = Field(16, description="of the adapters")
-    alpha: float = Field(32.0, gt=0, description="adapters are scaled by alpha over rank")
-    dropout: float = Field(0.0, ge=0, lt=1, description="before the adapters, in training")
+class Lora(StrictModel):
+    """Low-rank adapters, which are trained in place of the weights."""
+
+    rank: Count = Field(16, description="rank of the adapters")
+    alpha: float = Field(32.0, gt=0, description="adapters are scaled by alpha / rank")
+    dropout: float = Field(0.0, ge=0, lt=1, description="dropout in front of the adapters")
     targets: str | tuple[str, ...] = Field(
-        "all-linear", description="modules that get an adapter: names, or all-linear"
+        "all-linear", description="names of the modules that get an adapter, or all-linear"
     )
 
 
-class Training(Section):
-    learning_rate: float = Field(gt=0, description="peak, in round 1")
+class Training(StrictModel):
+    """How a round trains the student."""
+
+    learning_rate: float = Field(gt=0, description="peak learning rate in round 1")
     schedule: Literal["linear", "cosine", "constant"] = Field(
-        "linear", description="of the learning rate, after the warm-up"
+        "linear", description="decay of the learning rate after the warm-up"
     )
-    warmup: Share = Field(0.05, description="share of the steps")
+    warmup: Share = Field(
+        0.05,
+        description="share of the steps in which the learning rate rises; raise it where the "
+        "first steps diverge",
+    )
     budget: Literal["epochs", "steps", "tokens"] = Field(
-        "epochs", description="what a round of training is measured in, the same for every method"
+        "epochs", description="unit of the training in a round, the same for every method"
     )
-    epochs: float = Field(1.0, gt=0, description="of budget: epochs")
+    epochs: float = Field(
+        1.0, gt=0, description="passes over the kept trajectories, with budget: epochs"
+    )
     amount: Count | None = Field(
-        None, description="of budget: steps, optimiser steps; tokens, trained completion tokens"
+        None,
+        description="optimiser steps with budget: steps, trained completion tokens with budget: "
+        "tokens",
     )
-    batch_size: Count = Field(32, description="trajectories per optimiser step, all processes")
-    beta: float = Field(0.5, gt=0, lt=1, description="weight of the teacher in jensen_shannon")
-    forward_share: Share = Field(0.5, description="of forward KL in mix; the rest is reverse KL")
+    batch_size: Count = Field(32, description="trajectories per optimiser step, over all processes")
+    beta: float = Field(
+        0.5,
+        gt=0,
+        lt=1,
+        description="weight of the teacher in the mixture of jensen_shannon: near 0 its gradient "
+        "is like that of forward KL, near 1 like that of reverse KL",
+    )
+    forward_share: Share = Field(
+        0.5,
+        description="weight of forward KL in mix, the rest is reverse KL; raise it where the "
+        "student loses solutions that the teacher finds probable",
+    )
     tail: Literal["bucket", "truncated", "renormalised"] = Field(
-        "bucket", description="truncated and renormalised are ablations, and wrong"
+        "bucket",
+        description="bucket: tail buckets are outcomes of the divergence; truncated leaves them "
+        "out, renormalised rescales to the support: both wrong, for ablations",
     )
     temperature: float = Field(
-        1.0, gt=0, description="of both distributions; other than 1 needs cache: hidden"
+        1.0,
+        gt=0,
+        description="temperature of both distributions; other than 1 needs logits.cache: hidden",
     )
-    merge_stop_ids: bool = Field(False, description="all stop ids are one outcome of the loss")
+    merge_stop_ids: bool = Field(
+        False,
+        description="count all stop ids as one outcome; for a student and a teacher that end "
+        "their completions with different ones",
+    )
     loss: Literal["token_mean", "sequence_mean"] = Field(
-        "token_mean", description="mean over tokens, or over trajectories of their means"
+        "token_mean",
+        description="mean over tokens, or over trajectories of their means, where long ones "
+        "should count no more than short ones",
     )
-    weight_decay: float = Field(0.0, ge=0, description="of AdamW")
-    betas: tuple[Beta, Beta] = Field((0.9, 0.95), description="of AdamW")
-    max_gradient_norm: float = Field(1.0, gt=0, description="longer gradients are clipped")
+    weight_decay: float = Field(
+        0.0, ge=0, description="of AdamW; raise it where many epochs overfit few trajectories"
+    )
+    betas: tuple[Beta, Beta] = Field(
+        (0.9, 0.95), description="of AdamW; raise the second one for small batches"
+    )
+    max_gradient_norm: float = Field(
+        1.0,
+        gt=0,
+        description="gradients with a larger norm are clipped to it; lower it where the loss has "
+        "spikes, raise it where nearly every step is clipped",
+    )
     mixed_precision: Literal["no", "bf16"] = Field(
-        "no", description="of forward and backward pass; weights stay float32"
+        "no", description="precision of forward and backward pass; weights stay float32"
     )
     lora: Lora | None = Field(
-        None, description="train adapters, merged into the weights at the end"
+        None,
+        description="adapters to train, and to merge into the weights at the end; null: train all "
+        "weights",
     )
     min_kept: Annotated[Count, Gate()] = Field(
-        1, description="fewer kept trajectories stop the run before training"
+        1, description="with fewer kept trajectories, the run stops before training"
     )
 
     @model_validator(mode="after")
-    def _amount(self) -> "Training":
+    def _require_amount(self) -> "Training":
         if (self.budget == "epochs") != (self.amount is None):
             raise ValueError(
                 f"budget: {self.budget} {'has no' if self.budget == 'epochs' else 'needs an'} "
@@ -70,15 +113,19 @@ class Training(Section):
 
 
 class Distill(Training):
-    round_decay: float = Field(1.0, gt=0, le=1, description="factor for each further round")
+    """The section: how every round trains the student."""
+
+    round_decay: float = Field(
+        1.0, gt=0, le=1, description="factor of the learning rate from each round to the next"
+    )
 
 
 class DistillSettings(Training, StageSettings):
-    """Settings of the stage."""
+    """Settings of the stage distill."""
 
     section: ClassVar[str] = "distill"
-    learning_rate: Annotated[float, Also("distill.round_decay", "from round 2 on")] = Field(
-        gt=0, description="peak, in this round"
+    learning_rate: Annotated[float, AlsoFromKey("distill.round_decay", "from round 2 on")] = Field(
+        gt=0, description="peak learning rate in this round"
     )
-    divergence: Annotated[Divergence, Of("method")] = "reverse_kl"
+    divergence: Annotated[DivergenceName, FromJob("method")] = "reverse_kl"
     seed: BranchSeed = 0

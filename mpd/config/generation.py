@@ -1,48 +1,62 @@
-"""What the sections of all stages share that run models."""
+"""What the sections of all stages that run models share."""
 
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from mpd.config.base import Count, From, Of, Section, Seed, StageSettings
+from mpd.config.base import Count, FromJob, FromKey, Seed, StageSettings, StrictModel
 from mpd.config.models import Dtype
 
-Precision = Annotated[Dtype, From("models.dtype"), Field(description="in which models run")]
-BranchSeed = Annotated[Seed, Of("branch"), Field(description="of the branch")]
+Precision = Annotated[
+    Dtype, FromKey("models.dtype"), Field(description="precision in which models run")
+]
+BranchSeed = Annotated[Seed, FromJob("branch"), Field(description="seed of the branch")]
 
 
-class Decoding(Section):
+class Decoding(StrictModel):
+    """How completions are sampled from a model."""
+
     num_samples: Count = Field(1, description="samples per problem")
-    temperature: float = Field(1.0, ge=0, description="0 is greedy")
-    top_p: float = Field(1.0, gt=0, le=1, description="share of the mass to sample from; 1: off")
-    top_k: int = Field(0, ge=0, description="most probable ids to sample from; 0: off")
-    max_new_tokens: Count = Field(1024, description="a completion that reaches it is truncated")
+    temperature: float = Field(1.0, ge=0, description="sampling temperature; 0: greedy")
+    top_p: float = Field(
+        1.0, gt=0, le=1, description="probability mass to sample from (nucleus sampling); 1: off"
+    )
+    top_k: int = Field(0, ge=0, description="number of most probable ids to sample from; 0: off")
+    max_new_tokens: Count = Field(
+        1024, description="longest completion, in tokens; one that reaches it is truncated"
+    )
 
 
-class EngineChoice(Section):
-    engine: Literal["transformers", "vllm"] = Field("transformers", description="what runs models")
+class EngineChoice(StrictModel):
+    """Which engine runs models, with arguments of its own."""
+
+    engine: Literal["transformers", "vllm"] = Field(
+        "transformers", description="what runs the models; vllm runs the teacher alone"
+    )
     engine_arguments: dict[str, Any] = Field(
-        {}, description="further arguments of a vLLM engine, such as quantization"
+        {}, description="further arguments of the vLLM engine, such as quantization"
     )
 
     @model_validator(mode="after")
-    def _arguments_of_vllm(self) -> "EngineChoice":
+    def _require_vllm_for_arguments(self) -> "EngineChoice":
         if self.engine_arguments and self.engine != "vllm":
-            raise ValueError("engine_arguments are those of vLLM; set engine: vllm, or remove them")
+            raise ValueError("engine_arguments are for vLLM; set engine: vllm, or remove them")
         return self
 
 
 class GenerationEngineChoice(EngineChoice):
+    """Which engine generates: it may also be a server."""
+
     engine: Literal["transformers", "vllm", "server"] = Field(  # type: ignore[assignment]
-        "transformers", description="what generates; server: that of resources.<stage>.server"
+        "transformers", description="what generates; server: the one at resources.<stage>.server"
     )
 
 
 class Generation(Decoding, GenerationEngineChoice):
-    """What a section has whose stage generates."""
+    """The section of a stage that generates."""
 
 
 class EngineSettings(GenerationEngineChoice, StageSettings):
-    """What an engine needs to know to load a model."""
+    """The settings that an engine needs to load a model."""
 
     dtype: Precision = "float32"

@@ -1,37 +1,46 @@
-"""The section logits, and the settings of its stage and of `head`, which writes what it needs."""
+"""The section logits, and the settings of its stage and of `head`, which a hidden cache needs."""
 
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from mpd.config.base import Count, From, Of, StageSettings
+from mpd.config.base import Count, FromJob, FromKey, StageSettings
 from mpd.config.chat import ReadingChat, RenderingChat
 from mpd.config.generation import EngineChoice, Precision
 
 
 class Logits(EngineChoice):
+    """The section: what the cache holds of each position."""
+
     cache: Literal["sparse", "hidden"] = Field(
-        "sparse", description="log-probabilities on a support, or inputs of the teacher's head"
+        "sparse",
+        description="sparse: log-probabilities on a support; hidden: inputs of the teacher's "
+        "output head, for the exact loss",
     )
     support: Literal["union", "teacher"] = Field(
         "union",
-        description="candidates: the teacher's most probable ids with the student's, or not",
+        description="candidates for the support: the most probable ids of both models, or of the "
+        "teacher alone",
     )
-    top_k: Count = Field(128, description="the teacher's most probable ids, candidates")
-    student_top_k: Count = Field(128, description="the student's most probable ids, candidates")
+    top_k: Count = Field(128, description="number of the teacher's ids among the candidates")
+    student_top_k: Count = Field(
+        128, description="number of the student's ids among the candidates"
+    )
     min_contribution: float = Field(
         0.001,
         ge=0,
         description="candidates that change a position's gradient by less join its tail: in nats "
-        "times probability, or as a share of a divergence above 1 nat; support: teacher: less "
-        "probable ones",
+        "times probability, or relative to the divergence where that is above 1 nat; with support: "
+        "teacher, candidates that it finds less probable",
     )
-    tail_buckets: Count = Field(16, description="outcomes of the tail: equal ranges of ids")
+    tail_buckets: Count = Field(
+        16, description="number of equal ranges of ids that the tail is summed over"
+    )
 
     @model_validator(mode="after")
-    def _what_vllm_gives(self) -> "Logits":
-        wanted = {"support": "teacher", "cache": "sparse", "tail_buckets": 1}
-        for key, value in wanted.items():
+    def _require_what_vllm_gives(self) -> "Logits":
+        required = {"support": "teacher", "cache": "sparse", "tail_buckets": 1}
+        for key, value in required.items():
             if self.engine == "vllm" and getattr(self, key) != value:
                 raise ValueError(
                     f"engine: vllm gives the teacher's most probable ids and no others; set "
@@ -41,43 +50,49 @@ class Logits(EngineChoice):
 
 
 class CacheSettings(Logits, StageSettings):
+    """Settings of the stage logits, whatever the scorer sees."""
+
     section: ClassVar[str] = "logits"
     dtype: Precision = "float32"
 
 
 class PlainScores(CacheSettings):
-    """Settings of a scorer that sees the plain prompt."""
+    """Settings for a scorer that sees the plain prompt."""
 
-    context: Annotated[Literal["problem"], Of("method")] = Field(description="the plain prompt")
-    chat: Annotated[ReadingChat, From("chat")] = ReadingChat()
+    context: Annotated[Literal["problem"], FromJob("method")] = Field(
+        description="problem: the scorer sees the plain prompt"
+    )
+    chat: Annotated[ReadingChat, FromKey("chat")] = ReadingChat()
 
 
 class ScoringChat(ReadingChat, RenderingChat):
-    pass
+    """The format of completions, and how a scorer's own prompt is rendered."""
 
 
 class ConciseScores(CacheSettings):
-    """Settings of a scorer that sees the request for brevity."""
+    """Settings for a scorer that sees the request for brevity."""
 
-    when: ClassVar[str] = "of context: concise"
-    context: Annotated[Literal["concise"], Of("method")] = Field(description="asked to be brief")
-    prompt: Annotated[str, From("chat.concise")] = Field(
+    when: ClassVar[str] = "with context: concise"
+    context: Annotated[Literal["concise"], FromJob("method")] = Field(
+        description="concise: the scorer sees the request for brevity"
+    )
+    prompt: Annotated[str, FromKey("chat.concise")] = Field(
         description="user message; {problem} is the question"
     )
-    chat: Annotated[ScoringChat, From("chat")] = ScoringChat()
+    chat: Annotated[ScoringChat, FromKey("chat")] = ScoringChat()
 
 
 class RewritingScores(CacheSettings):
-    """Settings of a scorer that sees the trajectory."""
+    """Settings for a scorer that sees the rewriting prompt."""
 
-    when: ClassVar[str] = "of context: rewriting"
-    context: Annotated[Literal["rewriting"], Of("method")] = Field(
-        description="seeing the trajectory"
+    when: ClassVar[str] = "with context: rewriting"
+    context: Annotated[Literal["rewriting"], FromJob("method")] = Field(
+        description="rewriting: the scorer sees the rewriting prompt"
     )
     prompt: Annotated[
-        str, From("compress.prompt"), From("compress.refine", "of methods that refine")
+        str, FromKey("compress.prompt"), FromKey("compress.refine", "for methods that refine")
     ] = Field(description="user message; {problem} and {trajectory} are filled in")
-    chat: Annotated[ScoringChat, From("chat")] = ScoringChat()
+    chat: Annotated[ScoringChat, FromKey("chat")] = ScoringChat()
 
 
 LogitsSettings = Annotated[
@@ -86,7 +101,7 @@ LogitsSettings = Annotated[
 
 
 class HeadSettings(StageSettings):
-    """Settings of the head."""
+    """Settings of the rule head."""
 
     section: ClassVar[str] = "models"
     dtype: Precision = "float32"

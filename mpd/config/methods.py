@@ -1,55 +1,60 @@
 """The method grid: a method is a row of data, not code of its own.
 
-Who samples the prefix × who rewrites it × which rows are kept × who scores, seeing what × which
-divergence is minimised. Sources are arXiv ids.
+Its axes: who samples trajectories × who rewrites them × which are kept × who scores them, and under
+which prompt × which divergence training minimises. Sources are arXiv ids.
 """
 
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from mpd.config.base import Section
+from mpd.config.base import StrictModel
 
-Sampler = Annotated[Literal["student", "teacher"], Field(description="whose trajectories")]
-Rewriter = Annotated[Literal["teacher", "none"], Field(description="none: y is trained on itself")]
+Sampler = Annotated[Literal["student", "teacher"], Field(description="who samples trajectories")]
+Rewriter = Annotated[
+    Literal["teacher", "none"],
+    Field(description="who rewrites them; none: trajectories are trained on as they are"),
+]
 Instruction = Annotated[
     Literal["rewrite", "refine"],
-    Field(description="what the rewriter is asked: compress.prompt or compress.refine"),
+    Field(description="what the rewriter is asked for: compress.prompt or compress.refine"),
 ]
 Kept = Annotated[
     Literal["correct", "incorrect", "all"],
-    Field(description="by the answer of what is trained on; all: those that were cut too"),
+    Field(description="which completions are kept, by their answer; all: truncated ones too"),
 ]
 Context = Annotated[
     Literal["problem", "concise", "rewriting"],
-    Field(description="what the scorer sees: x, (x, c) or (x, y, c)"),
+    Field(description="prompt of the scorer: plain, asking for brevity, or the rewriting prompt"),
 ]
-Divergence = Annotated[
+DivergenceName = Annotated[
     Literal["reverse_kl", "forward_kl", "jensen_shannon", "mix", "cross_entropy"],
     Field(description="what training minimises"),
 ]
 
 
-class Method(Section):
-    """A row of the grid. x is the problem, y the sampled trajectory, c an instruction."""
+class Method(StrictModel):
+    """A row of the grid."""
 
-    trained: bool = Field(True, description="false: the base student, evaluated under (x, c)")
+    trained: bool = Field(
+        True, description="false: the base student is evaluated, under the request for brevity"
+    )
     sampler: Sampler = "student"
     rewriter: Rewriter = "none"
     instruction: Instruction = "rewrite"
     kept: Kept = "correct"
     scorer: Literal["teacher", "student"] = Field(
-        "teacher", description="whose log-probabilities; student: that of the round before"
+        "teacher", description="who scores; student: the student of the round before"
     )
     context: Context = "problem"
-    divergence: Divergence = "reverse_kl"
+    divergence: DivergenceName = "reverse_kl"
 
     @model_validator(mode="after")
-    def _possible(self) -> "Method":
+    def _require_possible(self) -> "Method":
         if self.scorer == "student" and self.rewriter == "teacher":
             raise ValueError(
-                "scorer: student with rewriter: teacher: who rewrote has to score; set one of the "
-                "two"
+                "scorer: student with rewriter: teacher: who rewrote has to score; change one of "
+                "the two"
             )
         if self.context == "rewriting" and self.rewriter == "none":
             raise ValueError("context: rewriting needs a rewriter; set rewriter: teacher")
@@ -59,13 +64,13 @@ class Method(Section):
 METHODS = {
     # Mixed-Policy Distillation, 2605.08776
     "mpd": Method(rewriter="teacher"),
-    # on-policy distillation in stages, 2306.13649 and 2604.13010
+    # On-policy distillation in stages, 2306.13649 and 2604.13010
     "opd": Method(kept="all"),
     "off_policy": Method(sampler="teacher", divergence="forward_kl"),
-    # supervised on the teacher's solutions, and on the rewrites that mpd is trained on
+    # Supervised fine-tuning on the teacher's solutions, and on the rewrites of mpd
     "sft": Method(sampler="teacher", divergence="cross_entropy"),
     "sft_rewrites": Method(rewriter="teacher", divergence="cross_entropy"),
-    # trajectory refinement, 2606.08432
+    # Trajectory refinement, 2606.08432
     "trd": Method(
         rewriter="teacher",
         instruction="refine",
@@ -73,25 +78,28 @@ METHODS = {
         context="rewriting",
         divergence="forward_kl",
     ),
-    # on-policy self-distillation for compression, 2603.05433
+    # On-policy self-distillation for compression, 2603.05433
     "opsdc": Method(kept="all", scorer="student", context="concise"),
-    # the untrained student, told to be concise
+    # The untrained student, asked to be brief
     "prompt_only": Method(trained=False),
 }
 
-# What the stage of a section needs to know of the method beside its own keys.
+# By section the axis that its stage reads beside the keys of the section.
 AXES = {"filter": "kept", "logits": "context", "distill": "divergence"}
 
 
 def require_no_axis(name: str, section: Any) -> None:
-    """Raise ValueError, which says what to write, where a section has an axis among its keys."""
+    """Raise ValueError if the section of this name has an axis among its keys.
+
+    The error says what to write in its place.
+    """
     axis = AXES.get(name)
     if axis is None or not isinstance(section, dict) or axis not in section:
         return
     value = section[axis]
     if value is None:
-        raise ValueError(f"{axis}: null is what the method says anyway; remove this key")
+        raise ValueError(f"{axis}: null has no effect, the method sets this axis; remove this key")
     raise ValueError(
-        f"{axis} is an axis of the method; in place of this key, write "
+        f"{axis} is an axis of the method; instead of this key, write "
         f"custom: [{{name: mpd, like: mpd, axes: {{{axis}: {value}}}}}]"
     )

@@ -1,4 +1,4 @@
-"""What pydantic finds wrong, in sentences that name the key."""
+"""Mistakes that pydantic finds, in sentences that name the key."""
 
 import difflib
 from collections.abc import Mapping
@@ -6,22 +6,22 @@ from typing import Any
 
 from pydantic import ValidationError
 
-Schema = Mapping[str, Any]  # a JSON schema, or a part of one
+from mpd.config.base import JsonSchema
 
 
-def sentences(error: ValidationError, schema: Schema) -> list[str]:
-    """One sentence for each mistake; `schema` is the JSON schema that was not met."""
+def sentences(error: ValidationError, schema: JsonSchema) -> list[str]:
+    """One sentence for each mistake; `schema` is the JSON schema of what was validated."""
     return [_sentence(mistake, schema) for mistake in error.errors()]
 
 
-def _sentence(mistake: Mapping[str, Any], schema: Schema) -> str:
+def _sentence(mistake: Mapping[str, Any], schema: JsonSchema) -> str:
     place = [str(step) for step in mistake["loc"]]
-    section, tags = _follow(schema, place[:-1])
+    section, tags = _schema_at(schema, place[:-1])
     keys = [step for number, step in enumerate(place) if number not in tags]
     where = f"{'.'.join(keys)}: " if keys else ""
     if mistake["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(place[-1], sorted(section.get("properties", ())), 1)
-        return f"{where}unknown key" + (f"; did you mean {near[0]}?" if near else "")
+        matches = difflib.get_close_matches(place[-1], sorted(section.get("properties", ())), 1)
+        return f"{where}unknown key" + (f"; did you mean {matches[0]}?" if matches else "")
     if mistake["type"] == "missing":
         return f"{where}this key is required"
     reason = mistake["msg"].removeprefix("Value error, ")
@@ -29,10 +29,10 @@ def _sentence(mistake: Mapping[str, Any], schema: Schema) -> str:
     return f"{where}{reason}" + ("" if isinstance(value, dict) else f", found {value!r}")
 
 
-def _follow(schema: Schema, place: list[str]) -> tuple[Schema, set[int]]:
-    """The part of a schema at a place, and which steps to it name a kind rather than a key.
+def _schema_at(schema: JsonSchema, place: list[str]) -> tuple[JsonSchema, set[int]]:
+    """The part of a schema at a place, and which steps of the place name a kind, not a key.
 
-    Behind models.student stands the source by which the kinds of models are told apart.
+    In a place, models.student is followed by the source, which tells the kinds of models apart.
     """
     definitions, tags = schema.get("$defs", {}), set()
     node = _resolved(schema, definitions)
@@ -49,8 +49,8 @@ def _follow(schema: Schema, place: list[str]) -> tuple[Schema, set[int]]:
     return node, tags
 
 
-def _resolved(node: Schema, definitions: Schema) -> Schema:
-    """A definition in place of a reference to it, also where null is allowed beside it."""
+def _resolved(node: JsonSchema, definitions: JsonSchema) -> JsonSchema:
+    """The definition that a node refers to, alone or beside null; other nodes as they are."""
     kinds = [kind for kind in node.get("anyOf", ()) if kind.get("type") != "null"]
     node = kinds[0] if len(kinds) == 1 else node
     return definitions[node["$ref"].rpartition("/")[2]] if "$ref" in node else node

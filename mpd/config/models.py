@@ -1,34 +1,43 @@
-"""The section models, which is trained and which rewrites, and the settings of its stage."""
+"""The section models: the student, the teacher, and the settings of their stage."""
 
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from mpd.config.base import COMMIT, Count, Of, Section, Seed, StageSettings
+from mpd.config.base import COMMIT, Count, FromJob, Seed, StageSettings, StrictModel
 
 
-class TinyModel(Section):
+class TinyModel(StrictModel):
     """A model of the embedded world, pretrained on first use."""
 
     source: Literal["tiny"] = Field(description="a model of the embedded world")
-    num_steps: Count | None = Field(None, description="pretraining steps; null: the world's own")
+    num_steps: Count | None = Field(
+        None,
+        description="pretraining steps; null: as many as the role needs; fewer for a quick trial",
+    )
 
 
-class FolderModel(Section):
+class FolderModel(StrictModel):
+    """A model folder on this machine."""
+
     source: Literal["folder"] = Field(description="a model folder on this machine")
     path: str = Field(description="local folder with weights, tokenizer and chat template")
 
 
-class HubModel(Section):
+class HubModel(StrictModel):
+    """A model of the Hugging Face hub, at one commit."""
+
     source: Literal["hub"] = Field(description="a model of the Hugging Face hub")
     path: str = Field(description="name on the hub, such as Qwen/Qwen3-1.7B")
     revision: str = Field(
-        pattern=COMMIT, description="full commit hash, so that a rerun means the same"
+        pattern=COMMIT, description="full commit hash, so that a rerun gets the same model"
     )
 
 
-class GgufModel(Section):
-    source: Literal["gguf"] = Field(description="a GGUF file, unpacked")
+class GgufModel(StrictModel):
+    """A model in a GGUF file, dequantised."""
+
+    source: Literal["gguf"] = Field(description="a GGUF file, which is dequantised")
     path: str = Field(description="GGUF file, or package:<package>/<file> of an installed package")
 
 
@@ -36,43 +45,55 @@ ModelSource = Annotated[
     TinyModel | FolderModel | HubModel | GgufModel, Field(discriminator="source")
 ]
 
-
 Dtype = Literal["float32", "bfloat16"]
 
 
-class Models(Section):
-    student: ModelSource = Field(description="the model that is trained; keys by source below")
+class Models(StrictModel):
+    """The section: where the two models come from, and their precision."""
+
+    student: ModelSource = Field(
+        description="the model that is trained; its keys, by source, are below"
+    )
     teacher: ModelSource = Field(
-        description="the model that rewrites and scores; keys by source below"
+        description="the model that rewrites and scores; its keys, by source, are below"
     )
     dtype: Dtype = Field(
-        "float32", description="in which models generate and score; training keeps float32 weights"
+        "float32",
+        description="precision in which models generate and score; trained weights stay float32",
     )
+
+    def source_of(self, role: str) -> ModelSource:
+        """The source of a role of the workflow: teacher, or student_seed_<n>."""
+        return self.teacher if role == "teacher" else self.student
 
 
 class RoleSettings(StageSettings):
+    """Settings of one of the two models."""
+
     section: ClassVar[str] = "models.{role}"
 
 
 class TinySettings(TinyModel, RoleSettings):
-    """Settings of a model of the embedded world."""
+    """Settings for a model of the embedded world."""
 
-    role: Annotated[Literal["student", "teacher"], Of("model")] = Field(
+    role: Annotated[Literal["student", "teacher"], FromJob("model")] = Field(
         description="student or teacher"
     )
-    seed: Annotated[Seed, Of("branch")] = Field(0, description="of the student; the teacher has 0")
+    seed: Annotated[Seed, FromJob("branch")] = Field(
+        0, description="seed of the student's pretraining; the teacher has 0"
+    )
 
 
 class FolderSettings(FolderModel, RoleSettings):
-    """Settings of a model folder on this machine."""
+    """Settings for a model folder on this machine."""
 
 
 class HubSettings(HubModel, RoleSettings):
-    """Settings of a model of the Hugging Face hub."""
+    """Settings for a model of the Hugging Face hub."""
 
 
 class GgufSettings(GgufModel, RoleSettings):
-    """Settings of a GGUF file."""
+    """Settings for a GGUF file."""
 
 
 ModelsSettings = Annotated[

@@ -1,4 +1,4 @@
-"""From what the config files say to a configuration that can run."""
+"""From the content of the config files to a configuration that can run."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,10 +14,10 @@ def parse_config(raw: Mapping[str, Any]) -> Config:
     """The validated configuration. Raises ValueError with one line for each mistake."""
     try:
         config = Config.model_validate(raw)
-        lines = list(checks.mistakes(config))
+        lines = list(checks.conflicts(config))
     except ValidationError as error:
         lines = sentences(error, Config.model_json_schema())
-    except ValueError as error:  # of rows of custom
+    except ValueError as error:  # in rows of custom
         lines = str(error).splitlines()
     if lines:
         raise ValueError("\n".join(f"config: {line}" for line in dict.fromkeys(lines)))

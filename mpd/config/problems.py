@@ -5,35 +5,50 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from mpd.config.base import COMMIT, Also, Count, From, Name, Section, Seed, StageSettings
+from mpd.config.base import (
+    COMMIT,
+    DEV,
+    AlsoFromKey,
+    Count,
+    FromKey,
+    Name,
+    Seed,
+    StageSettings,
+    StrictModel,
+)
 
 
-class Source(Section):
+class Source(StrictModel):
     """Where problems come from, and which columns hold them."""
 
     source: Literal["file", "hub", "tiny"] = Field(
         "file", description="a file, a dataset of the hub, or the embedded world"
     )
-    path: Annotated[str | None, Also("problems.path", "of sources without a path")] = Field(
-        None, description="file (JSONL, JSON, Parquet, CSV) or hub dataset; null: problems.path"
+    path: Annotated[str | None, AlsoFromKey("problems.path", "for sources without a path")] = Field(
+        None,
+        description="file (JSONL, JSON, Parquet or CSV) or name of a hub dataset; null: "
+        "problems.path",
     )
     config: str | None = Field(None, description="configuration of a hub dataset")
-    split: str = Field("train", description="split, with slices such as train[:500]")
+    split: str = Field("train", description="split, or a slice of one, such as train[:500]")
     revision: str | None = Field(
         None, pattern=COMMIT, description="full commit hash of a hub dataset"
     )
-    question: str = Field("question", description="column of the question")
-    answer: str = Field("answer", description="column of the answer")
+    question: str = Field("question", description="column with the question")
+    answer: str = Field("answer", description="column with the answer")
     form: Literal["auto", "plain", "hash", "boxed"] = Field(
-        "auto", description="the gold answer is the cell, or follows ####, or stands in the box"
+        "auto",
+        description="where the gold answer is: plain, the whole cell; hash, after ####; boxed, in "
+        "\\boxed{}; auto, whichever of these the cell has",
     )
     num_problems: Count | None = Field(
         None,
-        description="embedded world: how many to make; other benchmarks: size of a seeded subset",
+        description="for source: tiny, how many to make; for other benchmarks, the size of a "
+        "random subset; null: all",
     )
 
     @model_validator(mode="after")
-    def _complete(self) -> "Source":
+    def _require_complete(self) -> "Source":
         if self.source == "tiny" and self.num_problems is None:
             raise ValueError("source: tiny needs num_problems")
         if self.source == "hub" and self.revision is None:
@@ -42,44 +57,69 @@ class Source(Section):
 
 
 class Benchmark(Source):
-    """A held-out set. Decoding keys given here take the place of those of `evaluate`."""
+    """A held-out problem set. Decoding keys given here replace those of `evaluate`."""
 
-    name: Name = Field(description="names its file and its rows in the report")
-    num_samples: Count | None = Field(None, description="null: that of evaluate; so the next")
-    temperature: float | None = Field(None, ge=0, description="0 is greedy")
-    top_p: float | None = Field(None, gt=0, le=1, description="share of the mass to sample from")
-    top_k: int | None = Field(None, ge=0, description="most probable ids to sample from; 0: off")
-    max_new_tokens: Count | None = Field(None, description="what reaches it is truncated")
+    name: Name = Field(description="name of its files, and in the report")
+    num_samples: Count | None = Field(None, description="samples per problem; null: as in evaluate")
+    temperature: float | None = Field(
+        None, ge=0, description="sampling temperature; 0: greedy; null: as in evaluate"
+    )
+    top_p: float | None = Field(
+        None, gt=0, le=1, description="probability mass to sample from; null: as in evaluate"
+    )
+    top_k: int | None = Field(
+        None,
+        ge=0,
+        description="number of most probable ids to sample from; 0: off; null: as in evaluate",
+    )
+    max_new_tokens: Count | None = Field(
+        None, description="longest completion, in tokens; null: as in evaluate"
+    )
 
 
-class ProblemSplit(Section):
-    num_train: Count | None = Field(None, description="training problems; null: all that are left")
-    num_dev: Count = Field(description="problems of the development split")
-    num_shards: Count = Field(1, description="parts of the training problems: jobs of their own")
-    seed: int = Field(0, ge=0, description="of the subset and the split")
+class ProblemSplit(StrictModel):
+    """How the training problems are chosen and divided."""
+
+    num_train: Count | None = Field(
+        None, description="number of training problems; null: all that are left"
+    )
+    num_dev: Count = Field(description="number of problems in the development split")
+    num_shards: Count = Field(
+        1, description="parts of the training problems; each has jobs of its own"
+    )
+    seed: Seed = Field(0, description="seed of random subsets and of the split")
 
 
 class Problems(ProblemSplit):
-    path: str | None = Field(None, description="file of the sources that name no path")
+    """The section: the training problems, the development split and the benchmarks."""
+
+    path: str | None = Field(None, description="file for the sources that name no path")
     train: Source = Field(description="where training problems come from; keys below")
-    benchmarks: tuple[Benchmark, ...] = Field((), description="held-out sets; keys below")
+    benchmarks: tuple[Benchmark, ...] = Field((), description="held-out problem sets; keys below")
 
     @model_validator(mode="after")
-    def _consistent(self) -> "Problems":
-        names = [benchmark.name for benchmark in self.benchmarks]
+    def _require_consistent(self) -> "Problems":
+        names = self.benchmark_names
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"benchmark {twice[0]} is given twice; give it another name")
-        if "dev" in names:
-            raise ValueError("benchmark dev: that name is the development split's; take another")
+        if DEV in names:
+            raise ValueError(
+                f"benchmark {DEV}: this name is reserved for the development split; choose another"
+            )
         for place, source in [("train", self.train), *zip(names, self.benchmarks, strict=True)]:
             if source.source != "tiny" and not (source.path or self.path):
                 raise ValueError(f"{place} has no path; set its path, or problems.path for all")
         if self.train.source != "tiny" and self.train.num_problems is not None:
             raise ValueError(
-                "train.num_problems is for source: tiny; set it to null, and num_train"
+                "train.num_problems is for source: tiny; set it to null and use num_train"
             )
         return self
+
+    @property
+    def benchmark_names(self) -> list[str]:
+        """The names of the benchmarks, in their order."""
+        return [benchmark.name for benchmark in self.benchmarks]
 
     @property
     def train_source(self) -> Source:
@@ -103,20 +143,22 @@ class Problems(ProblemSplit):
 
 
 class TrainingProblems(ProblemSplit, StageSettings):
-    """Settings of the training problems."""
+    """Settings for the training problems and the development split."""
 
     section: ClassVar[str] = "problems"
-    train: Annotated[Source, From("problems.train")] = Field(description="where they come from")
+    train: Annotated[Source, FromKey("problems.train")] = Field(
+        description="where training problems come from"
+    )
 
 
 class BenchmarkProblems(Source, StageSettings):
-    """Settings of a benchmark."""
+    """Settings for a benchmark."""
 
     section: ClassVar[str] = "problems.benchmarks"
-    seed: Annotated[Seed, From("problems.seed")] = Field(0, description="of the subset")
+    seed: Annotated[Seed, FromKey("problems.seed")] = Field(0, description="seed of the subset")
 
 
-def _kind(settings: Any) -> str:
+def _problems_kind(settings: Any) -> str:
     is_train = "train" in settings if isinstance(settings, Mapping) else hasattr(settings, "train")
     return "TrainingProblems" if is_train else "BenchmarkProblems"
 
@@ -124,5 +166,5 @@ def _kind(settings: Any) -> str:
 ProblemsSettings = Annotated[
     Annotated[TrainingProblems, Tag("TrainingProblems")]
     | Annotated[BenchmarkProblems, Tag("BenchmarkProblems")],
-    Discriminator(_kind),
+    Discriminator(_problems_kind),
 ]

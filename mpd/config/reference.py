@@ -1,4 +1,4 @@
-"""The reference of config.yaml, docs/config.md, from its one definition in mpd/config/.
+"""The reference of config.yaml, docs/config.md, made from its definition in mpd/config/.
 
 python -m mpd.config.reference > docs/config.md
 """
@@ -8,30 +8,29 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
-from mpd.config.base import Effect, From, Gate, StageSettings
+from mpd.config.base import Effect, FromKey, Gate, JsonSchema, StageSettings
 from mpd.config.config import Config
-from mpd.config.keys import kinds_of, settings_of
+from mpd.config.keys import kinds_of, settings_in
 from mpd.config.stages import RULES
-from mpd.config.words import Node, default_of, type_of
+from mpd.config.words import default_of, type_of
 
-ROLES = ("student", "teacher")
-STAGES_OF_RULES = {"benchmark_problems": "problems"}  # where a rule has another name
+MODEL_ROLES = ("student", "teacher")
+STAGES_OF_RULES = {"benchmark_problems": "problems"}  # of rules that are named otherwise
 
 HEAD = """# Every key of the configuration
 
-Made from mpd/config/ by `python -m mpd.config.reference > docs/config.md`. config.yaml holds the
-settings of the embedded world; an overlay (`--configfile mine.yaml`) changes some of them, and
-lists are replaced as a whole. Unknown keys, keys that a file gives twice and values out of range
-are refused before anything runs. `python -m mpd.why` says what an edit makes rerun in a project as
-it stands.
+Made from mpd/config/ by `python -m mpd.config.reference > docs/config.md`. config.yaml has the
+settings of the embedded world; an overlay (`--configfile mine.yaml`) changes some of them and
+replaces lists as a whole. Unknown keys, keys that a file gives twice and values out of range are
+refused before anything runs. `python -m mpd.why` says what an edit makes rerun in your project.
 
-The last column names the stages whose results a key is part of: they are made anew after a change
-of it, and what follows them. With "nothing", no result depends on it."""
+The last column names the stages that read a key: after a change of it, their results and those that
+follow are computed again. No result depends on a key with "nothing" there."""
 
 
 @dataclass(frozen=True)
 class Reader:
-    """A stage whose settings a key is in: all of them, or those of some `conditions`."""
+    """A stage that reads a key: in all its jobs, or only under `conditions`."""
 
     stage: str
     conditions: tuple[str, ...]
@@ -40,15 +39,15 @@ class Reader:
 
 @cache
 def readers() -> dict[str, list[Reader]]:
-    """By key the stages that read it, in the order of the workflow; one may stand there twice."""
+    """By key the stages that read it, in the order of the workflow; a stage may occur twice."""
     table: dict[str, list[Reader]] = {}
     for name, rule in RULES.items():
         stage, kinds = STAGES_OF_RULES.get(name, name), kinds_of(rule.settings)
         by_kind = [dict(_read_by(stage, kind)) for kind in kinds]
-        for kind, read in zip(kinds, by_kind, strict=True):
-            for key, reader in read.items():
-                # What all kinds read, or stands in the section of the stage, needs no condition.
-                shared = all(key in other for other in by_kind)
+        for kind, keys_read in zip(kinds, by_kind, strict=True):
+            for key, reader in keys_read.items():
+                # A key that all kinds read, or in the stage's own section, needs no condition.
+                shared = all(key in others for others in by_kind)
                 if not shared and kind.when and not key.startswith(f"{kind.section}."):
                     reader = replace(reader, conditions=(kind.when, *reader.conditions))
                 table.setdefault(key, []).append(reader)
@@ -56,39 +55,41 @@ def readers() -> dict[str, list[Reader]]:
 
 
 def _read_by(stage: str, kind: type[StageSettings]) -> Iterator[tuple[str, Reader]]:
-    for setting in settings_of(kind):
+    """The keys that a kind of settings comes from, each with its reader."""
+    for setting in settings_in(kind):
         is_gate = any(isinstance(mark, Gate) for mark in setting.field.metadata)
         for origin in setting.origins:
-            if isinstance(origin, From):
+            if isinstance(origin, FromKey):
                 conditions = (origin.when,) if origin.when else ()
-                for role in ROLES if "{role}" in origin.key else ROLES[:1]:
+                for role in MODEL_ROLES if "{role}" in origin.key else MODEL_ROLES[:1]:
                     yield origin.key.format(role=role), Reader(stage, conditions, is_gate)
 
 
 def stages_of(key: str) -> str:
-    """The stages whose settings a key is in, such as: sample, compress (where it rewrites).
+    """The stages that read a key, such as: sample, compress (where the teacher rewrites).
 
-    Of a section those of all its keys.
+    For a section, the stages that read any of its keys.
     """
     effects = Config.model_fields[key.partition(".")[0]].metadata
     words = next((mark.words for mark in effects if isinstance(mark, Effect)), None)
     if words is not None:
         return words
-    within = [
+    of_section = [
         reader
-        for name, found in readers().items()
-        for reader in found
+        for name, key_readers in readers().items()
+        for reader in key_readers
         if name.startswith(f"{key}.")
     ]
-    if within:
-        return ", ".join(dict.fromkeys(reader.stage for reader in within))
+    if of_section:
+        return ", ".join(dict.fromkeys(reader.stage for reader in of_section))
     by_stage: dict[str, list[Reader]] = {}
     for reader in readers()[key]:
         by_stage.setdefault(reader.stage, []).append(reader)
-    return ", ".join(_phrase(stage, found) for stage, found in by_stage.items())
+    return ", ".join(_phrase(stage, readers) for stage, readers in by_stage.items())
 
 
 def _phrase(stage: str, readers: Sequence[Reader]) -> str:
+    """A stage with the conditions under which it reads a key."""
     if readers[0].is_gate:
         return f"{stage} is visited; its result stays"
     if not all(reader.conditions for reader in readers):
@@ -97,13 +98,15 @@ def _phrase(stage: str, readers: Sequence[Reader]) -> str:
     return f"{stage} ({'; '.join(conditions)})"
 
 
-def tables(definitions: Node, node: Node, section: str = "") -> Iterator[tuple[str, list[str]]]:
-    """Section and rows of each table: that of `node`, then those of the sections in it."""
-    inner: list[tuple[str, Node]] = []
+def tables(
+    definitions: JsonSchema, node: JsonSchema, section: str = ""
+) -> Iterator[tuple[str, list[str]]]:
+    """The section and the rows of each table: that of `node`, then those of the sections in it."""
+    inner: list[tuple[str, JsonSchema]] = []
     rows = []
     for key, field in node["properties"].items():
         name = f"{section}.{key}".lstrip(".")
-        parts = list(_parts(field))
+        parts = list(_definitions_in(field))
         inner += [(place.replace("*", name), definitions[part]) for place, part in parts]
         if not parts or "description" in field:
             rows.append(_row(name, key, field, default_of(key, node)))
@@ -113,35 +116,36 @@ def tables(definitions: Node, node: Node, section: str = "") -> Iterator[tuple[s
         yield from tables(definitions, part, name)
 
 
-def _parts(field: Node) -> Iterator[tuple[str, str]]:
-    """The sections in a field: where they stand, with * for the field, and their definitions."""
+def _definitions_in(field: JsonSchema) -> Iterator[tuple[str, str]]:
+    """The sections in a field: the heading of each, with * for the field, and its definition."""
     if "$ref" in field:
         yield "*", field["$ref"].rpartition("/")[2]
     for kind in field.get("anyOf", ()):
-        yield from _parts(kind)
+        yield from _definitions_in(kind)
     if "items" in field:
-        yield from _parts(field["items"])
-    for source, of in field.get("discriminator", {}).get("mapping", {}).items():
-        yield f"*, source: {source}", of.rpartition("/")[2]
+        yield from _definitions_in(field["items"])
+    for source, reference in field.get("discriminator", {}).get("mapping", {}).items():
+        yield f"*, source: {source}", reference.rpartition("/")[2]
 
 
-def _row(name: str, key: str, field: Node, default: str) -> str:
+def _row(name: str, key: str, field: JsonSchema, default: str) -> str:
+    """A row of a table: key, type, default, meaning and stages."""
     stages = stages_of(re.sub(r", source: \w+", "", name))
     cells = [f"`{key}`", type_of(field), default, field["description"], stages]
     return " | ".join(cell.replace("|", "\\|") for cell in cells)
 
 
 def markdown() -> str:
-    """The whole of docs/config.md."""
+    """The text of docs/config.md."""
     schema = Config.model_json_schema()
-    sections: dict[tuple[str, ...], list[str]] = {}  # by their rows: equal tables are one
+    sections: dict[tuple[str, ...], list[str]] = {}  # by their rows, since equal tables are merged
     for section, rows in tables(schema["$defs"], schema):
         sections.setdefault(tuple(rows), []).append(section)
     paragraphs = [HEAD]
     for table, names in sections.items():
         lines = ["key | type | default | meaning | stages", " | ".join(["---"] * 5), *table]
         text = "\n".join(f"| {line} |" for line in lines)
-        paragraphs.append(f"## {'; '.join(names) or 'The whole'}\n\n{text}")
+        paragraphs.append(f"## {'; '.join(names) or 'Top level'}\n\n{text}")
     return "\n\n".join(paragraphs) + "\n"
 
 

@@ -4,32 +4,36 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from mpd.config.base import Count, From, NamesFrom, Of, Section, Share, StageSettings
+from mpd.config.base import Count, FromJob, FromKey, NamesFromKey, Share, StageSettings, StrictModel
 from mpd.config.methods import Context, Sampler
 
 
-class Report(Section):
+class Report(StrictModel):
+    """The section: which round the report recommends."""
+
     max_accuracy_drop: Share = Field(
-        0.0, description="of the shipped round on the development split, below the base student"
+        0.0,
+        description="how far the shipped round's accuracy on the development split may be below "
+        "that of the base student",
     )
 
 
 class ReportSettings(Report, StageSettings):
-    """Settings of the stage."""
+    """Settings of the stage report."""
 
     section: ClassVar[str] = "report"
-    samplers: Annotated[dict[str, Sampler], Of("method", "sampler")] = Field(
-        description="who samples, of each method by name"
+    samplers: Annotated[dict[str, Sampler], FromJob("method", "sampler")] = Field(
+        description="who samples, by method"
     )
-    contexts: Annotated[dict[str, Context], Of("method", "context")] = Field(
-        description="what the scorer sees, of each method by name"
+    contexts: Annotated[dict[str, Context], FromJob("method", "context")] = Field(
+        description="what the scorer sees, by method"
     )
-    given: Annotated[bool, From("sample.trajectories")] = Field(
-        False, description="whether the first round's trajectories are the user's own"
+    given: Annotated[bool, FromKey("sample.trajectories")] = Field(
+        False, description="whether the trajectories of round 1 are the user's own"
     )
     max_new_tokens: Annotated[
         dict[str, Count],
-        From("evaluate.max_new_tokens"),
-        From("problems.benchmarks.max_new_tokens"),
-        NamesFrom("problems.benchmarks.name"),
-    ] = Field(description="of the answers to each benchmark, by name")
+        FromKey("evaluate.max_new_tokens"),
+        FromKey("problems.benchmarks.max_new_tokens"),
+        NamesFromKey("problems.benchmarks.name"),
+    ] = Field(description="longest answer to each benchmark, in tokens, by name")

@@ -1,16 +1,22 @@
-"""The section resources: what cannot change a result. Editing it visits nothing."""
+"""The section resources, which cannot change a result: an edit of it visits nothing."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from mpd.config.base import Count, Section
+from mpd.config.base import Count, StrictModel
+
+ChunkSize = Annotated[
+    Count, Field(description="positions whose logits over the vocabulary are in memory at a time")
+]
 
 
-class Resources(Section):
-    """Resources of a job."""
+class Resources(StrictModel):
+    """Resources of any job."""
 
-    memory_mb: Count = Field(4000, description="what a scheduler sets aside for the job")
+    memory_mb: Count = Field(
+        4000, description="memory set aside for the job; raise it if a scheduler kills the job"
+    )
 
 
 class ThreadResources(Resources):
@@ -22,20 +28,33 @@ class ThreadResources(Resources):
 class ModelResources(ThreadResources):
     """Resources of a job that runs a model."""
 
-    gpu: int = Field(0, ge=0, description="GPUs of the job")
+    gpu: int = Field(
+        0,
+        ge=0,
+        description="GPUs set aside for the job; set it where there are some, since a model runs "
+        "on a GPU wherever it finds one",
+    )
 
 
 class EngineResources(ModelResources):
     """Resources of a job that runs an engine."""
 
     batch_size: Count = Field(
-        64, description="sequences side by side; vLLM: max_num_seqs; server: requests"
+        64,
+        description="sequences generated side by side; vLLM: max_num_seqs; server: requests in "
+        "flight",
     )
-    rows_per_part: Count = Field(256, description="rows a kill can lose; no batch spans two parts")
+    rows_per_part: Count = Field(
+        256,
+        description="rows that are saved together, which a kill can lose; no batch spans two parts",
+    )
     tensor_parallel_size: Count = Field(1, description="vLLM: GPUs that share one replica")
     data_parallel_size: Count = Field(1, description="vLLM: replicas of the model")
     gpu_memory_utilization: float = Field(
-        0.9, gt=0, le=1, description="vLLM: its share of the GPU's memory; without one, of all"
+        0.9,
+        gt=0,
+        le=1,
+        description="vLLM: its share of the GPU's memory; without a GPU, of the machine's",
     )
 
 
@@ -43,33 +62,49 @@ class GenerationResources(EngineResources):
     """Resources of a job that generates."""
 
     max_model_len: Count | None = Field(
-        None, description="vLLM: longest prompt with its new tokens; null: the model's context"
+        None,
+        description="vLLM: longest prompt with its completion, in tokens; null: the model's "
+        "context; lower it to need less memory",
     )
-    prefix_caching: bool = Field(True, description="vLLM: a prompt's samples share its cache")
-    server: str | None = Field(None, description="base URL, such as http://node:8000/v1")
+    prefix_caching: bool = Field(
+        True,
+        description="vLLM: the samples of a prompt share its cache; set false for models with "
+        "which vLLM cannot do this",
+    )
+    server: str | None = Field(
+        None, description="base URL of the server, such as http://node:8000/v1"
+    )
 
 
 class ScoringResources(EngineResources):
     """Resources of a job that scores."""
 
     batch_size: Count = Field(32, description="trajectories per forward pass; vLLM: max_num_seqs")
-    chunk_size: Count = Field(1024, description="positions whose full logits exist at a time")
+    chunk_size: ChunkSize = 1024
 
 
 class DistillResources(ModelResources):
     """Resources of a job that trains."""
 
-    micro_batch_size: Count = Field(32, description="trajectories per forward pass and process")
-    num_processes: Count = Field(1, description="data-parallel processes, started by torchrun")
-    chunk_size: Count = Field(1024, description="positions whose full logits exist at a time")
-    gradient_checkpointing: bool = Field(False, description="less memory, one more forward pass")
-    checkpoint_steps: Count = Field(50, description="optimiser steps that a kill can lose")
+    micro_batch_size: Count = Field(32, description="trajectories per forward pass of a process")
+    num_processes: Count = Field(
+        1, description="data-parallel processes, started by torchrun; one per GPU"
+    )
+    chunk_size: ChunkSize = 1024
+    gradient_checkpointing: bool = Field(
+        False, description="compute activations twice: less memory, one more forward pass"
+    )
+    checkpoint_steps: Count = Field(
+        50, description="optimiser steps between checkpoints, which a kill can lose"
+    )
     tracker: Literal["none", "tensorboard", "wandb", "trackio"] = Field(
-        "none", description="where training metrics go beside metrics.parquet"
+        "none", description="where training metrics go, beside metrics.parquet"
     )
 
 
-class AllResources(Section):
+class AllResources(StrictModel):
+    """The section: the resources of every stage's jobs."""
+
     models: ModelResources = ModelResources()
     problems: Resources = Resources()
     sample: GenerationResources = GenerationResources()
@@ -77,7 +112,7 @@ class AllResources(Section):
     filter: ThreadResources = ThreadResources()
     logits: ScoringResources = ScoringResources()
     distill: DistillResources = DistillResources()
-    # Of the engine, so of the stage `answers`; grading is what the stage `evaluate` does.
+    # Of the engine, which the stage `answers` runs; the stage `evaluate` only grades.
     evaluate: GenerationResources = GenerationResources()
     grading: ThreadResources = ThreadResources()
     report: Resources = Resources()

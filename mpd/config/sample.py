@@ -5,49 +5,56 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Discriminator, Field, Tag
 
-from mpd.config.base import From, Of, Seed, StageSettings
-from mpd.config.chat import PromptChat, WritingChat
+from mpd.config.base import FromJob, FromKey, Seed, StageSettings
+from mpd.config.chat import PromptChat, StudentChat
 from mpd.config.generation import EngineSettings, Generation
 
 
 class Sample(Generation):
+    """The section: how trajectories are sampled, or the file of the user's own."""
+
     trajectories: str | None = Field(
         None,
         pattern=r"\.(jsonl|parquet)$",
-        description="own trajectories (Parquet, JSONL: problem, text or ids), not sampled",
+        description="file of your own trajectories, which replace the samples of round 1: Parquet "
+        "or JSONL with problem, and text or ids",
     )
+
+    def given_trajectories(self, round_number: int) -> str | None:
+        """The file that replaces the samples of a round; None where the round samples.
+
+        The user's trajectories are those of the first round's student, not of a later one.
+        """
+        return self.trajectories if round_number == 1 else None
 
 
 class DrawnSample(Generation, EngineSettings):
-    """Settings of trajectories that are drawn."""
+    """Settings for trajectories that are sampled."""
 
     section: ClassVar[str] = "sample"
-    trajectories: None = Field(None, description="null: they are drawn")
-    chat: Annotated[PromptChat, From("chat")] = PromptChat()
-    seed: Annotated[Seed | str, Of("branch")] = Field(
-        0, description="of the branch; where the teacher samples, with the round, such as 0.2"
+    trajectories: None = Field(None, description="null: trajectories are sampled")
+    chat: Annotated[PromptChat, FromKey("chat")] = PromptChat()
+    seed: Annotated[Seed | str, FromJob("branch")] = Field(
+        0,
+        description="seed of the branch; where the teacher samples, also the round, such as 0.2",
     )
 
 
-class GivenChat(PromptChat, WritingChat):
-    pass
-
-
 class GivenSample(StageSettings):
-    """Settings of trajectories that the user gives."""
+    """Settings for trajectories that the user gives."""
 
     section: ClassVar[str] = "sample"
-    when: ClassVar[str] = "of given trajectories"
+    when: ClassVar[str] = "with given trajectories"
     trajectories: str = Field(description="file of the user's own trajectories")
-    chat: Annotated[GivenChat, From("chat")] = GivenChat()
+    chat: Annotated[StudentChat, FromKey("chat")] = StudentChat()
 
 
-def _kind(settings: Any) -> str:
+def _sample_kind(settings: Any) -> str:
     path = settings.get("trajectories") if isinstance(settings, Mapping) else settings.trajectories
     return "DrawnSample" if path is None else "GivenSample"
 
 
 SampleSettings = Annotated[
     Annotated[DrawnSample, Tag("DrawnSample")] | Annotated[GivenSample, Tag("GivenSample")],
-    Discriminator(_kind),
+    Discriminator(_sample_kind),
 ]

@@ -1,6 +1,6 @@
-"""The settings of every job: of the configuration, what gives its result its meaning.
+"""The settings of every job: the part of the configuration that its result depends on.
 
-`resources` are left out, since they cannot change a result: they stand in the rules.
+`resources` is left out, since it cannot change a result; the rules pass it on.
 """
 
 import json
@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from mpd.config.base import Section, StageSettings
+from mpd.config.base import BASE, DEV, StageSettings, StrictModel
 from mpd.config.branches import Branch
-from mpd.config.chat import PromptChat, ReadingChat, WritingChat
+from mpd.config.chat import PromptChat, ReadingChat, StudentChat, WritingChat
 from mpd.config.compress import CompressSettings, NoRewrite, RewritingChat, TeacherRewrite
 from mpd.config.config import Config
 from mpd.config.distill import DistillSettings, Training
@@ -34,32 +34,33 @@ from mpd.config.models import (
 )
 from mpd.config.problems import BenchmarkProblems, ProblemSplit, TrainingProblems
 from mpd.config.report import ReportSettings
-from mpd.config.sample import DrawnSample, GivenChat, GivenSample, SampleSettings
+from mpd.config.sample import DrawnSample, GivenSample, SampleSettings
 
-Wildcards = Mapping[str, Any]  # of a rule: role, benchmark, or method, seed and round
-Part = TypeVar("Part", bound=Section)
+Wildcards = Mapping[str, Any]  # of a job: its role, its benchmark, or its method, seed and round
+Part = TypeVar("Part", bound=StrictModel)
 
 
 def stage_settings(config: Config, rule: str, **wildcards: str | int) -> StageSettings:
-    """The settings of a job of a rule. Of its wildcards, those count that its settings are of."""
+    """The settings of a job, by its rule and those of its wildcards that they depend on."""
     return RULES[rule].build(config, wildcards)
 
 
 def as_text(settings: StageSettings) -> str:
-    """Settings as JSON, for a command line: equal settings are equal texts."""
+    """Settings as JSON for a command line; equal settings give equal texts."""
     return json.dumps(settings.model_dump(mode="json"), sort_keys=True)
 
 
-def _part(kind: type[Part], section: Section) -> Part:
-    """A section narrowed down to the keys that another model has."""
+def _part(kind: type[Part], section: StrictModel) -> Part:
+    """The keys of a section that another model has, as that model."""
     return kind(**{name: getattr(section, name) for name in kind.model_fields})
 
 
 def _models(config: Config, wildcards: Wildcards) -> StageSettings:
+    """The source of a model; a model of the embedded world also has its role and a seed."""
     role, _, seed = wildcards["role"].partition("_seed_")
-    source = config.models.teacher if role == "teacher" else config.models.student
+    source = config.models.source_of(role)
     keys = dict(source)
-    if source.source == "tiny":  # a world that trains its base student, so that this has a seed
+    if source.source == "tiny":  # pretraining the base student takes a seed
         return TinySettings(**keys, role=role, seed=int(seed or 0))
     kinds = {"folder": FolderSettings, "hub": HubSettings, "gguf": GgufSettings}
     return kinds[source.source](**keys)
@@ -76,21 +77,23 @@ def _benchmark_problems(config: Config, wildcards: Wildcards) -> StageSettings:
 
 
 def _sample(config: Config, wildcards: Wildcards) -> StageSettings:
+    """The user's trajectories where they replace the samples of the round, else how to sample."""
     branch, seed, number = _branch(config, wildcards), wildcards["seed"], wildcards["round"]
-    trajectories = branch.sample.trajectories
-    if trajectories and int(number) == 1:  # they are not those of a later student
-        return GivenSample(trajectories=trajectories, chat=_part(GivenChat, config.chat))
-    # A student is another one in each round; the teacher stays and is to say something else.
-    of_teacher = branch.method.sampler == "teacher"
+    trajectories = branch.sample.given_trajectories(int(number))
+    if trajectories:
+        return GivenSample(trajectories=trajectories, chat=_part(StudentChat, config.chat))
+    # Each round has another student; the teacher stays, so that only a seed makes other samples.
+    from_teacher = branch.method.sampler == "teacher"
     return DrawnSample(
         **{**dict(branch.sample), "trajectories": None},
         chat=_part(PromptChat, config.chat),
         dtype=config.models.dtype,
-        seed=f"{seed}.{number}" if of_teacher else int(seed),
+        seed=f"{seed}.{number}" if from_teacher else int(seed),
     )
 
 
 def _compress(config: Config, wildcards: Wildcards) -> StageSettings:
+    """How the teacher rewrites, or that it does not."""
     branch = _branch(config, wildcards)
     method, keys = branch.method, dict(branch.compress)
     if method.rewriter == "none":
@@ -119,6 +122,7 @@ def _filter(config: Config, wildcards: Wildcards) -> StageSettings:
 
 
 def _logits(config: Config, wildcards: Wildcards) -> StageSettings:
+    """What the cache holds, and under which prompt the scorer scores."""
     branch = _branch(config, wildcards)
     keys = {**dict(branch.logits), "dtype": config.models.dtype}
     if branch.method.context == "problem":
@@ -135,6 +139,7 @@ def _head(config: Config, wildcards: Wildcards) -> StageSettings:
 
 
 def _distill(config: Config, wildcards: Wildcards) -> StageSettings:
+    """How the round trains, with its own learning rate."""
     branch = _branch(config, wildcards)
     keys = dict(_part(Training, branch.distill))
     keys["learning_rate"] *= branch.distill.round_decay ** (int(wildcards["round"]) - 1)
@@ -143,8 +148,9 @@ def _distill(config: Config, wildcards: Wildcards) -> StageSettings:
 
 
 def _answers(config: Config, wildcards: Wildcards) -> StageSettings:
+    """How benchmarks are answered; an untrained method asks for brevity."""
     chat = _part(PromptChat, config.chat)
-    if wildcards["method"] != "base" and not _branch(config, wildcards).method.trained:
+    if wildcards["method"] != BASE and not _branch(config, wildcards).method.trained:
         chat = chat.model_copy(update={"prompt": config.chat.concise})
     return AnswersSettings(
         **dict(_part(GenerationEngineChoice, config.evaluate)),
@@ -156,6 +162,7 @@ def _answers(config: Config, wildcards: Wildcards) -> StageSettings:
 
 
 def _evaluate(config: Config, wildcards: Wildcards) -> StageSettings:
+    """How answers are read, and the largest budget of each benchmark."""
     limits = {
         name: TokenLimit(max_new_tokens=decoding.max_new_tokens)
         for name, decoding in _decodings(config).items()
@@ -164,6 +171,7 @@ def _evaluate(config: Config, wildcards: Wildcards) -> StageSettings:
 
 
 def _report(config: Config, wildcards: Wildcards) -> StageSettings:
+    """What the report says of methods and benchmarks beside what their files have."""
     methods = {name: config.branches[name].method for name in config.methods}
     return ReportSettings(
         **dict(config.report),
@@ -188,7 +196,7 @@ def _rewriting_prompt(branch: Branch) -> str:
 def _decodings(config: Config) -> dict[str, Decoding]:
     """How each benchmark is decoded, the development split first."""
     common = _part(Decoding, config.evaluate)
-    decodings = {"dev": common}
+    decodings = {DEV: common}
     for benchmark in config.problems.benchmarks:
         keys = {name: getattr(benchmark, name) for name in Decoding.model_fields}
         changes = {name: value for name, value in keys.items() if value is not None}
@@ -198,7 +206,7 @@ def _decodings(config: Config) -> dict[str, Decoding]:
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule of the workflow: the model of its jobs' settings, or a union, and what makes them."""
+    """A rule of the workflow: the model of its jobs' settings, or a union, and its function."""
 
     settings: Any
     build: Callable[[Config, Wildcards], StageSettings]

@@ -1,7 +1,7 @@
-"""Keys that a mapping gives twice, in config files or on the command line: refused.
+"""Refuses keys that a mapping gives twice, in config files or on the command line.
 
-Snakemake reads config.yaml and its overlays, YAML or JSON, and of such keys it takes the last
-without a word. Read by the Snakefile, so nothing here is heavy.
+Snakemake reads config.yaml and its overlays, YAML or JSON, and silently takes the last of such
+keys. The Snakefile imports this module, so nothing here is heavy.
 """
 
 import json
@@ -12,11 +12,11 @@ from typing import Any
 
 import yaml
 
-MERGE = "tag:yaml.org,2002:merge"  # of the key <<, which repeats nothing
+MERGE = "tag:yaml.org,2002:merge"  # tag of the key <<, which may stand several times
 
 
 class _Repeated(Exception):
-    """A key with the lines where a mapping gives it, from 1."""
+    """A key that a mapping gives twice, and on which lines; lines count from 1."""
 
     def __init__(self, key: str, first: int, second: int) -> None:
         self.key = key
@@ -24,9 +24,10 @@ class _Repeated(Exception):
 
 
 class _Loader(yaml.SafeLoader):
-    """Raises _Repeated. Here mappings are as written, before merge keys are filled in."""
+    """A loader that sees mappings as they are written, before merge keys are filled in."""
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """Compose a mapping. Raises _Repeated where it has a key twice."""
         node = super().compose_mapping_node(anchor)
         keys = (key for key, _ in node.value if isinstance(key, yaml.ScalarNode))
         lines: dict[tuple[str, str], int] = {}
@@ -39,9 +40,9 @@ class _Loader(yaml.SafeLoader):
 
 
 def require_unique_keys(files: Iterable[str | Path]) -> None:
-    """Raise ValueError where a mapping of a YAML or JSON file has a key twice; it names the lines.
+    """Raise ValueError, naming the lines, where a mapping in a YAML or JSON file has a key twice.
 
-    Snakemake has read the files before. Equal keys of different mappings are none given twice.
+    Snakemake has parsed the files before. Different mappings may have equal keys.
     """
     for path in map(Path, files):
         text = path.read_text(encoding="utf-8")
@@ -54,7 +55,7 @@ def require_unique_keys(files: Iterable[str | Path]) -> None:
             raise ValueError(
                 f"{path}: the key {twice.key} is given twice, on {twice.lines}; remove one of them"
             ) from None
-        except yaml.YAMLError as error:  # of JSON alone
+        except yaml.YAMLError as error:  # JSON that is no YAML
             reason = " ".join(str(error).split())
             raise ValueError(
                 f"{path}: its keys cannot be compared ({reason}); write it as YAML"
@@ -74,4 +75,4 @@ def require_unique_arguments(entries: Sequence[str]) -> None:
                 f"--config {key}: the key {twice.key} is given twice; remove one of them"
             ) from None
         except yaml.YAMLError:
-            continue  # a text that is no YAML
+            continue  # text, not YAML

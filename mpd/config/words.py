@@ -3,11 +3,10 @@
 import json
 import textwrap
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from pydantic import BaseModel
 
-Node = Mapping[str, Any]  # of a JSON schema
+from mpd.config.base import JsonSchema
 
 RANGES = {
     "minimum": "at least {}",
@@ -17,11 +16,11 @@ RANGES = {
     "pattern": "like `{}`",
 }
 NAMES = {"string": "text", "boolean": "true or false", "object": "mapping"}
-WIDTH = 100  # of a line of help
+WIDTH = 100  # columns of a line of --help
 
 
-def type_of(field: Node) -> str:
-    """Type and range in words: integer, at least 1; or null."""
+def type_of(field: JsonSchema) -> str:
+    """Type and range of a field in words, such as: integer, at least 1 or null."""
     if "const" in field:
         return f"`{field['const']}`"
     if "enum" in field:
@@ -39,8 +38,8 @@ def type_of(field: Node) -> str:
     return ", ".join([NAMES.get(kind, kind), *ranges])
 
 
-def default_of(key: str, section: Node) -> str:
-    """The default of a key of a section as JSON, or that it is required."""
+def default_of(key: str, section: JsonSchema) -> str:
+    """The default of a key of a section as JSON, or the word required."""
     if key in section.get("required", ()):
         return "required"
     default = section["properties"][key].get("default")
@@ -50,17 +49,18 @@ def default_of(key: str, section: Node) -> str:
 def help_of(model: type[BaseModel], origins: Mapping[str, str]) -> str:
     """A paragraph for each key of a model and of the sections in it: type, default and meaning.
 
-    `origins` say where keys come from, by their path; * in it is any name.
+    `origins` has by path, in which * is any name, where the value of a key comes from.
     """
     schema = model.model_json_schema()
     return "\n".join(_paragraphs(schema, schema.get("$defs", {}), "", origins))
 
 
 def _paragraphs(
-    section: Node, definitions: Node, prefix: str, origins: Mapping[str, str]
+    section: JsonSchema, definitions: JsonSchema, prefix: str, origins: Mapping[str, str]
 ) -> Iterator[str]:
+    """The paragraphs of a section whose keys begin with `prefix`."""
     for key, field in section["properties"].items():
-        path, inner = f"{prefix}{key}", _section_in(field)
+        path, inner = f"{prefix}{key}", _definition_in(field)
         if inner is not None:
             path = f"{path}.*" if "additionalProperties" in field else path
             yield from _paragraphs(definitions[inner], definitions, f"{path}.", origins)
@@ -71,10 +71,10 @@ def _paragraphs(
         yield textwrap.fill(words, WIDTH, initial_indent="  ", subsequent_indent="      ")
 
 
-def _section_in(field: Node) -> str | None:
-    """The name of the section that a field holds: alone, beside null, or under names."""
+def _definition_in(field: JsonSchema) -> str | None:
+    """The name of the definition in a field: alone, beside null, or as values of a mapping."""
     if "$ref" in field:
         return str(field["$ref"]).rpartition("/")[2]
     kinds = [*field.get("anyOf", ()), field.get("additionalProperties", False)]
-    sections = (_section_in(kind) for kind in kinds if isinstance(kind, Mapping))
+    sections = (_definition_in(kind) for kind in kinds if isinstance(kind, Mapping))
     return next((section for section in sections if section), None)

@@ -1,7 +1,7 @@
-"""What every engine is: token ids in, token ids out.
+"""The interface of engines: token ids in, token ids out.
 
-Every request carries its own seed, so a completion does not depend on its neighbours, order
-or shard. (Rounding may still flip a rare token between batch sizes or thread counts: a decode
+Every request carries its own seed, so a completion does not depend on its neighbours, its order or
+its shard. (Rounding may still change a rare token between batch sizes or thread counts: decoding
 with a key-value cache differs in the last bits.)
 """
 
@@ -29,7 +29,7 @@ class Completion:
     """Generated ids with the stop id, if any, and the log-probability of each.
 
     Log-probabilities are the model's own, in nats: temperature 1, before top-k and top-p.
-    `finish_reason` is stop, length (token limit) or too_long (the prompt leaves no room).
+    `finish_reason` is stop, length (the token limit) or too_long (the prompt leaves no room).
     """
 
     token_ids: list[int]
@@ -37,11 +37,11 @@ class Completion:
     finish_reason: str
 
 
-TOO_LONG = Completion([], [], "too_long")
+PROMPT_TOO_LONG = Completion([], [], "too_long")
 
 
 def seed_of(*identity: object) -> int:
-    """A 63-bit seed from what identifies a sample."""
+    """A 63-bit seed from the values that identify a sample."""
     digest = hashlib.sha256(":".join(str(part) for part in identity).encode()).digest()
     return int.from_bytes(digest[:8], "little") >> 1
 
@@ -49,11 +49,11 @@ def seed_of(*identity: object) -> int:
 class Engine(ABC):
     """A model that completes requests.
 
-    What is costly (weights, processes) starts when the first completion is asked for: prompts are
-    checked before.
+    Weights are loaded and processes started with the first request, after prompts were checked.
     """
 
     def __init__(self, manifest: Path) -> None:
+        """Read tokenizer and context length of the model with this manifest."""
         self.folder = manifest.parent
         self.vocabulary = Vocabulary.of_folder(self.folder)
         self.context_length: int = read_manifest(manifest)["context_length"]
@@ -68,10 +68,10 @@ class Engine(ABC):
         decoding: Decoding,
         advance: Callable[[int, int], None] = lambda sequences, tokens: None,
     ) -> Iterator[tuple[int, Completion]]:
-        """Complete every request: its number and its completion, as they finish.
+        """Complete every request: numbers and completions, as they finish.
 
         A prompt that leaves no room for max_new_tokens in the context comes back as too_long.
-        `advance(sequences, tokens)` is called with those that finished and those that were made.
+        `advance(sequences, tokens)` counts the finished sequences and the generated tokens.
         """
         fitting = []
         for number, request in enumerate(requests):
@@ -79,9 +79,9 @@ class Engine(ABC):
                 fitting.append((number, request))
             else:
                 advance(1, 0)
-                yield number, TOO_LONG
-        # Neighbours of similar length waste the least padding, and the shortest fill the gaps at
-        # the end. Samples of one prompt stay neighbours, so that they share what is cached of it.
+                yield number, PROMPT_TOO_LONG
+        # Neighbours of similar length need the least padding, and the shortest fill the gaps at
+        # the end. Samples of one prompt stay neighbours, so that they share its cache.
         fitting.sort(key=lambda pair: -len(pair[1].prompt_ids))
         if fitting:
             yield from self._complete(fitting, decoding, advance)
@@ -93,8 +93,8 @@ class Engine(ABC):
         advance: Callable[[int, int], None] = lambda sequences, tokens: None,
     ) -> list[Completion]:
         """Complete every request, in order; see `stream`."""
-        done = dict(self.stream(requests, decoding, advance))
-        return [done[number] for number in range(len(requests))]
+        completions = dict(self.stream(requests, decoding, advance))
+        return [completions[number] for number in range(len(requests))]
 
     @abstractmethod
     def _complete(
@@ -103,4 +103,4 @@ class Engine(ABC):
         decoding: Decoding,
         advance: Callable[[int, int], None],
     ) -> Iterator[tuple[int, Completion]]:
-        """Complete requests that fit, each under its number."""
+        """Complete numbered requests that fit, the longest prompts first; see `stream`."""

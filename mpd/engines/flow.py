@@ -4,17 +4,20 @@ import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from typing import Any, Generic, TypeVar
 
-Asked = TypeVar("Asked")
-Given = TypeVar("Given")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 def keep_full(
-    requests: Iterable[Asked],
+    requests: Iterable[Item],
     room: int,
-    add: Callable[[Asked], None],
-    step: Callable[[], list[Given]],
-) -> Iterator[Given]:
-    """Give what `step` finishes, with up to `room` requests added and not finished."""
+    add: Callable[[Item], None],
+    step: Callable[[], list[Result]],
+) -> Iterator[Result]:
+    """Yield what `step` finishes, with up to `room` requests added and not yet finished.
+
+    Requests are taken from their iterable only when there is room for them.
+    """
     waiting, running = iter(requests), 0
     while True:
         while running < room and (request := next(waiting, None)) is not None:
@@ -22,36 +25,37 @@ def keep_full(
             running += 1
         if not running:
             return
-        for finished in step():
+        for result in step():
             running -= 1
-            yield finished
+            yield result
 
 
-class Tasks(Generic[Given]):
-    """Coroutines that run side by side on a loop of their own, collected as they finish."""
+class Coroutines(Generic[Result]):
+    """Coroutines that run side by side on an event loop of their own, collected as they finish."""
 
     def __init__(self) -> None:
         self.runner = asyncio.Runner()
-        self.running: set[asyncio.Task[Given]] = set()
+        self.running: set[asyncio.Task[Result]] = set()
 
-    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
-        """The result of one coroutine."""
-        return self.runner.run(work)
+    def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """The result of one coroutine, awaited here."""
+        return self.runner.run(coroutine)
 
-    def add(self, work: Coroutine[Any, Any, Given]) -> None:
-        self.running.add(self.runner.get_loop().create_task(work))
+    def add(self, coroutine: Coroutine[Any, Any, Result]) -> None:
+        """Start a coroutine; `step` gives its result."""
+        self.running.add(self.runner.get_loop().create_task(coroutine))
 
-    def step(self) -> list[Given]:
+    def step(self) -> list[Result]:
         """The results of those that have finished, at least one. Raises what one of them raised."""
-        done, self.running = self.run(
+        finished, self.running = self.run(
             asyncio.wait(self.running, return_when=asyncio.FIRST_COMPLETED)
         )
-        # All are looked at: asyncio complains of exceptions that nobody saw.
-        errors = [error for task in done if (error := task.exception())]
+        # Every task is asked for its exception: asyncio complains of those that nobody retrieved.
+        errors = [error for task in finished if (error := task.exception())]
         if errors:
             raise errors[0]
-        return [task.result() for task in done]
+        return [task.result() for task in finished]
 
     def close(self) -> None:
-        """Give up those that still run."""
+        """Cancel those that still run."""
         self.runner.close()

@@ -1,4 +1,4 @@
-"""Which engine a stage gets: each is a module here, imported where it is opened."""
+"""The engine of a stage; the module of an engine is imported only where it is opened."""
 
 from pathlib import Path
 
@@ -8,9 +8,9 @@ from mpd.engines.base import Engine
 
 
 def open_engine(manifest: Path, settings: EngineSettings, resources: GenerationResources) -> Engine:
-    """The engine of a stage: `settings` say which and what it means, `resources` how it runs."""
+    """The engine that `settings` name, for the model of a manifest."""
     if settings.engine == "vllm":
-        from mpd.engines.vllm import VllmEngine
+        from mpd.engines.vllm.generation import VllmEngine
 
         return VllmEngine(manifest, settings, resources)
     if settings.engine == "server":

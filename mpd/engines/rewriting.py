@@ -11,25 +11,24 @@ from mpd.engines.tasks import Task, require_room
 from mpd.store import schema, table
 from mpd.text.completions import CompletionWriter
 from mpd.text.prompts import Prompts
-from mpd.text.vocabulary import UnknownWord, Vocabulary
+from mpd.text.vocabulary import UnknownWord
 
-# What a finish reason of the sample, and of the rewrite, means for the row.
-SKIPPED = {"length": "sample_truncated", "too_long": "sample_too_long"}
-UNFINISHED = {"length": "rewrite_truncated", "too_long": "rewriting_prompt_too_long"}
+# The status of a row by the finish reason of its sample, and by that of its rewrite.
+SAMPLE_STATUS = {"length": "sample_truncated", "too_long": "sample_too_long"}
+REWRITE_STATUS = {"length": "rewrite_truncated", "too_long": "rewriting_prompt_too_long"}
 
 
 def rewriting_prompts(engine: Engine, settings: TeacherRewrite) -> Prompts:
     """The prompts under which the teacher rewrites."""
-    day = settings.chat.date
-    key = "compress.prompt"
+    key, day = "compress.prompt", settings.chat.date
     return Prompts(engine.vocabulary, settings.prompt, key, settings.thinking, day)
 
 
 def require_prompts(engine: Engine, settings: TeacherRewrite, rows: pl.DataFrame) -> None:
-    """Raise ValueError where no rewriting prompt can be said, or none leaves room for a rewrite.
+    """Raise ValueError where no rewriting prompt can be encoded, or none leaves room for a rewrite.
 
-    A word of the template that the teacher cannot say is the user's to mend; a word of a
-    trajectory that it cannot say is a row's verdict.
+    A word of the template without a token is the user's to fix; a trajectory with such a word is a
+    row with a status.
     """
     prompts = rewriting_prompts(engine, settings)
     prompts.require_words(problem="", trajectory="")
@@ -46,74 +45,91 @@ def rewriter(
     total: int,
     student_context: int,
 ) -> Task:
-    """The task of a shard: rewrite the trajectory of each row, num_samples candidates each.
+    """The task of a shard: rewrite the trajectory of each of `total` rows.
 
-    `writer` puts a rewrite into the format of the student.
-
-    A rewrite has to fit the student's context behind its prompt, and the teacher's behind the
-    rewriting prompt, since both score it there.
+    `writer` puts a rewrite into the format of the student, whose context has `student_context`
+    tokens.
     """
     from mpd.job.progress import Progress
 
     progress = Progress("rewritten", total * settings.num_samples)
-    templates = rewriting_prompts(engine, settings)
-    prompts: dict[str, list[int] | str] = {}  # of the rows that were asked and are not answered
+    rewriting = _Rewriting(engine, writer, settings, student_context, progress)
+    return Task(engine, settings, rewriting.ask, rewriting.answer, progress)
 
-    def ask(row: Mapping[str, Any]) -> list[Request]:
-        prompt = prompts[row["sample_id"]] = _prompt(templates, row)
+
+class _Rewriting:
+    """The requests of a row, and the rows of its rewrites: num_samples candidates each."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        writer: CompletionWriter,
+        settings: TeacherRewrite,
+        student_context: int,
+        progress: Any,
+    ) -> None:
+        self.engine, self.writer, self.settings = engine, writer, settings
+        self.student_context, self.progress = student_context, progress
+        self.templates = rewriting_prompts(engine, settings)
+        self.prompts: dict[str, list[int] | str] = {}  # of rows asked and not yet answered
+
+    def ask(self, row: Mapping[str, Any]) -> list[Request]:
+        """One request for each candidate of a row; none where it has no rewriting prompt."""
+        sample_id, settings = row["sample_id"], self.settings
+        prompt = self.prompts[sample_id] = _prompt(self.templates, row)
         if isinstance(prompt, str):
-            progress.advance(settings.num_samples, 0)
+            self.progress.advance(settings.num_samples, 0)
             return []
-        return [
-            Request(prompt, seed_of("compress", settings.seed, row["sample_id"], candidate))
+        seeds = [
+            seed_of("compress", settings.seed, sample_id, candidate)
             for candidate in range(settings.num_samples)
         ]
+        return [Request(prompt, seed) for seed in seeds]
 
-    def rewritten(rows: pl.DataFrame, completions: list[list[Completion]]) -> pl.DataFrame:
+    def answer(self, rows: pl.DataFrame, completions: list[list[Completion]]) -> pl.DataFrame:
+        """The rows of the artifact, from samples and the completions of each."""
         records: list[dict[str, Any]] = []
         for row, candidates in zip(rows.iter_rows(named=True), completions, strict=True):
-            prompt = prompts.pop(row["sample_id"])
+            prompt = self.prompts.pop(row["sample_id"])
             if isinstance(prompt, str):
-                records.append(skipped(row, prompt))
-                continue
-            room = min(
-                student_context - len(row["prompt_ids"]), engine.context_length - len(prompt)
-            )
-            records += (
-                _candidate(row, number, done, room, engine.vocabulary, writer)
-                for number, done in enumerate(candidates)
-            )
+                records.append(without_rewrite(row, prompt))
+            else:
+                records += (
+                    self._candidate(row, number, completion, len(prompt))
+                    for number, completion in enumerate(candidates)
+                )
         return table.frame_of(records, schema.COMPRESS)
 
-    return Task(engine, settings, ask, rewritten, progress)
+    def _candidate(
+        self, row: Mapping[str, Any], number: int, completion: Completion, prompt_tokens: int
+    ) -> dict[str, Any]:
+        """One rewrite of a row, in the student's format where it can be put into it.
+
+        It has to fit the student's context after the prompt, and the teacher's after the rewriting
+        prompt of `prompt_tokens`, since both score it there.
+        """
+        room = min(
+            self.student_context - len(row["prompt_ids"]),
+            self.engine.context_length - prompt_tokens,
+        )
+        rewrite = self.engine.vocabulary.text(completion.token_ids)
+        ids = self.writer.build(rewrite, row["prompt_ids"])
+        status = REWRITE_STATUS.get(completion.finish_reason) or _format_status(ids, room)
+        ids = ids if status == "ok" else None
+        return {
+            "sample_id": row["sample_id"],
+            "candidate": number,
+            "status": status,
+            "rewrite": rewrite,
+            "rewrite_tokens": len(completion.token_ids),
+            "text": self.writer.vocabulary.text(ids) if ids else None,
+            "completion_ids": ids,
+            "num_tokens": len(ids) if ids else None,
+        }
 
 
-def _candidate(
-    row: Mapping[str, Any],
-    number: int,
-    done: Completion,
-    room: int,
-    teacher: Vocabulary,
-    writer: CompletionWriter,
-) -> dict[str, Any]:
-    """One rewrite of a row, in the student's format where it can be put into it."""
-    rewrite = teacher.text(done.token_ids)
-    ids = writer.build(rewrite, row["prompt_ids"])
-    status = UNFINISHED.get(done.finish_reason) or _verdict(ids, room)
-    ids = ids if status == "ok" else None
-    return {
-        "sample_id": row["sample_id"],
-        "candidate": number,
-        "status": status,
-        "rewrite": rewrite,
-        "rewrite_tokens": len(done.token_ids),
-        "text": writer.vocabulary.text(ids) if ids else None,
-        "completion_ids": ids,
-        "num_tokens": len(ids) if ids else None,
-    }
-
-
-def _verdict(ids: list[int] | None, room: int) -> str:
+def _format_status(ids: list[int] | None, room: int) -> str:
+    """The status of a whole rewrite, from its trained ids and the tokens that there is room for."""
     if ids is None:
         return "format"
     return "ok" if len(ids) <= room else "rewrite_too_long"
@@ -121,15 +137,15 @@ def _verdict(ids: list[int] | None, room: int) -> str:
 
 def _prompt(prompts: Prompts, row: Mapping[str, Any]) -> list[int] | str:
     """The rewriting prompt of a row, or the status that says why it has none."""
-    if row["finish_reason"] in SKIPPED:
-        return SKIPPED[row["finish_reason"]]
+    if row["finish_reason"] in SAMPLE_STATUS:
+        return SAMPLE_STATUS[row["finish_reason"]]
     try:
         return prompts.ids(problem=row["question"], trajectory=row["text"])
     except UnknownWord:
         return "sample_unsayable"
 
 
-def skipped(row: Mapping[str, Any], status: str) -> dict[str, Any]:
+def without_rewrite(row: Mapping[str, Any], status: str) -> dict[str, Any]:
     """The row of a sample without a rewrite; `status` says why."""
     empty = dict.fromkeys(("rewrite", "text", "completion_ids", "num_tokens"))
     return {

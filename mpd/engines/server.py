@@ -1,7 +1,7 @@
 """Completions by an OpenAI-compatible server that takes and returns token ids, as vLLM's does.
 
-The server has to serve the very model that a stage wants, under the digest of its manifest as
-its name. This prints the command that serves one so:
+The server has to serve the model of the stage under a name from the digest of its manifest. This
+prints the command that starts such a server:
 
     python -m mpd.engines.server --model results/tiny/models/teacher/manifest.json
 """
@@ -20,12 +20,12 @@ from typing import Any
 from mpd.config.generation import Decoding
 from mpd.config.resources import GenerationResources
 from mpd.engines.base import Completion, Engine, Request
-from mpd.engines.flow import Tasks, keep_full
+from mpd.engines.flow import Coroutines, keep_full
 from mpd.store.model_folder import read_manifest
 
 MAX_RETRIES = 8  # after 0.5 s, 1 s, 2 s, 4 s, then every 8 s: half a minute without an answer
 TIMEOUT = 3600.0  # seconds for one completion
-MAX_BIASES = 1024  # entries that vLLM takes in a logit_bias
+MAX_BIASES = 1024  # entries that vLLM accepts in a logit_bias
 
 
 def served_name(manifest: Path) -> str:
@@ -36,8 +36,8 @@ def served_name(manifest: Path) -> str:
 class ServerEngine(Engine):
     """Completions by a server that many jobs may share; batch_size requests at a time.
 
-    Output rows beyond the tokenizer's tokens are never sampled, but a server's log-probabilities
-    are normalised over them too.
+    Padded output rows are never sampled, but the server's log-probabilities are normalised over
+    them too.
 
     Raises ValueError where the server does not answer, serves another model or tokenizer, or
     returns no token ids.
@@ -49,10 +49,11 @@ class ServerEngine(Engine):
             raise ValueError("engine: server needs openai; pip install -e '.[server]'")
         self.name, self.url = served_name(manifest), resources.server
         self.manifest, self.concurrency = manifest, resources.batch_size
-        self.tasks: Tasks[tuple[int, Completion]] = Tasks()
+        self.coroutines: Coroutines[tuple[int, Completion]] = Coroutines()
 
     @cached_property
     def client(self) -> Any:
+        """The connection to the server."""
         from openai import AsyncOpenAI
 
         key = os.environ.get("OPENAI_API_KEY", "none")
@@ -60,7 +61,10 @@ class ServerEngine(Engine):
 
     @cached_property
     def padding_bias(self) -> dict[str, float]:
-        """Keeps output rows beyond the tokenizer's tokens from being sampled."""
+        """A bias by id that keeps padded output rows from being sampled.
+
+        Raises ValueError where there are more of them than a server accepts.
+        """
         config = json.loads((self.folder / "config.json").read_text(encoding="utf-8"))
         rows = config.get("text_config", config)["vocab_size"]
         padding = range(self.vocabulary.size, rows)
@@ -78,18 +82,18 @@ class ServerEngine(Engine):
         advance: Callable[[int, int], None],
     ) -> Iterator[tuple[int, Completion]]:
         longest = requests[0][1].prompt_ids
-        self.tasks.run(self._require_model(longest, decoding.max_new_tokens))
+        self.coroutines.run(self._require_model(longest, decoding.max_new_tokens))
 
         def add(request: tuple[int, Request]) -> None:
-            self.tasks.add(self._one(*request, decoding))
+            self.coroutines.add(self._completion(*request, decoding))
 
-        for number, completion in keep_full(requests, self.concurrency, add, self.tasks.step):
+        for number, completion in keep_full(requests, self.concurrency, add, self.coroutines.step):
             advance(1, len(completion.token_ids))
             yield number, completion
 
     async def _require_model(self, prompt_ids: list[int], max_new_tokens: int) -> None:
-        """Raise ValueError unless the server has this model, its tokenizer and the room."""
-        with self._answers():
+        """Raise ValueError unless the server has this model, its tokenizer and enough context."""
+        with self._readable_errors():
             cards = {card.id: card async for card in self.client.models.list()}
         if self.name not in cards:
             raise ValueError(
@@ -105,7 +109,7 @@ class ServerEngine(Engine):
             )
         tokenizer = self.vocabulary.tokenizer
         text = tokenizer.decode(prompt_ids)
-        with self._answers():
+        with self._readable_errors():
             answer = await self.client.completions.create(
                 model=self.name,
                 prompt=text,
@@ -117,13 +121,14 @@ class ServerEngine(Engine):
             raise ValueError(f"{self.url} returns no token ids (return_token_ids); vLLM's does")
         if prompt_token_ids != tokenizer.encode(text, add_special_tokens=False):
             raise ValueError(
-                f"{self.url} cuts text into other tokens than the tokenizer beside {self.manifest}"
+                f"{self.url} tokenizes text differently from the tokenizer beside {self.manifest}"
             )
 
-    async def _one(
+    async def _completion(
         self, number: int, request: Request, decoding: Decoding
     ) -> tuple[int, Completion]:
-        with self._answers():
+        """The number and the completion of one request."""
+        with self._readable_errors():
             answer = await self.client.completions.create(
                 model=self.name,
                 prompt=request.prompt_ids,
@@ -148,8 +153,8 @@ class ServerEngine(Engine):
         return number, Completion(ids, choice.logprobs.token_logprobs, reason)
 
     @contextmanager
-    def _answers(self) -> Iterator[None]:
-        """Turn what a server refuses, or a server that is gone, into a sentence."""
+    def _readable_errors(self) -> Iterator[None]:
+        """Raise a refusal, or the silence of a server, as a ValueError of one sentence."""
         from openai import APIConnectionError, APIError
 
         try:
@@ -164,13 +169,14 @@ class ServerEngine(Engine):
 
 
 def command(manifest: Path) -> str:
-    """The command line that serves a model under the name that its digest gives it."""
+    """The command line of a server that serves a model under its `served_name`."""
     words = ["python", "-m", "vllm.entrypoints.openai.api_server", "--model", str(manifest.parent)]
     words += ["--served-model-name", served_name(manifest), "--generation-config", "vllm"]
     return shlex.join(words)
 
 
 def main(argv: list[str] | None = None) -> None:
+    """Print the command line of a server."""
     parser = argparse.ArgumentParser(prog="python -m mpd.engines.server", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--model", type=Path, required=True, help="manifest of the model to serve")

@@ -1,4 +1,4 @@
-"""How stages use an engine: rows to requests, completions to rows, in parts."""
+"""How stages use an engine: rows become requests, completions become rows, in parts."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Task:
-    """What a stage wants of an engine: the requests of a row, and the rows that come of them.
+    """How rows become requests, and completions become rows of an artifact.
 
-    `answer(rows, completions)` is given any rows that have finished, each with its completions.
+    `ask(row)` gives the requests of a row. `answer(rows, completions)` gives the new rows of any
+    rows that have finished, from the completions of each.
     """
 
     engine: Engine
@@ -32,42 +33,45 @@ class Task:
         return self._answered(rows, list(self._finished(rows)))
 
     def stream(self, rows: "pl.DataFrame", rows_per_part: int) -> Iterator["pl.DataFrame"]:
-        """Complete all rows, in parts of whatever has finished."""
-        ready: list[tuple[int, list[Completion]]] = []
+        """Complete all rows, in parts of rows as they finish."""
+        finished: list[tuple[int, list[Completion]]] = []
         for row in self._finished(rows):
-            ready.append(row)
-            if len(ready) == rows_per_part:
-                yield self._answered(rows, ready)
-                ready = []
-        if ready:
-            yield self._answered(rows, ready)
+            finished.append(row)
+            if len(finished) == rows_per_part:
+                yield self._answered(rows, finished)
+                finished = []
+        if finished:
+            yield self._answered(rows, finished)
 
     def _answered(
-        self, rows: "pl.DataFrame", ready: list[tuple[int, list[Completion]]]
+        self, rows: "pl.DataFrame", finished: list[tuple[int, list[Completion]]]
     ) -> "pl.DataFrame":
-        ready = sorted(ready, key=lambda row: row[0])
-        return self.answer(rows[[number for number, _ in ready]], [made for _, made in ready])
+        """The new rows of finished ones, in the order of `rows`."""
+        finished = sorted(finished, key=lambda row: row[0])
+        numbers = [number for number, _ in finished]
+        return self.answer(rows[numbers], [completions for _, completions in finished])
 
     def _finished(self, rows: "pl.DataFrame") -> Iterator[tuple[int, list[Completion]]]:
         """The numbers of rows with all their completions, as they finish."""
         requests: list[Request] = []
-        place: list[tuple[int, int]] = []  # of each request: its row, and which of the row's it is
-        completions: dict[int, dict[int, Completion]] = {}
+        origins: list[tuple[int, int]] = []  # of each request: its row, and its index in the row
+        completions: dict[int, dict[int, Completion]] = {}  # by row and index
         counts: dict[int, int] = {}
         for number, row in enumerate(rows.iter_rows(named=True)):
             row_requests = self.ask(row)
             requests += row_requests
-            place += [(number, index) for index in range(len(row_requests))]
+            origins += [(number, index) for index in range(len(row_requests))]
             if row_requests:
                 completions[number], counts[number] = {}, len(row_requests)
             else:
                 yield number, []
-        for at, completion in self.engine.stream(requests, self.decoding, self.progress.advance):
-            number, index = place[at]
+        stream = self.engine.stream(requests, self.decoding, self.progress.advance)
+        for request_number, completion in stream:
+            number, index = origins[request_number]
             completions[number][index] = completion
             if len(completions[number]) == counts[number]:
-                whole = completions.pop(number)
-                yield number, [whole[index] for index in range(counts[number])]
+                by_index = completions.pop(number)
+                yield number, [by_index[index] for index in range(counts[number])]
         assert not completions, f"{len(completions)} rows were not completed"
 
 
@@ -80,9 +84,9 @@ def complete(
 ) -> None:
     """Complete the rows of an artifact in parts.
 
-    The transformers engine works in batches, and none spans two parts: a resumed run gives the
-    bytes of an undisturbed one. The other engines are kept full to the last row: a part is
-    whatever rows have finished.
+    `prepare` is called only where a part is missing. The transformers engine works in batches, and
+    none spans two parts: a resumed run gives the bytes of an undisturbed one. The other engines are
+    kept full to the last row: a part is whatever rows have finished.
     """
     if engine == "transformers":
         parts.map(rows, rows_per_part, prepare)
@@ -101,12 +105,12 @@ def require_room(
 
     `key` is where the user finds max_new_tokens. A part in which none fits is no error.
     """
-    asked = False
+    has_prompts = False
     for prompt in prompts:
         if engine.fits(prompt, decoding):
             return
-        asked = True
-    if asked:
+        has_prompts = True
+    if has_prompts:
         raise ValueError(
             f"no prompt leaves room for {key} = {decoding.max_new_tokens} in the model's "
             f"context of {engine.context_length} tokens; {advice}"

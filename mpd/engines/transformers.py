@@ -1,4 +1,4 @@
-"""The embedded engine: plain transformers in batches. B sequences, T tokens, V vocabulary."""
+"""The embedded engine: plain transformers models, in batches."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
@@ -25,6 +25,7 @@ class TransformersEngine(Engine):
 
     @cached_property
     def model(self) -> Any:
+        """The model, which is loaded when it is first needed."""
         return load_model(self.folder, self.dtype)
 
     def _complete(
@@ -44,66 +45,86 @@ class TransformersEngine(Engine):
         decoding: Decoding,
         advance: Callable[[int, int], None],
     ) -> list[Completion]:
-        from transformers import DynamicCache
-
-        device = self.model.device
+        """Complete the requests of one batch, in order."""
         limit = decoding.max_new_tokens
-        input_ids, mask = _pad_left([request.prompt_ids for request in requests], device)
-        positions = (mask.cumsum(1) - 1).clamp(min=0)  # [B, T]
-        uniforms = torch.tensor(
-            np.stack(
-                [np.random.Generator(np.random.Philox(r.seed)).random(limit) for r in requests]
-            ),
-            dtype=torch.float32,
-            device=device,
-        )  # [B, limit]
-        stops = torch.tensor(self.vocabulary.stop_ids, device=device)
-        rows = list(range(len(requests)))  # the requests that the batch still holds
+        running = _Running(self.model, requests, limit)
+        stop_ids = torch.tensor(self.vocabulary.stop_ids, device=self.model.device)
         ids: list[list[int]] = [[] for _ in requests]
         logprobs: list[list[float]] = [[] for _ in requests]
         reasons = ["length"] * len(requests)
-        cache = DynamicCache(config=self.model.config)
         for step in range(limit):
-            logits = self.model(
-                input_ids=input_ids,
-                attention_mask=mask,
-                position_ids=positions,
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=1,
-            ).logits[:, -1]  # [B, V]
             # Output rows beyond the tokenizer's tokens are padding: they get no mass.
-            logits = logits[:, : self.vocabulary.size].float()
-            token = choose(logits, decoding, uniforms[:, step])
+            logits = running.logits()[:, : self.vocabulary.size].float()
+            token = choose(logits, decoding, running.uniforms[:, step])
             logprob = torch.log_softmax(logits, -1).gather(1, token[:, None])[:, 0]
-            for row, value, score in zip(rows, token.tolist(), logprob.tolist(), strict=True):
-                ids[row].append(value)
-                logprobs[row].append(score)
-            stopped = torch.isin(token, stops)
-            advance(int(stopped.sum()), len(rows))
-            if stopped.any():
-                going = (~stopped).nonzero()[:, 0]
-                finished = [row for row, flag in zip(rows, stopped.tolist(), strict=True) if flag]
-                for row in finished:
+            stopped = torch.isin(token, stop_ids).tolist()
+            results = zip(running.rows, token.tolist(), logprob.tolist(), stopped, strict=True)
+            for row, token_id, token_logprob, has_stopped in results:
+                ids[row].append(token_id)
+                logprobs[row].append(token_logprob)
+                if has_stopped:
                     reasons[row] = "stop"
-                rows = [rows[index] for index in going.tolist()]
-                if not rows:
-                    break
-                cache.batch_select_indices(going)
-                token, mask, uniforms = token[going], mask[going], uniforms[going]
-                positions = positions[going]
-            input_ids = token[:, None]
-            positions = positions[:, -1:] + 1
-            mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
-        if rows:
-            advance(len(rows), 0)
+            advance(sum(stopped), len(running.rows))
+            if all(stopped):
+                break
+            running.append(token)
+            if any(stopped):
+                running.select([place for place, flag in enumerate(stopped) if not flag])
+        else:  # those that still run have reached the limit
+            advance(len(running.rows), 0)
         return [Completion(*parts) for parts in zip(ids, logprobs, reasons, strict=True)]
 
 
-def choose(logits: torch.Tensor, decoding: Decoding, uniforms: torch.Tensor) -> torch.Tensor:
-    """One id per row of `logits` [B, V], by inverting the distribution function at `uniforms` [B].
+class _Running:
+    """The sequences of a batch that have not stopped, with their key-value cache.
 
-    Temperature, then top-k, then top-p, as transformers and vLLM order them.
+    `rows` are their numbers in the batch; `uniforms` [R, limit] are the random numbers by which
+    their tokens are chosen.
+    """
+
+    def __init__(self, model: Any, requests: Sequence[Request], limit: int) -> None:
+        from transformers import DynamicCache
+
+        self.model = model
+        prompts = [request.prompt_ids for request in requests]
+        self.input_ids, self.mask = _pad_left(prompts, model.device)
+        self.positions = (self.mask.cumsum(1) - 1).clamp(min=0)  # [R, T]
+        generators = [np.random.Generator(np.random.Philox(request.seed)) for request in requests]
+        uniforms = np.stack([generator.random(limit) for generator in generators])
+        self.uniforms = torch.tensor(uniforms, dtype=torch.float32, device=model.device)
+        self.cache = DynamicCache(config=model.config)
+        self.rows = list(range(len(requests)))
+
+    def logits(self) -> torch.Tensor:
+        """Logits of the next tokens, one row for each sequence, padded output rows included."""
+        return self.model(
+            input_ids=self.input_ids,
+            attention_mask=self.mask,
+            position_ids=self.positions,
+            past_key_values=self.cache,
+            use_cache=True,
+            logits_to_keep=1,
+        ).logits[:, -1]
+
+    def append(self, token: torch.Tensor) -> None:
+        """Append a token [R] to each sequence."""
+        self.input_ids = token[:, None]
+        self.positions = self.positions[:, -1:] + 1
+        self.mask = torch.cat([self.mask, self.mask.new_ones(len(self.mask), 1)], 1)
+
+    def select(self, places: list[int]) -> None:
+        """Continue with the sequences at these places alone."""
+        index = torch.tensor(places, device=self.mask.device)
+        self.cache.batch_select_indices(index)
+        self.rows = [self.rows[place] for place in places]
+        self.input_ids, self.mask = self.input_ids[index], self.mask[index]
+        self.positions, self.uniforms = self.positions[index], self.uniforms[index]
+
+
+def choose(logits: torch.Tensor, decoding: Decoding, uniforms: torch.Tensor) -> torch.Tensor:
+    """One id per row of `logits` [R, V], by inverting the distribution function at `uniforms` [R].
+
+    Temperature, then top-k, then top-p, in the order of transformers and vLLM.
     """
     if decoding.temperature == 0:
         return logits.argmax(-1)
@@ -131,7 +152,7 @@ def choose(logits: torch.Tensor, decoding: Decoding, uniforms: torch.Tensor) -> 
 def _pad_left(
     sequences: list[list[int]], device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ids and attention mask [B, T], padded on the left with id 0, which the mask hides."""
+    """Ids and attention mask [R, T], padded on the left with id 0, which the mask hides."""
     width = max(len(sequence) for sequence in sequences)
     ids = [[0] * (width - len(sequence)) + sequence for sequence in sequences]
     mask = [[0] * (width - len(sequence)) + [1] * len(sequence) for sequence in sequences]

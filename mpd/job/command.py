@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from pydantic import TypeAdapter, ValidationError
 
-from mpd.config.keys import kinds_of, sources_of
+from mpd.config.keys import kinds_of, origins_of
 from mpd.config.mistakes import sentences
 from mpd.config.resources import Resources, ThreadResources
 from mpd.config.words import help_of
@@ -101,7 +101,7 @@ def json_of(model: Any) -> Callable[[str], Any]:
 def help_of_keys(settings: Any, resources: type[Resources]) -> str:
     """The keys of the settings, by kind of work, and of the resources, with their meanings."""
     paragraphs = [
-        f"{kind.__doc__}\n{help_of(kind, sources_of(kind))}" for kind in kinds_of(settings)
+        f"{kind.__doc__}\n{help_of(kind, origins_of(kind))}" for kind in kinds_of(settings)
     ]
     return "\n\n".join([*paragraphs, f"{resources.__doc__}\n{help_of(resources, {})}"])
 

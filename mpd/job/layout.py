@@ -12,13 +12,15 @@ results/store
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
+
+from mpd.config.base import DEV
 
 RESULTS = Path("results")
 STORE = RESULTS / "store"
-DEV = "dev"  # the development split, evaluated like a benchmark
-BASE = "base"  # in place of a method: the student before any training
 
 _ROUND = re.compile(r"(?:(.*)/)?([^/]+)/seed_(\d+)/round_(\d+)")
 _SHARD = re.compile(r"shard_(\d+)\.\w+")
@@ -71,6 +73,12 @@ class Experiment:
         """A round of the branch of a method and a seed."""
         return Round(self, method, seed, number)
 
+    def rounds(
+        self, methods: Iterable[str], seeds: Iterable[int], numbers: Iterable[int]
+    ) -> list["Round"]:
+        """The rounds with these numbers of every method and seed, method by method."""
+        return [Round(self, *place) for place in product(methods, seeds, numbers)]
+
     def shard_files(self) -> list[tuple[int, Path]]:
         """Every file of a shard in any round, with the number of the shard."""
         files = self.folder.glob("*/seed_*/round_*/*/shard_*")
@@ -101,6 +109,11 @@ class Round:
     def name(self) -> str:
         """Its path in the experiment, such as mpd/seed_0/round_1."""
         return f"{self.method}/seed_{self.seed}/round_{self.number}"
+
+    @property
+    def place(self) -> dict[str, str | int]:
+        """Its method, round and seed, by the names of the columns that hold them in tables."""
+        return {"method": self.method, "round": self.number, "seed": self.seed}
 
     @property
     def folder(self) -> Path:

@@ -1,34 +1,32 @@
-"""Mistakes of a valid configuration that show before anything runs: in its files and its words.
+"""Checks before a run for mistakes that a valid configuration can have, in its files and prompts.
 
-Read by the Snakefile, so nothing here loads a model or a tokenizer library.
+The Snakefile imports this module, so nothing here loads a model or a tokenizer library.
 """
 
 import re
 from pathlib import Path
 
 from mpd.config import Config
-from mpd.config.base import Section
 from mpd.config.branches import Branch
 from mpd.config.files import model_files, problem_files
-from mpd.config.models import FolderModel, TinyModel
+from mpd.config.models import FolderModel, ModelSource, TinyModel
 from mpd.store.model_folder import token_map
 from mpd.tiny.tokenizer import unknown_piece
 
 
-def check(config: Config) -> None:
+def check_config(config: Config) -> None:
     """Raise ValueError where a run of this configuration is bound to fail.
 
-    A local file is missing, empty or has a path that a tool cannot bear, two model folders have
-    different tokens, or a prompt has a word that the embedded world cannot say.
+    A local file is missing, empty or has a path that a tool cannot handle, two model folders have
+    different tokens, or a prompt has a word that the embedded world's tokenizer lacks.
     """
-    models = config.models
-    own = config.sample.trajectories
-    if own and not Path(own).is_file():
-        raise ValueError(f"{own}: no such file; mend sample.trajectories in the config")
+    models, trajectories = config.models, config.sample.trajectories
+    if trajectories and not Path(trajectories).is_file():
+        raise ValueError(f"{trajectories}: no such file; fix sample.trajectories in the config")
     paths = [path for source in config.problems.sources() for path in problem_files(source)]
     for model in (models.student, models.teacher):
         paths += model_files(model)
-    require_no_braces(*map(str, paths), *([own] if own else []))
+    require_no_braces(*map(str, paths), *([trajectories] if trajectories else []))
     _check_token_maps(models.student, models.teacher)
     _check_words("chat.prompt", config.chat.prompt, models.student)
     for name in config.methods:
@@ -36,13 +34,13 @@ def check(config: Config) -> None:
 
 
 def check_folder(workflow: str, started_in: str) -> None:
-    """Raise ValueError where Snakemake cannot bear the name of the workflow's folder."""
+    """Raise ValueError where Snakemake cannot handle the path of the workflow's folder."""
     require_no_braces(workflow)
-    if workflow != started_in and re.search(r"\[.+\]", workflow):  # a pattern to it
+    if workflow != started_in and re.search(r"\[.+\]", workflow):  # Snakemake globs for profiles
         raise ValueError(
-            f"{workflow}: with brackets in its path Snakemake finds profiles/default only if it "
-            "is started in this folder; do so (the results can be elsewhere: --directory), or "
-            "rename it"
+            f"{workflow}: with brackets in its path, Snakemake finds profiles/default only if it "
+            "is started in this folder; start it there (the results can be elsewhere: "
+            "--directory), or rename the folder"
         )
 
 
@@ -56,10 +54,10 @@ def require_no_braces(*paths: str) -> None:
 
 
 def _check_prompts(config: Config, branch: Branch) -> None:
-    """The prompts that a branch has beside the plain one."""
+    """Raise ValueError where a prompt of a branch, beside the plain one, has an unknown word."""
     models, method = config.models, branch.method
     if not method.trained or method.context == "concise":
-        # Its scorer sees it: the student or the teacher.
+        # The student answers this prompt, or one of the two models scores under it.
         for model in (models.student, models.teacher):
             _check_words("chat.concise", config.chat.concise, model)
     if method.trained and method.rewriter == "teacher":
@@ -67,8 +65,11 @@ def _check_prompts(config: Config, branch: Branch) -> None:
         _check_words(f"compress.{key}", getattr(branch.compress, key), models.teacher)
 
 
-def _check_token_maps(student: Section, teacher: Section) -> None:
-    """Of models that are no folders, `compress` compares the tokens once they are resolved."""
+def _check_token_maps(student: ModelSource, teacher: ModelSource) -> None:
+    """Raise ValueError where the tokens of two model folders differ.
+
+    For other models, `compress` compares the tokens once the models are resolved.
+    """
     if not (isinstance(student, FolderModel) and isinstance(teacher, FolderModel)):
         return
     folders = [Path(model.path) for model in (student, teacher)]
@@ -77,11 +78,12 @@ def _check_token_maps(student: Section, teacher: Section) -> None:
     if token_map(folders[0]) != token_map(folders[1]):
         raise ValueError(
             f"{student.path} and {teacher.path} have different token maps: the teacher cannot "
-            "score the student's ids; take models.student and models.teacher from one family"
+            "score the student's ids; choose models.student and models.teacher from one family"
         )
 
 
-def _check_words(key: str, template: str, model: Section) -> None:
+def _check_words(key: str, template: str, model: ModelSource) -> None:
+    """Raise ValueError where a template has a word that a model of the embedded world lacks."""
     if not isinstance(model, TinyModel):
         return
     for text in re.split(r"\{problem\}|\{trajectory\}", template):

@@ -1,10 +1,10 @@
-"""The data of the report's trajectory browser: a line for every rewrite; texts and tokens of some.
+"""The rows of the report's trajectory browser. Pure functions on frames.
 
-Lines are rows of `filter` with what the cache says of them. Which lines come with texts, and which
-of these with tokens, is a sample: every method, round, seed and reason in turn, within each by a
-digest, so that equal inputs give the same one. Pure functions on frames.
+A line is a rewrite: a row of `filter`, with what the cache says of it. Some lines come with their
+texts, and some of these with their tokens. Which ones is a fixed sample: every method, round, seed
+and reason in turn, ordered within each by a digest.
 
-Log-probabilities go to the page as whole thousandths of a nat, their sign turned, as those of
+Log-probabilities go to the page in whole thousandths of a nat with their sign turned, as those of
 tokens do (mpd/scoring/token_records.py).
 """
 
@@ -14,25 +14,32 @@ from typing import Any
 
 import polars as pl
 
+from mpd.job.layout import RESULTS, Experiment
+from mpd.report.students import with_place
+from mpd.store import schema
+from mpd.store.joins import joined
 from mpd.text.token_texts import SIGNS
 
 KEY = ["sample_id", "candidate"]
-BRANCH = ["method", "seed", "round"]
-SAMPLE_COLUMNS = ["sample_id", "text", "finish_reason"]
-COMPRESS_COLUMNS = [*KEY, "status", "rewrite", "text"]
-FILTER_COLUMNS = [
+ROUND_COLUMNS = ["method", "seed", "round"]
+# What is read of each artifact: for the list, then for texts and tokens.
+LINE_COLUMNS = [
     *(*KEY, "problem_id", "sample_verdict", "verdict", "sample_tokens", "num_tokens", "reason"),
 ]
-ANSWER_COLUMNS = [*KEY, "gold", "sample_answer", "answer", "overlap"]
 SCORE_COLUMNS = [*KEY, "divergence", "mean_teacher_logprob"]
-LOGITS_COLUMNS = [
+TEXT_COLUMNS = {
+    schema.COMPRESS: [*KEY, "status", "rewrite", "text"],
+    schema.FILTER: [*KEY, "gold", "sample_answer", "answer", "overlap"],
+    schema.SAMPLE: ["sample_id", "text", "finish_reason"],
+}
+TOKEN_COLUMNS = [
     *(*KEY, "completion_ids", "control_ids", "support_size", "support_ids", "support_logprobs"),
     *("tail_logprobs", "realised_logprob", "control_logprobs", "student_logprob", "divergence"),
 ]
 MAX_LINES = 100_000  # about 20 bytes each in the page
 QUESTION_CHARACTERS = 1_000_000  # of all questions in the list
 SHOWN_CHARACTERS = 300  # of one of them
-OWN_TOKENS = 40  # a record's names and answers take as much as so many tokens of it
+RECORD_TOKENS = 40  # the names and answers of a record take as much room as this many tokens
 
 
 def scores_of(cached: pl.DataFrame) -> pl.DataFrame:
@@ -47,20 +54,13 @@ def scores_of(cached: pl.DataFrame) -> pl.DataFrame:
 def lines_of(
     place: Mapping[str, Any], verdicts: pl.DataFrame, scores: pl.DataFrame
 ) -> pl.DataFrame:
-    """The lines of one round of a branch, in the order of the verdicts.
+    """The lines of one round, in the order of the verdicts, with the columns of its place.
 
-    Added are method, seed, round, and `scored`: whether the cache has the row.
+    `scores` are those of `scores_of`; `scored` says whether the cache has the row.
     """
-    return (
-        verdicts.select(FILTER_COLUMNS)
-        .join(scores.with_columns(scored=pl.lit(True)), on=KEY, how="left", maintain_order="left")
-        .with_columns(
-            pl.col("scored").fill_null(False),
-            method=pl.lit(place["method"]),
-            seed=pl.lit(place["seed"], pl.Int32),
-            round=pl.lit(place["round"], pl.Int32),
-        )
-    )
+    scored = scores.with_columns(scored=pl.lit(True))
+    lines = joined(verdicts.select(LINE_COLUMNS), scored, schema.LOGITS)
+    return with_place(lines.with_columns(pl.col("scored").fill_null(False)), place)
 
 
 def with_solved(lines: pl.DataFrame) -> pl.DataFrame:
@@ -70,7 +70,7 @@ def with_solved(lines: pl.DataFrame) -> pl.DataFrame:
     """
     group = ["method", "round", "problem_id"]
     solved = (
-        lines.unique(["method", "seed", "round", "sample_id"])
+        lines.unique([*ROUND_COLUMNS, "sample_id"])
         .group_by(group)
         .agg(solved=(pl.col("sample_verdict") == "correct").mean())
     )
@@ -80,7 +80,8 @@ def with_solved(lines: pl.DataFrame) -> pl.DataFrame:
 def in_turn(lines: pl.DataFrame) -> pl.DataFrame:
     """The lines in the order in which they are taken into a sample.
 
-    One of each method, round, seed and reason, then a second one of each, and so on.
+    That is one line of each method, round, seed and reason, then a second one of each, and so on.
+    The order is the same whatever the order of `lines`.
     """
     keys = lines.select("method", "round", "seed", *KEY).iter_rows()
     digests = [hashlib.sha256(repr(key).encode()).hexdigest() for key in keys]
@@ -94,45 +95,49 @@ def in_turn(lines: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def within(lines: pl.DataFrame, cost: pl.Expr, budget: int) -> pl.DataFrame:
-    """The first lines, as many as cost no more than the budget together."""
+def within(lines: pl.DataFrame, cost: pl.Expr, budget: float) -> pl.DataFrame:
+    """The first lines, as many as together cost no more than the budget."""
     return lines.filter(cost.cum_sum() <= budget)
 
 
 def text_cost() -> pl.Expr:
-    """What the texts of a line take in the page, in proportion."""
-    return (OWN_TOKENS + pl.col("sample_tokens") + pl.col("num_tokens").fill_null(0)).cast(pl.Int64)
+    """The room in the page that the texts of a line take, in proportion."""
+    tokens = pl.col("sample_tokens") + pl.col("num_tokens").fill_null(0)
+    return (RECORD_TOKENS + tokens).cast(pl.Int64)
 
 
 def token_cost() -> pl.Expr:
-    """What the tokens of a scored line take, in proportion."""
-    return (OWN_TOKENS + pl.col("num_tokens")).cast(pl.Int64)
+    """The room in the page that the tokens of a scored line take, in proportion."""
+    return (RECORD_TOKENS + pl.col("num_tokens")).cast(pl.Int64)
 
 
-def index(lines: pl.DataFrame, problems: pl.DataFrame, experiment: str) -> dict[str, Any]:
-    """What the list shows, by columns; names, questions and golds once each.
+def index_of(lines: pl.DataFrame, problems: pl.DataFrame, experiment: str) -> dict[str, Any]:
+    """What the list shows, by columns; rounds, problems and words are named once.
 
-    `branches` are method, seed and round; of a long question the beginning is there. `signs` are
-    written for letters that cannot be seen.
+    `rounds` are method, seed, round and folder. Long questions are cut. `signs` stand for
+    characters that cannot be seen.
     """
-    branches = lines.select(BRANCH).unique().sort(BRANCH)
+    rounds = lines.select(ROUND_COLUMNS).unique().sort(ROUND_COLUMNS)
+    layout = Experiment(RESULTS / experiment)
     lines = lines.join(
-        branches.with_row_index("branch"), on=BRANCH, how="left", maintain_order="left"
+        rounds.with_row_index("place"), on=ROUND_COLUMNS, how="left", maintain_order="left"
     )
-    known = lines.select("problem_id").unique().sort("problem_id")
-    known = known.join(problems, on="problem_id", how="left", maintain_order="left")
-    length = min(SHOWN_CHARACTERS, QUESTION_CHARACTERS // max(len(known), 1))
+    questions = lines.select("problem_id").unique().sort("problem_id")
+    questions = joined(questions, problems, schema.PROBLEMS)
+    length = min(SHOWN_CHARACTERS, QUESTION_CHARACTERS // max(len(questions), 1))
     id_without_problem = pl.col("sample_id").str.strip_prefix(pl.col("problem_id") + pl.lit("-"))
     return {
-        "experiment": experiment,
         "signs": SIGNS,
-        "branches": [list(branch) for branch in branches.iter_rows()],
+        "rounds": [
+            [method, seed, number, layout.round(method, seed, number).folder.as_posix()]
+            for method, seed, number in rounds.iter_rows()
+        ],
         "problems": {
-            "id": known["problem_id"].to_list(),
-            "question": known["question"].fill_null("").str.slice(0, length).to_list(),
+            "id": questions["problem_id"].to_list(),
+            "question": questions["question"].fill_null("").str.slice(0, length).to_list(),
         },
-        "branch": lines["branch"].to_list(),
-        "problem": _places(lines["problem_id"], known["problem_id"]),
+        "round": lines["place"].to_list(),
+        "problem": _indices(lines["problem_id"], questions["problem_id"]),
         "sample": lines.select(id_without_problem).to_series().to_list(),
         "candidate": lines["candidate"].to_list(),
         "sample_tokens": lines["sample_tokens"].to_list(),
@@ -144,14 +149,14 @@ def index(lines: pl.DataFrame, problems: pl.DataFrame, experiment: str) -> dict[
     }
 
 
-def _places(values: pl.Series, names: pl.Series) -> list[int]:
-    places = {name: place for place, name in enumerate(names.to_list())}
-    return [places[name] for name in values.to_list()]
+def _indices(values: pl.Series, names: pl.Series) -> list[int]:
+    indices = {name: index for index, name in enumerate(names.to_list())}
+    return [indices[name] for name in values.to_list()]
 
 
 def _named(values: pl.Series) -> dict[str, list[Any]]:
     names = values.unique().sort()
-    return {"names": names.to_list(), "lines": _places(values, names)}
+    return {"names": names.to_list(), "lines": _indices(values, names)}
 
 
 def _thousandths(values: pl.Series) -> list[int | None]:
@@ -159,9 +164,10 @@ def _thousandths(values: pl.Series) -> list[int | None]:
 
 
 def text_record(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The texts of a line. `rewrite` is null where it is the trajectory, letter by letter.
+    """The texts of a line, from its columns of TEXT_COLUMNS and the question.
 
-    Where the rewrite could not be put in the student's format, it is what the teacher said.
+    `rewrite` is the rewrite in the student's format; where it could not be put in that, the
+    teacher's own text. It is null where it equals the trajectory (`same`).
     """
     rewrite = row["text"] if row["text"] is not None else row["rewrite"]
     same = row["text"] == row["sample_text"]

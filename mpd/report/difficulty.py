@@ -1,7 +1,7 @@
 """Students by difficulty: problems binned by how often the base student solves them. No I/O.
 
-Savings are within a problem: the base student's tokens less the student's own, same problem and
-seed. Means over the problems that each solves would compare different problems.
+Saved tokens are differences within a problem and a seed. Means over the problems that each student
+solves would compare different problems. Shapes: S seeds, P problems.
 """
 
 from collections.abc import Iterator
@@ -10,16 +10,18 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from mpd.report import compare
-from mpd.report.compare import stacked
+from mpd.config.base import BASE
+from mpd.report.bootstrap import Entry, interval_columns, pooled
+from mpd.report.compare import answers_of, paired, stacked, student_columns
+from mpd.report.students import BASE_STUDENT, IS_BASE
 from mpd.store import schema, table
 
 BINS = ("never", "up to half", "more than half", "always")  # the hardest first
-COLUMNS = ("accuracy", "tokens", "saved_tokens")
+QUANTITIES = ("accuracy", "tokens", "saved_tokens")
 
 
 def bins_of(accuracy: np.ndarray) -> np.ndarray:
-    """Index into BINS of each problem, from the base student's accuracy: S × P to P.
+    """The index into BINS of each problem [P], from the base student's accuracy [S, P].
 
     The rate is over all seeds and samples.
     """
@@ -29,47 +31,43 @@ def bins_of(accuracy: np.ndarray) -> np.ndarray:
 
 
 def by_difficulty(problems: pl.DataFrame) -> pl.DataFrame:
-    """Rows of `difficulty`: each student in each bin that has problems, pooled over seeds.
+    """Rows of `difficulty`: each student in each bin that has problems, its seeds pooled.
 
-    `problems` are those of `compare.answers_of`. Seeds without a base student are left out, and
-    benchmarks without one.
+    `problems` are those of `compare.answers_of`. Benchmarks and seeds without a base student are
+    left out.
     """
     rows: list[dict[str, Any]] = []
-    for benchmark, students in compare.answers_of(problems).items():
-        base = students.get(("base", 0))
+    for benchmark, students in answers_of(problems).items():
+        base = students.get(BASE_STUDENT)
         if base is None:
             continue
-        bins = bins_of(stacked(base, base)[0])
-        entries: list[tuple[dict[str, Any], np.ndarray]] = []
-        for (method, number), own in students.items():
-            seeds = [seed for seed in own if seed in base]
-            if seeds:
-                place = {"method": method, "round": number, "benchmark": benchmark}
-                columns = columns_of(stacked(own, seeds), stacked(base, seeds))
-                if method == "base":
-                    columns[2] = np.nan  # from itself it saves nothing, by definition
-                entries += in_bins(place, columns, bins)
-        for place, _, drawn in compare.pooled(entries):
-            for name, own in zip(COLUMNS, drawn, strict=True):
-                place |= compare.interval_columns(name, own)
-            rows.append(place)
-    is_base = pl.col("method") == "base"
+        bins = bins_of(stacked(base)[0])
+        entries: list[Entry] = []
+        for student, answers in students.items():
+            pair = paired(answers, base)
+            if pair is not None:
+                quantities = quantities_of(*pair)
+                if student[0] == BASE:
+                    quantities[2] = np.nan  # it saves nothing against itself
+                entries += in_bins(student_columns(student, benchmark), quantities, bins)
+        for row, _, drawn in pooled(entries):
+            for name, quantity_draws in zip(QUANTITIES, drawn, strict=True):
+                row |= interval_columns(name, quantity_draws)
+            rows.append(row)
     order = pl.col("bin").replace_strict(BINS, range(len(BINS)))
     frame = table.frame_of(rows, schema.DIFFICULTY)
-    return frame.sort("benchmark", ~is_base, "method", "round", order)
+    return frame.sort("benchmark", ~IS_BASE, "method", "round", order)
 
 
-def columns_of(own: np.ndarray, base: np.ndarray) -> np.ndarray:
-    """COLUMNS × S × P of a student from its measures and the base student's: MEASURES × S × P."""
-    accuracy, tokens, _ = own
+def quantities_of(student: np.ndarray, base: np.ndarray) -> np.ndarray:
+    """QUANTITIES [3, S, P], from the MEASURES [3, S, P] of a student and of the base student."""
+    accuracy, tokens, _ = student
     return np.stack([accuracy, tokens, base[1] - tokens])
 
 
-def in_bins(
-    place: dict[str, Any], columns: np.ndarray, bins: np.ndarray
-) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
-    """For each bin of the problems its name and size, and the columns: of other bins all NaN."""
+def in_bins(place: dict[str, Any], quantities: np.ndarray, bins: np.ndarray) -> Iterator[Entry]:
+    """An entry for each bin that has problems; the quantities are NaN outside the bin."""
     for number in np.unique(bins):
         inside = bins == number
-        named = {**place, "bin": BINS[number], "num_problems": int(inside.sum())}
-        yield named, np.where(inside, columns, np.nan)
+        in_bin = {**place, "bin": BINS[number], "num_problems": int(inside.sum())}
+        yield in_bin, np.where(inside, quantities, np.nan)

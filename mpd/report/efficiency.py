@@ -1,13 +1,16 @@
-"""The accuracy-efficiency score of a student against the base student. No I/O."""
+"""The accuracy-efficiency score of a student against the base student. No I/O.
+
+Source: O1-Pruner, arXiv 2501.12570, with its weights.
+"""
 
 import numpy as np
 
-# The weights of AES: what tokens saved, accuracy gained and accuracy lost are worth.
-A, B, G = 1.0, 3.0, 5.0
+# What tokens saved, accuracy gained and accuracy lost are worth.
+ALPHA, BETA, GAMMA = 1.0, 3.0, 5.0
 FORMULA = (
-    f"AES = {A:g}·ΔL + {B:g}·|ΔA| where the accuracy A is no lower than the base student's A0, "
-    f"else {A:g}·ΔL − {G:g}·|ΔA|; ΔL = (L0 − L) / L0 is the share of the tokens L that is saved, "
-    "ΔA = (A − A0) / A0"
+    f"AES = {ALPHA:g}·ΔL + {BETA:g}·|ΔA| where the accuracy A is at least the base student's A0, "
+    f"else {ALPHA:g}·ΔL − {GAMMA:g}·|ΔA|; ΔL = (L0 − L) / L0 is the share of the tokens L that is "
+    "saved, ΔA = (A − A0) / A0"
 )
 
 
@@ -17,10 +20,10 @@ def aes(
     """AES, element by element; NaN where it is undefined, as where the base student solves nothing.
 
     Tokens are means per answer. The score rewards a student that trades accuracy for tokens
-    wherever ΔL outweighs G · |ΔA|: it stands beside both, never alone.
+    wherever ΔL outweighs γ · |ΔA|, so that it is shown beside both and never alone.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         saved = (base_tokens - tokens) / base_tokens
         gained = (accuracy - base_accuracy) / base_accuracy
-        score = A * saved + np.where(gained >= 0, B, G) * gained  # −G · |ΔA| is G · ΔA
+        score = ALPHA * saved + np.where(gained >= 0, BETA, GAMMA) * gained  # −γ · |ΔA| is γ · ΔA
     return np.where(np.isfinite(score), score, np.nan)

@@ -5,49 +5,53 @@ from typing import Any
 
 import polars as pl
 
-SAMPLE_COLUMNS = ["sample_id", "finish_reason"]
-FILTER_COLUMNS = ["sample_id", "candidate", "format", "verdict", "keep", "reason"]
-FILTER_COLUMNS += ["sample_tokens", "num_tokens"]
-STAGES = ("sampled", "complete", "rewritten", "correct", "kept")
+FUNNEL_INPUTS = {
+    "sample": ["sample_id", "finish_reason"],
+    "filter": [
+        *("sample_id", "candidate", "format", "verdict", "keep", "reason"),
+        *("sample_tokens", "num_tokens"),
+    ],
+}
+STEPS = ("sampled", "complete", "rewritten", "correct", "kept")
 
 
 def funnel_of(samples: pl.DataFrame, verdicts: pl.DataFrame) -> dict[str, Any]:
-    """Counts of trajectories, of one or more shards and seeds.
+    """Counts of trajectories, by STEPS, of one or more shards and seeds.
 
-    A trajectory is complete if it was not cut, rewritten if a whole candidate is there, correct if
-    one of these has the right answer, and kept if it is trained on. `reasons` count those that
-    are not, by what their first candidate failed, the most frequent first. `sample_tokens` and
-    `num_tokens` are means over the kept; None where there is none.
+    A trajectory is complete if it was not cut, rewritten if one of its candidates is a whole
+    rewrite, correct if one of these has the right answer, and kept if it is trained on. `reasons`
+    count those that are not kept, by what their first candidate failed, the most frequent first.
+    `sample_tokens` and `num_tokens` are means over the kept; None where there is none.
     """
-    each = verdicts.group_by("sample_id", maintain_order=True).agg(
+    trajectories = verdicts.group_by("sample_id", maintain_order=True).agg(
         rewritten=pl.col("format").any(),
         correct=(pl.col("format") & (pl.col("verdict") == "correct")).any(),
         kept=pl.col("keep").any(),
         reason=pl.col("reason").sort_by("candidate").first(),
     )
-    lost = each.filter(~pl.col("kept"))["reason"].value_counts()
+    reasons = trajectories.filter(~pl.col("kept"))["reason"].value_counts()
     kept = verdicts.filter("keep")
     return {
         "sampled": len(samples),
         "complete": int((samples["finish_reason"] == "stop").sum()),
-        **{name: int(each[name].sum()) for name in STAGES[2:]},
-        "reasons": dict(lost.sort("count", "reason", descending=[True, False]).iter_rows()),
+        **{name: int(trajectories[name].sum()) for name in STEPS[2:]},
+        "reasons": dict(reasons.sort("count", "reason", descending=[True, False]).iter_rows()),
         "sample_tokens": kept["sample_tokens"].mean(),
         "num_tokens": kept["num_tokens"].mean(),
     }
 
 
-def summed(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The funnels of several seeds as one; means are over all that were kept."""
-    counts = {name: sum(row[name] for row in rows) for name in STAGES}
+def summed(funnels: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The funnels of several seeds as one; means are over all trajectories that were kept."""
+    counts = {name: sum(funnel[name] for funnel in funnels) for name in STEPS}
     reasons: dict[str, int] = {}
-    for row in rows:
-        for reason, count in row["reasons"].items():
+    for funnel in funnels:
+        for reason, count in funnel["reasons"].items():
             reasons[reason] = reasons.get(reason, 0) + count
-    ordered = sorted(reasons.items(), key=lambda found: (-found[1], found[0]))
+    ordered = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
 
     def mean(name: str) -> float | None:
-        total = sum(row[name] * row["kept"] for row in rows if row["kept"])
+        total = sum(funnel[name] * funnel["kept"] for funnel in funnels if funnel["kept"])
         return total / counts["kept"] if counts["kept"] else None
 
     return {

@@ -4,6 +4,8 @@ from typing import Any
 
 import polars as pl
 
+from mpd.report.students import IS_BASE, held_out, last_rounds
+
 BINS_PER_DOUBLING = 4  # of a histogram
 MAX_POINTS = 60  # of one curve; longer ones are means over neighbouring steps
 CURVES = {
@@ -16,33 +18,26 @@ CURVES = {
 }
 
 
-def held_out(frame: pl.DataFrame) -> pl.DataFrame:
-    """Without the rows of the development split, where there are benchmarks."""
-    others = frame.filter(pl.col("benchmark") != "dev")
-    return others if len(others) else frame
-
-
 def chart_rows(
     summary: pl.DataFrame, means: pl.DataFrame, num_colours: int
 ) -> list[dict[str, Any]]:
-    """Accuracy against tokens: a row for each student (kind mean or base) and each seed of it.
+    """Accuracy against tokens: a row for each student (kind mean or base) and each of its seeds.
 
-    The base student is a row of its own, and once more (kind start) at the start of the line of
-    each method. `label` is the round, with the method where there are more than `num_colours`; of
-    students that stand in one place, all of them at the first one.
+    The base student has a row of its own, and one more (kind start) for each method, where the
+    line of the method starts. `label` is the round, with the method where there are more than
+    `num_colours`. Students that stand in one place share the label of the first one.
     """
     shown = held_out(means)
-    is_base = pl.col("method") == "base"
-    base = shown.filter(is_base)
-    methods = shown.filter(~is_base)["method"].unique().sort()
+    base = shown.filter(IS_BASE)
+    methods = shown.filter(~IS_BASE)["method"].unique().sort()
     label = pl.col("round").cast(pl.String)
     if len(methods) > num_colours:
         label = pl.format("{} {}", "method", "round")
     # About as far from each other as a label is high and wide.
-    place = ["benchmark", "method", pl.col("accuracy").round(2), pl.col("tokens").log(2).round(1)]
-    first = pl.int_range(pl.len()).over(place) == 0
-    trained = shown.filter(~is_base).sort("round").with_columns(label=label)
-    together = pl.col("label").str.join(", ").over(place)
+    spot = ["benchmark", "method", pl.col("accuracy").round(2), pl.col("tokens").log(2).round(1)]
+    first = pl.int_range(pl.len()).over(spot) == 0
+    trained = shown.filter(~IS_BASE).sort("round").with_columns(label=label)
+    together = pl.col("label").str.join(", ").over(spot)
     rows = [
         base.with_columns(kind=pl.lit("base")),
         trained.with_columns(
@@ -56,42 +51,36 @@ def chart_rows(
     return pl.concat(rows, how="diagonal").sort("kind", "benchmark", "method", "round").to_dicts()
 
 
-def last_rounds(frame: pl.DataFrame) -> pl.DataFrame:
-    """Rows of the base student and of the last round of each method."""
-    return frame.filter(pl.col("round") == pl.col("round").max().over("method"))
-
-
 def histogram_rows(lengths: pl.DataFrame) -> pl.DataFrame:
     """Shares of the answers in bins of equal width on a logarithmic axis.
 
-    `lengths`: method, round, benchmark, num_tokens, one row per answer. Only the last round of
-    each method, and the base student (student: base, once for each method). Columns: method,
-    benchmark, student, low, high (tokens), share.
+    `lengths` has a row for each answer: method, round, benchmark, num_tokens. Counted are the last
+    round of each method and, once beside each method, the base student. Columns: method,
+    benchmark, student (base or last round), low, high (tokens), share.
     """
     shown = last_rounds(held_out(lengths.filter(pl.col("num_tokens") > 0)))
-    is_base = pl.col("method") == "base"
-    last = shown.filter(~is_base)
+    last = shown.filter(~IS_BASE)
     methods = last["method"].unique().sort()
-    both = pl.concat(
+    answers = pl.concat(
         [
             last.with_columns(student=pl.lit("last round")),
             *(
-                shown.filter(is_base).with_columns(method=pl.lit(name), student=pl.lit("base"))
+                shown.filter(IS_BASE).with_columns(method=pl.lit(name), student=pl.lit("base"))
                 for name in methods
             ),
         ]
     )
-    place = ["method", "benchmark", "student"]
+    histogram = ["method", "benchmark", "student"]
     number = (pl.col("num_tokens").log(2) * BINS_PER_DOUBLING).floor()
-    counted = both.group_by(*place, bin=number).len()
+    counts = answers.group_by(*histogram, bin=number).len()
     return (
-        counted.with_columns(
+        counts.with_columns(
             low=2 ** (pl.col("bin") / BINS_PER_DOUBLING),
             high=2 ** ((pl.col("bin") + 1) / BINS_PER_DOUBLING),
-            share=pl.col("len") / pl.col("len").sum().over(place),
+            share=pl.col("len") / pl.col("len").sum().over(histogram),
         )
-        .select(*place, "low", "high", "share")
-        .sort(*place, "low")
+        .select(*histogram, "low", "high", "share")
+        .sort(*histogram, "low")
     )
 
 

@@ -2,29 +2,28 @@
 
 import polars as pl
 
+from mpd.config.base import DEV
+from mpd.report.students import with_base
+
 
 def shipped(summary: pl.DataFrame, max_accuracy_drop: float) -> pl.DataFrame:
-    """Per method and seed the round to ship, chosen on the development split alone.
+    """The round to ship of each method and seed, as columns method, seed and round.
 
-    Of the rounds that are shorter than the base student and at most `max_accuracy_drop` less
-    accurate, the shortest; where others are as short within its standard error, the most accurate
-    of them. Round 0, the base student itself, where there is none.
-    Columns: method, seed, round.
+    Candidates are the rounds that are shorter than the base student and at most `max_accuracy_drop`
+    less accurate. The shortest of them is chosen; where others are as short within its standard
+    error, the most accurate of these. Round 0, the base student itself, where there is none.
     """
-    dev = summary.filter(pl.col("benchmark") == "dev")
-    base = dev.filter(pl.col("method") == "base").select(
-        "seed", base_accuracy="accuracy", base_tokens="mean_tokens"
-    )
-    trained = dev.filter(pl.col("round") > 0).join(base, on="seed", validate="m:1")
+    dev = with_base(summary.filter(pl.col("benchmark") == DEV))
+    trained = dev.filter(pl.col("round") > 0, pl.col("base_tokens").is_not_null())
     # Room for rounding: 0.4 - 0.1 is more than 0.3 in floating point.
     drop = pl.col("base_accuracy") - pl.col("accuracy")
     shorter = pl.col("mean_tokens") < pl.col("base_tokens")
-    good = trained.filter(shorter & (drop <= max_accuracy_drop + 1e-9))
+    candidates = trained.filter(shorter & (drop <= max_accuracy_drop + 1e-9))
     branch = ["method", "seed"]
-    least = good.sort("mean_tokens", "round").group_by(branch).first()
-    within = least.select(*branch, limit=pl.col("mean_tokens") + pl.col("mean_tokens_se"))
+    shortest = candidates.sort("mean_tokens", "round").group_by(branch).first()
+    limits = shortest.select(*branch, limit=pl.col("mean_tokens") + pl.col("mean_tokens_se"))
     best = (
-        good.join(within, on=branch)
+        candidates.join(limits, on=branch)
         .filter(pl.col("mean_tokens") <= pl.col("limit"))
         .sort("accuracy", "mean_tokens", "round", descending=[True, False, False])
         .group_by(branch, maintain_order=True)
@@ -37,3 +36,8 @@ def shipped(summary: pl.DataFrame, max_accuracy_drop: float) -> pl.DataFrame:
         .with_columns(pl.col("round").fill_null(0))
         .sort(branch)
     )
+
+
+def in_words(number: int) -> str:
+    """A choice in words: round 2, or to stay with the base student where it is 0."""
+    return f"round {number}" if number else "none, stay with the base student"

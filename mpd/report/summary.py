@@ -1,32 +1,37 @@
 """The numbers of each student on each benchmark: the rows of `summary`."""
 
 import statistics
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from mpd.report.compare import SAMPLED, per_problem
 from mpd.report.efficiency import aes
+from mpd.report.rounds import Evaluations
+from mpd.report.students import IS_BASE, with_base
 from mpd.store import schema, table
 
-COLUMNS = ["problem_id", "finish_reason", "num_tokens", "thinking_tokens", "answer", "correct"]
+SUMMARY_INPUTS = [
+    "problem_id",
+    "finish_reason",
+    "num_tokens",
+    "thinking_tokens",
+    "answer",
+    "correct",
+]
 
-Evaluations = Mapping[Path, Mapping[str, Any]]  # file to place: method, round, seed, benchmark
 
-
-def summarise(place: Mapping[str, Any], answered: pl.DataFrame) -> dict[str, Any]:
+def summarise(place: Mapping[str, Any], rows: pl.DataFrame) -> dict[str, Any]:
     """The summary row of one student on one benchmark, without `aes`, which takes two students.
 
-    Means are over problems of the mean over a problem's samples; a standard error is that of
-    the mean over problems, so samples of one problem do not count as independent. A sample whose
-    prompt did not fit has no tokens and counts for accuracy alone: an answer that never was is
-    not a short one. Raises ValueError where that is so of every sample.
+    `rows` are those of `evaluate`. Means are over problems of the mean over a problem's samples; a
+    standard error is that of the mean over problems, so that samples of one problem do not count
+    as independent. A sample whose prompt did not fit has no tokens and counts for accuracy alone.
+    Raises ValueError where no prompt fits.
     """
     problems = per_problem(
-        answered,
+        rows,
         solved=pl.col("correct").any(),
         thinking_tokens=pl.col("thinking_tokens").filter(SAMPLED).mean(),
     )
@@ -37,53 +42,47 @@ def summarise(place: Mapping[str, Any], answered: pl.DataFrame) -> dict[str, Any
             "the student's context; lower evaluate.max_new_tokens, or that of the benchmark"
         )
 
-    def error(column: str) -> float:
+    def standard_error(column: str) -> float:
         values = problems[column].drop_nulls().to_list()
         return statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else 0.0
 
-    num_tokens, num_correct = int(answered["num_tokens"].sum()), int(answered["correct"].sum())
+    num_tokens, num_correct = int(rows["num_tokens"].sum()), int(rows["correct"].sum())
     tokens, thinking = problems["tokens"], problems["thinking_tokens"]
     return {
         **place,
         "num_problems": len(problems),
-        "num_samples": len(answered) // len(problems),
+        "num_samples": len(rows) // len(problems),
         "accuracy": problems["accuracy"].mean(),
-        "accuracy_se": error("accuracy"),
+        "accuracy_se": standard_error("accuracy"),
         "pass_at_k": problems["solved"].mean(),
         "mean_tokens": tokens.mean(),
-        "mean_tokens_se": error("tokens"),
+        "mean_tokens_se": standard_error("tokens"),
         "thinking_tokens": thinking.mean(),
         "answer_tokens": (tokens - thinking).mean(),
         "solved_tokens": problems["solved_tokens"].mean(),
         "tokens_per_correct": num_tokens / num_correct if num_correct else None,
-        "truncation_rate": (answered["finish_reason"] == "length").mean(),
-        "no_answer_rate": answered["answer"].is_null().mean(),
+        "truncation_rate": (rows["finish_reason"] == "length").mean(),
+        "no_answer_rate": rows["answer"].is_null().mean(),
     }
 
 
 def summary_frame(evaluations: Evaluations) -> pl.DataFrame:
-    """Rows of `summary`, the base student first."""
-    rows = [
-        summarise(place, table.read_columns(path, COLUMNS)) for path, place in evaluations.items()
-    ]
-    is_base = pl.col("method") == "base"
-    frame = table.frame_of(with_efficiency(rows), schema.SUMMARY)
-    return frame.sort(~is_base, "method", "seed", "benchmark", "round")
+    """Rows of `summary`, from the files of the evaluations."""
+    return with_efficiency(
+        summarise(place, table.read_columns(path, SUMMARY_INPUTS))
+        for path, place in evaluations.items()
+    )
 
 
-def with_efficiency(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Summary rows with `aes` against the base student of the same seed and benchmark.
+def with_efficiency(rows: Iterable[Mapping[str, Any]]) -> pl.DataFrame:
+    """Rows of `summarise` as `summary`, the base student first.
 
-    None for the base student itself, and where there is none.
+    `aes` is against the base student of the same seed and benchmark; null for the base student
+    itself, and where there is none.
     """
-    bases = {(row["seed"], row["benchmark"]): row for row in rows if row["method"] == "base"}
-
-    def score(row: dict[str, Any]) -> float | None:
-        base = bases.get((row["seed"], row["benchmark"]))
-        if base is None or row is base:
-            return None
-        levels = [of[name] for of in (row, base) for name in ("accuracy", "mean_tokens")]
-        value = float(aes(*np.array(levels)))
-        return None if np.isnan(value) else value
-
-    return [{**row, "aes": score(row)} for row in rows]
+    summary = table.frame_of([{**row, "aes": None} for row in rows], schema.SUMMARY)
+    levels = ("accuracy", "mean_tokens", "base_accuracy", "base_tokens")
+    scores = aes(*(with_base(summary)[name].to_numpy() for name in levels))
+    known = pl.Series(scores).fill_nan(None)
+    summary = summary.with_columns(aes=pl.when(~IS_BASE).then(known))
+    return summary.sort(~IS_BASE, "method", "seed", "benchmark", "round")

@@ -1,19 +1,21 @@
-"""The summary as text, and as the stage prints it."""
+"""The summary as the stage prints it, and as the cells of a table."""
 
 from pathlib import Path
 
 import polars as pl
+
+from mpd.report.shipping import in_words
 
 HEADER = [
     *("method", "round", "seed", "benchmark", "problems", "samples"),
     *("accuracy", "tokens", "truncated", "no answer"),
 ]
 SEEDS_HEADER = ["method", "round", "seeds", "benchmark", "accuracy", "tokens"]
-NUM_CHOICES = 12  # that are printed
+MAX_CHOICES = 12  # that are printed
 
 
 def printable(summary: pl.DataFrame) -> list[list[str]]:
-    """The cells of the table of every seed."""
+    """The cells of a table with a row for each seed, columns as in HEADER."""
     return [
         [
             row["method"],
@@ -32,12 +34,15 @@ def printable(summary: pl.DataFrame) -> list[list[str]]:
 
 
 def over_seeds(summary: pl.DataFrame) -> list[list[str]]:
-    """The cells of a table with a row for each student and benchmark: means and ranges."""
+    """The cells of a table with a row for each student and benchmark, columns as in SEEDS_HEADER.
+
+    Accuracy and tokens are the mean over seeds, with the lowest and the highest.
+    """
 
     def cell(values: pl.Series, digits: int) -> str:
-        found = values.to_list()
-        ends = sum(found) / len(found), min(found), max(found)
-        mean, low, high = (f"{value:.{digits}f}" for value in ends)
+        seeds = values.to_list()
+        numbers = sum(seeds) / len(seeds), min(seeds), max(seeds)
+        mean, low, high = (f"{number:.{digits}f}" for number in numbers)
         return f"{mean} ({low} to {high})"
 
     groups = summary.group_by("method", "benchmark", "round", maintain_order=True)
@@ -51,35 +56,35 @@ def over_seeds(summary: pl.DataFrame) -> list[list[str]]:
 
 
 def shipping_lines(choice: pl.DataFrame) -> list[str]:
-    """One sentence for each branch."""
+    """One line for each method and seed."""
     return [
-        f"{method}, seed {seed}: "
-        + (f"round {number}" if number else "none; stay with the base student")
+        f"{method}, seed {seed}: {in_words(number)}"
         for method, seed, number in choice.select("method", "seed", "round").iter_rows()
     ]
 
 
 def print_table(summary: pl.DataFrame, choice: pl.DataFrame, path: Path) -> None:
-    """Print accuracy and tokens, the choice and the path of the report: one line for a student.
+    """Print accuracy and tokens of every student, the round to ship, and the path of the report.
 
-    That is for each of its benchmarks; of several seeds the means and their range.
+    A student has one row for each benchmark; where there are several seeds, it has their means and
+    ranges.
     """
     from rich.console import Console
     from rich.table import Table
 
-    alone = summary["seed"].n_unique() == 1
-    rows = printable(summary) if alone else over_seeds(summary)
-    title = "± standard error over problems" if alone else "means over seeds, lowest to highest"
-    shown = Table(title=f"accuracy and tokens, {title}")
-    for number, name in enumerate(HEADER if alone else SEEDS_HEADER):
-        shown.add_column(name, justify="left" if number < 4 else "right", no_wrap=True)
+    one_seed = summary["seed"].n_unique() == 1
+    rows = printable(summary) if one_seed else over_seeds(summary)
+    spread = "± standard error over problems" if one_seed else "mean over seeds (lowest to highest)"
+    grid = Table(title=f"accuracy and tokens, {spread}")
+    for column, name in enumerate(HEADER if one_seed else SEEDS_HEADER):
+        grid.add_column(name, justify="left" if column < 4 else "right", no_wrap=True)
     for cells in rows:
-        shown.add_row(*cells)
+        grid.add_row(*cells)
     console = Console(width=None if Console().is_terminal else 120)
-    console.print(shown)
+    console.print(grid)
     lines = shipping_lines(choice)
-    for line in lines[:NUM_CHOICES]:
+    for line in lines[:MAX_CHOICES]:
         console.print(f"ship {line}", highlight=False)
-    if len(lines) > NUM_CHOICES:
-        console.print(f"and {len(lines) - NUM_CHOICES} more, in the report", highlight=False)
+    if len(lines) > MAX_CHOICES:
+        console.print(f"and {len(lines) - MAX_CHOICES} more, in the report", highlight=False)
     console.print(f"report: {path}", highlight=False)

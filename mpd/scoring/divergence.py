@@ -1,14 +1,13 @@
 """Divergences between a student and a teacher over the same outcomes.
 
-N positions, M outcomes, V vocabulary, K support entries, B tail buckets. The outcomes are either
-the whole vocabulary (dense), or the K entries of a support and the B buckets of its tail (sparse,
-M = K + B): see mpd/scoring/outcomes.py. Every divergence takes log-probabilities [N, M] in nats, of
-the student and of the teacher, and gives [N]. Gradient flows to the student.
+The outcomes are either the whole vocabulary (dense, M = V), or a support and the buckets of its
+tail (sparse, M = K + B): see mpd/scoring/outcomes.py. Every divergence takes log-probabilities
+[N, M] in nats, of the student and of the teacher, and gives [N]. Gradient flows to the student.
 
-On sparse outcomes each is at most its dense value and never negative, because merging outcomes
-loses information (the data-processing inequality), and equal to it when the support is the
-vocabulary. Log-probabilities are at least FLOOR: towards an outcome that a student has lost
-altogether there is no gradient. Reverse and forward KL: arXiv 2306.13649, equations 2 and 3.
+A sparse divergence is never negative and at most the dense one, because merging outcomes loses
+information (the data-processing inequality); the two are equal where the support is the
+vocabulary. Log-probabilities are at least LOGPROB_FLOOR: an outcome to which a student gives no
+mass has no gradient. Reverse and forward KL: arXiv 2306.13649, equations 2 and 3.
 """
 
 import math
@@ -23,7 +22,7 @@ Divergence = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 # A probability of exp(-80) is nothing, but a normal float32 that may be divided by: the floor
 # keeps 0 · (log 0 - log q) and its gradient finite.
-FLOOR = -80.0
+LOGPROB_FLOOR = -80.0
 
 
 def reverse_kl(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
@@ -42,9 +41,9 @@ def jensen_shannon(student: torch.Tensor, teacher: torch.Tensor, beta: float) ->
     The generalised Jensen-Shannon divergence of arXiv 2306.13649, equation 1.
     """
     mixture = torch.logaddexp(teacher + math.log(beta), student + math.log1p(-beta))
-    of_teacher = (teacher.exp() * (teacher - mixture)).sum(-1)
-    of_student = (student.exp() * (student - mixture)).sum(-1)
-    return beta * of_teacher + (1 - beta) * of_student
+    teacher_kl = (teacher.exp() * (teacher - mixture)).sum(-1)
+    student_kl = (student.exp() * (student - mixture)).sum(-1)
+    return beta * teacher_kl + (1 - beta) * student_kl
 
 
 def mix(student: torch.Tensor, teacher: torch.Tensor, forward_share: float) -> torch.Tensor:
@@ -53,21 +52,21 @@ def mix(student: torch.Tensor, teacher: torch.Tensor, forward_share: float) -> t
     return forward_share * forward + (1 - forward_share) * reverse_kl(student, teacher)
 
 
-def chosen(settings: DistillSettings, num_entries: int | None = None) -> Divergence:
+def divergence_of(settings: DistillSettings, num_entries: int | None = None) -> Divergence:
     """The divergence that the settings `divergence`, `beta`, `forward_share` and `tail` name.
 
     `num_entries` is K where the outcomes are sparse. `tail` is bucket, or one of two ablations
-    that are no divergences of the whole distribution: truncated leaves the tail out of the sum,
-    which rewards a student for leaking mass into it; renormalised rescales both to the support,
-    which makes the leak invisible.
+    that do not compare whole distributions: truncated leaves the tail out of the sum, which rewards
+    a student for leaking mass into it; renormalised rescales both to the support, which hides the
+    leak.
     """
-    named: dict[str, Divergence] = {
+    divergences: dict[str, Divergence] = {
         "reverse_kl": reverse_kl,
         "forward_kl": forward_kl,
         "jensen_shannon": partial(jensen_shannon, beta=settings.beta),
         "mix": partial(mix, forward_share=settings.forward_share),
     }
-    divergence = named[settings.divergence]
+    divergence = divergences[settings.divergence]
     if num_entries is None or settings.tail == "bucket":
         return divergence
 
@@ -86,4 +85,4 @@ def dense(
     """A divergence over the whole vocabulary: logits [N, V] to [N]."""
     student = torch.log_softmax(student_logits.float(), -1)
     teacher = torch.log_softmax(teacher_logits.float(), -1)
-    return divergence(student.clamp(min=FLOOR), teacher.clamp(min=FLOOR))
+    return divergence(student.clamp(min=LOGPROB_FLOOR), teacher.clamp(min=LOGPROB_FLOOR))

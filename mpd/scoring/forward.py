@@ -1,8 +1,7 @@
 """Forward passes over packed sequences, up to the hidden states.
 
-R rows, L tokens of a row, N completion positions of all sequences together, H hidden. Several
-sequences share a row, one behind the other; position ids begin anew with each, by which
-transformers knows not to let one attend to another.
+Several sequences share a row, one after another. Position ids start again with each, which tells
+transformers to keep one from attending to another.
 """
 
 import heapq
@@ -11,19 +10,19 @@ from typing import Any
 
 import torch
 
-MAX_WASTE = 0.04  # share of the tokens of a packed batch that is padding
+MAX_PADDING = 0.04  # share of the tokens of a packed batch
 
 
 def arrange(lengths: Sequence[int]) -> list[list[int]]:
-    """Which sequences stand in each row: as many rows as waste little, so that rows are short.
+    """The numbers of the sequences in each row: as many rows as need little padding.
 
     Attention takes time in proportion to the length of a row. The longest sequence goes first,
-    always to the emptiest row (Graham's longest-processing-time rule); one row wastes nothing.
+    always to the emptiest row (Graham's longest-processing-time rule). One row needs no padding.
     """
     order = sorted(range(len(lengths)), key=lambda number: -lengths[number])
     total = sum(lengths)
-    # No row is shorter than the longest sequence, so more rows than these waste too much.
-    num_rows = min(len(lengths), max(1, int(total / ((1 - MAX_WASTE) * max(lengths)))))
+    # No row is shorter than the longest sequence, so more rows than these need too much padding.
+    num_rows = min(len(lengths), max(1, int(total / ((1 - MAX_PADDING) * max(lengths)))))
     while True:
         rows: list[list[int]] = [[] for _ in range(num_rows)]
         filled = [(0, row) for row in range(num_rows)]
@@ -31,7 +30,7 @@ def arrange(lengths: Sequence[int]) -> list[list[int]]:
             length, row = heapq.heappop(filled)
             rows[row].append(number)
             heapq.heappush(filled, (length + lengths[number], row))
-        if num_rows == 1 or total >= (1 - MAX_WASTE) * num_rows * max(filled)[0]:
+        if num_rows == 1 or total >= (1 - MAX_PADDING) * num_rows * max(filled)[0]:
             return rows
         num_rows -= 1
 
@@ -39,11 +38,11 @@ def arrange(lengths: Sequence[int]) -> list[list[int]]:
 def pack(
     prompts: Sequence[list[int]], completions: Sequence[list[int]]
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Ids and position ids [R, L], and where the completion ids are predicted [N].
+    """Ids and position ids [R, T], and the places [N] that predict the completion ids.
 
-    The last are places in the flattened rows, sequence after sequence in the order given. An id
-    is predicted one position before it stands: the first completion id at the last prompt
-    position, and nothing at the last position of a sequence.
+    Places are indices into the flattened rows, sequence after sequence in the order given. An id is
+    predicted one position before it: the first completion id at the last prompt position, and
+    nothing at the last position of a sequence.
     """
     lengths = [
         len(prompt) + len(completion)
@@ -54,24 +53,24 @@ def pack(
     ids = torch.zeros(len(rows), width, dtype=torch.long)
     positions = torch.zeros(len(rows), width, dtype=torch.long)
     predicts: list[torch.Tensor] = [torch.empty(0)] * len(lengths)
-    for number_of_row, row in enumerate(rows):
+    for index, row in enumerate(rows):
         start = 0
         for number in row:
             stop = start + lengths[number]
-            ids[number_of_row, start:stop] = torch.tensor(prompts[number] + completions[number])
-            positions[number_of_row, start:stop] = torch.arange(lengths[number])
-            first = number_of_row * width + start + len(prompts[number]) - 1
+            ids[index, start:stop] = torch.tensor(prompts[number] + completions[number])
+            positions[index, start:stop] = torch.arange(lengths[number])
+            first = index * width + start + len(prompts[number]) - 1
             predicts[number] = torch.arange(first, first + len(completions[number]))
             start = stop
-        # What is left over is a sequence of its own.
-        positions[number_of_row, start:] = torch.arange(width - start)
+        # Padding is a sequence of its own.
+        positions[index, start:] = torch.arange(width - start)
     return ids, positions, torch.cat(predicts)
 
 
 def completion_states(
     model: Any, ids: torch.Tensor, positions: torch.Tensor, predicts: torch.Tensor
 ) -> torch.Tensor:
-    """Hidden states [N, H] at the places that predict, sequence after sequence."""
+    """Hidden states [N, H] at the places that predict; the arguments are those of `pack`."""
     device = next(model.parameters()).device
     hidden = model.base_model(
         input_ids=ids.to(device), position_ids=positions.to(device), use_cache=False
@@ -81,11 +80,11 @@ def completion_states(
 
 @torch.no_grad()
 def require_separate_sequences(model: Any) -> None:
-    """Raise ValueError where a sequence's states depend on what stands before it in its row.
+    """Raise ValueError where the states of a sequence depend on those before it in its row.
 
-    Architectures with a recurrent state, or an attention that takes no notice of position ids,
-    would mix the sequences of a row without a word. Shapes are the same in both passes, so that
-    rounding is too, in any dtype.
+    Architectures with a recurrent state, or an attention that ignores position ids, would silently
+    mix the sequences of a row. Both passes have the same shapes, so that they round alike in any
+    dtype.
     """
     ids, positions = list(range(1, 9)), torch.tensor([[*range(8), *range(8)]])
     one, other = (

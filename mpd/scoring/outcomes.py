@@ -1,9 +1,9 @@
 """The outcomes of a sparse distribution: support entries, and the tail in buckets.
 
-N positions, K support entries, B tail buckets, V vocabulary. Bucket b is the ids from b·w up to
-(b+1)·w, w = ⌈V/B⌉, without those of the support. Merged outcomes keep every divergence between
-zero and its dense value; several buckets lose less than one, since student and teacher differ
-by other factors on frequent ids (small, in a byte-pair vocabulary) than on rare ones.
+Bucket b is the ids from b·w up to (b+1)·w, w = ⌈V/B⌉, without those of the support. Merged outcomes
+keep every divergence between zero and its dense value. Several buckets lose less than one: student
+and teacher differ by other factors on frequent ids (small, in a byte-pair vocabulary) than on rare
+ones.
 """
 
 import math
@@ -11,13 +11,13 @@ from typing import Any
 
 import torch
 
-from mpd.scoring.divergence import FLOOR
+from mpd.scoring.divergence import LOGPROB_FLOOR
 
-NO_MASS = -1e30  # as a logit; finite, since 0 · -inf is no number
+NO_MASS = -1e30  # as a logit; finite, since 0 · -inf is not a number
 
 
 def bucket_width(size: int, num_buckets: int) -> int:
-    """Ids of a bucket, of a vocabulary of `size`; the last buckets may have fewer."""
+    """The number of ids in a bucket of a vocabulary of `size`; the last buckets may have fewer."""
     return math.ceil(size / num_buckets)
 
 
@@ -25,34 +25,35 @@ def bucket_sums(values: torch.Tensor, num_buckets: int) -> torch.Tensor:
     """Sums of values [N, V] over the buckets: [N, B]."""
     size = values.shape[-1]
     width = bucket_width(size, num_buckets)
-    whole = size // width
-    sums = [values[:, : whole * width].unflatten(1, (whole, width)).sum(-1)]
-    if whole * width < size:
-        sums.append(values[:, whole * width :].sum(-1, keepdim=True))
-    found = torch.cat(sums, 1)
-    return torch.nn.functional.pad(found, (0, num_buckets - found.shape[1]))
+    num_full = size // width
+    sums = [values[:, : num_full * width].unflatten(1, (num_full, width)).sum(-1)]
+    if num_full * width < size:
+        sums.append(values[:, num_full * width :].sum(-1, keepdim=True))
+    filled = torch.cat(sums, 1)
+    return torch.nn.functional.pad(filled, (0, num_buckets - filled.shape[1]))
 
 
 def times_of_bucket(values: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
     """Values [N, V], each times the factor [N, B] of its bucket."""
     size = values.shape[-1]
     width = bucket_width(size, factors.shape[1])
-    whole = size // width
+    num_full = size // width
+    end = num_full * width
     product = torch.empty_like(values)
     torch.mul(
-        values[:, : whole * width].unflatten(1, (whole, width)),
-        factors[:, :whole, None],
-        out=product[:, : whole * width].unflatten(1, (whole, width)),
+        values[:, :end].unflatten(1, (num_full, width)),
+        factors[:, :num_full, None],
+        out=product[:, :end].unflatten(1, (num_full, width)),
     )
-    if whole * width < size:
-        product[:, whole * width :] = values[:, whole * width :] * factors[:, whole : whole + 1]
+    if end < size:
+        product[:, end:] = values[:, end:] * factors[:, num_full : num_full + 1]
     return product
 
 
 class _Outcomes(torch.autograd.Function):
     """Log-probabilities of the outcomes, with a backward pass of one product over [N, V].
 
-    Left to autograd, two logsumexps and a masked copy would hold several tensors [N, V].
+    Autograd would hold several tensors [N, V] for two logsumexps and a masked copy.
     """
 
     @staticmethod
@@ -69,11 +70,11 @@ class _Outcomes(torch.autograd.Function):
         normaliser = peak + total.log()
         mean_logit = torch.linalg.vecdot(masses, logits)[:, None] / total
         entropy = (normaliser - mean_logit)[:, 0]
-        entries = (logits.gather(1, ids) - normaliser).masked_fill(~distinct, FLOOR)
+        entries = (logits.gather(1, ids) - normaliser).masked_fill(~distinct, LOGPROB_FLOOR)
         # The tail is summed over the complement: 1 - Σ would be noise where it is small.
         masses.scatter_(1, ids, 0.0)
         tails = bucket_sums(masses, num_buckets)
-        outcomes = torch.cat([entries, (tails / total).log()], 1).clamp(min=FLOOR)
+        outcomes = torch.cat([entries, (tails / total).log()], 1).clamp(min=LOGPROB_FLOOR)
         ctx.save_for_backward(masses, total, tails, ids, outcomes)
         ctx.mark_non_differentiable(entropy)
         return outcomes, entropy
@@ -81,16 +82,17 @@ class _Outcomes(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
         masses, total, tails, ids, outcomes = ctx.saved_tensors
+        num_entries = ids.shape[1]
         # At the floor an outcome has no mass, and no gradient.
-        gradient = gradients[0].masked_fill(outcomes <= FLOOR, 0.0)
-        sums = gradient.sum(-1, keepdim=True)
-        of_entries, of_tails = gradient.split([ids.shape[1], tails.shape[1]], 1)
+        gradient = gradients[0].masked_fill(outcomes <= LOGPROB_FLOOR, 0.0)
+        gradient_sum = gradient.sum(-1, keepdim=True)
+        entry_gradient, tail_gradient = gradient.split([num_entries, tails.shape[1]], 1)
         # d log p_v / d logit_v is 1 - p_v, and that of a bucket its share of the bucket's mass.
-        shares = torch.where(of_tails == 0, 0.0, of_tails / tails)
-        result = times_of_bucket(masses, shares - sums / total)
-        probabilities = outcomes[:, : ids.shape[1]].exp()
+        shares = torch.where(tail_gradient == 0, 0.0, tail_gradient / tails)
+        result = times_of_bucket(masses, shares - gradient_sum / total)
+        entries = outcomes[:, :num_entries]
         at_entries = torch.where(
-            outcomes[:, : ids.shape[1]] <= FLOOR, 0.0, of_entries - probabilities * sums
+            entries <= LOGPROB_FLOOR, 0.0, entry_gradient - entries.exp() * gradient_sum
         )
         result.scatter_add_(1, ids, at_entries)
         return result, None, None, None
@@ -99,20 +101,20 @@ class _Outcomes(torch.autograd.Function):
 def outcomes_of(
     logits: torch.Tensor, ids: torch.Tensor, distinct: torch.Tensor, num_buckets: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Log-probabilities of entries and tail buckets, and the entropy, of logits [N, V].
+    """Log-probabilities [N, K + B] of entries and tail buckets, and the entropy [N], both in nats.
 
-    `ids` [N, K] name the support; an entry that repeats another is not `distinct` [N, K] and has
-    the log-probability FLOOR. Returns [N, K + B], differentiable, and the entropy [N] in nats,
-    which is a diagnostic without gradient.
+    `ids` [N, K] name the support in logits [N, V]. An entry that repeats another is not `distinct`
+    [N, K] and has the log-probability LOGPROB_FLOOR. The log-probabilities are differentiable; the
+    entropy is a diagnostic without gradient.
     """
     return _Outcomes.apply(logits, ids, distinct, num_buckets)
 
 
 def merge_ids(logits: torch.Tensor, ids: list[int]) -> torch.Tensor:
     """Logits [N, V] in which the first of `ids` stands for all of them; the others have no mass."""
-    together = logits[:, ids].logsumexp(-1)
+    merged_logit = logits[:, ids].logsumexp(-1)
     merged = logits.index_fill(1, torch.tensor(ids, device=logits.device), NO_MASS)
-    merged[:, ids[0]] = together
+    merged[:, ids[0]] = merged_logit
     return merged
 
 
@@ -121,13 +123,15 @@ def merge_entries(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """A support [N, K] and its log-probabilities [N, K + B] with the ids `merged` as one outcome.
 
-    They all stand in every support. The first that does takes over the mass, and the first name.
+    Every support has all of them. The first of them in a support gets the mass, and the id
+    `merged[0]`.
     """
-    known = torch.isin(ids, torch.tensor(merged, device=ids.device)) & distinct
-    entries = logprobs[:, : ids.shape[1]]
-    together = entries.masked_fill(~known, float("-inf")).logsumexp(-1, keepdim=True)
-    first = known.int().argmax(-1, keepdim=True)
-    keeps = torch.zeros_like(known).scatter(1, first, True)
-    entries = torch.where(keeps, together, entries.masked_fill(known, FLOOR))
-    ids = torch.where(keeps, ids.new_tensor(merged[0]), ids)
-    return ids, distinct & (~known | keeps), torch.cat([entries, logprobs[:, ids.shape[1] :]], 1)
+    num_entries = ids.shape[1]
+    is_merged = torch.isin(ids, torch.tensor(merged, device=ids.device)) & distinct
+    entries = logprobs[:, :num_entries]
+    merged_logprob = entries.masked_fill(~is_merged, float("-inf")).logsumexp(-1, keepdim=True)
+    first = is_merged.int().argmax(-1, keepdim=True)
+    stays = torch.zeros_like(is_merged).scatter(1, first, True)
+    entries = torch.where(stays, merged_logprob, entries.masked_fill(is_merged, LOGPROB_FLOOR))
+    ids = torch.where(stays, ids.new_tensor(merged[0]), ids)
+    return ids, distinct & (~is_merged | stays), torch.cat([entries, logprobs[:, num_entries:]], 1)

@@ -1,11 +1,8 @@
-"""Teacher and student side by side: what both say of trajectories, for the cache and its audit.
-
-N completion positions of all trajectories of a batch together, H hidden.
-"""
+"""The interface of scorers: rows of trajectories go in, rows of the cache come out."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from itertools import chain
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +12,10 @@ import torch
 from mpd.config.logits import ConciseScores, LogitsSettings, PlainScores
 from mpd.config.resources import ScoringResources
 from mpd.job.progress import Progress
-from mpd.scoring.cache import encode
-from mpd.scoring.forward import completion_states, pack, require_separate_sequences
-from mpd.scoring.output_head import head_of, require_known_head
-from mpd.scoring.support import score
-from mpd.store import schema, table
-from mpd.store.model_folder import load_model
+from mpd.scoring.cache import complete_columns, encode
 from mpd.text.completions import CompletionFormat, ids_digest
 from mpd.text.prompts import Prompts
 from mpd.text.vocabulary import Vocabulary
-
-# Of a tail, 1 minus a sum of float32 probabilities tells no more than this.
-LEAST_TAIL = 2.0**-20
 
 
 def teacher_prompts(vocabulary: Vocabulary, settings: LogitsSettings) -> Prompts | None:
@@ -38,212 +27,92 @@ def teacher_prompts(vocabulary: Vocabulary, settings: LogitsSettings) -> Prompts
     return Prompts(vocabulary, settings.prompt, key, chat.thinking, chat.date)
 
 
-class RowScorer(ABC):
-    """Scores one part of rows at a time; a subclass knows what its models say."""
+@dataclass(frozen=True)
+class Trajectories:
+    """Completions of a batch, each with the prompt of the student and that of the teacher."""
 
-    control_ids: list[int]  # of these it always knows the log-probability
+    prompts: list[list[int]]
+    teacher_prompts: list[list[int]]
+    completions: list[list[int]]
+
+
+class Scorer(ABC):
+    """Scores one part of rows at a time; subclasses say how.
+
+    `control_ids` [C] are the ids whose log-probabilities it always stores.
+    """
+
+    control_ids: list[int]
 
     def __init__(
         self, student: Path, settings: LogitsSettings, resources: ScoringResources, total: int
     ) -> None:
-        vocabulary = Vocabulary.of_folder(student)
+        """`student` is a manifest; `total` rows are counted by the progress."""
+        vocabulary = Vocabulary.of_folder(student.parent)
         self.format = CompletionFormat(vocabulary, settings.chat)
-        self.prompts = teacher_prompts(vocabulary, settings)
+        self.teacher_prompts = teacher_prompts(vocabulary, settings)
         self.settings, self.batch_size = settings, resources.batch_size
         self.progress = Progress("scored", total)
 
     def __call__(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """Score the rows of a part; batches hold rows of similar length."""
+        """The cache of the rows of a part, in their order; batches hold rows of similar length."""
         ordered = rows.with_row_index("number").sort("num_tokens", "number")
         scored = []
         for batch in ordered.iter_slices(self.batch_size):
             scored.append(self._score(batch))
             self.progress.advance(len(batch), int(batch["num_tokens"].sum()))
-        return pl.concat(scored).sort("number").select(schema.LOGITS.names)
-
-    def _score(self, rows: pl.DataFrame) -> pl.DataFrame:
-        prompts, completions = rows["prompt_ids"].to_list(), rows["completion_ids"].to_list()
-        contexts = [self._teacher_prompt(row) for row in rows.iter_rows(named=True)]
-        lengths = rows["num_tokens"].to_list()
-        scores = self.scores(prompts, contexts, completions)
-        return pl.DataFrame(
-            [
-                rows["number"],
-                *self._keys(rows, prompts, contexts, completions),
-                *encode(scores, lengths),
-            ]
-        ).pipe(self._with_summaries)
+        return pl.concat(scored)[ordered["number"].arg_sort()]
 
     @abstractmethod
-    def scores(
-        self,
-        prompts: Sequence[list[int]],
-        contexts: Sequence[list[int]],
-        completions: Sequence[list[int]],
-    ) -> dict[str, torch.Tensor]:
-        """What mpd.scoring.cache.encode stores of all completion positions.
+    def scores(self, trajectories: Trajectories) -> dict[str, torch.Tensor]:
+        """What mpd.scoring.cache.encode stores of all N completion positions, on the CPU."""
 
-        The student sees `prompts`, the teacher `contexts`; sequence stands after sequence.
-        """
+    def _score(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """The cache of one batch of rows."""
+        trajectories = Trajectories(
+            rows["prompt_ids"].to_list(),
+            [self._teacher_prompt(row) for row in rows.iter_rows(named=True)],
+            rows["completion_ids"].to_list(),
+        )
+        scores = encode(self.scores(trajectories), rows["num_tokens"].to_list())
+        frame = pl.DataFrame([*self._key_columns(rows, trajectories), *scores])
+        return complete_columns(self._with_summaries(frame))
 
     def _teacher_prompt(self, row: Mapping[str, Any]) -> list[int]:
-        """The plain prompt, or another one, rendered as the student's prompts are."""
-        if self.prompts is None:
+        """The prompt under which the teacher scores a row: the student's, or one of its own."""
+        if self.teacher_prompts is None:
             return row["prompt_ids"]
-        return self.prompts.ids(problem=row["question"], trajectory=row["sample_text"])
+        return self.teacher_prompts.ids(problem=row["question"], trajectory=row["sample_text"])
 
-    def _keys(
-        self,
-        rows: pl.DataFrame,
-        prompts: list[list[int]],
-        contexts: list[list[int]],
-        completions: list[list[int]],
-    ) -> list[pl.Series]:
+    def _key_columns(self, rows: pl.DataFrame, trajectories: Trajectories) -> list[pl.Series]:
         """The columns that say which ids a row scores."""
         integers = pl.List(pl.Int32)
+        prompts, completions = trajectories.prompts, trajectories.completions
+        others = [
+            None if other == prompt else other
+            for prompt, other in zip(prompts, trajectories.teacher_prompts, strict=True)
+        ]
         width = len(self.format.close_ids)
         ends = [self.format.thinking_end(ids) for ids in completions]
-        others = [
-            None if context == prompt else context
-            for prompt, context in zip(prompts, contexts, strict=True)
-        ]
+        starts = [None if end is None else end - width for end in ends]
         digests = [ids_digest(*ids) for ids in zip(prompts, completions, strict=True)]
         return [
             *rows.select("sample_id", "candidate", "prompt_ids").iter_columns(),
             pl.Series("teacher_prompt_ids", others, integers),
             *rows.select("completion_ids", "num_tokens").iter_columns(),
-            pl.Series(
-                "think_end", [None if end is None else end - width for end in ends], pl.Int32
-            ),
+            pl.Series("think_end", starts, pl.Int32),
             pl.Series("ids_digest", digests),
             pl.Series("control_ids", [self.control_ids] * len(rows), integers),
         ]
 
-    def _with_summaries(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """Fill up the columns of the artifact: per trajectory means, and nulls for what is not."""
+    def _with_summaries(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Add the log-probabilities of a whole row: mean, end of thinking, and stop."""
         realised = pl.col("realised_logprob")
         closing = realised.list.slice("think_end", len(self.format.close_ids)).list.sum()
-        summaries = rows.with_columns(
+        return frame.with_columns(
             mean_teacher_logprob=realised.list.eval(pl.element().cast(pl.Float64)).list.mean(),
             think_close_logprob=pl.when(pl.col("think_end").is_not_null())
             .then(closing)
             .cast(pl.Float64),
             stop_logprob=realised.list.last().cast(pl.Float64),
         )
-        empty = table.frame_of([], schema.LOGITS)
-        missing = {
-            name: pl.lit(None, dtype)
-            for name, dtype in empty.schema.items()
-            if name not in summaries.columns
-        }
-        return summaries.with_columns(**missing).select("number", *schema.LOGITS.names)
-
-
-class Scorer(RowScorer):
-    """Teacher and student side by side, by transformers."""
-
-    def __init__(
-        self,
-        student: Path,
-        teacher: Path,
-        settings: LogitsSettings,
-        resources: ScoringResources,
-        total: int,
-    ) -> None:
-        torch.set_num_threads(resources.threads)
-        super().__init__(student, settings, resources, total)
-        self.control_ids = self.format.control_ids
-        self.models = load_model(student, settings.dtype), load_model(teacher, settings.dtype)
-        for model in self.models:
-            require_known_head(model)
-            require_separate_sequences(model)
-        with torch.no_grad():
-            size = self.format.vocabulary.size
-            self.heads = [head_of(model, size) for model in self.models]
-        self.chunk_size = resources.chunk_size
-
-    def states(
-        self,
-        prompts: Sequence[list[int]],
-        contexts: Sequence[list[int]],
-        completions: Sequence[list[int]],
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Inputs [N, H] of the output heads of student and teacher at all completion positions.
-
-        The student sees `prompts`, the teacher `contexts`; sequence stands after sequence.
-        """
-        with torch.no_grad():
-            of_student, of_teacher = (
-                completion_states(model, *pack(before, completions))
-                for model, before in zip(self.models, (prompts, contexts), strict=True)
-            )
-        return of_student, of_teacher
-
-    def scores(
-        self,
-        prompts: Sequence[list[int]],
-        contexts: Sequence[list[int]],
-        completions: Sequence[list[int]],
-    ) -> dict[str, torch.Tensor]:
-        """What mpd.scoring.support.score finds at all completion positions, chunk by chunk."""
-        student, teacher = self.states(prompts, contexts, completions)
-        realised = torch.tensor(list(chain(*completions)), device=student.device)
-        control = torch.tensor(self.control_ids, device=student.device)
-        chunks = []
-        for start in range(0, len(realised), self.chunk_size):
-            part = slice(start, start + self.chunk_size)
-            with torch.no_grad():
-                of_student = self.heads[0].logits(student[part])
-                of_teacher = self.heads[1].logits(teacher[part])
-                scores = score(of_student, of_teacher, realised[part], control, self.settings)
-            chunks.append(scores)
-        merged = {name: torch.cat([chunk[name] for chunk in chunks]).cpu() for name in chunks[0]}
-        if self.settings.cache == "hidden":
-            merged["teacher_hidden"] = teacher.float().cpu()
-        return merged
-
-
-class VllmScorer(RowScorer):
-    """The teacher alone, by vLLM: its most probable ids and the realised one.
-
-    There is no student beside it, and vLLM has no log-probabilities of chosen ids on every
-    platform: no union of supports, no control ids, one tail bucket, and no dense measures.
-    """
-
-    def __init__(
-        self,
-        student: Path,
-        manifest: Path,
-        settings: LogitsSettings,
-        resources: ScoringResources,
-        total: int,
-    ) -> None:
-        from mpd.engines.vllm import PromptScores
-
-        super().__init__(student, settings, resources, total)
-        self.control_ids = []
-        self.engine = PromptScores(manifest, settings, resources, self.format.vocabulary.size)
-
-    def scores(
-        self,
-        prompts: Sequence[list[int]],
-        contexts: Sequence[list[int]],
-        completions: Sequence[list[int]],
-    ) -> dict[str, torch.Tensor]:
-        ids, logprobs = self.engine.score(contexts, completions)  # [N, 1 + K], the realised first
-        candidates, realised = ids[:, 1:], ids[:, :1]
-        free = candidates != realised
-        kept = free & (logprobs[:, 1:].exp() > self.settings.min_contribution)
-        masses = logprobs.double().exp()
-        named = masses[:, :1] + (masses[:, 1:] * free).sum(1, keepdim=True)
-        dropped = (masses[:, 1:] * (free & ~kept)).sum(1, keepdim=True)
-        tail = (1 - named).clamp(min=LEAST_TAIL) + dropped
-        return {
-            "realised_logprob": logprobs[:, 0],
-            "control_logprobs": logprobs[:, :0],
-            "candidates": candidates,
-            "logprobs": logprobs[:, 1:],
-            "kept": kept,
-            "tail_logprobs": tail.log().float(),
-            "teacher_mass": (1 - tail[:, 0]).float(),
-        }

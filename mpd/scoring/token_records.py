@@ -1,10 +1,10 @@
-"""A row of the cache token by token, for all who look at one: the terminal and the page.
+"""A row of the cache token by token, for all who show one: the terminal and the page.
 
-Log-probabilities are whole thousandths of a nat, their sign turned: 1250 is -1.25 nat. That is
-finer than the cache rounds, but for the very small ones, and all who show one show the same.
+Log-probabilities are whole thousandths of a nat with their sign turned: 1250 is -1.25 nat. That is
+finer than the rounding of the cache, but for very small ones, and the same wherever one is shown.
 
-The layout is that of mpd/scoring/cache.py, which decodes many rows at once, as tensors for
-training. Here is no torch: the report is made without it.
+Training decodes many rows at once, in float32; here it is one row, in float64 and without torch:
+the report is made without it.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,16 +13,19 @@ from typing import Any
 
 import numpy as np
 
+from mpd.scoring.cache_layout import FIXED_COLUMNS, fixed_entries, support_arrays
+
 NUM_CANDIDATES = 5
 LEAST_PROBABILITY = 0.0005  # of a candidate: less is shown as 0.0 %
-LEAST_TAIL = 1e-12  # of the mass outside the support
+LEAST_TAIL_MASS = 1e-12  # less is shown as this
 
 
 def token_record(row: Mapping[str, Any]) -> dict[str, Any]:
     """The tokens of a row of `logits`, with the candidates of each where it has supports.
 
-    By token `ids`, log-probabilities `teacher` and `student`, and `divergence` (its sign as it is);
-    None stands for what the cache does not have: vLLM gives no student, hidden states no support.
+    Lists over tokens: `ids`, the log-probabilities `teacher` and `student`, and `divergence` (its
+    sign as it is). None stands for what the cache does not have: vLLM gives no student, hidden
+    states no support.
     """
 
     def shown(name: str, sign: int) -> list[int] | None:
@@ -30,18 +33,18 @@ def token_record(row: Mapping[str, Any]) -> dict[str, Any]:
             return None
         return thousandths(sign * np.asarray(row[name], np.float32)).tolist()
 
-    without = {"candidates": None, "tail": None}
+    no_support = {"candidates": None, "tail": None}
     return {
         "ids": row["completion_ids"],
         "teacher": shown("realised_logprob", -1),
         "student": shown("student_logprob", -1),
         "divergence": shown("divergence", 1),
-        **(without if row["support_size"] is None else candidates(row)),
+        **(no_support if row["support_size"] is None else candidates(row)),
     }
 
 
 def ids_of(records: Iterable[Mapping[str, Any]]) -> list[int]:
-    """The ids that token records speak of, sorted."""
+    """All ids in token records, sorted."""
     all_ids: set[int] = set()
     for record in records:
         all_ids.update(record["ids"])
@@ -50,52 +53,50 @@ def ids_of(records: Iterable[Mapping[str, Any]]) -> list[int]:
     return sorted(all_ids)
 
 
-def decoded(row: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Ids and log-probabilities [N, K] of the support of each position, and the mass off it [N].
+def decode(row: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Ids and log-probabilities [N, K] of the supports of a row, and the masses outside them [N].
 
-    Column 0 is the realised id, then the control ids, then the rest. Where an entry repeats
-    another, or only fills up the rectangle, its log-probability is minus infinity. Each position
-    sums to one: rounding has been undone by a common factor.
+    Where an entry is not distinct, its log-probability is minus infinity. Each position sums to
+    one: rounding has been undone by a common factor.
     """
     realised = np.asarray(row["completion_ids"])
     control = np.asarray(row["control_ids"], realised.dtype)
-    sizes = np.asarray(row["support_size"])
-    fixed = 1 + len(control)
-    ids = np.full((len(realised), fixed + int(sizes.max(initial=0))), -1)
-    logprobs = np.full(ids.shape, -np.inf)
-    ids[:, 0], logprobs[:, 0] = realised, row["realised_logprob"]
-    of_control = np.asarray(row["control_logprobs"]).reshape(len(realised), len(control))
-    ids[:, 1:fixed] = control
-    # A control id that is the realised one stands in the first column already.
-    logprobs[:, 1:fixed] = np.where(control == realised[:, None], -np.inf, of_control)
-    filled = np.arange(ids.shape[1] - fixed) < sizes[:, None]
-    ids[:, fixed:][filled] = row["support_ids"]
-    logprobs[:, fixed:][filled] = row["support_logprobs"]
-    tails = np.exp(np.asarray(row["tail_logprobs"]).reshape(len(realised), -1)).sum(1)
-    total = np.exp(logprobs).sum(1) + tails
-    return ids, logprobs - np.log(total)[:, None], tails / total
+    of_realised, of_control = (np.asarray(row[name]) for name in FIXED_COLUMNS)
+    ids, _, logprobs = support_arrays(
+        realised,
+        control,
+        fixed_entries(realised, control, of_realised, of_control, -np.inf),
+        np.asarray(row["support_size"]),
+        (np.asarray(row["support_ids"]), np.asarray(row["support_logprobs"])),
+        np.asarray(row["tail_logprobs"]).reshape(len(realised), -1),
+        -np.inf,
+    )
+    entries, tails = np.split(logprobs, [ids.shape[1]], axis=1)
+    tail_masses = np.exp(tails).sum(1)
+    total = np.exp(entries).sum(1) + tail_masses
+    return ids, entries - np.log(total)[:, None], tail_masses / total
 
 
 def candidates(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The teacher's most probable ids of each position, and its mass outside the support.
+    """The teacher's most probable ids at each position, and its mass outside the support.
 
-    `candidates` has for each position up to five of the support, most probable first, as flat pairs
-    of id and log-probability; improbable ones are left out. `tail` is the log of the mass.
+    `candidates` has for each position up to five ids of the support, most probable first, as flat
+    pairs of id and log-probability; improbable ones are left out. `tail` is the log of the mass.
     """
-    ids, logprobs, tails = decoded(row)
+    ids, logprobs, tail_masses = decode(row)
     order = np.argsort(-logprobs, axis=1, kind="stable")[:, :NUM_CANDIDATES]
-    rows = np.arange(len(ids))[:, None]
-    best, which = logprobs[rows, order], ids[rows, order]
-    shown = best > np.log(LEAST_PROBABILITY)
-    pairs = np.stack([which, thousandths(-np.where(shown, best, 0))], 2)
+    positions = np.arange(len(ids))[:, None]
+    best_logprobs, best_ids = logprobs[positions, order], ids[positions, order]
+    shown = best_logprobs > np.log(LEAST_PROBABILITY)
+    pairs = np.stack([best_ids, thousandths(-np.where(shown, best_logprobs, 0))], 2)
     flat = pairs[shown].ravel().tolist()
     ends = (2 * shown.sum(1)).cumsum().tolist()
     return {
         "candidates": [flat[start:end] for start, end in pairwise([0, *ends])],
-        "tail": thousandths(-np.log(np.maximum(tails, LEAST_TAIL))).tolist(),
+        "tail": thousandths(-np.log(np.maximum(tail_masses, LEAST_TAIL_MASS))).tolist(),
     }
 
 
 def thousandths(values: np.ndarray) -> np.ndarray:
-    """Whole thousandths."""
+    """Values rounded to whole thousandths, as integers."""
     return np.rint(values * 1000.0).astype(np.int64)

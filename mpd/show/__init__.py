@@ -1,4 +1,4 @@
 """show: trajectories, their rewrites and their cache, in a terminal.
 
-It may import what lies below the stages, and changes nothing.
+It may import config, store, job, text and scoring, and changes nothing.
 """

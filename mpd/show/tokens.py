@@ -13,44 +13,42 @@ from mpd.scoring.token_records import ids_of, token_record
 from mpd.text.token_texts import token_texts, visible
 
 NUM_SHOWN = 4  # candidates, so that a line fits
-# Divergences in nats from which a token has this style: little, some, much to learn.
-STYLES = ((0.0, "green"), (0.1, "yellow"), (1.0, "bold red"))
+# Divergences in nats from which on a token has this style: little, some, much to learn.
+DIVERGENCE_STYLES = ((0.0, "green"), (0.1, "yellow"), (1.0, "bold red"))
 
 
 def token_table(row: Mapping[str, Any], teacher: Path) -> Table:
-    """A line for each token of a row of the cache; `teacher` is the folder with the token map.
+    """A line for each token of a row of the cache; `teacher` is its manifest.
 
-    Candidates are the teacher's most probable ids in the support, with the probabilities that the
-    report's page shows. What the cache does not have is a dash.
+    Candidates are the teacher's most probable ids in the support, with the same probabilities as on
+    the page of the report. What the cache does not have is a dash.
     """
     record = token_record(row)
-    texts = token_texts(
-        Tokenizer.from_file(str(teacher / "tokenizer.json")),
-        ids_of([record]),
-    )
+    tokenizer = Tokenizer.from_file(str(teacher.with_name("tokenizer.json")))
+    texts = token_texts(tokenizer, ids_of([record]))
     lines = Table(box=None)
     for name in ("", "token", "student", "teacher", "divergence", "teacher's candidates"):
-        number = name in ("", "student", "teacher", "divergence")
-        lines.add_column(name, justify="right" if number else "left", no_wrap=True)
-    for place, token in enumerate(record["ids"]):
-        if place == row["think_end"]:
+        is_number = name in ("", "student", "teacher", "divergence")
+        lines.add_column(name, justify="right" if is_number else "left", no_wrap=True)
+    for position, token in enumerate(record["ids"]):
+        if position == row["think_end"]:
             lines.add_row("", Text("end of thinking", "dim"))
-        nats = {name: _nats(record[name], place) for name in ("student", "teacher", "divergence")}
-        style = _style(nats["divergence"])
+        divergence = _nats(record["divergence"], position)
+        style = _style(divergence)
         lines.add_row(
-            str(place),
+            str(position),
             Text(visible(texts[token]), style),
-            _number(nats["student"], -1),
-            _number(nats["teacher"], -1),
-            Text(_number(nats["divergence"]), style),
-            Text(_candidates(record, place, texts)),
+            _number(_nats(record["student"], position), -1),
+            _number(_nats(record["teacher"], position), -1),
+            Text(_number(divergence), style),
+            Text(_candidates(record, position, texts)),
         )
     return lines
 
 
-def _candidates(record: Mapping[str, Any], place: int, texts: Mapping[int, str]) -> str:
+def _candidates(record: Mapping[str, Any], position: int, texts: Mapping[int, str]) -> str:
     """The first candidates with their probabilities; a dash where there is none."""
-    pairs = record["candidates"][place][: 2 * NUM_SHOWN] if record["candidates"] else []
+    pairs = record["candidates"][position][: 2 * NUM_SHOWN] if record["candidates"] else []
     return (
         "  ".join(
             f"{visible(texts[token])} {exp(-thousandths / 1000):.2f}"
@@ -60,8 +58,8 @@ def _candidates(record: Mapping[str, Any], place: int, texts: Mapping[int, str])
     )
 
 
-def _nats(thousandths: list[int] | None, place: int) -> float | None:
-    return None if thousandths is None else thousandths[place] / 1000
+def _nats(thousandths: list[int] | None, position: int) -> float | None:
+    return None if thousandths is None else thousandths[position] / 1000
 
 
 def _number(value: float | None, sign: int = 1) -> str:
@@ -69,6 +67,10 @@ def _number(value: float | None, sign: int = 1) -> str:
 
 
 def _style(divergence: float | None) -> str:
-    """The style of the highest bound that a divergence reaches; none where it is not known."""
-    reached = [style for bound, style in STYLES if divergence is not None and divergence >= bound]
+    """The style of the highest bound that a divergence reaches; empty where it is not known."""
+    reached = [
+        style
+        for bound, style in DIVERGENCE_STYLES
+        if divergence is not None and divergence >= bound
+    ]
     return reached[-1] if reached else ""

@@ -108,7 +108,7 @@ def token_map(folder: Path) -> dict[str, int]:
     try:
         state = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path}: no JSON ({error}); save the tokenizer again") from None
+        raise ValueError(f"{path}: not JSON ({error}); save the tokenizer again") from None
     tokens = state["model"]["vocab"]
     if isinstance(tokens, list):  # a unigram model: pairs of token and score
         tokens = {token: number for number, (token, _) in enumerate(tokens)}

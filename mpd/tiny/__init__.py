@@ -1,7 +1,8 @@
 """The embedded world: small models that are really trained here, with nothing downloaded.
 
-Problems are chains of additions and subtractions (`task`), said in a word-level vocabulary
-(`tokenizer`). A verbose student learns to restate, doubt and verify, and slips now and then; a
-larger teacher learns to solve concisely, and to rewrite or to refine a draft (`examples`,
-`pretrain`). Both are ordinary Qwen3 folders, so the pipeline treats them like any other model.
+Problems are chains of additions and subtractions (task), written in a word-level vocabulary
+(tokenizer). A verbose student learns to restate, doubt and verify, and makes slips now and then. A
+larger teacher learns to solve concisely, and to rewrite or to refine a draft (examples, pretrain,
+with muon and sizes). Both are ordinary Qwen3 folders, so that the pipeline treats them like any
+other model. It imports nothing else of mpd.
 """

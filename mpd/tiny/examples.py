@@ -1,6 +1,6 @@
 """Pretraining examples of the embedded world, all from the train split.
 
-An example is a prompt as the chat template renders it, and the text that is learnt after it.
+An example is a prompt as the chat template renders it, and the text after it that is learnt.
 """
 
 import random
@@ -14,17 +14,18 @@ if TYPE_CHECKING:
 
 Example = tuple[str, str]  # prompt, learnt text
 Writer = Callable[[random.Random], Example]
+Batch = list[tuple[list[int], int]]  # of each example its ids, and the position of the first learnt
 
 STOP = "<|im_end|>"
 STUDENT_CONCISE = 1 / 6  # share of the student's examples that are asked to be concise
-# Shares of the teacher's examples; of its tokens they are 0.16, 0.07, 0.40 and 0.37.
+# Shares of the teacher's examples; their shares of its tokens are 0.16, 0.07, 0.40 and 0.37.
 TEACHER_KINDS = {"solve": 0.35, "concise": 0.15, "rewrite": 0.3, "refine": 0.2}
 TEACHER_THINKING = 1 / 3  # share of rewrites and refinements with thinking on
 DRAFT_SLIP = 0.15
 
 
 def prompt(content: str, thinking: bool = True) -> str:
-    """What the chat template makes of one user message."""
+    """One user message, as the chat template renders it."""
     empty = "" if thinking else "<think></think>"
     return f"<|im_start|>user\n{content}{STOP}\n<|im_start|>assistant\n{empty}"
 
@@ -35,7 +36,7 @@ def completion(reasoning: str, answer: str) -> str:
 
 
 def student_writer(verbosity: float, slip: float) -> Writer:
-    """Verbose solutions that slip now and then, half as verbose where asked to be concise."""
+    """A writer of verbose solutions with slips, half as verbose where asked to be concise."""
 
     def write(rng: random.Random) -> Example:
         question = draw("train", rng)
@@ -48,13 +49,13 @@ def student_writer(verbosity: float, slip: float) -> Writer:
 
 
 def teacher_writer(chattiness: float) -> Writer:
-    """Solutions and better versions of a draft, in the shares of TEACHER_KINDS.
+    """A writer of solutions and of better versions of a draft, in the shares of TEACHER_KINDS.
 
-    Solutions never slip; their verbosity is drawn from Beta(1, `chattiness`), and is 0 where they
-    are asked to be concise. Drafts are of every verbosity and sometimes wrong; they are learnt too,
-    since much of a prompt is draft. A rewrite is concise, a refinement the same draft without its
-    slips. Both are learnt as text with thinking off, and in the student's format with thinking on,
-    where the teacher scores them.
+    Solutions have no slips. Their verbosity is drawn from Beta(1, `chattiness`), and is 0 where
+    they are asked to be concise. Drafts have any verbosity and are sometimes wrong; they are learnt
+    too, since much of a prompt is draft. A rewrite is concise; a refinement is the draft without
+    its slips. With thinking off both are plain text, with thinking on they are in the student's
+    format, in which the teacher scores them.
     """
     kinds, shares = list(TEACHER_KINDS), list(TEACHER_KINDS.values())
 
@@ -73,8 +74,8 @@ def teacher_writer(chattiness: float) -> Writer:
             better = verbose_trace(question, random.Random(acts), verbosity, slip=0.0)
         thinking = rng.random() < TEACHER_THINKING
         start, end = prompt(f"{question}\n{draft}\n{kind}", thinking).split(draft)
-        said = completion(*better) if thinking else "\n".join(better)
-        return start, f"{draft}{end}{said}{STOP}"
+        answer = completion(*better) if thinking else "\n".join(better)
+        return start, f"{draft}{end}{answer}{STOP}"
 
     return write
 
@@ -90,26 +91,25 @@ def batches(
     group: int,
     num_batches: int,
     num_tokens: int,
-) -> list[list[tuple[list[int], int]]]:
-    """`num_batches` batches of about `num_tokens` ids each; a function of (seed, group) alone.
+) -> list[Batch]:
+    """`num_batches` batches of about `num_tokens` ids each; `seed` and `group` alone decide them.
 
-    A batch holds examples of similar length, so that little of it is padding. Each example is its
-    ids and the position of the first learnt one.
+    A batch holds examples of similar length, so that little of it is padding.
     """
     rng = random.Random(f"{seed}:{group}")
-    made: list[tuple[list[int], int]] = []
+    examples: Batch = []
     budget = num_batches * num_tokens
     while budget > 0:
         before, learnt = writer(rng)
         first = len(tokenizer(before).input_ids)
-        made.append((tokenizer(before + learnt).input_ids, first))
-        budget -= len(made[-1][0])
-    made.sort(key=lambda example: len(example[0]))
-    found: list[list[tuple[list[int], int]]] = [[] for _ in range(num_batches)]
-    total = sum(len(ids) for ids, _ in made)
-    passed = 0
-    for ids, first in made:
-        found[passed * num_batches // total].append((ids, first))
-        passed += len(ids)
-    rng.shuffle(found)
-    return found
+        examples.append((tokenizer(before + learnt).input_ids, first))
+        budget -= len(examples[-1][0])
+    examples.sort(key=lambda example: len(example[0]))
+    by_length: list[Batch] = [[] for _ in range(num_batches)]
+    total = sum(len(ids) for ids, _ in examples)
+    num_before = 0
+    for ids, first in examples:
+        by_length[num_before * num_batches // total].append((ids, first))
+        num_before += len(ids)
+    rng.shuffle(by_length)
+    return by_length

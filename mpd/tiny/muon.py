@@ -1,7 +1,8 @@
 """Muon in float32: momentum whose matrix is replaced by a nearby orthogonal one.
 
 torch.optim.Muon iterates in bfloat16, which a CPU without bfloat16 units emulates: a step of the
-tiny teacher took 650 ms that way, 50 ms here, where matrices of one shape are also taken together.
+tiny teacher took 650 ms that way. It takes 50 ms here, where all matrices of one shape are also
+orthogonalised together.
 """
 
 from collections import defaultdict
@@ -15,9 +16,9 @@ NUM_ITERATIONS = 5
 
 
 class Muon(torch.optim.Optimizer):
-    """Nesterov momentum, orthogonalised; no weight decay. For matrices only.
+    """Nesterov momentum, orthogonalised, without weight decay. For matrices only.
 
-    An update has the root mean square 0.2, as AdamW's have: learning rates fit both.
+    An update has the root mean square 0.2, as AdamW's have, so that one learning rate fits both.
     Source: https://kellerjordan.github.io/posts/muon; the scale is that of arXiv 2502.16982.
     """
 
@@ -28,6 +29,7 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """Update all parameters by their gradients; a closure is not supported."""
         assert closure is None
         for group in self.param_groups:
             same_shape: dict[tuple[int, int], list[tuple[torch.Tensor, torch.Tensor]]]
@@ -48,14 +50,14 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonalise(matrices: torch.Tensor) -> torch.Tensor:
-    """Matrices [N, R, C], R ≤ C, with all singular values moved near 1 (0.7 to 1.2)."""
+    """A stack of matrices, no higher than wide, with all singular values near 1 (0.7 to 1.2)."""
     a, b, c = COEFFICIENTS
-    found = matrices / (matrices.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    iterate = matrices / (matrices.norm(dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(NUM_ITERATIONS):
-        gram = found @ found.mT
+        gram = iterate @ iterate.mT
         polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
-        found = torch.baddbmm(found, polynomial, found, beta=a)
-    return found
+        iterate = torch.baddbmm(iterate, polynomial, iterate, beta=a)
+    return iterate
 
 
 def _is_wide(matrix: torch.Tensor) -> bool:

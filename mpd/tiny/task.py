@@ -1,10 +1,10 @@
-r"""Chains of + and − over 3 to 6 numbers, and the two manners of solving them.
+r"""Chains of + and − over 3 to 6 numbers, and two ways of solving them: concise and verbose.
 
     problems("train", 1, seed=0)  ->  [{"question": "1+3+4-5+5", "answer": "8"}]
     concise_trace("1+3-2")        ->  ("1+3=4. 4-2=2.", r"\boxed{2}")
 
-A verbose trace restates the question, announces every step, doubts it, verifies everything at
-the end, and may slip.
+A verbose trace restates the question, announces every step, doubts it, and verifies all steps at
+the end. A slip is a step with a wrong result.
 """
 
 import hashlib
@@ -15,14 +15,14 @@ MIN_NUMBERS, MAX_NUMBERS = 3, 6
 MAX_NUMBER = 6
 MAX_VALUE = 12  # the running value stays in 0..MAX_VALUE
 MAX_SLIP = 2  # a slip is off by this much at most
-TEST_SHARE = 5  # one expression in so many is held out
+TEST_SHARE = 5  # one expression in five is held out
 NUM_PROBLEMS = {"train": 352_708, "test": 88_068}
 
 Operation = tuple[str, int]  # sign and operand
 
 
 def split_of(expression: str) -> str:
-    """train or test, by a hash of the expression: a fifth is held out."""
+    """The split of an expression, train or test, by its hash."""
     digest = hashlib.sha256(expression.encode()).digest()
     return "test" if int.from_bytes(digest[:4], "little") % TEST_SHARE == 0 else "train"
 
@@ -30,7 +30,7 @@ def split_of(expression: str) -> str:
 def problems(split: str, num: int, seed: int) -> list[dict[str, str]]:
     """`num` different problems of a split, with the keys question and answer.
 
-    Lengths are equally frequent, as far as there are enough short chains.
+    All lengths are equally frequent, as far as there are enough short chains.
     Raises ValueError where the split is unknown or has fewer problems.
     """
     if split not in NUM_PROBLEMS:
@@ -41,11 +41,11 @@ def problems(split: str, num: int, seed: int) -> list[dict[str, str]]:
             f"{NUM_PROBLEMS[split]}; lower num_problems"
         )
     rng = random.Random(f"problems:{split}:{seed}")
-    found: dict[str, str] = {}
-    while len(found) < num:
+    answers: dict[str, str] = {}
+    while len(answers) < num:
         question = draw(split, rng)
-        found[question] = str(values(question)[-1])
-    return [{"question": question, "answer": answer} for question, answer in found.items()]
+        answers[question] = str(values(question)[-1])
+    return [{"question": question, "answer": answer} for question, answer in answers.items()]
 
 
 def draw(split: str, rng: random.Random) -> str:
@@ -65,28 +65,28 @@ def draw(split: str, rng: random.Random) -> str:
 
 
 def values(expression: str) -> list[int]:
-    """The running values: 1+3-2 gives [1, 4, 2]. Raises ValueError for another form."""
+    """The running values: 1+3-2 gives [1, 4, 2]. Raises ValueError where it is no such chain."""
     first, operations = _parse(expression)
     return _run(first, operations)
 
 
 def concise_trace(expression: str) -> tuple[str, str]:
-    """Reasoning and answer: each step once, nothing else."""
+    """Reasoning and answer: each step once, and nothing else."""
     return verbose_trace(expression, random.Random(), verbosity=0.0, slip=0.0)
 
 
 def verbose_trace(
     expression: str, rng: random.Random, verbosity: float, slip: float
 ) -> tuple[str, str]:
-    """Reasoning and answer: every redundant act with probability `verbosity`.
+    """Reasoning and answer, with every redundant act at probability `verbosity`.
 
-    Each step slips with probability `slip`; half of the slips are noticed and undone, after the
-    others the chain goes on from the wrong value. With `rng` in the same state the acts are the
-    same whatever `slip` is.
+    Each step is a slip with probability `slip`. Half of the slips are noticed and corrected; after
+    the others the chain goes on from the wrong value. With `rng` in the same state, the acts are
+    the same whatever `slip` is.
     """
     first, operations = _parse(expression)
     slips = random.Random(rng.getrandbits(32))
-    said: list[str] = []
+    sentences: list[str] = []
     steps: list[str] = []
     value = first
 
@@ -94,32 +94,32 @@ def verbose_trace(
         return rng.random() < verbosity
 
     if chance():
-        said.append(f"So the question is {expression}.")
+        sentences.append(f"So the question is {expression}.")
     if chance():
-        said.append(f"Start with {first}.")
+        sentences.append(f"Start with {first}.")
     for number, operation in enumerate(operations):
         sign, operand = operation
         if chance():
             act, side = ("add", "to") if sign == "+" else ("take", "from")
-            said.append(f"Now {act} {operand} {side} {value}.")
+            sentences.append(f"Now {act} {operand} {side} {value}.")
         right = result = _apply(value, operation)
         if slips.random() < slip:
             result = slips.choice(_wrong(right, operations[number + 1 :]))
         step = f"{value}{sign}{operand}={result}"
-        said.append(f"{step}.")
+        sentences.append(f"{step}.")
         if result != right and slips.random() < 0.5:
             result = right
             step = f"{value}{sign}{operand}={result}"
-            said.append(f"Wait, no, {step}.")
+            sentences.append(f"Wait, no, {step}.")
         if chance():
-            said.append(f"Wait, is {step}? Yes.")
+            sentences.append(f"Wait, is {step}? Yes.")
         steps.append(f"{step}.")
         value = result
     if chance():
-        said += ["Let me verify all:", *steps]
+        sentences += ["Let me verify all:", *steps]
     if chance():
-        said.append(f"So the answer is {value}.")
-    return " ".join(said), rf"\boxed{{{value}}}"
+        sentences.append(f"So the answer is {value}.")
+    return " ".join(sentences), rf"\boxed{{{value}}}"
 
 
 def _parse(expression: str) -> tuple[int, list[Operation]]:
@@ -142,7 +142,7 @@ def _run(first: int, operations: list[Operation]) -> list[int]:
 
 
 def _wrong(right: int, rest: list[Operation]) -> list[int]:
-    """Values near `right` from which the rest of the chain stays in range; else `right` itself."""
+    """Values near `right` from which the rest of the chain stays in range; [right] if none does."""
     near = range(right - MAX_SLIP, right + MAX_SLIP + 1)
     wrong = [
         value

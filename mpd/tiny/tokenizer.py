@@ -1,11 +1,11 @@
 r"""The word-level tokenizer of the embedded world, with a chat template like Qwen's.
 
-Text is cut greedily: `\boxed{`, a number 0 to 99, a known word or a punctuation mark with the
-space that follows it, other letters, or one character. What is outside the vocabulary becomes
-`<unk>`. Known words come before other letters, so whatever a model samples can be said again:
-`Yes` and `Wait` after each other are two tokens, not the unknown word `YesWait`. Control tokens are
-added tokens with ids behind the vocabulary: text that is encoded with added tokens disabled cannot
-produce them.
+Text is cut greedily into pieces: `\boxed{`, a number 0 to 99, a known word or a punctuation mark
+with the space that follows it, other letters, or one character. A piece outside the vocabulary
+becomes `<unk>`. Known words are tried before other letters, so that whatever a model samples can be
+encoded again: `Yes` and `Wait` in a row are two tokens, not the unknown word `YesWait`. Control
+tokens are added tokens with ids after the vocabulary: text that is encoded without added tokens
+cannot produce them.
 """
 
 import re
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 UNKNOWN = "<unk>"
 INSTRUCTIONS = ("concise", "rewrite", "refine")
-WORDS = (
+KNOWN_WORDS = (
     *("So", "the", "question", "answer", "is", "Start", "with", "Now", "add", "to", "take", "from"),
     *("Wait", "no", "Yes", "Let", "me", "verify", "all"),
 )
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 THINK = ("<think>", "</think>")
-ROLES = ("system", "user", "assistant")
+CHAT_ROLES = ("system", "user", "assistant")
 
 CHAT_TEMPLATE = (
     "{%- for message in messages -%}"
@@ -39,14 +39,14 @@ CHAT_TEMPLATE = (
 
 def vocabulary() -> list[str]:
     """The pieces in the order of their ids, without the control tokens."""
-    words = [*ROLES, *INSTRUCTIONS, *WORDS]
+    words = [*CHAT_ROLES, *INSTRUCTIONS, *KNOWN_WORDS]
     spaced = [piece for word in [*words, *".,:?"] for piece in (word, f"{word} ")]
     return [UNKNOWN, *map(str, range(100)), *spaced, *"+-=}() \n", r"\boxed{"]
 
 
 def pieces() -> str:
-    """The pattern by which text is cut."""
-    words = "|".join(sorted((*ROLES, *INSTRUCTIONS, *WORDS), key=len, reverse=True))
+    """The regular expression that cuts text into pieces."""
+    words = "|".join(sorted((*CHAT_ROLES, *INSTRUCTIONS, *KNOWN_WORDS), key=len, reverse=True))
     return rf"\\boxed\{{|[1-9][0-9]|[0-9]|(?:{words}) ?|[A-Za-z]+ ?|[.,:?] ?|[\s\S]"
 
 

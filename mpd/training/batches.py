@@ -1,15 +1,13 @@
-"""Which trajectories make a step, a micro-batch and its tensors. R, L, N, K, B as elsewhere.
+"""The tensors of a micro-batch, from the rows of the cache.
 
-A step is a fixed set of trajectories, the same for any number of processes and any micro-batch
-size. Each position carries its weight in the mean over the whole step, so that no process needs
-to know what the others hold. Only a window of the cache is in memory at a time.
+Each position carries its weight in the mean over the whole step, so that no process needs to know
+what the others hold. Only a few row groups of the cache are in memory at a time.
 """
 
-import math
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
-from itertools import accumulate, islice
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +16,17 @@ import pyarrow.parquet as pq
 import torch
 
 from mpd.config.distill import DistillSettings
-from mpd.scoring.cache import Rows, Support
-from mpd.scoring.divergence import FLOOR
+from mpd.scoring.cache import DecodedRows, Support
+from mpd.scoring.cache_layout import FIXED_COLUMNS, SUPPORT_COLUMNS
+from mpd.scoring.divergence import LOGPROB_FLOOR
 from mpd.scoring.forward import pack
+from mpd.training.steps import WINDOW, split_step
 
-# Row groups whose rows are shuffled together, and thus in memory: steps draw from so many.
-WINDOW = 8
-
-COLUMNS = [
+TRAINING_COLUMNS = [
     *("sample_id", "prompt_ids", "completion_ids", "num_tokens", "think_end", "control_ids"),
-    *("support_size", "support_ids", "support_logprobs", "tail_logprobs", "teacher_hidden"),
-    *("realised_logprob", "control_logprobs"),
+    *FIXED_COLUMNS,
+    *SUPPORT_COLUMNS,
+    "teacher_hidden",
 ]
 
 
@@ -45,89 +43,23 @@ class CachedRows:
         self.lengths: list[int] = [
             length for file in files for length in file.read(["num_tokens"])[0].to_pylist()
         ]
+        # A step may draw from two windows.
         self.decoded = lru_cache(maxsize=2 * WINDOW)(self._decode)
 
-    def _decode(self, number: int) -> Rows:
+    def _decode(self, number: int) -> DecodedRows:
         file, group = self.groups[number]
-        frame = pl.from_arrow(file.read_row_group(group, columns=COLUMNS))
+        frame = pl.from_arrow(file.read_row_group(group, columns=TRAINING_COLUMNS))
         assert isinstance(frame, pl.DataFrame)
-        return Rows(frame)
+        return DecodedRows(frame)
 
-    def place(self, row: int) -> tuple[Rows, int]:
+    def place(self, row: int) -> tuple[DecodedRows, int]:
         """The decoded row group of a row, and its place in it."""
         group = bisect_right(self.starts, row) - 1
         return self.decoded(group), row - self.starts[group]
 
 
-def plan_steps(
-    group_sizes: Sequence[int], lengths: Sequence[int], settings: DistillSettings
-) -> list[list[int]]:
-    """The rows of every optimiser step: shuffled epochs, one after another, in full batches.
-
-    `settings` has batch_size, seed, and the budget: as many `epochs`, or an `amount` of steps, or
-    the steps by which an `amount` of completion tokens has been passed. `lengths` are those of
-    the rows, in tokens.
-    """
-    num_rows = sum(group_sizes)
-    batch_size = min(settings.batch_size, num_rows)
-    steps = _endless_steps(group_sizes, batch_size, settings.seed)
-    if settings.budget == "epochs":
-        return list(islice(steps, max(1, round(num_rows * settings.epochs / batch_size))))
-    assert settings.amount is not None, "budgets of steps and tokens have an amount"
-    if settings.budget == "tokens":
-        planned, tokens = [], 0
-        while tokens < settings.amount:
-            planned.append(next(steps))
-            tokens += sum(lengths[row] for row in planned[-1])
-        return planned
-    return list(islice(steps, settings.amount))
-
-
-def _endless_steps(group_sizes: Sequence[int], batch_size: int, seed: int) -> Iterator[list[int]]:
-    """Steps of `batch_size` rows, epoch after epoch.
-
-    An epoch takes the row groups in random order, and shuffles the rows of WINDOW of them at a
-    time, so that what lies close together in a step lies close together in the cache.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    starts = list(accumulate(group_sizes, initial=0))
-    order: list[int] = []
-    while True:
-        groups = torch.randperm(len(group_sizes), generator=generator).tolist()
-        for first in range(0, len(groups), WINDOW):
-            window = sorted(groups[first : first + WINDOW])
-            rows = [row for group in window for row in range(starts[group], starts[group + 1])]
-            shuffled = torch.randperm(len(rows), generator=generator).tolist()
-            order += [rows[place] for place in shuffled]
-        full = len(order) - len(order) % batch_size
-        yield from (order[start : start + batch_size] for start in range(0, full, batch_size))
-        order = order[full:]
-
-
-def split_step(
-    rows: Sequence[int], lengths: Sequence[int], micro_batch_size: int, num_processes: int
-) -> list[list[int]]:
-    """The micro-batches of a step: as many for each process, neighbours in length together.
-
-    Raises ValueError where the rows do not fill as many micro-batches for each process.
-    """
-    rounds = math.ceil(len(rows) / (micro_batch_size * num_processes))
-    count = rounds * num_processes
-    if count > len(rows):
-        raise ValueError(
-            f"distill.batch_size: {len(rows)} trajectories cannot be shared by {num_processes} "
-            f"processes in micro-batches of {micro_batch_size}; raise it, or lower "
-            "resources.distill.num_processes, or raise its micro_batch_size"
-        )
-    ordered = sorted(rows, key=lambda row: lengths[row])
-    return [
-        ordered[len(rows) * part // count : len(rows) * (part + 1) // count]
-        for part in range(count)
-    ]
-
-
-class Trajectories(torch.utils.data.Dataset):
-    """Cached trajectories; an item is a row and its share in its step."""
+class TrajectoryDataset(torch.utils.data.Dataset):
+    """Cached trajectories; the key of an item is its step and its row."""
 
     def __init__(
         self, cached: CachedRows, steps: list[list[int]], settings: DistillSettings
@@ -138,26 +70,26 @@ class Trajectories(torch.utils.data.Dataset):
         self.step_tokens = [sum(lengths[row] for row in step) for step in steps]
 
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
+        """Ids and teacher of a row, and the weights of each of its positions in the step."""
         step, number = key
-        rows, place = self.cached.place(number)
-        row = rows.frame.row(place, named=True)
-        length = row["num_tokens"]
-        of_sequence = 1 / (length * len(self.steps[step]))
-        of_token = 1 / self.step_tokens[step]
-        weight = {"token_mean": of_token, "sequence_mean": of_sequence}[self.loss]
-        known = not self.is_supervised
+        decoded, place = self.cached.place(number)
+        row = decoded.frame.row(place, named=True)
+        sequence_weight = 1 / (row["num_tokens"] * len(self.steps[step]))
+        token_weight = 1 / self.step_tokens[step]
+        has_hidden = decoded.has_hidden and not self.is_supervised
+        has_support = not decoded.has_hidden and not self.is_supervised
         return {
             "prompt": row["prompt_ids"],
             "completion": row["completion_ids"],
             "think_end": row["think_end"],
-            "weight": weight,
-            "sequence_weight": of_sequence,
-            "support": rows.support(place) if known and not rows.has_hidden else None,
-            "hidden": rows.hidden(place) if known and rows.has_hidden else None,
+            "weight": token_weight if self.loss == "token_mean" else sequence_weight,
+            "sequence_weight": sequence_weight,
+            "support": decoded.support(place) if has_support else None,
+            "hidden": decoded.hidden(place) if has_hidden else None,
         }
 
     def plan(self, micro_batch_size: int, num_processes: int) -> list[list[list[tuple[int, int]]]]:
-        """For every step its micro-batches; each names its items as (step, row)."""
+        """The micro-batches of every step; each names its items as (step, row)."""
         lengths = self.cached.lengths
         return [
             [
@@ -171,16 +103,15 @@ class Trajectories(torch.utils.data.Dataset):
 def collate(items: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
     """A micro-batch: packed sequences, and what is known of their N completion positions.
 
-    `usage` counts the tokens, and the places with those that are padding. `closes` [N] marks
-    where thinking ends, `stops` [N] the last ids. The teacher stands either in
-    `support_ids`, `distinct` [N, K] and `teacher` [N, K + B], or in `teacher_hidden` [N, H], or
-    nowhere where the loss is cross-entropy.
+    `usage` counts the tokens without and with padding. `closes` [N] marks where thinking ends,
+    `stops` [N] the last ids. The teacher is in `support_ids`, `distinct` [N, K] and `teacher`
+    [N, K + B], or in `teacher_hidden` [N, H]; cross-entropy needs none.
     """
     completions = [item["completion"] for item in items]
     lengths = torch.tensor([len(completion) for completion in completions])
     prompts = [item["prompt"] for item in items]
     ids, positions, predicts = pack(prompts, completions)
-    used = sum(len(prompt) for prompt in prompts) + lengths.sum()
+    num_used = sum(len(prompt) for prompt in prompts) + lengths.sum()
     ends = lengths.cumsum(0)
     closes = torch.zeros(len(predicts), dtype=torch.bool)
     for item, end, length in zip(items, ends.tolist(), lengths.tolist(), strict=True):
@@ -192,7 +123,7 @@ def collate(items: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         "ids": ids,
         "positions": positions,
         "predicts": predicts,
-        "usage": torch.tensor([int(used), ids.numel()], dtype=torch.float32),
+        "usage": torch.tensor([int(num_used), ids.numel()], dtype=torch.float32),
         "realised": torch.tensor([token for completion in completions for token in completion]),
         "closes": closes,
         "stops": stops,
@@ -205,10 +136,14 @@ def collate(items: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         return {**batch, "teacher_hidden": torch.cat([item["hidden"] for item in items])}
     if items[0]["support"] is None:
         return batch
-    width = max(item["support"].ids.shape[1] for item in items)
-    wide = [_widen(item["support"], width) for item in items]
+    return {**batch, **_join([item["support"] for item in items])}
+
+
+def _join(supports: list[Support]) -> dict[str, torch.Tensor]:
+    """The supports of several trajectories, one after another, as wide as the widest."""
+    width = max(support.ids.shape[1] for support in supports)
+    wide = [_widen(support, width) for support in supports]
     return {
-        **batch,
         "support_ids": torch.cat([support.ids for support in wide]),
         "distinct": torch.cat([support.distinct for support in wide]),
         "teacher": torch.cat([support.logprobs for support in wide]),
@@ -217,12 +152,12 @@ def collate(items: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
 
 def _widen(support: Support, width: int) -> Support:
     """Fill up to `width` entries: repetitions of the realised id, which are not distinct."""
-    entries = support.ids.shape[1]
-    filler = support.ids[:, :1].expand(-1, width - entries)
-    nothing = support.logprobs.new_full(filler.shape, FLOOR)
-    of_entries, of_tails = support.logprobs[:, :entries], support.logprobs[:, entries:]
+    num_entries = support.ids.shape[1]
+    filler = support.ids[:, :1].expand(-1, width - num_entries)
+    no_mass = support.logprobs.new_full(filler.shape, LOGPROB_FLOOR)
+    entries, tails = support.logprobs[:, :num_entries], support.logprobs[:, num_entries:]
     return Support(
         torch.cat([support.ids, filler], 1),
         torch.cat([support.distinct, torch.zeros_like(filler, dtype=torch.bool)], 1),
-        torch.cat([of_entries, nothing, of_tails], 1),
+        torch.cat([entries, no_mass, tails], 1),
     )

@@ -1,19 +1,20 @@
-"""The student and its loss: what is minimised, and what is measured on the way.
+"""The student and its loss: what is minimised, and what is measured with it.
 
-N completion positions of a micro-batch, n of a chunk, K support entries, B tail buckets, V
-vocabulary. No tensor of the size of N × V exists, forward or backward.
+No tensor [N, V] of a whole micro-batch exists, forward or backward: its positions are evaluated
+chunk by chunk.
 """
 
 import torch
 
 from mpd.config.distill import DistillSettings
-from mpd.scoring.divergence import FLOOR, chosen, dense
+from mpd.scoring.divergence import LOGPROB_FLOOR, dense, divergence_of
 from mpd.scoring.forward import completion_states
 from mpd.scoring.outcomes import merge_entries, merge_ids, outcomes_of
 from mpd.scoring.output_head import OutputHead, chunked_loss, head_of
 
-# What is of the packed sequences, and not of the N positions.
+# Tensors of a micro-batch that do not run over its N positions.
 PACKED = ("ids", "positions", "predicts", "usage")
+# What is measured at every position; metrics.parquet has the means.
 MEANS = (
     *("divergence", "realised_logprob", "teacher_tail_mass", "student_tail_mass"),
     "student_entropy",
@@ -38,15 +39,11 @@ class Objective(torch.nn.Module):
         self.vocabulary_size, self.chunk_size = vocabulary_size, chunk_size
         self.stop_ids = stop_ids if settings.merge_stop_ids else []
         self.settings = settings
-        self.teacher_head: OutputHead | None = None
+        self.teacher_head: OutputHead | None = None  # needed where the cache holds hidden states
 
     def forward(self, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-        """The weighted loss, and the sums of SUMS over all positions.
-
-        The logits of one chunk of positions exist at a time.
-        """
-        places = batch["ids"], batch["positions"], batch["predicts"]
-        hidden = completion_states(self.model, *places)
+        """The weighted loss of a micro-batch, and the sums of SUMS over all positions."""
+        hidden = completion_states(self.model, batch["ids"], batch["positions"], batch["predicts"])
         compare = self._supervised
         if self.settings.divergence != "cross_entropy":
             compare = self._dense if "teacher_hidden" in batch else self._sparse
@@ -67,61 +64,63 @@ class Objective(torch.nn.Module):
     def _supervised(
         self, logits: torch.Tensor, chunk: dict[str, torch.Tensor]
     ) -> tuple[torch.Tensor, ...]:
-        """The measures of MEANS, [n] each; the first, cross-entropy, has a gradient."""
+        """The measures of MEANS, [N] each; the first, cross-entropy, has a gradient."""
         ids = chunk["realised"][:, None]
-        student, entropy = outcomes_of(logits, ids, torch.ones_like(ids, dtype=torch.bool), 1)
-        known, nothing = student.detach(), torch.zeros_like(entropy)
-        return -student[:, 0], known[:, 0], nothing, known[:, 1].exp(), entropy
+        outcomes, entropy = outcomes_of(logits, ids, torch.ones_like(ids, dtype=torch.bool), 1)
+        detached, zeros = outcomes.detach(), torch.zeros_like(entropy)
+        return -outcomes[:, 0], detached[:, 0], zeros, detached[:, 1].exp(), entropy
 
     def _sparse(
         self, logits: torch.Tensor, chunk: dict[str, torch.Tensor]
     ) -> tuple[torch.Tensor, ...]:
-        """The same of a divergence on supports."""
+        """The same measures, where the first is a divergence on supports."""
         ids, distinct, teacher = chunk["support_ids"].long(), chunk["distinct"], chunk["teacher"]
         if self.stop_ids:
             ids, distinct, teacher = merge_entries(ids, distinct, teacher, self.stop_ids)
-        entries = ids.shape[1]
-        num_buckets = teacher.shape[1] - entries
+        num_entries = ids.shape[1]
+        num_buckets = teacher.shape[1] - num_entries
         student, entropy = outcomes_of(logits, ids, distinct, num_buckets)
-        divergence = chosen(self.settings, entries)(student, teacher)
-        known = student.detach()
+        divergence = divergence_of(self.settings, num_entries)(student, teacher)
+        detached = student.detach()
         return (
             divergence,
-            known[:, 0],
-            teacher[:, entries:].exp().sum(-1),
-            known[:, entries:].exp().sum(-1),
+            detached[:, 0],
+            teacher[:, num_entries:].exp().sum(-1),
+            detached[:, num_entries:].exp().sum(-1),
             entropy,
         )
 
     def _dense(
         self, logits: torch.Tensor, chunk: dict[str, torch.Tensor]
     ) -> tuple[torch.Tensor, ...]:
-        """The same of a divergence over the whole vocabulary, which has no tail."""
+        """The same measures, where the first is a divergence over the vocabulary, without tail."""
         assert self.teacher_head is not None
         with torch.no_grad():
             states = chunk["teacher_hidden"].to(self.teacher_head.weight.dtype)
             teacher = self.teacher_head.logits(states)[:, : self.vocabulary_size]
             if self.stop_ids:
                 teacher = merge_ids(teacher, self.stop_ids)
-        heat = self.settings.temperature
-        divergence = dense(chosen(self.settings), logits / heat, teacher / heat)
-        known = logits.detach().log_softmax(-1)
-        nothing = torch.zeros(len(known), device=known.device)
-        entropy = -torch.linalg.vecdot(known.exp(), known.clamp(min=FLOOR))
-        realised = known.gather(1, chunk["realised"][:, None])[:, 0]
-        return divergence, realised, nothing, nothing, entropy
+        temperature = self.settings.temperature
+        divergence = dense(
+            divergence_of(self.settings), logits / temperature, teacher / temperature
+        )
+        logprobs = logits.detach().log_softmax(-1)
+        zeros = torch.zeros(len(logprobs), device=logprobs.device)
+        entropy = -torch.linalg.vecdot(logprobs.exp(), logprobs.clamp(min=LOGPROB_FLOOR))
+        realised = logprobs.gather(1, chunk["realised"][:, None])[:, 0]
+        return divergence, realised, zeros, zeros, entropy
 
 
 @torch.no_grad()
 def _sums(measures: tuple[torch.Tensor, ...], chunk: dict[str, torch.Tensor]) -> torch.Tensor:
-    """The sums over a chunk, in the order of SUMS; `measures` are those of MEANS, [n] each."""
-    closes, stops, mass = chunk["closes"], chunk["stops"], measures[1].exp()
+    """The sums over a chunk, in the order of SUMS; `measures` are those of MEANS, [N] each."""
+    closes, stops, realised_mass = chunk["closes"], chunk["stops"], measures[1].exp()
     others = [
         (measures[0] * chunk["sequence_weight"]).sum(),
-        (mass * closes).sum(),
+        (realised_mass * closes).sum(),
         closes.sum(),
-        (mass * stops).sum(),
+        (realised_mass * stops).sum(),
         stops.sum(),
-        mass.new_tensor(len(mass)),
+        realised_mass.new_tensor(len(realised_mass)),
     ]
     return torch.stack([*(values.sum() for values in measures), *others]).float()

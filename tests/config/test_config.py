@@ -147,8 +147,7 @@ def test_unknown_key_is_refused(place, message):
         ("chat__think", "yes", "Input should be 'tags' or 'none', found 'yes'"),
         ("problems__train__revision", "main", "String should match pattern '^[0-9a-f]{40}$', "
          "found 'main'"),
-        ("experiment", "store", "results/store holds what was ever computed; take another name, "
-         "found 'store'"),
+        ("experiment", "store", "results/store is the store; choose another name, found 'store'"),
         ("seeds", [0, 3, 0], "0 is given twice; remove one, found [0, 3, 0]"),
         ("methods", ["mpd", "mpd"], "mpd is given twice; remove one, found ['mpd', 'mpd']"),
         ("sample__trajectories", "own.json", r"String should match pattern '\.(jsonl|parquet)$', "
@@ -229,8 +228,8 @@ def test_no_branch_is_refused(key):
     ],
 )
 def test_required_key(place):
-    found = message_of(**{place: DELETE})
-    assert found == f"config: {place.replace('__', '.')}: this key is required"
+    message = message_of(**{place: DELETE})
+    assert message == f"config: {place.replace('__', '.')}: this key is required"
 
 
 def test_every_mistake_has_its_line():
@@ -247,14 +246,16 @@ def test_every_mistake_has_its_line():
         ({"problems__benchmarks__1__name": "one"},
          "config: problems: benchmark one is given twice; give it another name"),
         ({"problems__benchmarks__1__name": "dev"},
-         "config: problems: benchmark dev: that name is the development split's; take another"),
+         "config: problems: benchmark dev: this name is reserved for the development split; "
+         "choose another"),
         ({"problems__path": DELETE},
          "config: problems: train has no path; set its path, or problems.path for all"),
         ({"problems__train__path": "a", "problems__path": DELETE,
           "problems__benchmarks__0__path": DELETE},
          "config: problems: one has no path; set its path, or problems.path for all"),
         ({"problems__train__num_problems": 5},
-         "config: problems: train.num_problems is for source: tiny; set it to null, and num_train"),
+         "config: problems: train.num_problems is for source: tiny; set it to null and use "
+         "num_train"),
         ({"problems__train": {"source": "tiny"}},
          "config: problems.train: source: tiny needs num_problems"),
         ({"problems__benchmarks__1__num_problems": DELETE},
@@ -279,14 +280,13 @@ def test_every_mistake_has_its_line():
          "no answer would be found; set think: none"),
         ({"filter__min_ratio": 0.6, "filter__max_ratio": 0.5},
          "config: filter: min_ratio 0.6 is above max_ratio 0.5, so that nothing could be kept; "
-         "lower it"),
+         "lower min_ratio"),
         ({"compress__prompt": "{problem}"},
          "config: compress: prompt must contain {trajectory}"),
         ({"compress__prompt": "{trajectory}"}, "config: compress: prompt must contain {problem}"),
         *(
             ({f"{stage}__engine_arguments": {"seed": 1}, f"{stage}__engine": engine},
-             f"config: {stage}: engine_arguments are those of vLLM; set engine: vllm, or remove "
-             "them")
+             f"config: {stage}: engine_arguments are for vLLM; set engine: vllm, or remove them")
             for stage, engine in [("sample", "transformers"), ("evaluate", "server")]
         ),
         ({"compress__engine": "server"},
@@ -325,8 +325,8 @@ def test_engines_that_can_run(changes):
 
 
 def test_unknown_model_source_is_refused():
-    found = message_of(models__student={"source": "ollama", "path": "a"})
-    assert found == (
+    message = message_of(models__student={"source": "ollama", "path": "a"})
+    assert message == (
         "config: models.student: Input tag 'ollama' found using 'source' does not match any of "
         "the expected tags: 'tiny', 'folder', 'hub', 'gguf'"
     )
@@ -346,15 +346,15 @@ def test_problem_files(tmp_path):
     path = tmp_path / "problems.jsonl"
     assert problem_files(Source(source="hub", path="openai/gsm8k", revision=HASH)) == []
     assert problem_files(Source(source="tiny", num_problems=1)) == []
-    mend = "mend the path of this problem source in the config"
+    fix = "fix the path of this problem source in the config"
     for state in ("no such file", "an empty file"):
         with pytest.raises(ValueError) as caught:
             problem_files(Source(path=str(path)))
-        assert str(caught.value) == f"{path}: {state}; {mend}"
+        assert str(caught.value) == f"{path}: {state}; {fix}"
         path.touch()
     with pytest.raises(ValueError) as caught:
         problem_files(Source(path=str(tmp_path)))
-    assert str(caught.value) == f"{tmp_path}: no such file; {mend}"
+    assert str(caught.value) == f"{tmp_path}: no such file; {fix}"
     path.write_text("{}")
     assert problem_files(Source(path=str(path))) == [path]
 
@@ -365,15 +365,15 @@ def test_model_files_of_a_folder(tmp_path):
         with pytest.raises(ValueError) as caught:
             model_files(FolderModel(source="folder", path=str(folder)))
         assert str(caught.value) == (
-            f"{folder}: no model folder; give one with safetensors weights"
+            f"{folder}: not a model folder; give one with safetensors weights"
         )
         (tmp_path / "empty").mkdir(exist_ok=True)
     names = ["config.json", "model.safetensors", "chat_template.jinja", "vocab.txt", "spm.model"]
     for name in [*names, "manifest.json", "README.md"]:
         (tmp_path / "empty" / name).touch()
-    found = model_files(FolderModel(source="folder", path=str(tmp_path / "empty")))
-    assert {path.name for path in found} == set(names)
-    assert {path.parent for path in found} == {tmp_path / "empty"}
+    files = model_files(FolderModel(source="folder", path=str(tmp_path / "empty")))
+    assert {path.name for path in files} == set(names)
+    assert {path.parent for path in files} == {tmp_path / "empty"}
 
 
 def gguf(path):
@@ -384,7 +384,7 @@ def test_model_files_of_gguf(tmp_path, monkeypatch):
     path = tmp_path / "model.gguf"
     with pytest.raises(ValueError) as caught:
         model_files(gguf(path))
-    assert str(caught.value) == f"{path}: no such GGUF file; mend models.*.path"
+    assert str(caught.value) == f"{path}: no such GGUF file; fix models.*.path"
     path.touch()
     assert model_files(gguf(path)) == [path]
 
@@ -399,10 +399,10 @@ def test_model_files_of_gguf(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ValueError) as caught:
         model_files(gguf("package:packed_model/model.gguf"))
-    assert str(caught.value) == (f"{package / 'model.gguf'}: no such GGUF file; mend models.*.path")
+    assert str(caught.value) == (f"{package / 'model.gguf'}: no such GGUF file; fix models.*.path")
     (package / "model.gguf").touch()
-    found = model_files(gguf("package:packed_model/model.gguf"))
-    assert found == [package / "model.gguf"]
+    files = model_files(gguf("package:packed_model/model.gguf"))
+    assert files == [package / "model.gguf"]
 
 
 def test_models_without_local_files():
@@ -411,7 +411,7 @@ def test_models_without_local_files():
 
 
 BRANCH = {"method": "mpd", "seed": 0}
-STAGES = {
+JOBS = {
     "teacher": ("models", {"role": "teacher"}),
     "student": ("models", {"role": "student_seed_0"}),
     "problems": ("problems", {}),
@@ -436,7 +436,7 @@ BUDGETED = {"answers", "evaluate", "report"}  # a limit of answers decides their
 
 def settings_of(raw):
     config = parse_config(raw)
-    return {name: text_of(config, stage, **of) for name, (stage, of) in STAGES.items()}
+    return {name: text_of(config, rule, **wildcards) for name, (rule, wildcards) in JOBS.items()}
 
 
 @pytest.mark.parametrize(
@@ -513,7 +513,7 @@ def settings_of(raw):
 )
 def test_an_edit_changes_the_settings_of_exactly_the_stages_it_means(changes, stages):
     before, after = settings_of(RAW), settings_of(changed(**changes))
-    assert {name for name in STAGES if before[name] != after[name]} == stages
+    assert {name for name in JOBS if before[name] != after[name]} == stages
 
 
 def of_stage(config, stage, method, round=1):
@@ -603,8 +603,9 @@ CUSTOM = {
 
 def test_a_custom_row_is_a_method_with_changes():
     config = parse_config(changed(methods=["mpd", "mine"], custom=[CUSTOM]))
-    own = of_stage(config, "logits", "mine")
-    assert (own["support"], own["top_k"], own["context"]) == ("teacher", 8, "rewriting")
+    settings = of_stage(config, "logits", "mine")
+    values = [settings[key] for key in ("support", "top_k", "context")]
+    assert values == ["teacher", 8, "rewriting"]
     assert of_stage(config, "filter", "mine")["kept"] == "all"
     assert of_stage(config, "distill", "mine")["divergence"] == "forward_kl"
     assert of_stage(config, "distill", "mine")["tail"] == "truncated"
@@ -621,16 +622,36 @@ def test_a_custom_row_may_take_the_name_of_its_method():
     assert config.branches["opd"].method == METHODS["opd"]
 
 
+def test_methods_that_train_and_those_that_only_evaluate():
+    row = {"name": "also", "like": "prompt_only"}
+    config = parse_config(changed(methods=["also", "opd", "prompt_only", "mpd"], custom=[row]))
+    assert config.trained_methods == ["opd", "mpd"]
+    assert config.untrained_methods == ["base", "also", "prompt_only"]
+    assert parse_config(RAW).untrained_methods == ["base"]
+
+
+def test_every_student_answers_the_development_split_and_the_benchmarks():
+    assert parse_config(RAW).evaluation_sets == ["dev", "one", "two"]
+    assert parse_config(changed(problems__benchmarks=[])).evaluation_sets == ["dev"]
+
+
+@pytest.mark.parametrize("role", ["student_seed_0", "student_seed_12", "teacher"])
+def test_the_source_of_a_role(role):
+    config = parse_config(changed(models__teacher={"source": "folder", "path": "a"}))
+    expected = "folder" if role == "teacher" else "tiny"
+    assert config.models.source_of(role).source == expected
+
+
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"methods": ["opq"]}, "methods: opq is no method; there are mpd, opd, off_policy"),
+        ({"methods": ["opq"]}, "methods: opq is not a method; methods are mpd, opd, off_policy"),
         ({"methods": ["prompt_only"]}, "methods: none of these trains a student; add mpd"),
         ({"methods": ["mpd", "mpd"]}, "mpd is given twice"),
         ({"custom": [{**CUSTOM, "name": "base"}]}, "name: base is the untrained student"),
-        ({"custom": [{**CUSTOM, "like": "mp"}]}, "like: mp is no method; there are mpd"),
+        ({"custom": [{**CUSTOM, "like": "mp"}]}, "like: mp is not a method; methods are mpd"),
         ({"custom": [{**CUSTOM, "name": "opd"}]}, "name: opd is another method than mpd"),
-        ({"custom": [{**CUSTOM, "axes": {"keep": "all"}}]}, "axes: keep is no axis"),
+        ({"custom": [{**CUSTOM, "axes": {"keep": "all"}}]}, "axes: keep is not an axis"),
         (
             {"custom": [{**CUSTOM, "axes": {"kept": "some"}}]},
             "config: custom row mine: axes.kept: Input should be 'correct', 'incorrect' or 'all', "
@@ -642,17 +663,17 @@ def test_a_custom_row_may_take_the_name_of_its_method():
         ),
         (
             {"custom": [{**CUSTOM, "filter": {"kept": "all"}}]},
-            "config: custom.0: filter.kept is an axis of the method; write it into axes",
+            "config: custom.0: filter.kept is an axis of the method; set it in axes",
         ),
         (
             {"custom": [{**CUSTOM, "compress": {"engine": "vllm"}}]},
-            "compress.engine is one for all rows; set it in compress",
+            "compress.engine is for all rows; set it in compress",
         ),
         (
             {"custom": [{**CUSTOM, "sample": {"trajectories": "own.jsonl"}}]},
-            "sample.trajectories are those of all rows; set them in sample",
+            "sample.trajectories is for all rows; set it in sample",
         ),
-        ({"custom": [CUSTOM, {**CUSTOM, "like": "opd"}]}, "mine names two rows"),
+        ({"custom": [CUSTOM, {**CUSTOM, "like": "opd"}]}, "two rows have the name mine"),
         (
             {"custom": [{**CUSTOM, "axes": {"rewriter": "none", "context": "rewriting"}}]},
             "context: rewriting needs a rewriter",
@@ -660,25 +681,26 @@ def test_a_custom_row_may_take_the_name_of_its_method():
         ({"custom": [{**CUSTOM, "axes": {"scorer": "student"}}]}, "who rewrote has to score"),
         (
             {"filter__kept": "all"},
-            "config: filter: kept is an axis of the method; in place of this key, write custom: "
+            "config: filter: kept is an axis of the method; instead of this key, write custom: "
             "[{name: mpd, like: mpd, axes: {kept: all}}]",
         ),
         (
             {"logits__context": "concise"},
-            "config: logits: context is an axis of the method; in place of this key, write custom: "
+            "config: logits: context is an axis of the method; instead of this key, write custom: "
             "[{name: mpd, like: mpd, axes: {context: concise}}]",
         ),
         (
             {"distill__divergence": None},
-            "config: distill: divergence: null is what the method says anyway; remove this key",
+            "config: distill: divergence: null has no effect, the method sets this axis; "
+            "remove this key",
         ),
         (
             {"methods": ["opsdc"], "logits__cache": "hidden"},
-            "of opsdc the student is the scorer",
+            "in opsdc the student scores",
         ),
         (
             {"methods": ["sft"], "sample__trajectories": "own.jsonl"},
-            "of sft the teacher samples",
+            "in sft the teacher samples",
         ),
         (
             {"methods": ["sft"], "distill__tail": "truncated"},
@@ -702,7 +724,7 @@ def test_every_section_stands_in_that_table():
 
 def stages_changed(base, **changes):
     before, after = settings_of(changed(**base)), settings_of(changed(**base, **changes))
-    return {name for name in STAGES if before[name] != after[name]}
+    return {name for name in JOBS if before[name] != after[name]}
 
 
 def test_thinking_counts_where_a_prompt_is_rendered():
@@ -761,7 +783,7 @@ def test_a_new_benchmark_changes_no_training_problems():
     raw = copy.deepcopy(RAW)
     raw["problems"]["benchmarks"].append({"name": "three", "source": "file"})
     before, after = settings_of(RAW), settings_of(raw)
-    changed = {name for name in STAGES if before[name] != after[name]}
+    changed = {name for name in JOBS if before[name] != after[name]}
     assert changed == {"answers", "evaluate", "report"}
 
 
@@ -778,8 +800,8 @@ def test_seed_of_models():
     assert teacher == {"source": "tiny", "num_steps": None, "role": "teacher", "seed": 0}
     config = parse_config(changed(models__student={"source": "folder", "path": "a"}))
     roles = ("student_seed_0", "student_seed_3")
-    found = {text_of(config, "models", role=role) for role in roles}
-    assert found == {'{"path": "a", "source": "folder"}'}
+    settings = {text_of(config, "models", role=role) for role in roles}
+    assert settings == {'{"path": "a", "source": "folder"}'}
 
 
 def test_learning_rate_of_each_round():
@@ -825,7 +847,10 @@ def test_problem_sources_take_the_common_path():
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"distill__temperature": 2.0}, "the tail of a sparse cache has no temperature but 1"),
+        (
+            {"distill__temperature": 2.0},
+            "the tail of a sparse cache is only known at temperature 1",
+        ),
         (
             {"logits__cache": "hidden", "distill__tail": "truncated"},
             "with logits.cache: hidden there is no tail",

@@ -236,18 +236,18 @@ def test_the_stages_of_a_key_are_those_whose_settings_it_is_in(key: str) -> None
 @pytest.mark.parametrize(
     ("key", "words"),
     [
-        ("chat.date", "sample, compress (where it rewrites), logits (of context: concise; of "
-         "context: rewriting), answers"),
-        ("chat.concise", "logits (of context: concise), answers (of untrained methods)"),
-        ("chat.open", "sample (of given trajectories), compress"),
-        ("compress.refine", "compress (of methods that refine), logits (of context: rewriting, of "
-         "methods that refine)"),
+        ("chat.date", "sample, compress (where the teacher rewrites), logits (with context: "
+         "concise; with context: rewriting), answers"),
+        ("chat.concise", "logits (with context: concise), answers (for untrained methods)"),
+        ("chat.open", "sample (with given trajectories), compress"),
+        ("compress.refine", "compress (for methods that refine), logits (with context: "
+         "rewriting, for methods that refine)"),
         ("distill.round_decay", "distill (from round 2 on)"),
         ("distill.min_kept", "distill is visited; its result stays"),
         ("problems.benchmarks", "problems, answers, evaluate, report"),
         ("models.student", "models"),
-        ("seeds", "those of new branches, report"),
-        ("custom.axes", "those of the row"),
+        ("seeds", "jobs of new branches, report"),
+        ("custom.axes", "jobs of the row"),
         ("resources.sample.batch_size", "nothing"),
     ],
 )  # fmt: skip

@@ -31,7 +31,7 @@ CONFIGS = {
     },
 }
 BRANCH = {"seed": 3}
-PLACES = {
+JOBS = {
     "models": [{"role": "teacher"}, {"role": "student_seed_3"}],
     "problems": [{}],
     "benchmark_problems": [{"benchmark": "one"}, {"benchmark": "two"}],
@@ -46,7 +46,7 @@ PLACES = {
     "head": [{}],
 }
 OF_A_METHOD = ("sample", "compress", "filter", "logits", "distill", "answers")
-# After a deliberate change, which computes anew what it touches: the digests that the test found.
+# After a deliberate change, which computes results again: the digests that the test reports.
 DIGESTS = {
     "models": "bdb10b999afb2117",
     "problems": "a151e5000ac4f09f",
@@ -70,16 +70,16 @@ def texts_of(stage):
         config = parse_config(changed(methods=list(METHODS), rounds=2, **changes))
         for method in METHODS if stage in OF_A_METHOD else [None]:
             of_method = {} if method is None else {"method": method}
-            texts += [text_of(config, stage, **of_method, **of) for of in PLACES[stage]]
+            texts += [text_of(config, stage, **of_method, **job) for job in JOBS[stage]]
     given = parse_config(changed(sample__trajectories="own.jsonl", chat__date="2025-01-31"))
     if stage == "sample":
-        texts += [text_of(given, stage, method="mpd", **of) for of in PLACES[stage]]
+        texts += [text_of(given, stage, method="mpd", **job) for job in JOBS[stage]]
     if stage == "report":
         texts.append(text_of(given, stage))
     return texts
 
 
-@pytest.mark.parametrize("stage", PLACES)
+@pytest.mark.parametrize("stage", JOBS)
 def test_the_settings_of_a_stage_are_those_of_before(stage):
     texts = [json.dumps(json.loads(text), sort_keys=True) for text in texts_of(stage)]
     assert hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16] == DIGESTS[stage]

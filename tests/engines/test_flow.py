@@ -5,7 +5,7 @@ import gc
 
 import pytest
 
-from mpd.engines.flow import Tasks, keep_full
+from mpd.engines.flow import Coroutines, keep_full
 
 
 class Queue:
@@ -71,47 +71,47 @@ def test_requests_are_taken_when_there_is_room():
 
 
 @pytest.fixture
-def tasks():
-    made = Tasks()
-    yield made
-    made.close()
+def coroutines():
+    coroutines = Coroutines()
+    yield coroutines
+    coroutines.close()
 
 
-def test_tasks_come_as_they_finish(tasks):
-    gates = [tasks.run(_event()) for _ in range(3)]
+def test_tasks_come_as_they_finish(coroutines):
+    gates = [coroutines.run(_event()) for _ in range(3)]
 
     async def wait(number):
         await gates[number].wait()
         return number
 
     for number in range(3):
-        tasks.add(wait(number))
+        coroutines.add(wait(number))
     gates[2].set()
-    assert tasks.step() == [2]
+    assert coroutines.step() == [2]
     gates[0].set()
     gates[1].set()
-    assert sorted(tasks.step()) == [0, 1]
-    assert tasks.running == set()
+    assert sorted(coroutines.step()) == [0, 1]
+    assert coroutines.running == set()
 
 
 async def _event():
     return asyncio.Event()
 
 
-def test_what_a_task_raises_is_raised(tasks, caplog):
+def test_what_a_task_raises_is_raised(coroutines, caplog):
     async def fail():
         raise ValueError("no")
 
-    tasks.add(asyncio.sleep(3600))
-    tasks.add(fail())
-    tasks.add(fail())
+    coroutines.add(asyncio.sleep(3600))
+    coroutines.add(fail())
+    coroutines.add(fail())
     with pytest.raises(ValueError, match="no"):
-        tasks.step()
+        coroutines.step()
     gc.collect()
     assert caplog.messages == []  # asyncio has no word to add about the second
 
 
-def test_tasks_run_side_by_side_with_a_bound(tasks):
+def test_tasks_run_side_by_side_with_a_bound(coroutines):
     running, most = set(), []
 
     async def work(number):
@@ -122,6 +122,6 @@ def test_tasks_run_side_by_side_with_a_bound(tasks):
         running.remove(number)
         return number
 
-    found = keep_full(range(20), 4, lambda number: tasks.add(work(number)), tasks.step)
+    found = keep_full(range(20), 4, lambda number: coroutines.add(work(number)), coroutines.step)
     assert sorted(found) == list(range(20))
     assert max(most) == 4

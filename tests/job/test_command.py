@@ -251,14 +251,15 @@ def test_help_has_the_keys_of_settings_and_resources(capsys):
         parsed("--help")
     lines = " ".join(capsys.readouterr().out.split())
     for words in (
-        "Settings of rewriting.",
-        "temperature (number, at least 0; 1.0): 0 is greedy [compress.temperature]",
+        "Settings for rewriting.",
+        "temperature (number, at least 0; 1.0): sampling temperature; 0: greedy "
+        "[compress.temperature]",
         "prompt (text; required): user message; {problem} and {trajectory} are filled in "
         "[compress.prompt or compress.refine]",
-        'chat.open (text; "<think>\\n"): what comes before the reasoning [chat.open]',
-        "seed (integer, at least 0; 0): of the branch [seed of the branch]",
-        "Settings of methods that rewrite nothing.",
+        'chat.open (text; "<think>\\n"): text before the reasoning [chat.open]',
+        "seed (integer, at least 0; 0): seed of the branch [seed of the branch]",
+        "Settings for methods without rewriting.",
         "Resources of a job that generates.",
-        "batch_size (integer, at least 1; 64): sequences side by side",
+        "batch_size (integer, at least 1; 64): sequences generated side by side",
     ):
         assert words in lines

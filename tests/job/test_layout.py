@@ -33,11 +33,22 @@ def test_paths(path, expected):
     assert path == Path(expected)
 
 
+def test_rounds_come_method_by_method_and_seed_by_seed():
+    places = [place.name for place in TINY.rounds(["mpd", "opd"], [0, 3], range(1, 3))]
+    assert places == [
+        f"{method}/seed_{seed}/round_{number}"
+        for method in ("mpd", "opd")
+        for seed in (0, 3)
+        for number in (1, 2)
+    ]
+
+
 @pytest.mark.parametrize("folder", ["results/tiny", "/a b/ü", "."])
 def test_a_round_is_known_by_its_folder(folder):
     there = Experiment(Path(folder)).round("mpd-2", 11, 3)
     assert Round.at(there.folder) == there
     assert there.name == "mpd-2/seed_11/round_3"
+    assert list(there.place.items()) == [("method", "mpd-2"), ("round", 3), ("seed", 11)]
 
 
 @pytest.mark.parametrize("folder", ["results/tiny", "mpd/seed_0", "mpd/seed_x/round_1", "round_1"])

@@ -200,7 +200,10 @@ def test_a_read_only_installation_writes_elsewhere_without_a_home(installation, 
     ("name", "sentence"),
     [
         ("{a}", "Snakemake takes braces for wildcards; rename the file or its folder"),
-        ("[a]", "with brackets in its path Snakemake finds profiles/default only if it is started"),
+        (
+            "[a]",
+            "with brackets in its path, Snakemake finds profiles/default only if it is started",
+        ),
     ],
 )
 def test_a_folder_that_snakemake_cannot_bear_is_refused(tmp_path, name, sentence):
@@ -260,8 +263,8 @@ def test_a_path_that_datasets_cannot_bear_is_refused(tmp_path, monkeypatch, sign
     with pytest.raises(ValueError) as caught:
         problem_files(Source(path=path.name))
     assert str(caught.value) == (
-        f"{path}: the library datasets reads no path with {sign} in it; rename the file or its "
-        "folder"
+        f"{path}: the library datasets cannot read a path with {sign} in it; rename the file or "
+        "its folder"
     )
 
 

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from mpd.config import parse_config
-from mpd.job.preflight import check
+from mpd.job.preflight import check_config
 from mpd.tiny.tokenizer import unknown_piece
 from tests.config.test_config import REPOSITORY, changed
 
@@ -21,28 +21,28 @@ TINY = {
 
 def message_of(**changes):
     with pytest.raises(ValueError) as caught:
-        check(parse_config(changed(**{**TINY, **changes})))
+        check_config(parse_config(changed(**{**TINY, **changes})))
     return str(caught.value)
 
 
 def test_the_default_config_passes():
-    check(parse_config(yaml.safe_load((REPOSITORY / "config.yaml").read_text())))
+    check_config(parse_config(yaml.safe_load((REPOSITORY / "config.yaml").read_text())))
 
 
 def test_missing_files_are_named(tmp_path):
     path = str(tmp_path / "nothing.jsonl")
     assert message_of(sample__trajectories=path) == (
-        f"{path}: no such file; mend sample.trajectories in the config"
+        f"{path}: no such file; fix sample.trajectories in the config"
     )
-    mend = "mend the path of this problem source in the config"
+    fix = "fix the path of this problem source in the config"
     train = {"source": "file", "path": path}
-    assert message_of(problems__train=train) == f"{path}: no such file; {mend}"
+    assert message_of(problems__train=train) == f"{path}: no such file; {fix}"
     held_out = [{"name": "one", "source": "file", "path": path}]
-    assert message_of(problems__benchmarks=held_out) == f"{path}: no such file; {mend}"
+    assert message_of(problems__benchmarks=held_out) == f"{path}: no such file; {fix}"
     for role in ("student", "teacher"):
         model = {"source": "folder", "path": str(tmp_path)}
         assert message_of(**{f"models__{role}": model}) == (
-            f"{tmp_path}: no model folder; give one with safetensors weights"
+            f"{tmp_path}: not a model folder; give one with safetensors weights"
         )
 
 
@@ -82,14 +82,16 @@ def test_a_word_that_the_embedded_world_cannot_say_is_named(key, template):
 def test_words_of_prompts_are_checked_where_a_method_has_them(method, key, template):
     given = {key.replace(".", "__"): template}
     assert message_of(**given, methods=["mpd", method]) == f"config: {key}: {LACKS}"
-    check(parse_config(changed(**TINY, **given)))
+    check_config(parse_config(changed(**TINY, **given)))
 
 
 def test_prompts_are_those_of_the_branch():
     prompt = {"compress": {"prompt": "{problem} Zebra {trajectory}"}}
     rows = [{"name": "mine", "like": "mpd", **prompt}, {"name": "plain", "like": "opd", **prompt}]
     assert message_of(methods=["mine"], custom=rows) == f"config: compress.prompt: {LACKS}"
-    check(parse_config(changed(**TINY, methods=["plain"], custom=rows)))  # it has no rewriter
+    check_config(
+        parse_config(changed(**TINY, methods=["plain"], custom=rows))
+    )  # it has no rewriter
     row = {"name": "mpd", "like": "mpd", "axes": {"context": "concise"}}
     given = {"custom": [row], "chat__concise": "{problem} Zebra"}
     assert message_of(**given) == f"config: chat.concise: {LACKS}"
@@ -99,13 +101,13 @@ def test_unknown_words_are_those_that_the_tokenizer_has_no_token_for(tokenizer):
     rng = random.Random(0)
     parts = [*"+-=}() \n.,:?<>123", "Wait ", "Yes", "no", "\\boxed{", "<think>", "<|im_end|>"]
     parts += ["Zebra", "é", "\t", "waits"]
-    found = {True: 0, False: 0}
+    counts = {True: 0, False: 0}
     for _ in range(2000):
         text = "".join(rng.choice(parts) for _ in range(rng.randint(0, 6)))
         lacks = tokenizer.unk_token_id in tokenizer(text).input_ids
         assert (unknown_piece(text) is not None) == lacks, text
-        found[lacks] += 1
-    assert min(found.values()) > 300
+        counts[lacks] += 1
+    assert min(counts.values()) > 300
 
 
 def test_other_models_may_know_more_words(student):
@@ -136,18 +138,18 @@ def folders(student, teacher):
 def test_folders_of_different_tokens_are_refused(student, teacher, swapped):
     assert message_of(**folders(student.parent, swapped)) == (
         f"{student.parent} and {swapped} have different token maps: the teacher cannot score the "
-        "student's ids; take models.student and models.teacher from one family"
+        "student's ids; choose models.student and models.teacher from one family"
     )
-    check(parse_config(changed(**{**TINY, **folders(student.parent, teacher.parent)})))
+    check_config(parse_config(changed(**{**TINY, **folders(student.parent, teacher.parent)})))
 
 
 def test_a_damaged_tokenizer_is_named_and_a_missing_one_left_to_its_stage(student, swapped):
     path = swapped / "tokenizer.json"
     path.write_text("{")
-    found = message_of(**folders(student.parent, swapped))
-    assert found.startswith(f"{path}: no JSON (")
+    message = message_of(**folders(student.parent, swapped))
+    assert message.startswith(f"{path}: not JSON (")
     path.unlink()
-    check(parse_config(changed(**{**TINY, **folders(student.parent, swapped)})))
+    check_config(parse_config(changed(**{**TINY, **folders(student.parent, swapped)})))
 
 
 def test_added_and_unigram_tokens_count(swapped):
@@ -160,7 +162,7 @@ def test_added_and_unigram_tokens_count(swapped):
     added = [{"content": "b", "id": 1}]
     other = {"model": {"vocab": {"a": 0}}, "added_tokens": added}
     (first / "tokenizer.json").write_text(json.dumps(other))
-    check(parse_config(changed(**{**TINY, **folders(first, second)})))
+    check_config(parse_config(changed(**{**TINY, **folders(first, second)})))
     other["added_tokens"][0]["id"] = 2
     (first / "tokenizer.json").write_text(json.dumps(other))
     assert "different token maps" in message_of(**folders(first, second))

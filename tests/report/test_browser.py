@@ -5,12 +5,14 @@ import math
 import random
 import re
 import zlib
+from pathlib import Path
 
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from mpd.report import browser, browser_section
+from mpd.job.layout import Experiment
+from mpd.report import browser, browser_packing, browser_section
 from mpd.report.page import markup
 from mpd.scoring.token_records import token_record
 from mpd.store import schema, table
@@ -135,8 +137,11 @@ def problems_of(**questions):
     return table.frame_of(rows, schema.PROBLEMS)
 
 
-def place_of(method="mpd", seed=0, round=1):
-    return {"method": method, "seed": seed, "round": round}
+def round_of(method="mpd", seed=0, round=1):
+    return Experiment(Path("results/tiny")).round(method, seed, round)
+
+
+ROUND = round_of()
 
 
 def filter_frame(*rows):
@@ -148,7 +153,7 @@ def scores_of(*rows):
 
 
 def lines_of(*verdicts, **place):
-    return browser.lines_of(place_of(**place), filter_frame(*verdicts), scores_of())
+    return browser.lines_of(round_of(**place).place, filter_frame(*verdicts), scores_of())
 
 
 def unpack(text):
@@ -172,7 +177,7 @@ def test_scores_are_means_over_tokens_and_null_where_vllm_scored():
 
 def test_lines_hold_verdict_place_and_scores():
     verdicts = filter_frame(verdict(0), verdict(1, candidate=1, reason="copy", num_tokens=None))
-    lines = browser.lines_of(place_of("opd", 3, 2), verdicts, scores_of(cached("p0-0")))
+    lines = browser.lines_of(round_of("opd", 3, 2).place, verdicts, scores_of(cached("p0-0")))
     assert lines.rows(named=True) == [
         {
             "sample_id": f"p0-{number}",
@@ -244,15 +249,19 @@ def test_index_names_things_once():
         verdict(3, sample_verdict="correct"),
         verdict(0, problem_id="p1", reason="copy", num_tokens=None),
     ]
-    lines = browser.lines_of(place_of(seed=2), filter_frame(*verdicts), scores_of(cached("p0-3")))
+    lines = browser.lines_of(
+        round_of(seed=2).place, filter_frame(*verdicts), scores_of(cached("p0-3"))
+    )
     lines = browser.with_solved(pl.concat([lines, lines_of(verdict(0), method="opd")]))
     problems = problems_of(p1=HOSTILE, p0="x" * 400, unused="?")
-    assert browser.index(lines, problems, "tiny") == {
-        "experiment": "tiny",
+    assert browser.index_of(lines, problems, "tiny") == {
         "signs": SIGNS,
-        "branches": [["mpd", 2, 1], ["opd", 0, 1]],
+        "rounds": [
+            ["mpd", 2, 1, "results/tiny/mpd/seed_2/round_1"],
+            ["opd", 0, 1, "results/tiny/opd/seed_0/round_1"],
+        ],
         "problems": {"id": ["p0", "p1"], "question": ["x" * 300, HOSTILE]},
-        "branch": [0, 0, 1],
+        "round": [0, 0, 1],
         "problem": [0, 1, 0],
         "sample": ["3", "0", "0"],
         "candidate": [0, 0, 0],
@@ -294,27 +303,27 @@ def test_text_record(texts, shown):
 
 
 def test_packed_is_inflated_to_what_it_was_and_holds_no_markup():
-    text = browser_section.pack(browser_section.encoded({"text": HOSTILE}))
+    text = browser_packing.deflated(browser_packing.as_json({"text": HOSTILE}))
     assert re.fullmatch(r"[A-Za-z0-9+/=]+", text)
     assert unpack(text) == {"text": HOSTILE}
 
 
 def test_chunks_are_cut_by_size_and_end_with_the_budget(words, monkeypatch):
-    monkeypatch.setattr(browser_section, "CHUNK_CHARACTERS", 300)
+    monkeypatch.setattr(browser_packing, "CHUNK_CHARACTERS", 300)
     records = [(line, token_record(CACHED)) for line in (5, 3, 8, 1, 0)]
-    chunks = browser_section.packed(records, 10_000, words)
+    chunks = browser_packing.chunks_of(records, 10_000, words)
     assert [chunk.lines for chunk in chunks] == [[5, 3, 8], [1, 0]]
     assert unpack(chunks[1].packed) == {
         "records": [token_record(CACHED)] * 2,
         "texts": {"1": "go ", "2": "7", "3": HOSTILE, "5": "<|end|>"},
     }
     size = len(chunks[0].packed)
-    assert browser_section.packed(records, size, words) == chunks[:1]
-    assert browser_section.packed(records, size - 1, words) == []
+    assert browser_packing.chunks_of(records, size, words) == chunks[:1]
+    assert browser_packing.chunks_of(records, size - 1, words) == []
 
 
 @pytest.fixture
-def rounds(tmp_path):
+def trained(tmp_path):
     """A round of two problems: one rewrite kept, one candidate wrong, one not rewritten."""
     files = write_round(
         tmp_path,
@@ -331,14 +340,14 @@ def rounds(tmp_path):
         ],
         logits=[cached("p0-0")],
     )
-    return [(place_of(), files)]
+    return {ROUND: files}
 
 
 PROBLEMS = problems_of(p0=HOSTILE, p1="1+6?")
 
 
-def test_section_holds_every_line_with_texts_and_tokens(rounds, words):
-    found = browser_section.section("tiny", rounds, PROBLEMS, words)
+def test_data_holds_every_line_with_texts_and_tokens(trained, words):
+    found = browser_section.browser_data("tiny", trained, PROBLEMS, words)
     blocks = blocks_of(found)
     assert list(blocks) == ["index", "texts-0", "tokens-0"]
     index = blocks["index"]
@@ -350,13 +359,13 @@ def test_section_holds_every_line_with_texts_and_tokens(rounds, words):
     assert [texts[line]["rewrite"] for line in range(3)] == ["short " + HOSTILE, "wrong", None]
     assert [texts[line]["status"] for line in range(3)] == ["ok", "ok", "sample_truncated"]
     assert [texts[line]["question"] for line in range(3)] == [HOSTILE, HOSTILE, "1+6?"]
-    assert blocks["tokens-0"]["records"] == [token_record(table_row(rounds))]
-    assert found.counts == (3, "every one", "all", "all")
-    note = "Rewrites: 3. In this list: every one. With texts: all. "
-    assert f"{note}With tokens, where the teacher scored: all.</p>" in words_of(drawn(found))
+    assert blocks["tokens-0"]["records"] == [token_record(table_row(trained))]
+    assert found.counts == (3, "all", "all", "all")
+    note = "Rewrites: 3. In this list: all. With texts: all. "
+    assert f"{note}With tokens, of those that were scored: all.</p>" in words_of(drawn(found))
 
 
-def test_section_finds_each_line_in_its_round_and_shard(tmp_path, words):
+def test_data_finds_each_line_in_its_round_and_shard(tmp_path, words):
     def files_of(name, numbers):
         """A round with a shard for each number, whose texts tell where they are from."""
         shards = [
@@ -371,20 +380,20 @@ def test_section_finds_each_line_in_its_round_and_shard(tmp_path, words):
         ]
         return {kind: [shard[kind][0] for shard in shards] for kind in shards[0]}
 
-    rounds = [
-        (place_of(), files_of("first", [1, 2])),
-        (place_of(round=2), files_of("second", [2, 1])),
-        (place_of(seed=7), files_of("seventh", [3])),
-    ]
-    blocks = blocks_of(browser_section.section("tiny", rounds, PROBLEMS, words))
+    trained = {
+        ROUND: files_of("first", [1, 2]),
+        round_of(round=2): files_of("second", [2, 1]),
+        round_of(seed=7): files_of("seventh", [3]),
+    }
+    blocks = blocks_of(browser_section.browser_data("tiny", trained, PROBLEMS, words))
     index = blocks["index"]
     texts, tokens = (
         dict(zip(index[kind][0], blocks[f"{kind}-0"]["records"], strict=True))
         for kind in ("texts", "tokens")
     )
     found = [
-        (index["branches"][branch][1:], sample, texts[line]["trajectory"], tokens[line]["ids"][0])
-        for line, (branch, sample) in enumerate(zip(index["branch"], index["sample"], strict=True))
+        (index["rounds"][round][1:3], sample, texts[line]["trajectory"], tokens[line]["ids"][0])
+        for line, (round, sample) in enumerate(zip(index["round"], index["sample"], strict=True))
     ]
     assert found == [
         ([0, 1], "1", "first 1", 1),
@@ -395,15 +404,14 @@ def test_section_finds_each_line_in_its_round_and_shard(tmp_path, words):
     ]
 
 
-def table_row(rounds):
+def table_row(trained):
     """The cached row as the file gives it back, in float32."""
-    (_, files), *_ = rounds
-    return table.read(files["logits"][0], schema.LOGITS).to_dicts()[0]
+    return table.read(trained[ROUND]["logits"][0], schema.LOGITS).to_dicts()[0]
 
 
-def test_section_is_the_same_bytes_again_and_holds_nothing_that_a_model_wrote(rounds, words):
-    found = browser_section.section("tiny", rounds, PROBLEMS, words)
-    assert browser_section.section("tiny", rounds, PROBLEMS, words) == found
+def test_data_is_the_same_bytes_again_and_holds_nothing_that_a_model_wrote(trained, words):
+    found = browser_section.browser_data("tiny", trained, PROBLEMS, words)
+    assert browser_section.browser_data("tiny", trained, PROBLEMS, words) == found
     text = drawn(found)
     assert "onerror" not in text
     assert "\u2028" not in text
@@ -413,8 +421,8 @@ def test_section_is_the_same_bytes_again_and_holds_nothing_that_a_model_wrote(ro
     assert all(tag.startswith('<script type="application/octet-stream" id="data-') for tag in data)
 
 
-def test_the_data_and_the_script_stand_in_the_page_letter_by_letter(rounds, words):
-    found = browser_section.section("tiny", rounds, PROBLEMS, words)
+def test_the_data_and_the_script_stand_in_the_page_letter_by_letter(trained, words):
+    found = browser_section.browser_data("tiny", trained, PROBLEMS, words)
     data = re.findall(
         r'<script type="application/octet-stream" id="data-([^"]+)">([^<]*)</script>', drawn(found)
     )
@@ -428,27 +436,29 @@ def test_the_policy_names_the_script_of_the_page():
     assert f'content="{policy} base-uri' in markup.rendered("head.html")
 
 
-def test_section_says_of_how_many_it_holds_texts_and_tokens(rounds, words, monkeypatch):
-    monkeypatch.setattr(browser_section, "CHUNK_CHARACTERS", 1)
+def test_data_says_of_how_many_it_holds_texts_and_tokens(trained, words, monkeypatch):
+    monkeypatch.setattr(browser_packing, "CHUNK_CHARACTERS", 1)
     monkeypatch.setattr(browser_section, "TEXT_BYTES", 700)
     monkeypatch.setattr(browser_section, "TOKEN_BYTES", 10)
-    found = browser_section.section("tiny", rounds, PROBLEMS, words)
+    found = browser_section.browser_data("tiny", trained, PROBLEMS, words)
     assert len(blocks_of(found)["index"]["texts"]) == 2
-    assert found.counts == (3, "every one", "2 of 3", "0 of 1")
+    assert found.counts == (3, "all", "2 of 3", "0 of 1")
     text = words_of(drawn(found))
-    assert "With texts: 2 of 3. With tokens, where the teacher scored: 0 of 1. That is" in text
-    assert "<code>python -m mpd.show</code> prints any other." in text
+    assert (
+        "With texts: 2 of 3. With tokens, of those that were scored: 0 of 1. The sample is" in text
+    )
+    assert "<code>python -m mpd.show</code> prints the others." in text
 
 
-def test_list_is_a_sample_where_there_are_too_many_lines(rounds, words, monkeypatch):
+def test_list_is_a_sample_where_there_are_too_many_lines(trained, words, monkeypatch):
     monkeypatch.setattr(browser, "MAX_LINES", 2)
-    found = browser_section.section("tiny", rounds, PROBLEMS, words)
-    assert len(blocks_of(found)["index"]["branch"]) == 2
-    assert found.counts[:3] == (3, "2", "2 of 3")
+    found = browser_section.browser_data("tiny", trained, PROBLEMS, words)
+    assert len(blocks_of(found)["index"]["round"]) == 2
+    assert found.counts[:3] == (3, "2 of 3", "2 of 3")
 
 
 def test_the_file_stays_small_whatever_the_questions_are():
-    """The longest list, each line of a problem of its own, in letters that cannot be deflated."""
+    """The longest list, each line with its own problem, in characters that cannot be deflated."""
     draw = random.Random(0)
     number = pl.int_range(browser.MAX_LINES, eager=True).cast(pl.String)
     names = [f"{draw.getrandbits(64):016x}" for _ in range(browser.MAX_LINES)]
@@ -465,16 +475,18 @@ def test_the_file_stays_small_whatever_the_questions_are():
             how="cross",
         )
     )
-    size = len(browser_section.pack(browser_section.encoded(browser.index(lines, problems, ""))))
+    size = len(
+        browser_packing.deflated(browser_packing.as_json(browser.index_of(lines, problems, "")))
+    )
     assert size + browser_section.TEXT_BYTES + browser_section.TOKEN_BYTES < 25_000_000
 
 
-def test_section_of_nothing_trained(words):
-    found = browser_section.section("tiny", [], PROBLEMS, words)
+def test_data_of_nothing_trained(words):
+    found = browser_section.browser_data("tiny", {}, PROBLEMS, words)
     assert drawn(found) == "<p>No round was trained.</p>\n"
 
 
-def test_section_of_an_empty_cache(tmp_path, words):
+def test_data_of_an_empty_cache(tmp_path, words):
     files = write_round(
         tmp_path,
         sample=[sampled(0, "long")],
@@ -482,7 +494,7 @@ def test_section_of_an_empty_cache(tmp_path, words):
         filter=[verdict(0, reason="copy")],
         logits=[],
     )
-    found = browser_section.section("tiny", [(place_of(), files)], PROBLEMS, words)
+    found = browser_section.browser_data("tiny", {ROUND: files}, PROBLEMS, words)
     assert list(blocks_of(found)) == ["index", "texts-0"]
 
 

@@ -13,12 +13,13 @@ from mpd.report.page.markup import rendered
 from tests.report.test_browser import (
     CACHED,
     HOSTILE,
+    ROUND,
     WORDS,
     cached,
     drawn,
-    place_of,
     problems_of,
     rewritten,
+    round_of,
     sampled,
     verdict,
     write_round,
@@ -126,8 +127,8 @@ def small(tmp_path_factory, words):
             )
         ],
     )
-    rounds = [(place_of(), mpd), (place_of("opd", 3), opd)]
-    return browser_section.section("small", rounds, problems_of(p0=HOSTILE, p1="1+6?"), words)
+    trained = {ROUND: mpd, round_of("opd", 3): opd}
+    return browser_section.browser_data("small", trained, problems_of(p0=HOSTILE, p1="1+6?"), words)
 
 
 @pytest.fixture(scope="module")
@@ -148,8 +149,8 @@ def large(tmp_path_factory, words):
     questions = {f"p{number}": f"question {number}" for number in range(NUM_LINES // 10)}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(browser_section, "TEXT_BYTES", 30_000)
-        return browser_section.section(
-            "large", [(place_of(), files)], problems_of(**questions), words
+        return browser_section.browser_data(
+            "large", {ROUND: files}, problems_of(**questions), words
         )
 
 
@@ -197,12 +198,12 @@ def test_filters(opened, small):
     assert page.inner_text("#count") == "1 / 4"
     choose(page, verdict="none")
     assert page.inner_text("#count") == "0 / 4"
-    assert page.inner_text("#detail") == "No trajectory passes the filters."
+    assert page.inner_text("#detail") == "No trajectory matches the filters."
     page.click("[type=reset]")
     settle(page)
     names = page.locator("[name=solved] option").all_inner_texts()
-    assert names == ["all", "none right", "some right", "most right", "all right"]
-    choose(page, solved="some right")  # one of the two trajectories of p0 is correct
+    assert names == ["all", "none correct", "some correct", "most correct", "all correct"]
+    choose(page, solved="some correct")  # one of the two trajectories of p0 is correct
     assert page.inner_text("#count") == "2 / 4"
     page.fill("[name=highest]", "0.3")
     settle(page)
@@ -288,18 +289,18 @@ def test_candidates_of_the_token_that_is_pointed_at(opened, small):
     page = opened(small)
     page.hover("#detail .tokens span >> nth=0")
     assert candidates_shown(page) == [
-        ["go␣", "50.0 %", "", ""],
-        ["7", "25.0 %", "", "realised"],
-        ["<|end|>", "12.5 %", "", ""],
-        [HOSTILE.replace(" ", "␣"), "6.2 %", "", ""],
-        ["outside the support", "6.2 %", "", ""],
+        ["go␣", "50.0%", "", ""],
+        ["7", "25.0%", "", "realised"],
+        ["<|end|>", "12.5%", "", ""],
+        [HOSTILE.replace(" ", "␣"), "6.2%", "", ""],
+        ["outside the support", "6.2%", "", ""],
     ]
     facts = page.inner_text(".inspector .facts")
     assert facts == (
         "7 token 1 of 2 · id 2 · divergence 1.500 · log p teacher −1.386 · student −2.000 · in nats"
     )
     page.hover("#detail .tokens span >> nth=1")
-    assert candidates_shown(page)[0] == ["<|end|>", "100.0 %", "", "realised"]
+    assert candidates_shown(page)[0] == ["<|end|>", "100.0%", "", "realised"]
 
 
 def test_a_realised_token_that_is_no_candidate_is_shown_all_the_same(opened, tmp_path, words):
@@ -312,9 +313,9 @@ def test_a_realised_token_that_is_no_candidate_is_shown_all_the_same(opened, tmp
         logits=[cached("p0-0", **unlikely)],
     )
     problems = problems_of(p0="?")
-    page = opened(browser_section.section("x", [(place_of(), files)], problems, words))
+    page = opened(browser_section.browser_data("x", {ROUND: files}, problems, words))
     page.hover("#detail .tokens span >> nth=0")
-    assert ["7", "< 0.1 %", "", "realised"] in candidates_shown(page)
+    assert ["7", "< 0.1%", "", "realised"] in candidates_shown(page)
 
 
 def test_colours_by_what_the_cache_has(opened, small):
@@ -340,7 +341,7 @@ def test_colours_by_what_the_cache_has(opened, small):
 def test_what_was_cut_is_marked(opened, small):
     page = opened(small)
     assert page.locator("#detail .side del").all_inner_texts() == ["go and go"]
-    assert page.locator("#detail .fresh").count() == 0  # the stop token is in neither text
+    assert page.locator("#detail .tokens .new").count() == 0  # the stop token is in neither text
 
 
 def test_line_ends_are_shown_beside_the_text(opened, tmp_path, words):
@@ -352,10 +353,10 @@ def test_line_ends_are_shown_beside_the_text(opened, tmp_path, words):
         logits=[cached("p0-0", completion_ids=[4, 5])],
     )
     problems = problems_of(p0="?")
-    page = opened(browser_section.section("x", [(place_of(), files)], problems, words))
+    page = opened(browser_section.browser_data("x", {ROUND: files}, problems, words))
     assert page.text_content("#detail .tokens span >> nth=0") == "\n"
     page.hover("#detail .tokens i")
-    assert candidates_shown(page)[1] == ["↵", "25.0 %", "", "realised"]
+    assert candidates_shown(page)[1] == ["↵", "25.0%", "", "realised"]
 
 
 def test_hostile_texts_stay_texts(opened, small):
@@ -492,7 +493,7 @@ def test_a_phone_shows_texts_in_full_and_nothing_wider_than_itself(opened, tmp_p
         filter=[verdict(0)],
         logits=[cached("p0-0")],
     )
-    section = browser_section.section("x", [(place_of(), files)], problems_of(p0="?"), words)
+    section = browser_section.browser_data("x", {ROUND: files}, problems_of(p0="?"), words)
     page = opened.text(page_of(browser=section, name="tiny"))
     page.set_viewport_size({"width": 390, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth") == 390

@@ -4,13 +4,13 @@ import re
 
 import polars as pl
 
-from mpd.report import series
+from mpd.report import series, students
 from mpd.report.page import charts
 from tests.report.test_series import LENGTHS, METRICS
 
 
 def test_figures_take_the_colours_of_the_page():
-    for figure in (charts.histograms(LENGTHS), charts.curves(METRICS)):
+    for figure in (charts.histograms(LENGTHS), charts.training_curves(METRICS)):
         assert figure.startswith("<svg")
         assert 'fill="white"' not in figure
 
@@ -45,12 +45,12 @@ def test_lines_are_of_no_more_methods_than_can_be_told_apart():
     names = [f"row-{number:02d}" for number in range(30)]
     title = "10 of 31 methods: mpd, and the first others by name"
     metrics = with_many(METRICS, names)
-    shown, found = charts.told_apart(metrics)
-    assert (found, charts.in_order(shown["method"].unique())) == (title, ["mpd", *names[:9]])
+    shown, found = charts.distinguishable(metrics)
+    assert (found, students.in_order(shown["method"].unique())) == (title, ["mpd", *names[:9]])
     budgets = with_many(BUDGETS.filter(pl.col("method") != "opd"), names)
-    shown, _ = charts.told_apart(budgets)
+    shown, _ = charts.distinguishable(budgets)
     assert sorted(shown["method"].unique()) == ["base", "mpd", *names[:9]]
-    for figure in (charts.curves(metrics), charts.budget_curves(budgets)):
+    for figure in (charts.training_curves(metrics), charts.budget_curves(budgets)):
         assert figure.count(f">{title}</text>") == 1
         assert figure.count(">row-08</text>") == 1
         assert ">row-09</text>" not in figure
@@ -60,11 +60,11 @@ def test_lines_are_of_no_more_methods_than_can_be_told_apart():
 
 def test_ten_methods_are_all_drawn_and_the_figure_needs_no_title():
     metrics = with_many(METRICS, [f"row-{number}" for number in range(9)])
-    shown, title = charts.told_apart(metrics)
+    shown, title = charts.distinguishable(metrics)
     assert (len(shown), title) == (len(metrics), "")
-    assert all(f'stroke="{colour}"' in charts.curves(metrics) for colour in charts.PALETTE)
+    assert all(f'stroke="{colour}"' in charts.training_curves(metrics) for colour in charts.PALETTE)
 
 
 def test_the_reference_has_the_first_colour_and_the_first_method_where_it_is_missing():
-    assert charts.in_order(["kl", "mpd", "opd"]) == ["mpd", "kl", "opd"]
-    assert charts.in_order(["opd", "kl"]) == ["kl", "opd"]
+    assert students.in_order(["kl", "mpd", "opd"]) == ["mpd", "kl", "opd"]
+    assert students.in_order(["opd", "kl"]) == ["kl", "opd"]

@@ -4,100 +4,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from mpd.report import compare
-from mpd.report.compare import (
-    NUM_DRAWS,
-    differences,
-    draws,
-    efficiency,
-    ends,
-    is_significant,
-    means,
-    per_problem,
-)
+from mpd.report import bootstrap, compare
+from mpd.report.compare import differences, efficiency, is_significant, means, per_problem
 from mpd.store import schema, table
-
-
-def bootstrap(values, num_draws=NUM_DRAWS):
-    """Mean and interval of each column; three arrays of C."""
-    found = draws(values, num_draws)
-    lows, highs = zip(*(ends(column) for column in found[1:].T), strict=True)
-    return found[0], np.array(lows), np.array(highs)
-
-
-def slow_bootstrap(values, num_draws):
-    """One column, S × P without gaps, by loops and other random numbers."""
-    rng = np.random.default_rng(1234)
-    num_seeds, num_problems = values.shape
-    drawn = []
-    for _ in range(num_draws):
-        problems = rng.integers(num_problems, size=num_problems)
-        rows = [values[rng.integers(num_seeds)] for _ in range(num_seeds)]
-        drawn.append(np.mean([row[problems] for row in rows]))
-    return np.percentile(drawn, [2.5, 97.5])
-
-
-def test_constant_differences_have_no_width():
-    found = bootstrap(np.full((1, 1, 7), -3.0))
-    assert [end.tolist() for end in found] == [[-3.0], [-3.0], [-3.0]]
-
-
-def test_bootstrap_of_one_seed_draws_problems_alone():
-    # Of four problems that give 0, 0, 0 and 4, a draw has k fours with the binomial probability
-    # of (4, 1/4), and the mean k. P(k = 0) = 0.316 and P(k > 3) = 0.004: the ends are 0 and 3.
-    mean, low, high = bootstrap(np.array([[[0.0, 0.0, 0.0, 4.0]]]))
-    assert (mean.tolist(), low.tolist(), high.tolist()) == ([1.0], [0.0], [3.0])
-
-
-def test_seeds_that_disagree_widen_the_interval():
-    # Without any spread in a seed, a draw is the mean of three of -1, 0 and 4: the ends are those
-    # of the seeds themselves, each with probability 1/27 > 2.5 %.
-    seeds = np.repeat(np.array([[-1.0], [0.0], [4.0]]), 50, axis=1)
-    mean, low, high = bootstrap(seeds[None])
-    assert (mean.tolist(), low.tolist(), high.tolist()) == ([1.0], [-1.0], [4.0])
-    one = bootstrap(seeds.reshape(1, 1, -1))  # the same numbers as problems of one seed
-    assert one[2][0] - one[1][0] < 1.5
-
-
-def test_seeds_that_agree_make_no_more_problems_than_there_are():
-    one = np.random.default_rng(7).normal(size=(1, 1, 40))
-    width, as_wide = (high[0] - low[0] for _, low, high in map(bootstrap, (one, one.repeat(3, 1))))
-    assert as_wide == pytest.approx(width, rel=0.05)
-
-
-@pytest.mark.parametrize("spread", [0.0, 0.3])
-def test_bootstrap_agrees_with_a_slow_one(spread):
-    rng = np.random.default_rng(5)
-    values = rng.normal(size=(4, 30)) + spread * np.arange(4)[:, None]
-    _, low, high = bootstrap(values[None], num_draws=20_000)
-    expected = slow_bootstrap(values, 20_000)
-    # Monte-Carlo errors of such ends are about 0.004.
-    assert [low[0], high[0]] == pytest.approx(expected, abs=0.02)
-    mean = bootstrap(values[None])[0]
-    assert mean[0] == pytest.approx(values.mean(), rel=1e-12)
-
-
-def test_columns_are_independent_of_their_neighbours_and_of_calls():
-    rng = np.random.default_rng(6)
-    values = rng.normal(size=(3, 2, 40))
-    together = np.array(bootstrap(values))
-    alone = np.concatenate([np.array(bootstrap(column[None])) for column in values], axis=1)
-    assert together == pytest.approx(alone, rel=1e-12)
-    assert np.array_equal(together, np.array(bootstrap(values)))
-
-
-def test_what_does_not_count_is_left_out():
-    gap = np.nan
-    values = np.array([[[2.0, gap, 2.0, gap]], [[gap, gap, gap, gap]], [[gap, gap, 5.0, gap]]])
-    found = np.array(bootstrap(values))
-    assert found[:, 0].tolist() == [2.0, 2.0, 2.0]
-    assert np.isnan(found[:, 1]).all()
-    assert found[:, 2].tolist() == [5.0, 5.0, 5.0]  # of the draws that have it
-
-
-def test_every_pair_of_seed_and_problem_counts_the_same():
-    values = np.array([[[1.0, 1.0, 1.0], [5.0, np.nan, np.nan]]])
-    assert bootstrap(values)[0].tolist() == [2.0]
 
 
 def test_per_problem():
@@ -203,8 +112,8 @@ def slow_efficiency(own, base):
     num_seeds, num_problems = len(own), len(own[0])
     whole = [(seed, problem) for seed in range(num_seeds) for problem in range(num_problems)]
     rng, drawn = np.random.default_rng(0), []
-    for _ in range(compare.NUM_DRAWS // compare.DRAWS_AT_ONCE):
-        size = compare.DRAWS_AT_ONCE
+    for _ in range(bootstrap.NUM_DRAWS // bootstrap.DRAWS_AT_ONCE):
+        size = bootstrap.DRAWS_AT_ONCE
         seeds = rng.integers(num_seeds, size=(size, num_seeds)).tolist()
         problems = rng.integers(num_problems, size=(size, num_problems)).tolist()
         for of_seeds, of_problems in zip(seeds, problems, strict=True):

@@ -1,10 +1,10 @@
 import json
 import math
-import os
 
 import polars as pl
 import pytest
 
+from mpd.job.layout import Round
 from mpd.report import costs
 from mpd.store import schema, table
 
@@ -76,7 +76,9 @@ def test_costs_are_sums_and_diagnostics_means_over_seeds():
             {"wall_seconds": 4.0, "evaluation_seconds": None},
         ],
     }
-    found = costs.costs(rounds, seconds, {"mpd": "student", "sft": "teacher"}, given=False)
+    found = costs.costs_by_student(
+        rounds, seconds, {"mpd": "student", "sft": "teacher"}, given=False
+    )
     assert table.arrow_schema(schema.COSTS) == found.to_arrow().schema
     mpd, sft = found.to_dicts()
     assert mpd == {
@@ -106,13 +108,13 @@ def test_costs_are_sums_and_diagnostics_means_over_seeds():
 def test_given_samples_cost_no_one_anything_in_the_first_round():
     rounds = {("mpd", 1): [frames()], ("mpd", 2): [frames()]}
     seconds = {student: [NO_TIME] for student in rounds}
-    found = costs.costs(rounds, seconds, {"mpd": "student"}, given=True)
+    found = costs.costs_by_student(rounds, seconds, {"mpd": "student"}, given=True)
     assert found["student_tokens"].to_list() == [0, 40]
     assert found["teacher_tokens"].to_list() == [7, 7]
 
 
 def test_nothing_kept_has_no_diagnostics():
-    found = costs.costs(
+    found = costs.costs_by_student(
         {("mpd", 1): [frames(kept=(False, False), logprobs=())]},
         {("mpd", 1): [NO_TIME]},
         {"mpd": "student"},
@@ -129,16 +131,6 @@ def test_divergence_is_a_mean_over_tokens():
     assert costs.diagnostics_of(uneven)["divergence"] == 3.0
     unknown = logits.with_columns(divergence=pl.Series([None, None], dtype=pl.List(pl.Float32)))
     assert costs.diagnostics_of(unknown)["divergence"] is None  # where vLLM scored
-
-
-def test_files_of_a_round(tmp_path):
-    assert costs.round_files(tmp_path, 2) == {
-        **{
-            stage: [tmp_path / stage / "shard_0.parquet", tmp_path / stage / "shard_1.parquet"]
-            for stage in ("sample", "compress", "filter", "logits")
-        },
-        "metrics": [tmp_path / "student" / "metrics.parquet"],
-    }
 
 
 SECONDS = {
@@ -158,31 +150,18 @@ def write_notes(folder, seconds):
 
 
 def test_seconds_are_those_of_the_notes(tmp_path):
-    nowhere = costs.seconds_by_stage(tmp_path / "nowhere", 1, ["dev"])
-    assert costs.seconds_of(nowhere) == NO_TIME
-    write_notes(tmp_path, SECONDS)
-    found = costs.seconds_of(costs.seconds_by_stage(tmp_path, 2, ["dev"]))
+    round = Round.at(tmp_path / "mpd/seed_0/round_1")
+    assert costs.seconds_of(costs.seconds_by_stage(round, 1, ["dev"])) == NO_TIME
+    write_notes(round.folder, SECONDS)
+    found = costs.seconds_of(costs.seconds_by_stage(round, 2, ["dev"]))
     assert found == {"wall_seconds": 7.5, "evaluation_seconds": 8.5}
     # A second shard, or a benchmark, of an earlier run does not count.
     by_stage = {"sample": 1.5, "distill": 4.0, "answers": 8.0, "evaluate": 0.5}
-    assert costs.seconds_by_stage(tmp_path, 1, ["dev"]) == by_stage
+    assert costs.seconds_by_stage(round, 1, ["dev"]) == by_stage
 
 
 def test_a_stage_of_which_one_note_has_no_time_has_none(tmp_path):
-    write_notes(tmp_path, SECONDS)
-    (tmp_path / "sample/shard_1.json").write_text("{}")  # as before times were kept
-    assert set(costs.seconds_by_stage(tmp_path, 2, ["dev"])) == {"distill", "answers", "evaluate"}
-
-
-def test_links_are_counted_by_inode(tmp_path):
-    one, two, three, copy = (tmp_path / name for name in ("one", "two", "three", "copy"))
-    one.write_text("rows")
-    copy.write_text("rows")
-    os.link(one, two)
-    os.link(one, three)
-    found = costs.count_artifacts({"sample": [one, two, three, copy], "filter": [copy], "none": []})
-    assert [tuple(row.values()) for row in found] == [
-        ("sample", 4, 2, 2),
-        ("filter", 1, 1, 0),
-        ("none", 0, 0, 0),
-    ]
+    round = Round.at(tmp_path / "mpd/seed_0/round_1")
+    write_notes(round.folder, SECONDS)
+    (round.folder / "sample/shard_1.json").write_text("{}")  # as before times were kept
+    assert set(costs.seconds_by_stage(round, 2, ["dev"])) == {"distill", "answers", "evaluate"}

@@ -34,7 +34,7 @@ def test_aes_goes_element_by_element():
     assert found.tolist() == pytest.approx([0.5, -1.0])
 
 
-def test_the_weights_are_told_where_the_score_is():
+def test_the_weights_stand_with_the_formula():
     assert FORMULA.startswith("AES = 1·ΔL + 3·|ΔA| where")
     assert "else 1·ΔL − 5·|ΔA|" in FORMULA
     (column,) = (column for column in schema.SUMMARY.columns if column.name == "aes")

@@ -9,10 +9,11 @@ import pytest
 from jinja2 import UndefinedError
 
 from mpd.report import terminal
-from mpd.report.browser_section import Counts, Section
+from mpd.report.browser_section import BrowserData, Counts
 from mpd.report.compare import MEASURES
 from mpd.report.efficiency import FORMULA
-from mpd.report.funnel import STAGES
+from mpd.report.findings import Findings
+from mpd.report.funnel import STEPS
 from mpd.report.page import cells, contents, markup, page, tables
 from mpd.report.shipping import shipped
 from mpd.store import schema, table
@@ -29,7 +30,8 @@ SUMMARY = summary_of(
 )
 
 
-TO_MPD = "to mpd of the same round, or of its last where nothing is trained"
+TO_BASE = "Against the base student"
+TO_MPD = "Against mpd of the same round (its last round for untrained methods)"
 SCORED = (*MEASURES, "aes")
 
 
@@ -166,14 +168,14 @@ FUNNEL = {
     "sample_tokens": 118.25,
     "num_tokens": 28.5,
 }
-NOTHING_KEPT = {**dict.fromkeys(STAGES, 0), "reasons": {}, "sample_tokens": None}
+NOTHING_KEPT = {**dict.fromkeys(STEPS, 0), "reasons": {}, "sample_tokens": None}
 
 
-BROWSER = Section(Counts(3, "every one", "all", "2 of 3"), {"index": "abc+/=="})
+BROWSER = BrowserData(Counts(3, "all", "all", "2 of 3"), {"index": "abc+/=="})
 
 
 def page_of(summary=SUMMARY, means=MEANS, name="<b>name</b>", **changes):
-    found = page.Findings(
+    found = Findings(
         experiment=name,
         summary=summary,
         means=means,
@@ -307,7 +309,7 @@ def test_what_models_and_users_wrote_changes_no_tag_of_the_page(evil_page):
 
 def test_what_models_and_users_wrote_changes_no_tag_of_a_figure(evil_page):
     figures = re.findall(r"<svg.*?</svg>", evil_page, flags=re.DOTALL)
-    assert len(figures) == 4
+    assert len(figures) == len(contents.FIGURES)
     for figure in figures:
         elements = list(ElementTree.fromstring(figure).iter())
         tags = {element.tag.removeprefix("{http://www.w3.org/2000/svg}") for element in elements}
@@ -317,15 +319,15 @@ def test_what_models_and_users_wrote_changes_no_tag_of_a_figure(evil_page):
         assert any("<script>alert" in (element.text or "") for element in elements)
 
 
-def test_a_name_that_nobody_gave_is_an_error():
+def test_a_variable_that_is_not_given_is_an_error():
     with pytest.raises(UndefinedError, match="'browser' is undefined"):
         markup.rendered("trajectories.html")
 
 
 def test_entries_of_the_contents_stand_in_a_section_and_read_findings():
-    fields = {field.name for field in dataclasses.fields(page.Findings)}
+    fields = {field.name for field in dataclasses.fields(Findings)}
     for entry in (*contents.FIGURES, *contents.TABLES):
-        assert entry.section in contents.SECTIONS
+        assert entry.section in contents.PAGE_SECTIONS
         assert set(entry.reads) <= fields
 
 
@@ -356,7 +358,7 @@ def test_an_entry_is_all_that_a_figure_or_a_table_needs(monkeypatch):
 
 
 def test_page_has_a_heading_and_a_link_for_each_section(html_page):
-    anchors = [title.lower().replace(" ", "-") for title in contents.SECTIONS]
+    anchors = [title.lower().replace(" ", "-") for title in contents.PAGE_SECTIONS]
     assert re.findall('<h2 id="(.*?)">', html_page) == anchors
     assert re.findall('<a href="#(.*?)">', html_page) == anchors
 
@@ -378,9 +380,9 @@ def test_page_refers_to_nothing_outside(html_page):
 
 
 def test_page_holds_charts_and_tables(html_page):
-    assert html_page.count("<svg") == 4
+    assert html_page.count("<svg") == len(contents.FIGURES)
     chart = html_page[html_page.index("<svg") : html_page.index("</svg>")]
-    for text in ("base", "mpd", "opd", "mean tokens per answer, logarithmic", "accuracy", "one"):
+    for text in ("base", "mpd", "opd", "mean tokens per answer (log scale)", "accuracy", "one"):
         assert f">{text}</text>" in chart
     assert ">dev</text>" not in chart
     assert cells_of(html_page, "Accuracy against tokens")[1:3] == [
@@ -407,7 +409,7 @@ def test_page_holds_charts_and_tables(html_page):
 
 
 def test_significance_is_marked_where_the_interval_excludes_zero(html_page):
-    assert cells_of(html_page, "to the base student")[1:] == [
+    assert cells_of(html_page, TO_BASE)[1:] == [
         [
             *("one", "mpd", "1", "+0.050 [−0.010, +0.100]"),
             *("−1,174.6 [−1,180.0, −1,170.0] *", "–", "+1.23 [+1.00, +1.50] *", "1,500"),
@@ -452,10 +454,10 @@ def test_page_holds_costs_diagnostics_and_counts(html_page):
 @pytest.mark.parametrize(
     ("num_seeds", "sentence"),
     [
-        (1, "they say nothing about how another seed would come out."),
-        (2, "they hold the true value at most 50% of the time."),
-        (3, "they hold the true value at most 75% of the time."),
-        (5, "they hold the true value at most 94% of the time."),
+        (1, "they do not show how much another seed would differ."),
+        (2, "they would contain the true value at most 50% of the time."),
+        (3, "they would contain the true value at most 75% of the time."),
+        (5, "they would contain the true value at most 94% of the time."),
     ],
 )
 def test_the_page_says_what_few_seeds_are_worth(num_seeds, sentence):
@@ -465,7 +467,7 @@ def test_the_page_says_what_few_seeds_are_worth(num_seeds, sentence):
 def test_the_result_leads_from_the_base_student_to_each_round(html_page):
     assert '<div class="card"><h3>one, round 1</h3>\n<p class="big">−95% tokens</p>' in html_page
     assert "<p>accuracy +0.050 [−0.010, +0.100] against the base student</p>" in html_page
-    assert "on the development split: seed 0: round 1.</p>" in html_page
+    assert "on the\ndevelopment split: round 1 (seed 0).</p>" in html_page
     assert cells_of(html_page, "one, round 1") == [
         ["student", "accuracy", "tokens"],
         ["base", "0.800 [0.790, 0.820]", "1,234.6 [1,233.6, 1,236.6]"],
@@ -481,7 +483,7 @@ def test_the_result_of_a_grid_without_mpd_is_of_the_first_method():
         MEANS.filter(others),
         comparison=comparison,
     )
-    assert "each round of <b>opd</b>: mean over 1 seed, 95&nbsp;% intervals." in words_of(found)
+    assert "each round of <b>opd</b>: means with 95% intervals, from 1 seed." in words_of(found)
 
 
 @pytest.mark.parametrize(
@@ -495,7 +497,7 @@ def test_page_holds_funnel_and_stage_seconds(html_page):
     assert cells_of(html_page, "What became of the trajectories") == [
         [
             *("method", "round", "sampled", "complete", "rewritten", "correct", "kept"),
-            *("tokens before", "after", "why the others were not kept"),
+            *("tokens before", "tokens after", "why the others were not kept"),
         ],
         [
             *("mpd", "1", "1,152", "1,100", "1,000", "900", "864", "118.2", "28.5"),
@@ -540,7 +542,8 @@ def test_page_of_nothing_trained_says_so():
     )
     assert "<p>Only untrained students were evaluated.</p>" in found
     assert "<p>Nothing was trained.</p>" in found
-    assert found.count("<svg") == 3
+    training = found[found.index('<h2 id="training">') : found.index('<h2 id="costs">')]
+    assert "<svg" not in training
 
 
 def test_page_without_benchmarks_draws_the_development_split():

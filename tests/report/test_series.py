@@ -3,7 +3,7 @@
 import polars as pl
 import pytest
 
-from mpd.report import series
+from mpd.report import series, students
 
 LENGTHS = pl.DataFrame(
     {
@@ -93,4 +93,4 @@ def test_students_in_one_place_have_one_label():
 
 
 def test_last_rounds_are_of_each_method():
-    assert series.last_rounds(LENGTHS)["round"].to_list() == [0] * 4 + [2] * 4 + [1, 2]
+    assert students.last_rounds(LENGTHS)["round"].to_list() == [0] * 4 + [2] * 4 + [1, 2]

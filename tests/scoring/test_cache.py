@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpd.config.logits import Logits
-from mpd.scoring.cache import ENTRY_BITS, POSITION_BITS, TAIL_BITS, Rows, encode, lists, rounded
-from mpd.scoring.divergence import FLOOR, forward_kl, jensen_shannon, reverse_kl
+from mpd.scoring.cache import DecodedRows, complete_columns, encode, list_column
+from mpd.scoring.cache_layout import ENTRY_BITS, POSITION_BITS, TAIL_BITS
+from mpd.scoring.divergence import LOGPROB_FLOOR, forward_kl, jensen_shannon, reverse_kl
 from mpd.scoring.outcomes import outcomes_of
 from mpd.scoring.support import score
 from mpd.store import schema, table
@@ -42,7 +43,7 @@ ROUNDING = 3 * 2.0 ** -(TAIL_BITS + 1)
 
 
 def scores_by_hand(control=CONTROL):
-    logprobs = PROBABILITIES.log().clamp(min=FLOOR)
+    logprobs = PROBABILITIES.log().clamp(min=LOGPROB_FLOOR)
     places = torch.arange(3)
     candidates = torch.tensor(CANDIDATES)
     tails = torch.tensor([[outcomes["low"], outcomes["high"]] for outcomes in OUTCOMES])
@@ -78,12 +79,7 @@ def frame_of(scores, completions, control=CONTROL):
             "stop_logprob": [0.0] * count,
         }
     ).with_columns(encode(scores, [len(ids) for ids in completions]))
-    missing = {
-        name: pl.lit(None, dtype)
-        for name, dtype in table.frame_of([], schema.LOGITS).schema.items()
-        if name not in frame.columns
-    }
-    return frame.with_columns(**missing).select(schema.LOGITS.names)
+    return complete_columns(frame)
 
 
 @pytest.fixture
@@ -107,46 +103,11 @@ def outcomes(support, position):
     return {**found, "low": low, "high": high}
 
 
-@pytest.mark.parametrize(
-    ("bits", "value", "expected"),
-    [
-        (6, 0.0, 0.0),
-        (6, -1.0, -1.0),
-        (6, -(1 + 1 / 64), -(1 + 1 / 64)),
-        (6, -(1 + 1 / 256), -1.0),
-        (6, -(1 + 3 / 256), -(1 + 1 / 64)),
-        (6, -(1 + 1 / 128), -(1 + 1 / 64)),  # half is rounded away from zero
-        (6, -1.999, -2.0),  # carried into the exponent
-        (4, -0.3, -0.296875),  # 1.2 / 4 to 19/16 / 4
-        (4, -11.7, -11.5),
-        (4, FLOOR, FLOOR),
-        (7, FLOOR, FLOOR),
-        (7, -2.718281828, -2.71875),
-        (7, 1e-3, 131 / 128 * 2.0**-10),
-    ],
-)
-def test_rounded_by_hand(bits, value, expected):
-    found = rounded(np.array([value], np.float32), bits)
-    assert found.dtype == np.float32
-    assert found.tolist() == [expected]
-
-
-@settings(max_examples=50, deadline=None)
-@given(st.lists(st.floats(-100, 100, width=32), min_size=1), st.integers(1, 12))
-def test_rounded_values_have_few_bits_and_are_the_nearest(values, bits):
-    values = np.array(values, np.float32)
-    found = rounded(values, bits)
-    assert not (found.view(np.uint32) & ((1 << (23 - bits)) - 1)).any()
-    normal = np.abs(values) >= np.finfo(np.float32).tiny
-    error = np.abs(np.float64(found) - values)
-    # Half a step of the binary order of magnitude that the value is in.
-    _, exponent = np.frexp(values)
-    assert (error <= 2.0 ** (exponent - 1 - bits - 1))[normal].all()
-
-
 def test_lists_cuts_flat_values():
-    made = lists("numbers", np.array([1, 2, 3], np.int32), [2, 0, 1])
-    assert made.equals(pl.Series("numbers", [[1, 2], [], [3]], pl.List(pl.Int32)), check_names=True)
+    column = list_column("numbers", np.array([1, 2, 3], np.int32), [2, 0, 1])
+    assert column.equals(
+        pl.Series("numbers", [[1, 2], [], [3]], pl.List(pl.Int32)), check_names=True
+    )
 
 
 def test_the_columns_of_hand_written_scores(frame):
@@ -190,12 +151,12 @@ def test_a_file_opens_with_any_reader(frame, tmp_path):
     found = pq.read_table(path, columns=["sample_id", "support_ids", "tail_logprobs"])
     assert found.to_pydict() == frame.select(found.column_names).to_dict(as_series=False)
     # Decoded from the file it is the same, whole or as a part of a frame.
-    for rows, number in ((Rows(pl.read_parquet(path)), 1), (Rows(frame[1:]), 0)):
-        assert rows.support(number).logprobs.equal(Rows(frame).support(1).logprobs)
+    for rows, number in ((DecodedRows(pl.read_parquet(path)), 1), (DecodedRows(frame[1:]), 0)):
+        assert rows.support(number).logprobs.equal(DecodedRows(frame).support(1).logprobs)
 
 
 def test_supports_come_back(frame):
-    rows = Rows(frame)
+    rows = DecodedRows(frame)
     assert not rows.has_hidden
     first, second = rows.support(0), rows.support(1)
     assert first.ids.dtype == torch.int32
@@ -212,12 +173,12 @@ def test_supports_come_back(frame):
         found = outcomes(support, position)
         assert found == pytest.approx(expected, rel=2 * ROUNDING)
         assert sum(found.values()) == pytest.approx(1.0, abs=1e-6)
-    assert (first.logprobs[:, :-2][~first.distinct] < FLOOR + 0.1).all()
+    assert (first.logprobs[:, :-2][~first.distinct] < LOGPROB_FLOOR + 0.1).all()
     assert rows.frame["think_end"].to_list() == [None, None]
 
 
 def test_only_a_common_factor_is_between_stored_and_decoded(frame):
-    support = Rows(frame).support(0)
+    support = DecodedRows(frame).support(0)
     stored = frame["realised_logprob"][0].to_list()
     shift = [
         value - found for value, found in zip(stored, support.logprobs[:, 0].tolist(), strict=True)
@@ -241,7 +202,7 @@ def row(**changes):
 
 
 def test_rows_without_entries():
-    rows = Rows(row(support_size=[0, 0], support_ids=[], support_logprobs=[]))
+    rows = DecodedRows(row(support_size=[0, 0], support_ids=[], support_logprobs=[]))
     support = rows.support(0)
     assert support.ids.tolist() == [[3, 8, 9], [8, 8, 9]]
     assert support.distinct.tolist() == [[True] * 3, [True, False, True]]
@@ -249,7 +210,7 @@ def test_rows_without_entries():
 
 
 def test_a_format_without_control_ids():
-    rows = Rows(frame_of(scores_by_hand([]), REALISED, []))
+    rows = DecodedRows(frame_of(scores_by_hand([]), REALISED, []))
     support = rows.support(0)
     assert support.ids.tolist() == [[3, 1, 4], [8, 7, 8]]
     assert support.distinct.tolist() == [[True] * 3, [True, True, False]]
@@ -258,13 +219,16 @@ def test_a_format_without_control_ids():
 
 
 def test_no_rows():
-    Rows(table.frame_of([], schema.LOGITS))
+    DecodedRows(table.frame_of([], schema.LOGITS))
 
 
 def test_a_floored_tail_stays_at_the_floor():
-    scores = {**scores_by_hand(), "tail_logprobs": torch.tensor([[FLOOR, FLOOR]] * 3)}
-    support = Rows(frame_of(scores, REALISED)).support(0)
-    assert (support.logprobs[:, -2:] < FLOOR + 1).all()
+    scores = {
+        **scores_by_hand(),
+        "tail_logprobs": torch.tensor([[LOGPROB_FLOOR, LOGPROB_FLOOR]] * 3),
+    }
+    support = DecodedRows(frame_of(scores, REALISED)).support(0)
+    assert (support.logprobs[:, -2:] < LOGPROB_FLOOR + 1).all()
     assert support.logprobs.logsumexp(-1).abs().max() < 1e-6
 
 
@@ -297,7 +261,7 @@ def test_lists_that_do_not_fit_are_refused(frame, changes, others):
     rows = pl.concat([frame[1 : 1 + others], row(**changes)])
     # Of two rows that contradict each other, either may be the one that is wrong.
     with pytest.raises(ValueError, match=r"cached row [ab]-0: its lists do not fit together"):
-        Rows(rows)
+        DecodedRows(rows)
 
 
 HIDDEN = torch.arange(12.0).view(3, 4) / 7
@@ -311,11 +275,11 @@ def test_hidden_states_come_back_as_they_are(tmp_path):
     table.write(path, frame, schema.LOGITS, {})
     for name in ("support_size", "support_ids", "support_logprobs", "tail_logprobs", "overlap"):
         assert frame[name].null_count() == 2
-    for rows in (Rows(frame), Rows(pl.read_parquet(path))):
+    for rows in (DecodedRows(frame), DecodedRows(pl.read_parquet(path))):
         assert rows.has_hidden
         assert rows.hidden(0).equal(HIDDEN[:2])
         assert rows.hidden(1).equal(HIDDEN[2:])
-    assert Rows(frame[1:]).hidden(0).equal(HIDDEN[2:])
+    assert DecodedRows(frame[1:]).hidden(0).equal(HIDDEN[2:])
 
 
 SCORING = Logits(top_k=6, student_top_k=6, tail_buckets=3)
@@ -338,7 +302,7 @@ def scored(draw):
 @given(scored())
 def test_a_round_trip_is_the_teacher_within_the_rounding(drawn):
     logits, completions, scores = drawn
-    rows = Rows(frame_of(scores, completions))
+    rows = DecodedRows(frame_of(scores, completions))
     start = 0
     for number, completion in enumerate(completions):
         support = rows.support(number)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpd.config.distill import DistillSettings
-from mpd.scoring.divergence import FLOOR, chosen, dense, reverse_kl
+from mpd.scoring.divergence import LOGPROB_FLOOR, dense, divergence_of, reverse_kl
 from mpd.scoring.outcomes import outcomes_of
 from mpd.scoring.output_head import OutputHead, chunked_loss
 
@@ -27,7 +27,7 @@ each_divergence = pytest.mark.parametrize("name", DIVERGENCES)
 def of(name, num_entries=None, **changes):
     """A divergence by its name in DIVERGENCES."""
     settings = DistillSettings(learning_rate=1.0, **{**DIVERGENCES[name], **changes})
-    return chosen(settings, num_entries)
+    return divergence_of(settings, num_entries)
 
 
 def sparse(divergence, student_logits, teacher_logits, ids, num_buckets=1):
@@ -58,8 +58,11 @@ def coarse(values, ids, num_buckets):
 
 
 def kl(one, other):
-    """Of probabilities; what has none counts nothing, and none is below exp(FLOOR)."""
-    one, other = np.maximum(one, math.exp(FLOOR)), np.maximum(other, math.exp(FLOOR))
+    """Of probabilities; what has none counts nothing, and none is below exp(LOGPROB_FLOOR)."""
+    one, other = (
+        np.maximum(one, math.exp(LOGPROB_FLOOR)),
+        np.maximum(other, math.exp(LOGPROB_FLOOR)),
+    )
     return (one * (np.log(one) - np.log(other))).sum()
 
 

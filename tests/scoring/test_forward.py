@@ -120,10 +120,10 @@ def test_a_model_with_plain_attention_is_taken(model):
 class Mixing(torch.nn.Module):
     """A language model whose states are running means, since the row began or the sequence did."""
 
-    def __init__(self, anew):
+    def __init__(self, separate):
         super().__init__()
         self.embedding = torch.nn.Embedding.from_pretrained(torch.eye(32))
-        self.anew = anew
+        self.separate = separate
         self.base_model = lambda **of: SimpleNamespace(last_hidden_state=self.states(**of))
         self.register_parameter("unused", torch.nn.Parameter(torch.zeros(1)))
 
@@ -131,16 +131,16 @@ class Mixing(torch.nn.Module):
         embedded = self.embedding(input_ids)
         sequences = (position_ids == 0).cumsum(-1)
         seen = torch.ones(input_ids.shape[-1], input_ids.shape[-1]).tril().bool()
-        if self.anew:
+        if self.separate:
             seen = seen & (sequences[:, :, None] == sequences[:, None, :])
         weights = seen.float() / seen.sum(-1, keepdim=True)
         return weights @ embedded
 
 
 def test_a_model_that_mixes_sequences_is_refused():
-    require_separate_sequences(Mixing(anew=True))
+    require_separate_sequences(Mixing(separate=True))
     with pytest.raises(ValueError, match="Mixing: packed sequences see each other"):
-        require_separate_sequences(Mixing(anew=False))
+        require_separate_sequences(Mixing(separate=False))
 
 
 def test_a_model_with_a_recurrent_state_is_refused():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mpd.scoring.divergence import FLOOR, forward_kl, reverse_kl
+from mpd.scoring.divergence import LOGPROB_FLOOR, forward_kl, reverse_kl
 from mpd.scoring.outcomes import bucket_sums, merge_entries, merge_ids, outcomes_of, times_of_bucket
 
 each_cut = pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_outcomes_by_hand():
     found, entropy = outcomes_of(logits, ids, distinct, 2)
     expected = [0.2, 0.4, 0.0, 0.1, 0.3]
     assert found.exp()[0].tolist() == pytest.approx(expected, abs=1e-6)
-    assert found[0, 2].item() == FLOOR
+    assert found[0, 2].item() == LOGPROB_FLOOR
     values = [0.4, 0.1, 0.2, 0.05, 0.25]
     assert entropy.item() == pytest.approx(-sum(p * math.log(p) for p in values), abs=1e-6)
 
@@ -98,7 +98,7 @@ def test_an_entry_that_repeats_another_has_no_gradient():
     plain_ids = torch.tensor([[3, 8, 0]]).expand(4, -1)
     plain, _ = outcomes_of(logits, plain_ids, torch.ones_like(plain_ids, dtype=torch.bool), 2)
     counting = [0, 1, 3, 5, 6]
-    assert repeated[:, [2, 4]].eq(FLOOR).all()
+    assert repeated[:, [2, 4]].eq(LOGPROB_FLOOR).all()
     assert repeated[:, counting].equal(plain)
     factors = torch.arange(1.0, 8.0, dtype=torch.float64)
     (one,) = torch.autograd.grad((repeated * factors).sum(), logits)
@@ -223,7 +223,7 @@ def test_merged_outcomes_sum_to_one_and_stand_once():
     cached, _ = outcomes_of(teacher, ids, distinct, 4)
     merged_ids, kept, logprobs = merge_entries(ids, distinct, cached, STOPS)
     assert logprobs.logsumexp(-1).abs().max() < 1e-12
-    assert logprobs[:, : ids.shape[1]][~kept].eq(FLOOR).all()
+    assert logprobs[:, : ids.shape[1]][~kept].eq(LOGPROB_FLOOR).all()
     for place in range(5):
         counting = merged_ids[place, kept[place]].tolist()
         outside = {REALISED[place], THINK_CLOSE, *ENTRIES[place]} - {*STOPS}

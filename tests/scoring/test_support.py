@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpd.config.logits import Logits
-from mpd.scoring.divergence import FLOOR
-from mpd.scoring.support import ALWAYS_KEPT, contributing, score
+from mpd.scoring.divergence import LOGPROB_FLOOR
+from mpd.scoring.support import ALWAYS_KEPT, Tails, contributing, score
 from tests.changes import with_changes
 
 SETTINGS = Logits(top_k=6, student_top_k=4, tail_buckets=3)
@@ -87,7 +87,7 @@ def test_measures_are_those_of_float64_sums(drawn, num_buckets):
         for token in set(range(SIZE)) - {*support}:
             tails[token // width] += q[token]
         with np.errstate(divide="ignore"):
-            expected_tails = np.maximum(np.log(tails), FLOOR)
+            expected_tails = np.maximum(np.log(tails), LOGPROB_FLOOR)
         found = scores["tail_logprobs"][place].tolist()
         assert found == pytest.approx(expected_tails.tolist(), abs=2e-5)
 
@@ -147,7 +147,7 @@ def test_more_candidates_than_ids():
     scores = score(logits, logits, torch.tensor([0]), torch.tensor([1]), settings)
     assert scores["candidates"].tolist() == [[2, 1, 0, 2, 1, 0]]
     assert scores["kept"].tolist() == [[True] + [False] * 5]
-    assert scores["tail_logprobs"].tolist() == [[FLOOR, FLOOR]]
+    assert scores["tail_logprobs"].tolist() == [[LOGPROB_FLOOR, LOGPROB_FLOOR]]
     assert scores["teacher_mass"].item() == scores["student_mass"].item() == 1.0
 
 
@@ -254,16 +254,9 @@ def test_contributing_by_hand():
     q = torch.tensor([[0.25, 0.004, 0.0036, 0.001]])  # costs: probable, 0, 0.0004, 0.0055
     distinct = torch.ones(1, 4, dtype=torch.bool)
     buckets = torch.zeros(1, 4, dtype=torch.long)
-    found = contributing(
-        p.log(),
-        q.log(),
-        distinct,
-        torch.zeros_like(distinct),
-        buckets,
-        torch.tensor([[0.2]]),
-        torch.tensor([[0.2]]),
-        torch.tensor([[0.001]]),
-    )
+    tails = Tails(buckets, torch.tensor([[0.2]]), torch.tensor([[0.2]]))
+    always, tolerance = torch.zeros_like(distinct), torch.tensor([[0.001]])
+    found = contributing(p.log(), q.log(), distinct, always, tails, tolerance)
     assert found.tolist() == [[True, False, False, True]]
 
 

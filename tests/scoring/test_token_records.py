@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from mpd.scoring.token_records import candidates, decoded, ids_of, token_record
+from mpd.scoring.token_records import candidates, decode, ids_of, token_record
 from mpd.store import schema, table
 from tests.report.test_browser import CACHED
 
@@ -46,13 +46,13 @@ def test_candidates_undo_the_rounding_of_the_cache():
 
 
 def test_decoded_is_what_the_training_decodes(cached):
-    from mpd.scoring.cache import Rows
+    from mpd.scoring.cache import DecodedRows
 
     frame = table.read(cached, schema.LOGITS)
-    rows = Rows(frame)
+    rows = DecodedRows(frame)
     for number, row in enumerate(frame.iter_rows(named=True)):
         expected = rows.support(number)
-        ids, logprobs, tails = decoded(row)
+        ids, logprobs, tails = decode(row)
         distinct, width = expected.distinct.numpy(), ids.shape[1]
         assert (np.isfinite(logprobs) == distinct).all()
         assert (ids == expected.ids.numpy())[distinct].all()

@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from mpd.config.distill import DistillSettings
-from mpd.scoring.cache import Rows
-from mpd.scoring.divergence import FLOOR
+from mpd.scoring.cache import DecodedRows
+from mpd.scoring.divergence import LOGPROB_FLOOR
 from mpd.store import schema, table
-from mpd.training.batches import WINDOW, CachedRows, Trajectories, collate, plan_steps
+from mpd.training.batches import CachedRows, TrajectoryDataset, collate
+from mpd.training.steps import WINDOW, plan_steps
 from tests.changes import with_changes
 
 SETTINGS = DistillSettings(learning_rate=1.0)
@@ -64,7 +65,7 @@ def test_rows_are_found_over_shards_and_row_groups(write, frame):
     assert cached.group_sizes == [3, 3, 1, 1, 4, 4, 1]
     assert numbers_of(cached, 17) == list(range(17))
     assert cached.lengths == [frame["num_tokens"][row % len(frame)] for row in range(17)]
-    whole = Rows(frame)
+    whole = DecodedRows(frame)
     for row in range(17):
         rows, place = cached.place(row)
         found, expected = rows.support(place), whole.support(row % len(frame))
@@ -87,7 +88,7 @@ def test_an_empty_shard_is_legal(write, place):
     assert sum(cached.group_sizes) == len(cached.lengths) == 5
     assert numbers_of(cached, 5) == list(range(5))
     steps = plan_steps(cached.group_sizes, cached.lengths, epochs_of(2, 2))
-    data = Trajectories(cached, steps, SETTINGS)
+    data = TrajectoryDataset(cached, steps, SETTINGS)
     items = [data[step, row] for step, rows in enumerate(steps) for row in rows]
     assert sorted(item["prompt"][0] for item in items) == sorted([*range(5)] * 2)
 
@@ -105,7 +106,7 @@ def test_only_two_windows_are_held(write):
 def test_an_epoch_decodes_each_row_group_once(write):
     cached = CachedRows([write("one", 0, 40, 2), write("two", 40, 40, 2)])
     steps = plan_steps(cached.group_sizes, cached.lengths, epochs_of(8, 1))
-    data = Trajectories(cached, steps, SETTINGS)
+    data = TrajectoryDataset(cached, steps, SETTINGS)
     seen = [
         data[key]["prompt"][0]
         for parts in data.plan(micro_batch_size=2, num_processes=1)
@@ -122,7 +123,7 @@ def test_weights_are_shares_of_the_step(write):
     cached = CachedRows([write("one", 0, 6)])
     lengths, steps = cached.lengths, [[4, 0, 5], [1, 2, 3]]
     for loss in ("token_mean", "sequence_mean"):
-        data = Trajectories(cached, steps, with_changes(SETTINGS, loss=loss))
+        data = TrajectoryDataset(cached, steps, with_changes(SETTINGS, loss=loss))
         for step, rows in enumerate(steps):
             num_tokens = sum(lengths[row] for row in rows)
             items = [data[step, row] for row in rows]
@@ -139,7 +140,7 @@ def test_weights_are_shares_of_the_step(write):
 
 def test_a_micro_batch_by_hand(write, frame):
     cached = CachedRows([write("one", 0, 3, 3)])
-    data = Trajectories(cached, [[0, 1, 2]], SETTINGS)
+    data = TrajectoryDataset(cached, [[0, 1, 2]], SETTINGS)
     batch = collate([data[0, row] for row in (1, 2)])
     completions = [frame["completion_ids"][row].to_list() for row in (1, 2)]
     assert batch["realised"].tolist() == list(chain(*completions))
@@ -159,12 +160,12 @@ def test_a_micro_batch_by_hand(write, frame):
     assert filled.any()
     same = batch["realised"].int()[:, None].expand(-1, width - 3)
     assert batch["support_ids"][:, 3:][filled].equal(same[filled])
-    assert (batch["teacher"][:, 3:width][filled] <= FLOOR + 0.1).all()
+    assert (batch["teacher"][:, 3:width][filled] <= LOGPROB_FLOOR + 0.1).all()
 
 
 def test_a_sequence_that_never_ends_its_thinking(write):
     cached = CachedRows([write("one", 0, 2, 2, think_end=pl.lit(None, pl.Int32))])
-    data = Trajectories(cached, [[0, 1]], SETTINGS)
+    data = TrajectoryDataset(cached, [[0, 1]], SETTINGS)
     batch = collate([data[0, 0], data[0, 1]])
     assert not batch["closes"].any()
     assert batch["stops"].sum() == 2
@@ -179,7 +180,7 @@ def test_hidden_states_stand_behind_each_other(write, frame):
     }
     hidden = pl.Series(states, dtype=pl.List(pl.Float32))
     cached = CachedRows([write("one", 0, 4, 2, teacher_hidden=hidden, **nulls)])
-    data = Trajectories(cached, [[0, 1, 2, 3]], SETTINGS)
+    data = TrajectoryDataset(cached, [[0, 1, 2, 3]], SETTINGS)
     batch = collate([data[0, row] for row in (3, 0)])
     expected = torch.tensor(states[3] + states[0]).view(-1, 3)
     assert batch["teacher_hidden"].equal(expected)
@@ -189,7 +190,7 @@ def test_hidden_states_stand_behind_each_other(write, frame):
 
 def test_cross_entropy_needs_no_teacher(write):
     cached = CachedRows([write("one", 0, 2, 2)])
-    data = Trajectories(cached, [[0, 1]], with_changes(SETTINGS, divergence="cross_entropy"))
+    data = TrajectoryDataset(cached, [[0, 1]], with_changes(SETTINGS, divergence="cross_entropy"))
     batch = collate([data[0, 0], data[0, 1]])
     assert not {"teacher", "support_ids", "distinct", "teacher_hidden"} & batch.keys()
     assert len(batch["realised"]) == sum(cached.lengths)

@@ -31,7 +31,7 @@ def teacher(write_model, tmp_path_factory):
 @pytest.fixture(scope="session")
 def make_engine():
     """A function that makes an engine; changes are those of resources."""
-    from mpd.engines.vllm import VllmEngine
+    from mpd.engines.vllm.generation import VllmEngine
 
     def make(manifest, engine_arguments=CACHE, **changes):
         settings = DrawnSample(engine="vllm", engine_arguments=dict(engine_arguments))

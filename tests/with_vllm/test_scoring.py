@@ -8,10 +8,10 @@ pytest.importorskip("vllm")
 
 import torch
 
-from mpd.scoring.cache import Rows
+from mpd.scoring.cache import DecodedRows
 from mpd.scoring.forward import completion_states, pack
 from mpd.scoring.output_head import head_of
-from mpd.scoring.scorer import LEAST_TAIL
+from mpd.scoring.vllm_scorer import TAIL_PRECISION
 from mpd.store import schema, table
 from mpd.store.model_folder import load_model, read_manifest
 
@@ -58,7 +58,7 @@ def test_what_needs_a_student_or_every_logit_is_null(caches):
 
 def test_a_decoded_support_is_the_dense_distribution(caches, teacher, vocabulary):
     frame = caches["vllm"]
-    rows, model = Rows(frame), load_model(teacher.parent, "float32")
+    rows, model = DecodedRows(frame), load_model(teacher.parent, "float32")
     head = head_of(model, vocabulary.size)
     for number, row in enumerate(frame.iter_rows(named=True)):
         packed = pack([row["prompt_ids"]], [row["completion_ids"]])
@@ -73,7 +73,7 @@ def test_a_decoded_support_is_the_dense_distribution(caches, teacher, vocabulary
         assert torch.allclose(stored[entries], exact[entries], rtol=2**-6, atol=0.02)
         tail = 1 - (exact.exp() * entries).sum(1)
         assert torch.allclose(support.logprobs[:, -1].double().exp(), tail, atol=0.02)
-        assert (tail + LEAST_TAIL > 0).all()
+        assert (tail + TAIL_PRECISION > 0).all()
         probable = dense.topk(OWN["top_k"], -1)
         kept = [
             {token for token, value in zip(*position, strict=True) if value > 0.01}

@@ -13,7 +13,7 @@ import torch
 
 from mpd.config.generation import Decoding
 from mpd.config.resources import GenerationResources
-from mpd.engines.base import TOO_LONG, Request, seed_of
+from mpd.engines.base import PROMPT_TOO_LONG, Request, seed_of
 from mpd.engines.transformers import TransformersEngine, choose
 from mpd.store.model_folder import write_manifest
 
@@ -182,7 +182,7 @@ def test_a_prompt_without_room_is_not_sent(make_engine, student, requests):
     fits = [len(request.prompt_ids) < longest for request in requests]
     assert not all(fits)
     assert sorted(sent) == [number for number, fit in enumerate(fits) if fit]
-    assert [done == TOO_LONG for done in made] == [not fit for fit in fits]
+    assert [done == PROMPT_TOO_LONG for done in made] == [not fit for fit in fits]
 
 
 def test_a_prompt_may_fill_the_context_to_its_last_token(engine, plain, requests):
@@ -192,7 +192,7 @@ def test_a_prompt_may_fill_the_context_to_its_last_token(engine, plain, requests
     decoding = with_changes(GREEDY, max_new_tokens=room)
     require_equal(engine.generate(requests[:1], decoding), plain.generate(requests[:1], decoding))
     assert engine.generate(requests[:1], with_changes(decoding, max_new_tokens=room + 1)) == [
-        TOO_LONG
+        PROMPT_TOO_LONG
     ]
 
 

@@ -10,8 +10,8 @@ psutil = pytest.importorskip("psutil", reason="comes with vLLM: make vllm")
 
 WORKER = """
 import os, time
-from mpd.engines.vllm import Worker
-Worker().end_with(os.getppid())
+from mpd.engines.vllm.worker import WorkerExtension
+WorkerExtension().exit_with_job(os.getppid())
 print(os.getpid(), flush=True)
 time.sleep(600)
 """

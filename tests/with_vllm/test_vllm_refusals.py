@@ -33,12 +33,12 @@ TO_HAVE_MORE = (
         ("gpu_memory_utilization", "set resources.sample.gpu_memory_utilization instead"),
         ("max_model_len", "set resources.sample.max_model_len instead"),
         ("enable_prefix_caching", "set resources.sample.prefix_caching instead"),
-        ("logprobs_mode", "this one is not free, completions rest on it; remove it"),
-        ("skip_tokenizer_init", "this one is not free, completions rest on it; remove it"),
-        ("worker_extension_cls", "this one is not free, completions rest on it; remove it"),
+        ("logprobs_mode", "its value is fixed, completions depend on it; remove it"),
+        ("skip_tokenizer_init", "its value is fixed, completions depend on it; remove it"),
+        ("worker_extension_cls", "its value is fixed, completions depend on it; remove it"),
         (
             "enable_batch_sharded_sampling",
-            "this one is not free, completions rest on it; remove it",
+            "its value is fixed, completions depend on it; remove it",
         ),
     ],
 )
@@ -64,7 +64,7 @@ def test_a_value_that_vllm_refuses_is_one_sentence(
     with pytest.raises(ValueError, match=f"^vLLM refuses an engine argument: {sentence}") as caught:
         engine.generate(requests, GREEDY)
     found = str(caught.value)
-    assert found.endswith("; mend sample.engine_arguments or resources.sample")
+    assert found.endswith("; fix sample.engine_arguments or resources.sample")
     assert "\n" not in found
 
 

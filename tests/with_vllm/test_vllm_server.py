@@ -191,8 +191,8 @@ def client():
 
     yield make
     for engine in made:
-        engine.tasks.run(engine.client.close())
-        engine.tasks.close()
+        engine.coroutines.run(engine.client.close())
+        engine.coroutines.close()
 
 
 def require_same(mine, theirs):
@@ -256,7 +256,7 @@ def test_another_tokenizer_is_refused(client, twin, real, requests):
     with pytest.raises(ValueError) as caught:
         client(twin, f"{real}/v1").generate(requests, GREEDY)
     assert str(caught.value) == (
-        f"{real}/v1 cuts text into other tokens than the tokenizer beside {twin}"
+        f"{real}/v1 tokenizes text differently from the tokenizer beside {twin}"
     )
 
 

@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("vllm", minversion="0.32.0", reason="needs vLLM: make vllm")
 
 from mpd import answers, compress, sample
-from mpd.engines import vllm as of_vllm
+from mpd.engines.vllm import generation
 from mpd.store import schema, table
 
 CACHE = {"kv_cache_memory_bytes": 2**26}
@@ -36,8 +36,8 @@ CHAT = {
 @pytest.fixture
 def starts(monkeypatch):
     """The engines that were started: one entry for each."""
-    made, start = [], of_vllm.start
-    monkeypatch.setattr(of_vllm, "start", lambda *of: made.append(of) or start(*of))
+    made, start = [], generation.start_engine
+    monkeypatch.setattr(generation, "start_engine", lambda *of: made.append(of) or start(*of))
     return made
 
 
@@ -215,9 +215,9 @@ def test_an_engine_process_that_dies_is_one_sentence_and_its_parts_are_kept(
     assert process.wait(120) == 1
     printed = store.with_suffix(".log").read_text()
     sentence = (
-        "sample: error: vLLM: it died; its own words, if any, are above. To need less memory, "
-        "lower resources.sample.max_model_len or resources.sample.batch_size; to have more, set "
-        "resources.sample.gpu_memory_utilization (its share) or "
+        "sample: error: vLLM: its process died; its own error, if any, is above. To need less "
+        "memory, lower resources.sample.max_model_len or resources.sample.batch_size; to have "
+        "more, set resources.sample.gpu_memory_utilization (its share) or "
         "resources.sample.tensor_parallel_size"
     )
     # Behind it Python may warn of what the dead process has left.

@@ -20,15 +20,25 @@ import numpy as np
 import polars as pl
 import pytest
 import yaml
+from mpd.text.reading import Reading
 
-from mpd import answers, compress, distill, evaluate, filter, logits, models, problems, sample
+from mpd import (
+    answers,
+    compress,
+    distill,
+    evaluate,
+    filter,
+    head,
+    logits,
+    models,
+    problems,
+    sample,
+)
 from mpd.config import Config, parse_config
 from mpd.report import __main__ as report
-from mpd.scoring import output_head as head
 from mpd.store.model_folder import load_model
 from mpd.text.completions import CompletionWriter
 from mpd.text.prompts import Prompts
-from mpd.text.reading import Reading
 from mpd.text.vocabulary import Vocabulary
 from tests.config.test_config import text_of
 

@@ -298,7 +298,7 @@ def test_how_an_engine_runs_stands_in_the_command(tmp_path: Path) -> None:
                     "train": {"source": "file", "path": "nowhere.jsonl", "num_problems": None}
                 }
             },
-            "nowhere.jsonl: no such file; mend the path of this problem source in the config",
+            "nowhere.jsonl: no such file; fix the path of this problem source in the config",
         ),
         (
             {"problems": {"benchmarks": [BENCHMARKS[0], BENCHMARKS[0]]}},

@@ -5,12 +5,15 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
+from mpd.config.base import DEV
 from mpd.report.compare import is_significant
-from mpd.report.series import held_out
+from mpd.report.students import held_out
+
+DASH = "–"  # where a number is not known, or does not apply
 
 
 class Cell(NamedTuple):
-    """Text, and the name of its class in the style sheet: empty, text (on the left) or another."""
+    """Text, and its class in the style sheet, such as text (aligned left); often empty."""
 
     text: str
     kind: str = ""
@@ -35,48 +38,46 @@ def grid(
     rows: Iterable[Sequence[str | Cell]],
     text: Sequence[int] = (0,),
 ) -> Grid:
-    """The cells of a table. `text`: columns on the left."""
+    """The cells of a table. `text` are the columns that are aligned left."""
 
-    def line(cells: Sequence[str | Cell]) -> list[Cell]:
-        whole = (cell if isinstance(cell, Cell) else Cell(cell) for cell in cells)
+    def row_of(cells: Sequence[str | Cell]) -> list[Cell]:
+        row = (cell if isinstance(cell, Cell) else Cell(cell) for cell in cells)
         return [
             cell._replace(kind="text") if column in text else cell
-            for column, cell in enumerate(whole)
+            for column, cell in enumerate(row)
         ]
 
-    return Grid(line(header), [line(cells) for cells in rows])
+    return Grid(row_of(header), [row_of(cells) for cells in rows])
 
 
 def by_split(rows: pl.DataFrame, cells: Callable[[pl.DataFrame], Any]) -> Split:
-    """What `cells` makes of the held-out benchmarks, and of the development split."""
+    """What `cells` makes of the rows of the benchmarks, and of those of the development split."""
     benchmarks = held_out(rows)
     if len(benchmarks) == len(rows):
         return Split(cells(rows), None)
-    return Split(cells(benchmarks), cells(rows.filter(benchmark="dev")))
+    return Split(cells(benchmarks), cells(rows.filter(benchmark=DEV)))
+
+
+def number(value: float | None, form: str = ",.0f") -> str:
+    """A number by a format specification, with a true minus sign; a dash for None.
+
+    The minus sign is as wide as a plus sign, the hyphen is not.
+    """
+    return DASH if value is None else format(value, form).replace("-", "−")
 
 
 def interval(row: Mapping[str, Any], measure: str, digits: int, sign: str = "") -> str:
-    """Value and interval as text; a dash where there is none."""
+    """Value and interval as text; a dash where there is no interval."""
     if row[f"{measure}_low"] is None:
-        return "–"
+        return DASH
     ends = (row[measure], row[f"{measure}_low"], row[f"{measure}_high"])
-    value, low, high = (with_minus(f"{number:{sign},.{digits}f}") for number in ends)
+    value, low, high = (number(end, f"{sign},.{digits}f") for end in ends)
     return f"{value} [{low}, {high}]"
-
-
-def with_minus(number: str) -> str:
-    """A number as text, with the sign that is as wide as a plus."""
-    return number.replace("-", "−")
 
 
 def difference(row: Mapping[str, Any], measure: str) -> Cell:
     """A difference as a cell, marked where its interval excludes zero."""
-    shown = interval(row, measure, {"accuracy": 3, "aes": 2}.get(measure, 1), "+")
+    text = interval(row, measure, {"accuracy": 3, "aes": 2}.get(measure, 1), "+")
     if is_significant(row, measure):
-        return Cell(f"{shown} *", "clear")
-    return Cell(shown, "unclear")
-
-
-def whole_number(value: float | None) -> str:
-    """Without decimals; a dash where there is none."""
-    return "–" if value is None else f"{value:,.0f}"
+        return Cell(f"{text} *", "clear")
+    return Cell(text, "unclear")

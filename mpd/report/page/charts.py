@@ -1,6 +1,6 @@
 """The figures of the report as SVG text, by Vega-Altair. No I/O.
 
-Text and lines take the page's colours (see page.css), so that they can be read in the dark too.
+Text and lines take the page's colours (page.css), so that they can be read in the dark too.
 """
 
 from collections.abc import Iterable
@@ -8,15 +8,9 @@ from typing import Any
 
 import polars as pl
 
-from mpd.report.compare import REFERENCE
-from mpd.report.series import (
-    CURVES,
-    chart_rows,
-    curve_rows,
-    held_out,
-    histogram_rows,
-    last_rounds,
-)
+from mpd.config.base import BASE
+from mpd.report.series import CURVES, chart_rows, curve_rows, histogram_rows
+from mpd.report.students import held_out, in_order, last_rounds
 
 # Tableau's ten colours without its grey, which stands for the base student.
 PALETTE = ["#4c78a8", "#f58518", "#e45756", "#72b7b2", "#54a24b", "#b279a2"]
@@ -24,23 +18,18 @@ PALETTE += ["#9d755d", "#ff9da6", "#d6a81d", "#6b6bd6"]
 GREY = "#888888"
 
 
-def in_order(methods: Iterable[str]) -> list[str]:
-    """Methods in the order of their colours: the reference first, the others by name."""
-    return sorted(methods, key=lambda name: (name != REFERENCE, name))
-
-
-def told_apart(rows: pl.DataFrame) -> tuple[pl.DataFrame, str]:
+def distinguishable(rows: pl.DataFrame) -> tuple[pl.DataFrame, str]:
     """The rows of the base student and of as many methods as there are colours, and a title.
 
-    For lines, which have no room for names. The title says how many methods are drawn; it is empty
-    where all are.
+    It is for lines, which have no room for names. The title says how many methods are drawn; it is
+    empty where all are.
     """
-    methods = in_order({*rows["method"]} - {"base"})
+    methods = in_order({*rows["method"]} - {BASE})
     if len(methods) <= len(PALETTE):
         return rows, ""
     drawn = methods[: len(PALETTE)]
     title = f"{len(drawn)} of {len(methods)} methods: {drawn[0]}, and the first others by name"
-    return rows.filter(pl.col("method").is_in(["base", *drawn])), title
+    return rows.filter(pl.col("method").is_in([BASE, *drawn])), title
 
 
 def _colours(methods: Iterable[str], with_base: bool) -> Any:
@@ -48,9 +37,15 @@ def _colours(methods: Iterable[str], with_base: bool) -> Any:
     import altair as alt
 
     ordered = in_order(methods)
-    own = [PALETTE[number % len(PALETTE)] for number in range(len(ordered))]
-    names, colours = (["base"], [GREY]) if with_base else ([], [])
-    return alt.Scale(domain=[*names, *ordered], range=[*colours, *own])
+    colours = [PALETTE[index % len(PALETTE)] for index in range(len(ordered))]
+    base_name, base_colour = ([BASE], [GREY]) if with_base else ([], [])
+    return alt.Scale(domain=[*base_name, *ordered], range=[*base_colour, *colours])
+
+
+def _log_axis(channel: Any, title: str, **scale: Any) -> Any:
+    """An axis on which half as many tokens is one step to the left, wherever it starts."""
+    titled = channel.title(f"{title} (log scale)")
+    return titled.scale(type="log", base=2, nice=False, **scale)
 
 
 def _svg(figure: Any, title: str = "") -> str:
@@ -66,23 +61,21 @@ def students_chart(summary: pl.DataFrame, means: pl.DataFrame) -> str:
     import altair as alt
 
     rows = chart_rows(summary, means, len(PALETTE))
-    methods = {row["method"] for row in rows} - {"base"}
-    # Logarithmic: half as many tokens is one step to the left, wherever it starts.
-    tokens = alt.X("tokens:Q").title("mean tokens per answer, logarithmic")
-    tokens = tokens.scale(type="log", base=2, nice=False, padding=20)
+    methods = {row["method"] for row in rows} - {BASE}
+    tokens = _log_axis(alt.X("tokens:Q"), "mean tokens per answer", padding=20)
     accuracy = alt.Y("accuracy:Q").title("accuracy").scale(zero=False).axis(titlePadding=14)
     colour = alt.Color("method:N", scale=_colours(methods, True)).title(None)
     encoded = alt.Chart().encode(
         x=tokens, y=accuracy, color=colour.legend(symbolOpacity=1, symbolLimit=0)
     )
 
-    def of(*kinds: str) -> alt.Chart:
+    def rows_of(*kinds: str) -> alt.Chart:
         return encoded.transform_filter(alt.FieldOneOfPredicate("kind", list(kinds)))
 
-    students = of("mean", "base")
+    students = rows_of("mean", "base")
     layers = alt.layer(
-        of("seed").mark_point(filled=True, size=22, opacity=0.35),
-        of("start", "mean")
+        rows_of("seed").mark_point(filled=True, size=22, opacity=0.35),
+        rows_of("start", "mean")
         .mark_line(strokeDash=[4, 3], strokeWidth=1, opacity=0.6)
         .encode(order=alt.Order("round:O")),
         students.mark_rule(strokeWidth=1.5).encode(
@@ -91,9 +84,9 @@ def students_chart(summary: pl.DataFrame, means: pl.DataFrame) -> str:
         students.mark_rule(strokeWidth=1.5).encode(
             x=alt.X("tokens_low:Q").title(""), x2="tokens_high:Q"
         ),
-        of("mean").mark_point(filled=True, size=60, opacity=1),
-        of("base").mark_square(size=70, opacity=1),
-        of("mean").mark_text(align="left", dx=6, dy=-8, fontSize=10).encode(text="label:N"),
+        rows_of("mean").mark_point(filled=True, size=60, opacity=1),
+        rows_of("base").mark_square(size=70, opacity=1),
+        rows_of("mean").mark_text(align="left", dx=6, dy=-8, fontSize=10).encode(text="label:N"),
     ).properties(width=780, height=340)
     # Altair hashes the data into the chart; rows go in as plain values.
     return _svg(
@@ -117,15 +110,12 @@ def histograms(lengths: pl.DataFrame) -> str:
         alt.Chart(alt.Data(values=rows.to_dicts()))
         .mark_bar(opacity=0.7, orient="vertical")
         .encode(
-            x=alt.X("low:Q")
-            .title("tokens per answer, logarithmic")
-            .axis(labelSeparation=6)
-            .scale(type="log", base=2, nice=False),
+            x=_log_axis(alt.X("low:Q").axis(labelSeparation=6), "tokens per answer"),
             x2="high:Q",
             y=alt.Y("share:Q").title("share of answers").axis(format="%", tickCount=3).stack(None),
             y2=alt.datum(0),
             color=alt.Color(
-                "student:N", scale=alt.Scale(domain=["base", "last round"], range=[GREY, "#4c78a8"])
+                "student:N", scale=alt.Scale(domain=[BASE, "last round"], range=[GREY, "#4c78a8"])
             ).title(None),
         )
         .properties(width=360, height=90)
@@ -137,13 +127,13 @@ def budget_curves(budgets: pl.DataFrame) -> str:
     """Accuracy under token budgets, of the base student and the last round of each method."""
     import altair as alt
 
-    rows, title = told_apart(last_rounds(held_out(budgets)))
-    methods = {*rows["method"]} - {"base"}
+    rows, title = distinguishable(last_rounds(held_out(budgets)))
+    methods = {*rows["method"]} - {BASE}
     encoded = alt.Chart().encode(
-        x=alt.X("budget:Q").title("tokens, logarithmic").scale(type="log", base=2, nice=False),
+        x=_log_axis(alt.X("budget:Q"), "token budget"),
         color=alt.Color("method:N", scale=_colours(methods, True))
         .title(None)
-        # Else the symbols are those of the areas, too faint to be told apart.
+        # Else the symbols are those of the areas, too faint to be distinguished.
         .legend(symbolLimit=0, symbolType="stroke", symbolOpacity=1),
     )
     accuracy = alt.Y("accuracy:Q").title("accuracy")
@@ -164,18 +154,18 @@ def budget_curves(budgets: pl.DataFrame) -> str:
     )
 
 
-def curves(metrics: pl.DataFrame) -> str:
+def training_curves(metrics: pl.DataFrame) -> str:
     """What training measured at each step, a panel for each measure; a line for each seed."""
     import altair as alt
 
-    shown, title = told_apart(metrics)
+    shown, title = distinguishable(metrics)
     rows = curve_rows(shown).with_columns(pl.col("measure").replace_strict(CURVES))
     lines = (
         alt.Chart(alt.Data(values=rows.to_dicts()))
         .mark_line(strokeWidth=1.2, opacity=0.75)
         .encode(
             x=alt.X("tokens:Q").title("completion tokens trained on").axis(tickCount=4),
-            # Room for the longest labels, so that panels stand under each other.
+            # Room for the longest labels, so that panels are aligned.
             y=alt.Y("value:Q").title(None).axis(tickCount=4, minExtent=44),
             color=alt.Color("method:N", scale=_colours(shown["method"].unique(), False))
             .title(None)

@@ -1,7 +1,15 @@
-"""What the page shows, in its order: sections, and an entry for each figure and each table.
+"""What the page shows: its sections, and one entry for each figure and each table, in order.
 
-A new figure is an entry here and a function of charts.py; a new table is one and one of tables.py.
-Entries read fields of `Findings` (page.py); where one of these is empty, the entry is left out.
+To add a figure, edit two files:
+
+1. charts.py: write a function that takes some fields of `Findings` and returns SVG.
+2. this one: add a `Figure` to FIGURES, with its section, the fields that it reads, and its caption.
+
+For a table, write a function of tables.py that returns a `Grid`, and add a `Table` to TABLES. The
+templates and the links follow. An entry is left out where a field that it reads is empty. The
+fields are those of mpd/report/findings.py; data that none of them has are a new field there. As
+with any change of the page, raise REPORT_VERSION in mpd/store/schema.py and record the golden
+digest, so that pages are written again.
 """
 
 from collections.abc import Callable
@@ -10,8 +18,8 @@ from dataclasses import dataclass
 from mpd.report.page import charts, tables
 from mpd.report.page.cells import Grid
 
-# Titles, and the template of what a section has beside figures and tables, which come first.
-SECTIONS = {
+# Titles; and the template of what else a section shows, below its figures and tables.
+PAGE_SECTIONS = {
     "Result": "result.html",
     "Accuracy against tokens": None,
     "Differences": "differences.html",
@@ -28,7 +36,7 @@ SECTIONS = {
 
 @dataclass(frozen=True)
 class Figure:
-    """`draw` makes SVG of what is read. Without a title, that of the section is enough."""
+    """`draw` makes SVG of the fields in `reads`. Without a title it has that of its section."""
 
     section: str
     reads: tuple[str, ...]
@@ -39,9 +47,9 @@ class Figure:
 
 @dataclass(frozen=True)
 class Table:
-    """`cells` makes a grid of what is read. Without a title, that of the section is enough.
+    """`cells` makes a grid of the fields in `reads`. Without a title it has that of its section.
 
-    A folded table is opened by its title. Where `by_split`, the one frame that is read is shown in
+    A folded table is opened by its title. With `by_split`, the one frame that is read is shown as
     two tables: that of the benchmarks, and that of the development split, folded.
     """
 
@@ -57,33 +65,33 @@ class Table:
 FIGURES = (
     Figure(
         section="Accuracy against tokens",
-        caption="A large point is a student, its training round beside it, mean over all seeds; "
-        "the bars are 95\u00a0% intervals. A small faint point is one seed. The square is the "
-        "base student. Further left is shorter, further up is more often right.",
+        caption="Each large point is a student, the mean over its seeds, labelled with its "
+        "training round; the bars are 95% intervals. Each small faint point is one seed. The "
+        "square is the base student. Further left is shorter, further up is more accurate.",
         reads=("summary", "means"),
         draw=charts.students_chart,
     ),
     Figure(
         section="Answer lengths",
-        caption="Tokens of every answer, all seeds: the base student in grey, behind the last "
-        "round of each method.",
+        caption="Tokens of every answer, over all seeds: the last round of each method, in front "
+        "of the base student in grey.",
         reads=("lengths",),
         draw=charts.histograms,
     ),
     Figure(
         section="Answer lengths",
         title="Under a token budget",
-        caption="Accuracy, had every answer been cut at so many tokens: prefixes of the same "
-        "answers, graded anew. The last round of each method.",
+        caption="Accuracy if every answer had been cut at this many tokens: prefixes of the same "
+        "answers, graded again. Methods are shown after their last round.",
         reads=("budgets",),
         draw=charts.budget_curves,
     ),
     Figure(
         section="Training",
-        caption="A line is a seed. The mass off the support is what the cache merges into its "
-        "tail buckets.",
+        caption="Each line is one seed. Mass off the support is the probability that the cache "
+        "merges into its tail buckets.",
         reads=("metrics",),
-        draw=charts.curves,
+        draw=charts.training_curves,
     ),
 )
 
@@ -104,59 +112,60 @@ TABLES = (
     Table(
         section="Accuracy against tokens",
         title="Every seed, further measures",
-        caption="pass@k: the share of problems with a correct one among k samples. “Tokens, "
-        "solved” are those of correct samples, of other problems for each student; tokens per "
-        "correct answer, of all samples over the number of correct ones.",
+        caption="pass@k is the share of problems with at least one correct answer among k "
+        "samples. “Tokens, solved” is the mean over correct answers, which are answers to other "
+        "problems for each student. Tokens per correct answer are the tokens of all samples, "
+        "divided by the number of correct ones.",
         reads=("summary",),
         cells=tables.measures_table,
         folded=True,
     ),
     Table(
         section="Difficulty",
-        caption="Problems by how often the base student solves them, over all its seeds and "
-        "samples. Saved tokens are the base student's less the student's own on the same "
-        "problem. Bins are made from the base student's own answers, and its wrong ones may be "
-        "longer than others: where it seldom solves, any student looks more accurate and shorter "
-        "beside it. Compare other students with each other.",
+        caption="Problems are binned by how often the base student solves them, over all its "
+        "seeds and samples. Saved tokens are the base student's less the student's own, on the "
+        "same problem. The bins depend on the base student's own answers, and its wrong answers "
+        "may be longer than others: in the bins that it seldom solves, any student looks more "
+        "accurate and shorter than the base student. Compare the other students with each other.",
         reads=("difficulty",),
         cells=tables.difficulty_table,
         by_split=True,
     ),
     Table(
         section="Which round to ship",
-        caption="Chosen on the development split: the shortest of the students that are shorter "
-        "than the base student and no less accurate, but for the configured drop; among equally "
-        "short ones, within the standard error, the most accurate. Where no round is good, stay "
-        "with the base student.",
+        caption="Chosen on the development split: the shortest student of those that are shorter "
+        "than the base student and less accurate by no more than report.max_accuracy_drop. Where "
+        "others are as short, within the standard error, the most accurate of these. Where no "
+        "round qualifies, stay with the base student.",
         reads=("choice",),
         cells=tables.shipping_table,
     ),
     Table(
         section="What became of the trajectories",
-        caption="Complete ones were not cut, correct ones have the right answer after rewriting, "
-        "kept ones are trained on. Tokens are means over the kept: of the trajectory, and of "
-        "what is trained on.",
+        caption="Complete trajectories were not cut, correct ones have the right answer after "
+        "rewriting, kept ones are trained on. Tokens before and after are means over the kept "
+        "trajectories: of the trajectory, and of what is trained on.",
         reads=("funnels",),
         cells=tables.funnel_table,
     ),
     Table(
         section="Training",
         title="What the teacher thinks of the trained completions",
-        caption="Under the prompt that the scorer sees (“problem” is the plain one, under which "
-        "the student will answer), means over trained completions: log-probabilities in nats of "
-        "all ids, of the last id, and of the end of thinking where thinking ends, with its "
-        "probability; and per token the exact divergence of the student from the scorer before "
-        "the round's training. Where the scorer finds the rewrites unlikely, or would rather go "
-        "on thinking, reverse KL works against them.",
+        caption="Means over trained completions, under the prompt that the scorer sees (“problem” "
+        "is the plain prompt, which the student will answer): log-probabilities (log p, in nats) "
+        "of all tokens, of the last token, and of the end of thinking where thinking ends, with "
+        "its probability (p); and the exact divergence of the student from the scorer per token, "
+        "before the round's training. Where the scorer finds the rewrites unlikely, or would "
+        "rather go on thinking, reverse KL works against them.",
         reads=("costs", "contexts"),
         cells=tables.diagnostics_table,
     ),
     Table(
         section="Costs",
-        caption="Sums over the seeds of a method. Every method is charged in full, also for "
-        "what it shares with another. Evaluation is not among the tokens. Seconds are the wall "
-        "time of computing the artifacts, also where the store already had them; those of before "
-        "version 0.2 have none.",
+        caption="Sums over the seeds of a method. Every method is charged in full, even for what "
+        "it shares with another one. Tokens of evaluation are not counted. Seconds are the wall "
+        "time that computing the artifacts took, even where the store already had them; artifacts "
+        "made before version 0.2 have none.",
         reads=("costs",),
         cells=tables.costs_table,
     ),
@@ -169,15 +178,15 @@ TABLES = (
     Table(
         section="Costs",
         title="Computed and linked",
-        caption="Of the files behind this report, those that had to be computed, and those that "
-        "are further links to one of them: what branches share is computed once.",
+        caption="The files behind this report: how many were computed, and how many are links to "
+        "one of these. What branches share is computed once.",
         reads=("artifacts",),
         cells=tables.artifacts_table,
     ),
     Table(
         section="Where it came from",
-        caption="Every artifact has the settings and the digests of its inputs beside it, in a "
-        "JSON file of its name. These are the packages that wrote this page, the models that the "
+        caption="Beside every artifact, a JSON file of the same name has its settings and the "
+        "digests of its inputs. Below are the packages that wrote this page, the models that the "
         "run started from, and the settings of each stage.",
         reads=("versions",),
         cells=tables.versions_table,

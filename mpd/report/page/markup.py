@@ -1,6 +1,6 @@
-"""Templates to HTML: whatever they are given is escaped. Reads the files beside it.
+"""Templates to HTML: all that they are given is escaped. Reads the files beside it.
 
-Only what is of type Markup goes in as it is, each time with a line that says why it is safe.
+Only text of type Markup goes in unchanged, each time with a comment that says why it is safe.
 """
 
 import base64
@@ -23,18 +23,18 @@ def asset(name: str) -> Markup:
 
 def script() -> Markup:
     """The one script of the page."""
-    # Safe: files of this package; a test holds that they do not end the element they stand in.
+    # Safe: files of this package; a test asserts that they cannot end their element.
     return Markup('"use strict";\n') + Markup("\n").join(map(asset, SCRIPTS))
 
 
 def script_digest() -> str:
-    """The digest by which the content policy of the page knows its script."""
+    """The digest by which the content policy of the page allows its script."""
     return base64.b64encode(hashlib.sha256(script().encode()).digest()).decode()
 
 
 @cache
 def environment() -> Environment:
-    """The templates. A name that nobody gave is an error."""
+    """The templates; a variable that is not given is an error."""
     templates = Environment(
         loader=PackageLoader(__package__),
         autoescape=True,
@@ -47,5 +47,5 @@ def environment() -> Environment:
 
 
 def rendered(name: str, **values: Any) -> str:
-    """The text of a template. Raises jinja2.UndefinedError where it names what is not given."""
+    """The text of a template. Raises jinja2.UndefinedError where a variable is not given."""
     return environment().get_template(name).render(values)

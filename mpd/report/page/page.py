@@ -1,56 +1,27 @@
 """The report as one HTML text that opens offline. No I/O but templates and assets.
 
-Here is what the templates are given: the entries of contents.py, and the data of sections that have
-templates of their own. The templates give the markup, and escape it all.
+It fills the templates with the entries of contents.py, and with the data of the sections that have
+templates of their own. The templates give the markup and escape all that they are given.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import polars as pl
 from markupsafe import Markup
 
-from mpd.report import browser_section
-from mpd.report.compare import REFERENCE, Student
+from mpd.config.base import BASE
 from mpd.report.efficiency import FORMULA
+from mpd.report.findings import Findings
 from mpd.report.page import markup, tables
-from mpd.report.page.cells import Grid, Split, by_split, grid, interval, with_minus
-from mpd.report.page.contents import FIGURES, SECTIONS, TABLES, Figure, Table
-from mpd.report.series import held_out
-
-
-@dataclass(frozen=True)
-class Findings:
-    """All that the page shows.
-
-    Of the modules of mpd.report, `means` are those of compare, `artifacts` the counts of costs,
-    `choice` is made by shipping, `browser` by browser_section, and what follows by findings.
-    `contexts` are what the scorer of each method sees.
-    """
-
-    experiment: str
-    summary: pl.DataFrame
-    means: pl.DataFrame
-    comparison: pl.DataFrame
-    budgets: pl.DataFrame
-    difficulty: pl.DataFrame
-    costs: pl.DataFrame
-    artifacts: Sequence[Mapping[str, Any]]
-    choice: pl.DataFrame
-    contexts: Mapping[str, str]
-    browser: browser_section.Section
-    lengths: pl.DataFrame
-    metrics: pl.DataFrame
-    funnels: Mapping[Student, Mapping[str, Any]]
-    seconds: Mapping[Student, Mapping[str, float]]
-    stages: Mapping[str, Mapping[str, Sequence[str]]]
-    models: Mapping[str, Mapping[str, Any]]
-    versions: Mapping[str, str]
+from mpd.report.page.cells import Grid, Split, by_split, grid, interval, number
+from mpd.report.page.contents import FIGURES, PAGE_SECTIONS, TABLES, Figure, Table
+from mpd.report.shipping import in_words
+from mpd.report.students import held_out, in_order
 
 
 class Card(NamedTuple):
-    """A benchmark of the result, as texts, and a table of its rounds."""
+    """The result on a benchmark, as texts, and a table of its rounds."""
 
     title: str
     tokens: str
@@ -59,7 +30,7 @@ class Card(NamedTuple):
 
 
 class Result(NamedTuple):
-    """From the base student to each round of one method; `shipped` by seed."""
+    """From the base student to each round of one method; `shipped` is the choice of each seed."""
 
     method: str
     num_seeds: int
@@ -67,8 +38,8 @@ class Result(NamedTuple):
     cards: list[Card]
 
 
-class Section(NamedTuple):
-    """A section, its entries with what came of them, and the template of the rest, if any."""
+class PageSection(NamedTuple):
+    """A section: its figures and tables as drawn, and the template of what else it shows."""
 
     title: str
     anchor: str
@@ -78,11 +49,11 @@ class Section(NamedTuple):
 
 
 def page(findings: Findings) -> str:
-    """The whole report."""
+    """The report."""
     return markup.rendered(
         "page.html",
         experiment=findings.experiment,
-        sections=[section(title, findings) for title in SECTIONS],
+        sections=[section(title, findings) for title in PAGE_SECTIONS],
         result=result(findings),
         differences=by_split(findings.comparison, tables.difference_tables),
         intervals_note=tables.intervals_note(findings.summary["seed"].n_unique()),
@@ -95,7 +66,7 @@ def page(findings: Findings) -> str:
     )
 
 
-def section(title: str, findings: Findings) -> Section:
+def section(title: str, findings: Findings) -> PageSection:
     """A section of the contents, without the entries that have nothing to show."""
 
     def read(entry: Figure | Table) -> list[Any]:
@@ -103,7 +74,7 @@ def section(title: str, findings: Findings) -> Section:
 
     entries = [entry for entry in (*FIGURES, *TABLES) if entry.section == title]
     entries = [entry for entry in entries if all(len(values) for values in read(entry))]
-    return Section(
+    return PageSection(
         title,
         title.lower().replace(" ", "-"),
         # Safe: SVG by vl_convert, which escapes the texts that it draws.
@@ -113,12 +84,12 @@ def section(title: str, findings: Findings) -> Section:
             if isinstance(entry, Figure)
         ],
         [(entry, cells(entry, *read(entry))) for entry in entries if isinstance(entry, Table)],
-        SECTIONS[title],
+        PAGE_SECTIONS[title],
     )
 
 
 def cells(table: Table, *values: Any) -> Split:
-    """The cells of a table of the contents."""
+    """The cells of a table of the contents, from the fields that it reads."""
     if table.by_split:
         (rows,) = values
         return by_split(rows, table.cells)
@@ -126,22 +97,22 @@ def cells(table: Table, *values: Any) -> Split:
 
 
 def result(findings: Findings) -> Result | None:
-    """Of mpd, else of the first method by its name; None where nothing was trained."""
-    trained = findings.means.filter(pl.col("round") > 0)["method"].unique().sort().to_list()
-    if not trained:
+    """The result of mpd, else of the first method by name; None where nothing was trained."""
+    methods = in_order(findings.means.filter(pl.col("round") > 0)["method"].unique())
+    if not methods:
         return None
-    method = REFERENCE if REFERENCE in trained else trained[0]
-    shown = held_out(findings.means).filter(pl.col("method").is_in(["base", method]))
+    method = methods[0]
+    shown = held_out(findings.means).filter(pl.col("method").is_in([BASE, method]))
     choice = findings.choice.filter(method=method)
-    number = shipped_most(choice) or max(shown["round"].to_list())
+    headline = shipped_most(choice) or max(shown["round"].to_list())
     comparison = findings.comparison.filter(method=method)
     cards = [
-        card(benchmark, rows, comparison.filter(benchmark=benchmark), number)
+        card(benchmark, rows, comparison.filter(benchmark=benchmark), headline)
         for (benchmark,), rows in shown.group_by("benchmark", maintain_order=True)
     ]
-    ships = [f"round {own}" if own else "none, stay with base" for own in choice["round"]]
-    seeds = (f"seed {seed}: {own}" for seed, own in zip(choice["seed"], ships, strict=True))
-    return Result(method, len(ships), ", ".join(seeds), cards)
+    seeds = zip(choice["seed"], choice["round"], strict=True)
+    shipped = "; ".join(f"{in_words(chosen)} (seed {seed})" for seed, chosen in seeds)
+    return Result(method, len(choice), shipped, cards)
 
 
 def shipped_most(choice: pl.DataFrame) -> int | None:
@@ -151,26 +122,26 @@ def shipped_most(choice: pl.DataFrame) -> int | None:
     return int(ordered[0]) if len(ordered) else None
 
 
-def card(benchmark: str, means: pl.DataFrame, comparison: pl.DataFrame, number: int) -> Card:
-    """A benchmark, headed by what round `number` did.
+def card(benchmark: str, means: pl.DataFrame, comparison: pl.DataFrame, headline: int) -> Card:
+    """The result on a benchmark, headed by that of round `headline`.
 
     `means` are rows of the base student and one method.
     """
     rounds = {row["round"]: row for row in means.sort("round").iter_rows(named=True)}
-    change = rounds[number]["tokens"] / rounds[0]["tokens"] - 1
+    change = rounds[headline]["tokens"] / rounds[0]["tokens"] - 1
     rows = [
         [
-            f"round {place}" if place else "base",
+            f"round {round}" if round else BASE,
             interval(row, "accuracy", 3),
             interval(row, "tokens", 1),
         ]
-        for place, row in rounds.items()
+        for round, row in rounds.items()
     ]
-    paired = comparison.filter(against="base", round=number).row(0, named=True)
+    against_base = comparison.filter(against=BASE, round=headline).row(0, named=True)
     return Card(
-        title=f"{benchmark}, round {number}",
-        tokens=with_minus(f"{change:+.0%}"),
-        accuracy=interval(paired, "accuracy", 3, "+"),
+        title=f"{benchmark}, round {headline}",
+        tokens=number(change, "+.0%"),
+        accuracy=interval(against_base, "accuracy", 3, "+"),
         rounds=grid(["student", "accuracy", "tokens"], rows),
     )
 

@@ -5,23 +5,17 @@ from typing import Any
 
 import polars as pl
 
-from mpd.report.compare import MEASURES, Student
+from mpd.config.base import BASE
+from mpd.report.compare import MEASURES
 from mpd.report.difficulty import BINS
-from mpd.report.funnel import STAGES
-from mpd.report.page.cells import (
-    Cell,
-    Grid,
-    difference,
-    grid,
-    interval,
-    whole_number,
-    with_minus,
-)
+from mpd.report.funnel import STEPS
+from mpd.report.page.cells import DASH, Cell, Grid, difference, grid, interval, number
+from mpd.report.students import REFERENCE, Student
 from mpd.report.terminal import HEADER, printable
 
 
 def summary_table(summary: pl.DataFrame) -> Grid:
-    """Every seed."""
+    """Every seed of every student."""
     return grid(HEADER, printable(summary), text=(0, 3))
 
 
@@ -38,10 +32,7 @@ def measures_table(summary: pl.DataFrame) -> Grid:
     place = ("method", "round", "seed", "benchmark")
     rows = [
         [str(row[name]) for name in (*place, "num_samples")]
-        + [
-            "–" if row[name] is None else with_minus(f"{row[name]:,.{digits}f}")
-            for name, (_, digits) in columns.items()
-        ]
+        + [number(row[name], f",.{digits}f") for name, (_, digits) in columns.items()]
         for row in summary.iter_rows(named=True)
     ]
     header = [*place, "samples, k", *(title for title, _ in columns.values())]
@@ -51,12 +42,12 @@ def measures_table(summary: pl.DataFrame) -> Grid:
 def shipping_table(choice: pl.DataFrame) -> Grid:
     """The round to ship by method and seed."""
     seeds = choice["seed"].unique().sort().to_list()
-    rounds = {(method, seed): number for method, seed, number in choice.iter_rows()}
+    rounds = {(method, seed): chosen for method, seed, chosen in choice.iter_rows()}
     rows = [
         [
             method,
             *(
-                f"round {number}" if (number := rounds.get((method, seed))) else "base"
+                f"round {chosen}" if (chosen := rounds.get((method, seed))) else BASE
                 for seed in seeds
             ),
         ]
@@ -69,20 +60,20 @@ def intervals_note(num_seeds: int) -> str:
     """How far the intervals can be trusted, by the number of seeds."""
     if num_seeds == 1:
         return (
-            "With one seed the intervals are by bootstrap over problems: they say nothing about "
-            "how another seed would come out."
+            "With one seed, intervals come from a bootstrap over problems: they do not show how "
+            "much another seed would differ."
         )
     # Percentile bootstrap of S values: it cannot leave their range, and all S lie on one side
     # of the truth with probability 2 / 2^S.
     return (
-        f"Intervals are by bootstrap, {num_seeds} seeds as the outer level, then problems, the "
-        "same for all seeds. So "
-        "few seeds make them narrow: for differences between seeds alone they hold the true "
-        f"value at most {1 - 2 ** (1 - num_seeds):.0%} of the time."
+        f"Intervals come from a bootstrap over the {num_seeds} seeds, and then over problems, the "
+        "same ones for all seeds. With so few seeds they are too narrow: if seeds alone differed, "
+        f"they would contain the true value at most {1 - 2 ** (1 - num_seeds):.0%} of the time."
     )
 
 
 def means_table(means: pl.DataFrame) -> Grid:
+    """Accuracy and tokens of every student, over all its seeds."""
     header = ["benchmark", "method", "round", "seeds", "accuracy", "tokens"]
     rows = [
         [
@@ -95,20 +86,20 @@ def means_table(means: pl.DataFrame) -> Grid:
 
 
 def difference_tables(comparison: pl.DataFrame) -> dict[str, Grid]:
-    """By title a table for each of what is subtracted; the score is against the base student."""
+    """A table by title for each student that is subtracted; AES is against the base student."""
     header = ["benchmark", "method", "round"]
     header += ["accuracy", "tokens", "tokens, both solve"]
     titles = {
-        "base": "to the base student",
-        "mpd": "to mpd of the same round, or of its last where nothing is trained",
+        BASE: "Against the base student",
+        REFERENCE: "Against mpd of the same round (its last round for untrained methods)",
     }
     tables = {}
     for against, title in titles.items():
-        scores = ["aes"] if against == "base" else []
+        scores = ["aes"] if against == BASE else []
         rows = [
             [row["benchmark"], row["method"], str(row["round"])]
             + [difference(row, measure) for measure in (*MEASURES, *scores)]
-            + [f"{row['num_solved']:,}"]
+            + [number(row["num_solved"])]
             for row in comparison.filter(against=against).iter_rows(named=True)
         ]
         if rows:
@@ -119,6 +110,7 @@ def difference_tables(comparison: pl.DataFrame) -> dict[str, Grid]:
 
 
 def difficulty_table(bins: pl.DataFrame) -> Grid:
+    """Every student in every bin, the hardest problems first."""
     header = ["benchmark", "solved by base", "problems", "method", "round"]
     header += ["accuracy", "tokens", "saved tokens"]
     order = pl.col("bin").replace_strict(BINS, range(len(BINS)))
@@ -135,12 +127,13 @@ def difficulty_table(bins: pl.DataFrame) -> Grid:
 
 
 def costs_table(costs: pl.DataFrame) -> Grid:
+    """Samples, tokens and seconds of each round, over all seeds."""
     columns = {
         "num_seeds": "seeds",
         "num_samples": "samples",
-        "student_tokens": "generated by student",
-        "teacher_tokens": "generated by teacher",
-        "scored_tokens": "scored",
+        "student_tokens": "student tokens",
+        "teacher_tokens": "teacher tokens",
+        "scored_tokens": "scored tokens",
         "kept_rows": "kept",
         "num_steps": "steps",
         "trained_tokens": "trained tokens",
@@ -148,52 +141,63 @@ def costs_table(costs: pl.DataFrame) -> Grid:
         "evaluation_seconds": "evaluation seconds",
     }
     rows = [
-        [row["method"], str(row["round"]), *(whole_number(row[name]) for name in columns)]
+        [row["method"], str(row["round"]), *(number(row[name]) for name in columns)]
         for row in costs.iter_rows(named=True)
     ]
     return grid(["method", "round", *columns.values()], rows)
 
 
 def diagnostics_table(costs: pl.DataFrame, contexts: Mapping[str, str]) -> Grid:
+    """What the teacher thinks of the trained completions of each round, over all seeds."""
     columns = {
-        "mean_teacher_logprob": "log-probability, all ids",
-        "stop_logprob": "last id",
-        "think_close_logprob": "end of thinking",
-        "think_close_mass": "mass on the end of thinking",
-        "divergence": "divergence before training",
+        "mean_teacher_logprob": ("log p, all tokens", ".2g"),
+        "stop_logprob": ("log p, last token", ".2g"),
+        "think_close_logprob": ("log p, end of thinking", ".2g"),
+        "think_close_mass": ("p, end of thinking", ".1%"),
+        "divergence": ("divergence before training", ".2g"),
     }
-
-    def shown(name: str, value: float | None) -> str:
-        if value is None:
-            return "–"
-        return f"{value:.1%}" if name == "think_close_mass" else with_minus(f"{value:.2g}")
-
     rows = [
         [row["method"], str(row["round"]), contexts[row["method"]], f"{row['share_kept']:.1%}"]
-        + [shown(name, row[name]) for name in columns]
+        + [number(row[name], form) for name, (_, form) in columns.items()]
         for row in costs.iter_rows(named=True)
     ]
-    header = ["method", "round", "scorer sees", "share kept", *columns.values()]
-    return grid(header, rows, text=(0, 2))
+    header = ["method", "round", "scorer sees", "share kept"]
+    return grid([*header, *(title for title, _ in columns.values())], rows, text=(0, 2))
 
 
 def funnel_table(funnels: Mapping[Student, Mapping[str, Any]]) -> Grid:
     """The funnel of each round; why trajectories were not kept in a column of its own."""
-    header: list[str | Cell] = ["method", "round", *STAGES, "tokens before", "after"]
+    header: list[str | Cell] = ["method", "round", *STEPS, "tokens before", "tokens after"]
     header.append(Cell("why the others were not kept", "reasons"))
     rows: list[list[str | Cell]] = []
-    for (method, number), row in funnels.items():
-        reasons = ", ".join(f"{count:,} {reason}" for reason, count in row["reasons"].items())
-        counts = [f"{row[name]:,}" for name in STAGES]
-        lengths = [
-            "–" if row[name] is None else f"{row[name]:.1f}"
-            for name in ("sample_tokens", "num_tokens")
-        ]
-        rows.append([method, str(number), *counts, *lengths, Cell(reasons or "–", "reasons")])
+    for (method, round), row in funnels.items():
+        reasons = ", ".join(f"{number(count)} {reason}" for reason, count in row["reasons"].items())
+        counts = [number(row[name]) for name in STEPS]
+        lengths = [number(row[name], ".1f") for name in ("sample_tokens", "num_tokens")]
+        rows.append([method, str(round), *counts, *lengths, Cell(reasons or DASH, "reasons")])
     return grid(header, rows)
 
 
+def seconds_table(seconds: Mapping[Student, Mapping[str, float]]) -> Grid:
+    """Wall seconds of each round by stage, over all seeds."""
+    stages = list(dict.fromkeys(stage for by_stage in seconds.values() for stage in by_stage))
+    rows = [
+        [method, str(round), *(number(by_stage.get(stage)) for stage in stages)]
+        for (method, round), by_stage in seconds.items()
+    ]
+    return grid(["method", "round", *stages], rows)
+
+
+def artifacts_table(artifacts: Sequence[Mapping[str, Any]]) -> Grid:
+    """How many files there are of each kind, and how many of them are links."""
+    counts = ("files", "computed", "linked")
+    total = {"kind": "all", **{name: sum(row[name] for row in artifacts) for name in counts}}
+    rows = [[row["kind"], *(str(row[name]) for name in counts)] for row in (*artifacts, total)]
+    return grid(["kind", *counts], rows)
+
+
 def versions_table(versions: Mapping[str, str]) -> Grid:
+    """The packages that wrote the page."""
     return grid(["package", "version"], versions.items(), text=(0, 1))
 
 
@@ -204,19 +208,3 @@ def models_table(models: Mapping[str, Mapping[str, Any]]) -> Grid:
         for role, manifest in models.items()
     ]
     return grid(["model", "digest", "weights", "token map"], rows, text=(0, 1, 2, 3))
-
-
-def artifacts_table(artifacts: Sequence[Mapping[str, Any]]) -> Grid:
-    counts = ("files", "computed", "linked")
-    whole = {"kind": "all", **{name: sum(row[name] for row in artifacts) for name in counts}}
-    rows = [[row["kind"], *(str(row[name]) for name in counts)] for row in (*artifacts, whole)]
-    return grid(["kind", *counts], rows)
-
-
-def seconds_table(seconds: Mapping[tuple[str, int], Mapping[str, float]]) -> Grid:
-    stages = list(dict.fromkeys(stage for own in seconds.values() for stage in own))
-    rows = [
-        [method, str(number), *(whole_number(own.get(stage)) for stage in stages)]
-        for (method, number), own in seconds.items()
-    ]
-    return grid(["method", "round", *stages], rows)

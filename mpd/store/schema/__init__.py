@@ -16,7 +16,7 @@ from mpd.store.schema.trajectories import COMPRESS, DROPPED, FILTER, PROBLEMS, S
 # What is not a table of ours (weights, a student, the report) has a version too.
 MODELS_VERSION = 3
 HEAD_VERSION = 1
-REPORT_VERSION = 12
+REPORT_VERSION = 13
 STUDENT_VERSION = 2
 
 

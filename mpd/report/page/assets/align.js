@@ -1,5 +1,5 @@
-// Which words of a trajectory are in its rewrite, in order. Long texts are split at runs of words
-// that both have once; what lies between is aligned exactly, as long as a budget of work lasts.
+// Which words of a trajectory its rewrite keeps, in order. Long texts are split at runs of words that
+// occur once in each; the parts between are aligned exactly, as long as a budget of work lasts.
 
 const WORD = /[\p{L}\p{M}]+|\p{N}+|[^\p{L}\p{M}\p{N}\s]/gu;
 const RUN = 4; // words of a run at which long texts are split
@@ -15,7 +15,7 @@ function wordsOf(text) {
   }));
 }
 
-// For the words of both texts 1 where they are matched, else 0. `complete` is false where
+// `matched` has for each word of both texts 1 where it is matched, else 0. `complete` is false where
 // a part was too long to be aligned.
 function align(first, second) {
   const numbers = new Map();
@@ -64,29 +64,29 @@ function align(first, second) {
   return { matched, complete };
 }
 
-// Pairs of places, rising in both, where a run of words starts that each part has once.
+// Pairs of positions, rising in both parts, at which a run of words starts that each part has once.
 function anchorsOf(a, b, i, iEnd, j, jEnd) {
   const runsOf = (words, start, end) => {
-    const places = new Map();
-    for (let place = start; place + RUN <= end; place++) {
-      const run = words.subarray(place, place + RUN).join(" ");
-      places.set(run, places.has(run) ? -1 : place);
+    const positions = new Map();
+    for (let position = start; position + RUN <= end; position++) {
+      const run = words.subarray(position, position + RUN).join(" ");
+      positions.set(run, positions.has(run) ? -1 : position);
     }
-    return places;
+    return positions;
   };
   const others = runsOf(b, j, jEnd);
   const pairs = [];
-  for (const [run, place] of runsOf(a, i, iEnd)) {
+  for (const [run, position] of runsOf(a, i, iEnd)) {
     const other = others.get(run) ?? -1;
-    if (place >= 0 && other >= 0) pairs.push([place, other]);
+    if (position >= 0 && other >= 0) pairs.push([position, other]);
   }
   return longestRising(pairs);
 }
 
-// The longest subsequence of pairs, sorted by their first, whose second rises.
+// The longest subsequence of pairs, sorted by their first number, whose second number rises.
 function longestRising(pairs) {
   pairs.sort((one, other) => one[0] - other[0]);
-  const ends = []; // of the subsequences of each length the one with the lowest end
+  const ends = []; // for each length, the end of the subsequence that ends lowest
   const before = new Int32Array(pairs.length);
   pairs.forEach(([, second], number) => {
     let [low, high] = [0, ends.length];
@@ -98,18 +98,18 @@ function longestRising(pairs) {
     before[number] = low ? ends[low - 1] : -1;
     ends[low] = number;
   });
-  const found = [];
+  const longest = [];
   for (let number = ends.at(-1) ?? -1; number >= 0; number = before[number]) {
-    found.push(pairs[number]);
+    longest.push(pairs[number]);
   }
-  return found.reverse();
+  return longest.reverse();
 }
 
-// The alignment with the most matched words and few breaks. Of each cell two scores: of the rest
-// of both texts (best), and of it where these two words are matched (here). What both begin or end
-// with breaks nothing.
+// The alignment with the most matched words and few breaks, by dynamic programming from the end.
+// Each cell has two scores of what follows in both texts: the best one (best), and the best one that
+// matches these two words (here). A match at the start or at the end of both is no break.
 function alignExactly(a, b, i, iEnd, j, jEnd, match) {
-  const [MATCH, SKIP_FIRST, ON] = [1, 2, 4];
+  const [MATCH, SKIP_FIRST, SAME_RUN] = [1, 2, 4];
   const [rows, columns] = [iEnd - i, jEnd - j];
   const steps = new Uint8Array(rows * columns);
   let best = new Int32Array(columns + 1);
@@ -119,37 +119,37 @@ function alignExactly(a, b, i, iEnd, j, jEnd, match) {
     hereNow[columns] = -1e9;
     for (let column = columns - 1; column >= 0; column--) {
       let step = 0;
-      let own = -1e9;
+      let matching = -1e9;
       if (a[i + row] === b[j + column]) {
         const isLast = row === rows - 1 && column === columns - 1;
-        const anew = best[column + 1] - (isLast ? 0 : BREAK);
-        const on = here[column + 1];
-        own = 2 + Math.max(on, anew);
-        if (row === 0 && column === 0) own += BREAK - 1;
-        if (on >= anew) step |= ON;
+        const newRun = best[column + 1] - (isLast ? 0 : BREAK);
+        const sameRun = here[column + 1];
+        matching = 2 + Math.max(sameRun, newRun);
+        if (row === 0 && column === 0) matching += BREAK - 1;
+        if (sameRun >= newRun) step |= SAME_RUN;
       }
       const skip = Math.max(best[column], bestNow[column + 1]);
-      if (own >= skip && own > 0) step |= MATCH;
+      if (matching >= skip && matching > 0) step |= MATCH;
       else if (best[column] >= bestNow[column + 1]) step |= SKIP_FIRST;
-      hereNow[column] = own;
-      bestNow[column] = Math.max(own, skip);
+      hereNow[column] = matching;
+      bestNow[column] = Math.max(matching, skip);
       steps[row * columns + column] = step;
     }
     [best, here] = [bestNow, hereNow];
   }
-  let [row, column, on] = [0, 0, false];
+  let [row, column, inRun] = [0, 0, false];
   while (row < rows && column < columns) {
     const step = steps[row * columns + column];
-    if (on || step & MATCH) {
+    if (inRun || step & MATCH) {
       match(i + row++, j + column++);
-      on = Boolean(step & ON);
+      inRun = Boolean(step & SAME_RUN);
     } else if (step & SKIP_FIRST) row++;
     else column++;
   }
 }
 
-// A text in pieces that are matched or not: what is between words goes with the word after it,
-// unless that begins an unmatched piece.
+// A text in pieces that are matched or not. What stands between two pieces belongs to the matched
+// one.
 function piecesOf(text, words, matched) {
   const pieces = [];
   let start = 0;

@@ -1,27 +1,26 @@
 // The list, its filters and the keyboard.
 
 const ROW_HEIGHT = 46; // pixels, as in browser.css
-const SPARE_ROWS = 6; // in the document above and below those that can be seen
+const SPARE_ROWS = 6; // kept in the document above and below those in view
 
 const FILTERS = ["method", "seed", "round", "reason", "verdict"];
-// By the share of right trajectories of a problem, over the seeds of a method's round.
+// By the share of correct trajectories of the problem, over the seeds of a method and round.
 const SOLVED = {
-  "none right": (share) => share === 0,
-  "some right": (share) => share > 0 && share <= 0.5,
-  "most right": (share) => share > 0.5 && share < 1,
-  "all right": (share) => share === 1,
+  "none correct": (share) => share === 0,
+  "some correct": (share) => share > 0 && share <= 0.5,
+  "most correct": (share) => share > 0.5 && share < 1,
+  "all correct": (share) => share === 1,
 };
 
 class Browser {
   constructor(index) {
-    this.experiment = index.experiment;
     signs = index.signs;
     this.lines = linesOf(index);
     this.texts = new Chunks("texts", index.texts, Infinity);
     this.tokens = new Chunks("tokens", index.tokens, 4);
-    this.searchable = null; // texts by line in lower case, once they were searched
+    this.searchable = null; // texts by line in lower case, after the first search
     this.shown = [];
-    this.selected = -1; // place in `shown`
+    this.selected = -1; // index into `shown`
     this.sort = { by: "line", descending: false };
     this.root = document.getElementById("browser");
     this.form = document.getElementById("filters");
@@ -32,10 +31,10 @@ class Browser {
     this.offer();
     this.listen();
     this.root.hidden = false;
-    this.ready = this.update(); // fulfilled when the page shows what was last asked for
+    this.ready = this.update(); // resolves when the page shows what was last asked for
   }
 
-  // Choices of the filters: what occurs. A method is spelled as in the config.
+  // The choices of the filters are the values that occur; methods are spelled as in config.yaml.
   offer() {
     const offerOf = (name, values, spell) =>
       this.form.elements[name].replaceChildren(
@@ -63,12 +62,12 @@ class Browser {
     this.form.addEventListener("input", (event) =>
       updateIn(event.target.type === "search" ? 150 : 0));
     this.form.addEventListener("submit", (event) => event.preventDefault());
-    this.form.addEventListener("reset", () => updateIn(0)); // the fields are emptied after this
+    this.form.addEventListener("reset", () => updateIn(0)); // the fields are emptied only after this event
     this.list.addEventListener("scroll", () => requestAnimationFrame(() => this.draw()));
     new ResizeObserver(() => this.draw()).observe(this.list);
     this.list.addEventListener("click", (event) => {
-      const row = event.target.closest("[data-place]");
-      if (row) this.ready = this.select(Number(row.dataset.place));
+      const row = event.target.closest("[data-index]");
+      if (row) this.ready = this.select(Number(row.dataset.index));
     });
     for (const button of this.root.querySelectorAll("[data-sort]")) {
       button.addEventListener("click", () => this.sortBy(button.dataset.sort));
@@ -83,42 +82,42 @@ class Browser {
     this.ready = this.update();
   }
 
-  // What the list holds after a change of filters, search or order; the selected one stays.
+  // The list after a change of filters, search or order; the selected line stays selected.
   async update() {
     const search = this.form.elements.search.value.trim().toLowerCase();
     if (search && !this.searchable) await this.readTexts();
-    if (search !== this.form.elements.search.value.trim().toLowerCase()) return; // typed on
+    if (search !== this.form.elements.search.value.trim().toLowerCase()) return; // the search has changed meanwhile
     const before = this.shown[this.selected];
     const { by, descending } = this.sort;
-    const found = this.lines.filter((line) => this.passes(line, search));
+    const shown = this.lines.filter((line) => this.passes(line, search));
     const sign = descending ? -1 : 1;
-    // What has no value comes last, in either order.
-    found.sort((a, b) =>
+    // Lines without a value come last, in either order.
+    shown.sort((a, b) =>
       (a[by] === null) - (b[by] === null) || sign * (a[by] - b[by]) || a.line - b.line);
-    this.shown = found;
+    this.shown = shown;
     for (const button of this.root.querySelectorAll("[data-sort]")) {
-      const own = button.dataset.sort === by;
-      button.setAttribute("aria-pressed", String(own));
-      button.dataset.direction = own ? (descending ? "↓" : "↑") : "";
+      const pressed = button.dataset.sort === by;
+      button.setAttribute("aria-pressed", String(pressed));
+      button.dataset.direction = pressed ? (descending ? "↓" : "↑") : "";
     }
-    const number = found.length.toLocaleString("en");
+    const number = shown.length.toLocaleString("en");
     this.count.textContent = `${number} / ${this.lines.length.toLocaleString("en")}`;
-    this.rows.style.height = `${found.length * ROW_HEIGHT}px`;
-    const place = before ? found.indexOf(before) : -1;
+    this.rows.style.height = `${shown.length * ROW_HEIGHT}px`;
+    const index = before ? shown.indexOf(before) : -1;
     this.selected = -1;
-    if (place < 0) this.list.scrollTop = 0;
-    await this.select(Math.max(place, 0));
+    if (index < 0) this.list.scrollTop = 0;
+    await this.select(Math.max(index, 0));
   }
 
   passes(line, search) {
     const value = (name) => this.form.elements[name].value;
-    const held = { "with texts": this.texts, "with tokens": this.tokens }[value("shown")];
+    const chunks = { "with texts": this.texts, "with tokens": this.tokens }[value("shown")];
     const within = (name, isWithin) =>
       !value(name) || (line.ratio !== null && isWithin(Number(value(name))));
     return (
       FILTERS.every((name) => !value(name) || String(line[name]) === value(name)) &&
       (!value("solved") || SOLVED[value("solved")](line.solved)) &&
-      (!held || held.has(line.line)) &&
+      (!chunks || chunks.has(line.line)) &&
       within("lowest", (lowest) => line.ratio >= lowest) &&
       within("highest", (highest) => line.ratio <= highest) &&
       (!search || this.mentions(line, search))
@@ -132,28 +131,28 @@ class Browser {
 
   async readTexts() {
     this.count.textContent = "reading texts …";
-    const found = new Map();
-    for (const [number, lines] of this.texts.numbers.entries()) {
+    const searchable = new Map();
+    for (const [number, lines] of this.texts.lines.entries()) {
       const { records } = await this.texts.chunk(number);
-      records.forEach(({ question, trajectory, rewrite }, place) =>
-        found.set(lines[place], [question, trajectory, rewrite].join("\n").toLowerCase()));
+      records.forEach(({ question, trajectory, rewrite }, index) =>
+        searchable.set(lines[index], [question, trajectory, rewrite].join("\n").toLowerCase()));
     }
-    this.searchable = found;
+    this.searchable = searchable;
   }
 
-  // The rows that can be seen, and some more; no others are in the document.
+  // The rows in view and a few more; no others are in the document.
   draw() {
     const first = Math.max(Math.floor(this.list.scrollTop / ROW_HEIGHT) - SPARE_ROWS, 0);
     const end = this.list.scrollTop + this.list.clientHeight;
     const last = Math.ceil(end / ROW_HEIGHT) + SPARE_ROWS;
-    const drawn = this.shown.slice(first, last).map((line, place) => this.row(line, first + place));
+    const drawn = this.shown.slice(first, last).map((line, index) => this.row(line, first + index));
     this.rows.replaceChildren(...drawn);
     const name = `line-${this.shown[this.selected]?.line}`;
     if (document.getElementById(name)) this.list.setAttribute("aria-activedescendant", name);
     else this.list.removeAttribute("aria-activedescendant");
   }
 
-  row(line, place) {
+  row(line, index) {
     const cell = (className, text) => element("span", { className, textContent: text });
     const tokens = line.num_tokens === null ? "–" : line.num_tokens;
     const row = element(
@@ -166,26 +165,26 @@ class Browser {
       cell("place", `${line.method} · seed ${line.seed} · round ${line.round}`),
       cell(line.reason === "kept" ? "reason kept" : "reason", line.reason.replaceAll("_", " ")),
     );
-    row.dataset.place = place;
-    row.style.top = `${place * ROW_HEIGHT}px`;
-    row.setAttribute("aria-selected", String(place === this.selected));
+    row.dataset.index = index;
+    row.style.top = `${index * ROW_HEIGHT}px`;
+    row.setAttribute("aria-selected", String(index === this.selected));
     row.setAttribute("aria-setsize", String(this.shown.length));
-    row.setAttribute("aria-posinset", String(place + 1));
+    row.setAttribute("aria-posinset", String(index + 1));
     row.classList.toggle("faint", !this.texts.has(line.line));
     return row;
   }
 
-  async select(place) {
-    const line = this.shown[place];
-    this.selected = line ? place : -1;
+  async select(index) {
+    const line = this.shown[index];
+    this.selected = line ? index : -1;
     if (!line) {
       this.draw();
       this.detail.replaceChildren(
-        element("p", { className: "quiet", textContent: "No trajectory passes the filters." }));
+        element("p", { className: "quiet", textContent: "No trajectory matches the filters." }));
       this.pane = null;
       return;
     }
-    const top = place * ROW_HEIGHT;
+    const top = index * ROW_HEIGHT;
     const { scrollTop, clientHeight } = this.list;
     if (top < scrollTop) this.list.scrollTop = top;
     else if (top + ROW_HEIGHT > scrollTop + clientHeight) {
@@ -195,7 +194,7 @@ class Browser {
     const records = [this.texts.get(line.line), this.tokens.get(line.line)];
     const [text, token] = await Promise.all(records);
     if (this.shown[this.selected] !== line) return; // another one was selected meanwhile
-    const { nodes, pane } = contentOf(line, text, token, this.experiment);
+    const { nodes, pane } = contentOf(line, text, token);
     const focused = this.detail.contains(document.activeElement);
     this.pane = pane;
     this.detail.replaceChildren(...nodes);
@@ -235,14 +234,14 @@ class Browser {
     event.preventDefault();
   }
 
-  // Into the tokens, or what is there in place of them.
+  // Focus the tokens, or the texts where there are no tokens.
   enter() {
     (this.pane?.pane ?? this.detail.querySelector(".text") ?? this.detail).focus();
   }
 
   step(by) {
-    const place = Math.min(Math.max(this.selected + by, 0), this.shown.length - 1);
-    if (place >= 0 && place !== this.selected) this.ready = this.select(place);
+    const index = Math.min(Math.max(this.selected + by, 0), this.shown.length - 1);
+    if (index >= 0 && index !== this.selected) this.ready = this.select(index);
   }
 }
 

@@ -1,4 +1,4 @@
-// What Python packed into the page: deflated JSON in base64, inflated when it is asked for.
+// The data that Python packed into the page: deflated JSON in base64, inflated when it is needed.
 
 async function inflate(name) {
   const packed = document.getElementById(`data-${name}`).textContent;
@@ -7,20 +7,20 @@ async function inflate(name) {
   return new Response(stream).json();
 }
 
-// Records of some lines, in chunks. `numbers` are the lines of each chunk, in order.
+// Records of some lines, in chunks. `lines` has the numbers of the lines of each chunk, in order.
 class Chunks {
-  constructor(kind, numbers, maxKept) {
+  constructor(kind, lines, maxKept) {
     this.kind = kind;
-    this.numbers = numbers;
+    this.lines = lines;
     this.maxKept = maxKept;
     this.kept = new Map(); // number of a chunk to the promise of its content
-    this.places = new Map(); // line to chunk and place in it
-    numbers.forEach((lines, chunk) =>
-      lines.forEach((line, place) => this.places.set(line, [chunk, place])));
+    this.indices = new Map(); // line to the number of its chunk and its index there
+    lines.forEach((linesOfChunk, chunk) =>
+      linesOfChunk.forEach((line, index) => this.indices.set(line, [chunk, index])));
   }
 
   has(line) {
-    return this.places.has(line);
+    return this.indices.has(line);
   }
 
   chunk(number) {
@@ -31,20 +31,20 @@ class Chunks {
     return this.kept.get(number);
   }
 
-  // The record of a line and the texts of its chunk; null where the page does not hold it.
+  // The record of a line and the texts of its chunk; null where the page does not have it.
   async get(line) {
     if (!this.has(line)) return null;
-    const [number, place] = this.places.get(line);
+    const [number, index] = this.indices.get(line);
     const { records, texts } = await this.chunk(number);
-    return { record: records[place], texts };
+    return { record: records[index], texts };
   }
 }
 
-// The index, given by columns, as one object for each line.
+// The index, which comes by columns, as one object for each line.
 function linesOf(index) {
-  const { branches, problems } = index;
-  return index.branch.map((branch, line) => {
-    const [method, seed, round] = branches[branch];
+  const { rounds, problems } = index;
+  return index.round.map((number, line) => {
+    const [method, seed, round, folder] = rounds[number];
     const problem = index.problem[line];
     const [tokens, sampleTokens] = [index.num_tokens[line], index.sample_tokens[line]];
     const named = (column) => index[column].names[index[column].lines[line]];
@@ -53,6 +53,7 @@ function linesOf(index) {
       method,
       seed,
       round,
+      folder,
       id: `${problems.id[problem]}-${index.sample[line]}`,
       question: problems.question[problem],
       candidate: index.candidate[line],
@@ -69,13 +70,13 @@ function linesOf(index) {
   });
 }
 
-// An element with text and children. Text is only ever set as text: nothing in it is markup.
+// An element with text and children. Text is always set as text, so that nothing in it is markup.
 function element(tag, properties = {}, ...children) {
-  const made = document.createElement(tag);
+  const node = document.createElement(tag);
   for (const [name, value] of Object.entries(properties)) {
-    if (name in made) made[name] = value;
-    else made.setAttribute(name, value);
+    if (name in node) node[name] = value;
+    else node.setAttribute(name, value);
   }
-  made.append(...children.filter((child) => child !== null));
-  return made;
+  node.append(...children.filter((child) => child !== null));
+  return node;
 }

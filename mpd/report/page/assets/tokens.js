@@ -1,4 +1,4 @@
-// The trained completion token by token: colours, and what the teacher would have said instead.
+// The trained completion token by token: its colours, and the teacher's candidates at each.
 
 const MEASURES = {
   divergence: { name: "divergence", most: 3, values: (record) => record.divergence },
@@ -6,43 +6,43 @@ const MEASURES = {
   student: { name: "−log p, student", most: 5, values: (record) => record.student },
 };
 const NUM_HEATS = 8;
-const BLOCK = 200; // tokens after which a new line begins a new block
+const BLOCK = 200; // tokens after which the next line starts a new block
 
-// Step 0 to 8 of the colour scale; by the square root, so that small values differ.
+// Step 0 to 8 of the colour scale, by the square root, so that small values can be told apart.
 function heatOf(thousandths, most) {
   const share = Math.sqrt(Math.min(Math.max(thousandths / 1000, 0) / most, 1));
   return Math.round(share * NUM_HEATS);
 }
 
-let signs = {}; // for letters that cannot be seen; the index has them
+let signs = {}; // for characters that cannot be seen; set from the index
 
 function visible(text) {
-  return Array.from(text, (letter) => signs[letter] ?? letter).join("");
+  return Array.from(text, (character) => signs[character] ?? character).join("");
 }
 
 function percent(thousandths) {
   const share = 100 * Math.exp(-thousandths / 1000);
-  return share > 0 && share < 0.05 ? "< 0.1 %" : `${share.toFixed(1)} %`;
+  return share > 0 && share < 0.05 ? "< 0.1%" : `${share.toFixed(1)}%`;
 }
 
 function nats(thousandths) {
   return (thousandths / 1000).toFixed(3);
 }
 
-// A token, before whose line ends stands a sign that is no text.
+// A token. Before each line end it has an element that shows a sign and holds no text.
 function tokenSpan(text) {
   const [first, ...lines] = text.split(/(?=\n)/);
   if (!text.includes("\n")) return element("span", { textContent: text });
-  const begun = first.startsWith("\n") ? [element("i"), first] : [first];
-  return element("span", {}, ...begun, ...lines.flatMap((line) => [element("i"), line]));
+  const start = first.startsWith("\n") ? [element("i"), first] : [first];
+  return element("span", {}, ...start, ...lines.flatMap((line) => [element("i"), line]));
 }
 
 class TokenPane {
-  // `fresh` says of a place in the text whether the trajectory lacks the word there.
-  constructor(record, texts, fresh) {
+  // `isNew` tells whether the trajectory lacks the word at a position of the text.
+  constructor(record, texts, isNew) {
     Object.assign(this, { record, texts });
     this.spans = record.ids.map((id) => tokenSpan(texts[id]));
-    const hint = "Point at a token, or press Enter and the arrows: the teacher's candidates.";
+    const hint = "Point at a token, or press Enter and the arrow keys, to see the teacher's candidates.";
     this.inspector = element(
       "div",
       { className: "inspector", ariaLive: "polite" },
@@ -52,9 +52,9 @@ class TokenPane {
       className: "text tokens",
       tabIndex: 0,
       role: "group",
-      ariaLabel: "Tokens of the rewrite; left and right arrow move through them",
+      ariaLabel: "Tokens of the rewrite; the left and right arrow keys move through them",
     });
-    this.fill(fresh);
+    this.fill(isNew);
     this.current = -1;
     this.pane.addEventListener("mouseover", (event) => this.select(this.numberOf(event.target)));
     this.pane.addEventListener("click", (event) => this.select(this.numberOf(event.target)));
@@ -62,15 +62,15 @@ class TokenPane {
     this.pane.addEventListener("keydown", (event) => this.onKey(event));
   }
 
-  fill(fresh) {
+  fill(isNew) {
     let block = element("div");
-    let place = 0;
+    let position = 0;
     this.spans.forEach((span, number) => {
       const text = span.textContent;
       span.dataset.number = number;
-      const word = place + text.search(/\S|$/);
-      if (text.trim() && fresh(word)) span.classList.add("fresh");
-      place += text.length;
+      const word = position + text.search(/\S|$/);
+      if (text.trim() && isNew(word)) span.classList.add("new");
+      position += text.length;
       block.append(span);
       if (block.childElementCount >= BLOCK && text.endsWith("\n")) {
         this.pane.append(block);
@@ -131,8 +131,8 @@ class TokenPane {
   table(number, id) {
     const flat = this.record.candidates[number];
     const rows = [];
-    for (let place = 0; place < flat.length; place += 2) {
-      rows.push([this.texts[flat[place]], flat[place + 1], flat[place] === id]);
+    for (let index = 0; index < flat.length; index += 2) {
+      rows.push([this.texts[flat[index]], flat[index + 1], flat[index] === id]);
     }
     if (!rows.some(([, , realised]) => realised)) {
       rows.push([this.texts[id], this.record.teacher[number], true]);

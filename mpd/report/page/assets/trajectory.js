@@ -1,17 +1,12 @@
 // The selected trajectory beside its rewrite.
 
-let measure = "divergence"; // by which tokens are coloured; kept from one trajectory to the next
-
-function commandOf(line, experiment) {
-  const folder = `results/${experiment}/${line.method}/seed_${line.seed}/round_${line.round}`;
-  return `python -m mpd.show ${folder} --sample ${line.id}`;
-}
+let measure = "divergence"; // that colours tokens; the choice stays for the next trajectory
 
 function share(value) {
-  return `${Math.round(100 * value)} %`;
+  return `${Math.round(100 * value)}%`;
 }
 
-function headingOf(line, record, experiment) {
+function headingOf(line, record) {
   const facts = [
     ["method", line.method],
     ["seed", line.seed],
@@ -38,8 +33,11 @@ function headingOf(line, record, experiment) {
         .map(([name, value]) =>
           element("span", {}, `${name} `, element("b", { textContent: String(value) }))),
     ),
-    element("p", { className: "command" },
-      element("code", { textContent: commandOf(line, experiment) })),
+    element(
+      "p",
+      { className: "command" },
+      element("code", { textContent: `python -m mpd.show ${line.folder} --sample ${line.id}` }),
+    ),
   );
 }
 
@@ -92,7 +90,7 @@ function colourChoice(pane) {
               step.dataset.heat = heat + 1;
               return step;
             }),
-            `${most} nat or more`,
+            `${most} nats or more`,
           ]
         : []),
     );
@@ -113,29 +111,29 @@ function colourChoice(pane) {
   return element("div", { className: "colour" }, "colour ", select, scale, key);
 }
 
-// Both texts in pieces that the other has or not, and the share of the trajectory's words that was
-// cut; null where there is nothing to compare.
+// Both texts in pieces that the other one has or lacks, and the share of the trajectory's words that
+// was cut; null where there is nothing to compare.
 function compare(original, rewrite) {
   if (rewrite === null || rewrite === original) return null;
   const words = [wordsOf(original), wordsOf(rewrite)];
-  const { matched, complete } = align(...words.map((own) => own.map((word) => word.text)));
+  const { matched, complete } = align(...words.map((list) => list.map((word) => word.text)));
   const numKept = matched[0].reduce((sum, kept) => sum + kept, 0);
   return {
     left: piecesOf(original, words[0], matched[0]),
     right: piecesOf(rewrite, words[1], matched[1]),
     cut: words[0].length ? 1 - numKept / words[0].length : 0,
-    fresh: freshOf(rewrite, words[1], matched[1]),
+    isNew: newCharacters(rewrite, words[1], matched[1]),
     complete,
   };
 }
 
-// For each letter of the rewrite 1 where it is in a word that the trajectory lacks.
-function freshOf(rewrite, words, matched) {
-  const fresh = new Uint8Array(rewrite.length);
+// For each character of the rewrite 1 where it is in a word that the trajectory lacks.
+function newCharacters(rewrite, words, matched) {
+  const isNew = new Uint8Array(rewrite.length);
   words.forEach((word, number) => {
-    if (!matched[number]) fresh.fill(1, word.start, word.end);
+    if (!matched[number]) isNew.fill(1, word.start, word.end);
   });
-  return fresh;
+  return isNew;
 }
 
 function notesOf(line, record, rewrite, compared, hasTokens) {
@@ -143,12 +141,12 @@ function notesOf(line, record, rewrite, compared, hasTokens) {
   if (record.same) notes.push("The trajectory is trained on as it is.");
   if (rewrite === null) notes.push("There is no rewrite.");
   if (compared && !compared.complete) {
-    notes.push("Parts were too long to compare word by word: they are marked as a whole.");
+    notes.push("Some parts are too long to compare word by word, and are marked as a whole.");
   }
   if (!hasTokens) {
     notes.push(line.reason === "kept"
-      ? "The tokens of this one are not in this file."
-      : "Only what is trained on is scored, so there are no tokens to colour.");
+      ? "Its tokens are not in this file."
+      : "Only completions that are trained on are scored, so there are no tokens to colour.");
   }
   return notes.length
     ? element("p", { className: "quiet", textContent: notes.join(" ") })
@@ -156,9 +154,9 @@ function notesOf(line, record, rewrite, compared, hasTokens) {
 }
 
 function sidesOf(line, record, rewrite, compared, pane) {
-  const whole = (text) => [{ text, matched: true }];
-  const trajectory = marked(compared?.left ?? whole(record.trajectory), "del");
-  const plain = marked(compared?.right ?? whole(rewrite ?? ""), "ins");
+  const unmarked = (text) => [{ text, matched: true }];
+  const trajectory = marked(compared?.left ?? unmarked(record.trajectory), "del");
+  const plain = marked(compared?.right ?? unmarked(rewrite ?? ""), "ins");
   trajectory.ariaLabel = "Trajectory";
   plain.ariaLabel = "Rewrite";
   const left = [
@@ -180,19 +178,19 @@ function sidesOf(line, record, rewrite, compared, pane) {
   );
 }
 
-// The content of the detail pane. `text` and `token` are records with texts, or null.
-function contentOf(line, text, token, experiment) {
+// The content of the detail pane. `text` and `token` are what Chunks.get returns, or null.
+function contentOf(line, text, token) {
   const record = text?.record ?? null;
-  const heading = headingOf(line, record, experiment);
+  const heading = headingOf(line, record);
   if (!record) {
     const missing = "Its texts are not in this file. The command above prints them.";
     return { nodes: [heading, element("p", { className: "quiet", textContent: missing })] };
   }
   const rewrite = record.same ? record.trajectory : record.rewrite;
   const compared = compare(record.trajectory, rewrite);
-  // Behind the rewrite comes the stop token, which no text has.
-  const isFresh = (place) => compared?.fresh[place] === 1;
-  const pane = token ? new TokenPane(token.record, token.texts, isFresh) : null;
+  // After the rewrite comes the stop token, which is in no text.
+  const isNew = (position) => compared?.isNew[position] === 1;
+  const pane = token ? new TokenPane(token.record, token.texts, isNew) : null;
   const nodes = [
     heading,
     notesOf(line, record, rewrite, compared, Boolean(pane)),

@@ -1,18 +1,12 @@
-"""The output head and the loss on it: gradients, memory, and which models are understood."""
+"""The output head and the loss on it: gradients, and which models are understood."""
 
 import math
 from dataclasses import replace
-from itertools import chain
-from types import SimpleNamespace
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
-from mpd.config.distill import DistillSettings
 from mpd.scoring.divergence import reverse_kl
-from mpd.scoring.forward import pack
 from mpd.scoring.outcomes import outcomes_of
 from mpd.scoring.output_head import (
     OutputHead,
@@ -22,41 +16,7 @@ from mpd.scoring.output_head import (
     require_known_head,
     save_head,
 )
-from mpd.training.objective import SUMS, Objective
-from tests.changes import with_changes
-
-SETTINGS = DistillSettings(learning_rate=1.0)
-
-
-class Embedded(torch.nn.Module):
-    """A language model whose hidden states are the embeddings of its input ids."""
-
-    def __init__(self, num_ids, width, seed=0, change=lambda logits: logits, **config):
-        super().__init__()
-        generator = torch.Generator().manual_seed(seed)
-        self.base_model = torch.nn.Embedding(num_ids, width)
-        self.head = torch.nn.Linear(width, num_ids, bias=False)
-        with torch.no_grad():
-            for layer in (self.base_model, self.head):
-                layer.weight.copy_(torch.randn(num_ids, width, generator=generator))
-        embed = self.base_model.forward
-        self.base_model.forward = lambda input_ids, **_: SimpleNamespace(
-            last_hidden_state=embed(input_ids)
-        )
-        self.change = change
-        self.config = SimpleNamespace(get_text_config=lambda: SimpleNamespace(**config))
-
-    def get_output_embeddings(self):
-        return self.head
-
-    def forward(self, input_ids, use_cache):
-        hidden = self.base_model(input_ids=input_ids).last_hidden_state
-        return SimpleNamespace(logits=self.change(self.head(hidden)))
-
-
-def random(*shape, seed):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
+from tests.embedded import Embedded, random
 
 COUNT, WIDTH, SIZE = 11, 5, 16
 IDS = torch.randint(SIZE, (COUNT, 1), generator=torch.Generator().manual_seed(3))
@@ -220,13 +180,14 @@ def test_padded_rows_have_no_gradient():
 @pytest.mark.parametrize(("scale", "cap"), [(1.0, None), (1 / 3, 30.0)])
 @pytest.mark.parametrize("has_bias", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_saved_head_is_loaded_as_it_was(tmp_path, scale, cap, has_bias, dtype):
+@pytest.mark.parametrize("device", ["cpu", "cpu:0"])
+def test_a_saved_head_is_loaded_as_it_was(tmp_path, scale, cap, has_bias, dtype, device):
     model = Embedded(20, 4).to(dtype)
     bias = random(17, seed=2).to(dtype) if has_bias else None
     head = replace(head_of(model, 17), bias=bias, scale=scale, cap=cap)
     path = tmp_path / "head.safetensors"
     save_head(head, path, "digest of the teacher")
-    found = load_head(path, torch.device("cpu"))
+    found = load_head(path, torch.device(device))
     assert found.weight.dtype == dtype
     assert found.weight.equal(head.weight)
     assert not found.weight.requires_grad
@@ -304,141 +265,3 @@ def test_families_that_scale_or_cap(family, config, scale, cap):
         torch.testing.assert_close(head.logits(hidden), logits, rtol=0, atol=1e-5)
         plain = replace(head, scale=1.0, cap=None).logits(hidden)
         assert (plain - logits).abs().max() > 0.5
-
-
-def batch_of(lengths, num_ids, num_entries=3, num_buckets=2, seed=0):
-    """A micro-batch of random sequences, as training makes it, with the supports of a teacher."""
-    generator = torch.Generator().manual_seed(seed)
-    prompts = [torch.randint(num_ids, (2,), generator=generator).tolist() for _ in lengths]
-    completions = [
-        torch.randint(num_ids, (length,), generator=generator).tolist() for length in lengths
-    ]
-    ids, positions, predicts = pack(prompts, completions)
-    realised = torch.tensor(list(chain(*completions)))
-    entries = torch.rand(len(realised), num_ids, generator=generator)
-    entries.scatter_(1, realised[:, None], 2.0)  # the realised id first
-    support = entries.topk(num_entries).indices
-    ends = torch.tensor(lengths).cumsum(0) - 1
-    stops = torch.zeros(len(realised), dtype=torch.bool)
-    stops[ends] = True
-    weight = torch.full((len(realised),), 1 / len(realised))
-    teacher = torch.rand(len(realised), num_entries + num_buckets, generator=generator)
-    return {
-        "ids": ids,
-        "positions": positions,
-        "predicts": predicts,
-        "usage": torch.zeros(2),
-        "realised": realised,
-        "closes": torch.zeros_like(stops),
-        "stops": stops,
-        "weight": weight,
-        "sequence_weight": weight,
-        "support_ids": support.int(),
-        "distinct": torch.ones_like(support, dtype=torch.bool),
-        "teacher": teacher.log().log_softmax(-1),
-    }
-
-
-class Sizes(TorchDispatchMode):
-    """The number of elements of every tensor that an operation makes."""
-
-    def __init__(self):
-        super().__init__()
-        self.largest = 0
-
-    def __torch_dispatch__(self, function, types, arguments=(), named=None):
-        made = function(*arguments, **(named or {}))
-        for value in tree_leaves(made):
-            if isinstance(value, torch.Tensor):
-                self.largest = max(self.largest, value.numel())
-        return made
-
-
-LENGTHS, NUM_IDS, CHUNK = [60, 55, 50, 35], 600, 8
-
-
-@pytest.mark.parametrize("kind", ["sparse", "merged", "hidden", "cross-entropy"])
-def test_no_tensor_has_positions_times_vocabulary(kind):
-    """Forward and backward; what is checked sees such a tensor where there is one chunk."""
-    changes = {
-        "merged": {"merge_stop_ids": True},
-        "cross-entropy": {"divergence": "cross_entropy"},
-    }
-    width, count = 8, sum(LENGTHS)
-    model = Embedded(NUM_IDS, width)
-    batch = batch_of(LENGTHS, NUM_IDS)
-    control = torch.tensor([5, 9]).int().expand(count, -1)
-    batch["support_ids"] = torch.cat([batch["support_ids"][:, :1], control], 1)
-    batch["distinct"] = batch["support_ids"] != batch["support_ids"][:, :1]
-    batch["distinct"][:, 0] = True
-    if kind == "hidden":
-        batch = {name: batch[name] for name in batch if name not in ("support_ids", "teacher")}
-        batch["teacher_hidden"] = random(count, width, seed=1)
-
-    def largest(chunk_size):
-        settings = with_changes(SETTINGS, **changes.get(kind, {}))
-        objective = Objective(model, NUM_IDS, [5, 9], settings, chunk_size)
-        objective.teacher_head = head_of(Embedded(NUM_IDS, width, seed=2), NUM_IDS)
-        with Sizes() as sizes:
-            loss, _ = objective(batch)
-            loss.backward()
-        assert torch.isfinite(model.head.weight.grad).all()
-        return sizes.largest
-
-    parameters = max(values.numel() for values in model.parameters())
-    places = batch["ids"].numel() * width
-    assert largest(CHUNK) <= max(CHUNK * NUM_IDS, parameters, places) < count * NUM_IDS / 10
-    assert largest(count) >= count * NUM_IDS
-
-
-def sums_of(objective, batch):
-    loss, sums = objective(batch)
-    return loss, dict(zip(SUMS, sums.tolist(), strict=True))
-
-
-def test_cross_entropy_is_that_of_the_realised_ids():
-    """By hand of logits; it needs no teacher, be its cache of supports or of hidden states."""
-    model = Embedded(12, 4)
-    batch = batch_of([3, 2], 12)
-    logits = model.head(model.base_model.weight[batch["ids"].flatten()[batch["predicts"]]])
-    logprobs = logits.log_softmax(-1).gather(1, batch["realised"][:, None])[:, 0]
-    settings = with_changes(SETTINGS, divergence="cross_entropy")
-    plain = {name: batch[name] for name in batch if name not in ("support_ids", "teacher")}
-    for own in (batch, plain, {**plain, "teacher_hidden": torch.zeros(5, 4)}):
-        loss, sums = sums_of(Objective(model, 12, [5], settings, 2), own)
-        assert loss.item() == pytest.approx(-logprobs.mean().item(), abs=1e-6)
-        assert sums["divergence"] == pytest.approx(-logprobs.sum().item(), abs=1e-5)
-        assert sums["realised_logprob"] == pytest.approx(logprobs.sum().item(), abs=1e-5)
-        assert sums["positions"] == 5
-
-
-@pytest.mark.parametrize("kind", ["sparse", "hidden", "cross-entropy"])
-def test_realised_stop_ids_are_one_outcome(kind):
-    """Whichever stop id stands at the end, its probability is that of all of them."""
-    changes = {"divergence": "cross_entropy"} if kind == "cross-entropy" else {}
-    settings = with_changes(SETTINGS, merge_stop_ids=True, **changes)
-    model, teacher = Embedded(12, 4), Embedded(12, 4, seed=1)
-    found = {}
-    for stop in (5, 9):
-        batch = batch_of([3], 12)
-        batch["realised"] = torch.tensor([1, 2, stop])
-        control = torch.tensor([5, 9]).int().expand(3, -1)
-        batch["support_ids"] = torch.cat([batch["realised"][:, None].int(), control], 1)
-        batch["distinct"] = batch["support_ids"] != batch["support_ids"][:, :1]
-        batch["distinct"][:, 0] = True
-        hidden = teacher.base_model.weight[batch["ids"].flatten()[batch["predicts"]]].detach()
-        ids, distinct = batch["support_ids"].long(), batch["distinct"]
-        batch["teacher"] = outcomes_of(teacher.head(hidden), ids, distinct, 2)[0].detach()
-        if kind == "hidden":
-            del batch["support_ids"], batch["teacher"]
-            batch["teacher_hidden"] = hidden
-        objective = Objective(model, 12, [5, 9], settings, 2)
-        objective.teacher_head = head_of(teacher, 12)
-        found[stop] = sums_of(objective, batch)[1]
-        own = model.base_model.weight[batch["ids"].flatten()[batch["predicts"]]]
-        p = model.head(own).detach().softmax(-1)
-        stopping = p[2, [5, 9]].sum().item()
-        expected = math.log(p[0, 1]) + math.log(p[1, 2]) + math.log(stopping)
-        assert found[stop]["realised_logprob"] == pytest.approx(expected, abs=1e-5)
-        assert found[stop]["stop_mass"] == pytest.approx(stopping, abs=1e-6)
-    assert found[5] == pytest.approx(found[9], abs=1e-6)

@@ -1,0 +1,97 @@
+"""What distill refuses: too few rows, and files that do not belong together or to the objective."""
+
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from mpd.config.checks import loss_conflict
+from mpd.config.distill import DistillSettings
+from mpd.store import schema, table
+from mpd.text.completions import ids_digest
+
+# What to change where most rows were dropped for a reason.
+ADVICE = {
+    "wrong_answer": "train on easier problems, take a stronger teacher, or more samples",
+    "answer_none": "check chat.close and the prompts: completions lack a marked final answer",
+    "sample_truncated": "raise sample.max_new_tokens",
+    "rewrite_truncated": "raise compress.max_new_tokens",
+    "format": "check compress.prompt: rewrites lack an answer line",
+    "ratio_too_high": "rewrites are not shorter: check compress.prompt, or raise filter.max_ratio",
+}
+
+# Methods that keep all rows drop none for these reasons.
+ANSWER_REASONS = ("wrong_answer", "answer_none", "answer_unparsed", "answer_timeout")
+
+
+def require_rows(verdicts: pl.DataFrame, num_kept: int, min_kept: int) -> None:
+    """Raise ValueError, with the reasons and what to change, where too few rows were kept."""
+    if num_kept >= min_kept:
+        return
+    dropped = verdicts.filter(~pl.col("keep"))["reason"].value_counts()
+    counts = dropped.sort("count", "reason", descending=[True, False]).rows()
+    others = ", ".join(f"{count} {reason}" for reason, count in counts) or "none"
+    raise ValueError(
+        f"{num_kept} of {len(verdicts)} candidates survived the filter, and distill.min_kept is "
+        f"{min_kept}; the others: {others}. Nothing was trained: {_advice(counts)}"
+    )
+
+
+def _advice(counts: list[tuple[Any, ...]]) -> str:
+    """What to change, from the reasons of the dropped rows, the most frequent first."""
+    if not counts:
+        return "give more problems, draw more samples, or lower distill.min_kept"
+    advice = ADVICE.get(counts[0][0], "read the column reason of the filter files")
+    num_unverified = sum(count for reason, count in counts if reason in ANSWER_REASONS)
+    if 2 * num_unverified > sum(count for _, count in counts):
+        advice += "; or train regardless of correctness, by a custom row with axes: {kept: all}"
+    return advice
+
+
+def require_ids(path: Path) -> None:
+    """Raise ValueError where the ids of a cached row are not those that were scored."""
+    columns = "sample_id", "prompt_ids", "completion_ids", "ids_digest"
+    for sample_id, prompt, completion, expected in table.iterate(path, columns):
+        if ids_digest(prompt, completion) != expected:
+            raise ValueError(
+                f"{path}: the ids of row {sample_id} are not those that the teacher scored; run "
+                f"again with --forcerun {path} --config store=refresh"
+            )
+
+
+def require_objective(settings: DistillSettings, caches: set[str]) -> None:
+    """Raise ValueError where caches of these kinds cannot give the loss of the settings."""
+    if len(caches) != 1:
+        raise ValueError("some cache shards are sparse and others hidden; run logits again")
+    (cache,) = caches
+    sentence = loss_conflict(settings.divergence, settings.temperature, settings.tail, cache)
+    if sentence:
+        raise ValueError(sentence)
+
+
+def require_head(paths: list[Path], teachers: set[str], cache: str) -> None:
+    """Raise ValueError where an output head is missing, or is not that of the cache's teacher."""
+    from safetensors import safe_open
+
+    if cache == "hidden" and not paths:
+        raise ValueError("the cache holds hidden states; give the teacher's output head by --head")
+    for path in paths:
+        with safe_open(path, framework="numpy") as file:
+            teacher = file.metadata()["teacher"]
+        if {teacher} != teachers:
+            raise ValueError(
+                f"{path}: the output head of teacher {teacher[:12]}, but the cache is of "
+                f"{', '.join(teacher[:12] for teacher in teachers)}; run its rule again"
+            )
+
+
+def require_kept_rows(verdicts: pl.DataFrame, rows: pl.DataFrame) -> None:
+    """Raise ValueError unless the cached rows are exactly the candidates that filter keeps."""
+    key = list(schema.FILTER.key)
+    kept, cached = verdicts.filter("keep").select(key), rows.select(key)
+    if not kept.sort(key).equals(cached.sort(key)):
+        missing = len(kept.join(cached, on=key, how="anti"))
+        raise ValueError(
+            f"the cache has {len(cached)} rows, but filter keeps {len(kept)} candidates, "
+            f"{missing} of which are not cached; they are not of one run: run logits again"
+        )

@@ -1,0 +1,26 @@
+"""A training run as data."""
+
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from mpd.config.distill import DistillSettings
+from mpd.config.resources import DistillResources
+
+
+class TrainingJob(BaseModel):
+    """What a training run needs; as JSON it is the argument of a training process.
+
+    `student` is the folder of the model to train, `rows` are the cache shards, `head` is the
+    teacher's output head where the cache holds hidden states. Weights and metrics go to `folder`,
+    what has to outlive a kill to `scratch`, what a tracker keeps on this machine to `tracking`.
+    """
+
+    student: Path
+    rows: list[Path]
+    head: Path | None
+    folder: Path
+    scratch: Path
+    tracking: Path
+    settings: DistillSettings
+    resources: DistillResources

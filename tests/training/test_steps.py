@@ -1,0 +1,81 @@
+"""The plan of a training run: the rows of every step, and how processes share them."""
+
+import pytest
+
+from mpd.config.distill import DistillSettings
+from mpd.training.steps import WINDOW, extent, plan_steps, split_step
+from tests.changes import with_changes
+
+SETTINGS = DistillSettings(learning_rate=1e-3, warmup=0, epochs=2, batch_size=8)
+
+
+def planned(sizes, lengths=(), seed=0, **budget):
+    return plan_steps(sizes, lengths, with_changes(SETTINGS, seed=seed, **budget))
+
+
+def test_a_budget_of_steps_or_tokens_is_the_beginning_of_the_same_order():
+    lengths = list(range(1, 13))
+    whole = planned([12], batch_size=4, epochs=10)
+    steps = planned([12], batch_size=4, budget="steps", amount=7)
+    assert steps == whole[:7]
+    tokens = [sum(lengths[row] for row in step) for step in whole]
+    limit = sum(tokens[:5])
+    assert sum(tokens) == 10 * sum(lengths)
+    for amount, count in ((1, 1), (limit, 5), (limit + 1, 6), (limit - 1, 5)):
+        found = planned([12], lengths, batch_size=4, budget="tokens", amount=amount)
+        assert found == whole[:count]
+
+
+def test_every_row_stands_once_in_every_epoch():
+    steps = planned([12], batch_size=4, epochs=3)
+    assert [len(step) for step in steps] == [4] * 9
+    order = [row for step in steps for row in step]
+    epochs = [order[start : start + 12] for start in (0, 12, 24)]
+    assert all(sorted(epoch) == list(range(12)) for epoch in epochs)
+    assert epochs[0] != epochs[1] != list(range(12))
+    assert planned([12], batch_size=4, epochs=3) == steps
+    assert planned([12], batch_size=4, epochs=3, seed=1) != steps
+
+
+def test_batches_are_full_across_epochs():
+    steps = planned([4, 6], batch_size=4, epochs=2)
+    assert [len(step) for step in steps] == [4] * 5
+    order = [row for step in steps for row in step]
+    assert sorted(order[:10]) == sorted(order[10:]) == list(range(10))
+    assert [sorted(step) for step in planned([3], batch_size=32, epochs=2)] == [[0, 1, 2]] * 2
+    assert len(planned([100], batch_size=10, epochs=0.01)) == 1
+    assert len(planned([100], batch_size=10, epochs=0.5)) == 5
+
+
+def test_a_step_draws_from_few_row_groups():
+    sizes = [3] * 40
+    (order,) = planned(sizes, batch_size=120, epochs=1)
+    assert sorted(order) == list(range(120))
+    for start in range(0, 120, 3 * WINDOW):
+        assert len({row // 3 for row in order[start : start + 3 * WINDOW]}) == WINDOW
+    assert order[: 3 * WINDOW] != sorted(order[: 3 * WINDOW])
+
+
+def test_a_step_is_shared_in_equal_numbers_of_micro_batches():
+    lengths = [50, 10, 40, 20, 30, 60, 70, 5, 15, 25]
+    rows = [9, 8, 7, 6, 5, 4, 3, 2, 1, 0]
+    for micro_batch_size, processes in [(1, 1), (2, 1), (3, 2), (2, 2), (8, 4), (99, 3)]:
+        parts = split_step(rows, lengths, micro_batch_size, processes)
+        assert len(parts) % processes == 0
+        assert all(0 < len(part) <= micro_batch_size for part in parts)
+        assert sorted(row for part in parts for row in part) == sorted(rows)
+        in_order = [lengths[row] for part in parts for row in part]
+        assert in_order == sorted(lengths)
+    assert split_step(rows, lengths, 5, 1) == [[7, 1, 8, 3, 9], [4, 2, 0, 5, 6]]
+
+
+@pytest.mark.parametrize(("num_rows", "micro", "processes"), [(3, 8, 4), (3, 1, 2)])
+def test_a_step_that_cannot_be_shared_is_refused(num_rows, micro, processes):
+    message = f"{num_rows} trajectories cannot be shared by {processes} processes"
+    with pytest.raises(ValueError, match=message):
+        split_step(range(num_rows), [1] * num_rows, micro, processes)
+
+
+def test_extent_of_a_training():
+    assert extent([[0, 1], [2, 0], [1, 2]]) == "3 steps: 2.0 passes over 3 trajectories"
+    assert extent([[0, 1, 2], [2, 4, 0]]) == "2 steps: 1.5 passes over 4 trajectories"
