@@ -361,16 +361,6 @@ def empty_verdicts(shard) -> pl.DataFrame:
     return frame.with_columns(keep=pl.lit(False), reason=pl.lit("wrong_answer"))
 
 
-@pytest.fixture
-def checked(tmp_path, monkeypatch):
-    """Workers of a grader import tests/fakes/math_verify.py; a function that returns its lines."""
-    path = tmp_path / "checked.txt"
-    path.touch()
-    monkeypatch.setenv("CHECKED_PAIRS", str(path))
-    monkeypatch.syspath_prepend(Path(__file__).with_name("fakes"))
-    return lambda: path.read_text().splitlines()
-
-
 @pytest.fixture(scope="session")
 def finished_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of the small world with one round: one for all processes of the session."""
@@ -393,3 +383,13 @@ def finished_project(
 def finished_store(finished_folder: Path) -> Path:
     """The store of the finished run, for projects that need not compute all of it again."""
     return finished_folder / "results" / "store"
+
+
+@pytest.fixture
+def checked(tmp_path, monkeypatch):
+    """Workers of a grader import tests/fakes/math_verify.py; a function that returns its lines."""
+    path = tmp_path / "checked.txt"
+    path.touch()
+    monkeypatch.setenv("CHECKED_PAIRS", str(path))
+    monkeypatch.syspath_prepend(Path(__file__).with_name("fakes"))
+    return lambda: path.read_text().splitlines()

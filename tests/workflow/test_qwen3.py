@@ -36,10 +36,9 @@ from mpd import (
 from mpd.config import Config, parse_config
 from mpd.report import __main__ as report
 from mpd.store.model_folder import load_model
-from mpd.text.completions import CompletionWriter
+from mpd.text.completions import CompletionReader, CompletionWriter
 from mpd.text.prompts import Prompts
-from mpd.text.reading import Reading
-from mpd.text.vocabulary import Vocabulary
+from mpd.text.vocabulary import TokenizerFile, Vocabulary
 from tests.config.test_config import text_of
 
 REPOSITORY = Path(__file__).parents[2]
@@ -429,13 +428,14 @@ def test_padded_rows_are_never_sampled(run: Run) -> None:
 
 
 def test_answers_are_read_without_transformers_as_with_it(run: Run) -> None:
-    reading = Reading(run.student.parent, run.config.chat)
-    assert reading.close_ids == ([CLOSE] if run.config.chat.thinking else [])
+    codec = TokenizerFile(run.student.parent)
+    reader = CompletionReader(codec, run.config.chat)
+    assert reader.close_ids == ([CLOSE] if run.config.chat.thinking else [])
     for path in run.folder.rglob("answers/*.parquet"):
         graded = pl.read_parquet(path.parents[1] / "evaluate" / path.name)
         for row, grade in zip(pl.read_parquet(path).to_dicts(), graded.to_dicts(), strict=True):
             ids = row["completion_ids"]
-            assert reading.text(ids[:-1]) == row["text"]
+            assert codec.decode(ids[:-1]) == row["text"]
             ends = [place + 1 for place, token in enumerate(ids) if token == CLOSE]
             assert grade["thinking_tokens"] == max(ends, default=0)
             assert (grade["answer"], grade["verdict"]) == ("4", "correct")
