@@ -1,10 +1,10 @@
-"""Speed of the scorer: extraction, integers in this process, LaTeX in worker processes.
+"""Speed of the answer checker: extraction, integers in this process, LaTeX in worker processes.
 
     python benchmarks/grading.py --json
 
-Every pair of gold and answer is another one, so that none is saved by equal rows being checked
-once. Extraction and integers are measured in seconds of one core, LaTeX in seconds of the clock,
-after the workers have started.
+All pairs of gold and answer differ, since equal ones would be checked only once. Extraction and
+integers are measured in seconds of one core, LaTeX in seconds of the clock, after the workers have
+started.
 """
 
 import argparse
@@ -47,7 +47,7 @@ def require_halves(verdicts: list[str]) -> None:
     expected = {"correct": (len(verdicts) + 1) // 2, "wrong": len(verdicts) // 2}
     found = Counter(verdicts)
     if found != expected:
-        raise ValueError(f"expected {expected}, found {dict(found)}: the scorer errs")
+        raise ValueError(f"expected {expected}, found {dict(found)}: the checker errs")
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, float]:

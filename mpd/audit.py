@@ -150,21 +150,33 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("cache", type=Path, help="a shard of logits")
     parser.add_argument(
-        "--student", type=Path, required=True, help="manifest of the student that it was made for"
+        "--student", type=Path, required=True, help="manifest of the student that the cache is for"
     )
     parser.add_argument("--teacher", type=Path, required=True, help="manifest of the teacher")
-    parser.add_argument("--num-rows", type=int, default=32, help="trajectories to recompute")
-    parser.add_argument("--seed", type=int, default=0, help="of the choice of trajectories")
-    parser.add_argument("--threads", type=int, default=1, help="processor threads")
-    parser.add_argument("--min-cosine", type=float, default=0.95, help="of the gradient")
-    parser.add_argument("--max-loss-error", type=float, default=0.2, help="share of the exact loss")
     parser.add_argument(
-        "--max-stored-divergence-error", type=float, default=0.01, help="nats, mean"
+        "--num-rows", type=int, default=32, help="trajectories to score; default 32"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random choice")
+    parser.add_argument("--threads", type=int, default=1, help="processor threads")
+    parser.add_argument(
+        "--min-cosine",
+        type=float,
+        default=0.95,
+        help="least cosine between the gradients; default 0.95",
+    )
+    parser.add_argument(
+        "--max-loss-error", type=float, default=0.2, help="relative to the exact loss; default 0.2"
+    )
+    parser.add_argument(
+        "--max-stored-divergence-error",
+        type=float,
+        default=0.01,
+        help="mean, in nats; default 0.01",
     )
     parser.add_argument(
         "--max-noise-divergence",
         type=float,
-        help=f"nats, mean; default, by dtype: {EXPECTED_NOISE}",
+        help=f"mean, in nats; default by dtype: {EXPECTED_NOISE}",
     )
     arguments = parser.parse_args(argv)
     student, teacher = read_manifest(arguments.student), read_manifest(arguments.teacher)

@@ -66,9 +66,15 @@ def command_line() -> ArgumentParser:
     """The command line of the stage."""
     parser = command.parser(__doc__, "distill", DistillSettings, DistillResources)
     parser.add_argument("--student", type=Path, required=True, help="manifest of the student")
-    parser.add_argument("--logits", type=Path, nargs="+", required=True, help="cache shards")
-    parser.add_argument("--filter", type=Path, nargs="+", required=True, help="verdict shards")
-    parser.add_argument("--head", type=Path, nargs="*", default=[], help="of a cache: hidden")
+    parser.add_argument("--logits", type=Path, nargs="+", required=True, help="shards of the cache")
+    parser.add_argument("--filter", type=Path, nargs="+", required=True, help="shards of verdicts")
+    parser.add_argument(
+        "--head",
+        type=Path,
+        nargs="*",
+        default=[],
+        help="the teacher's output head, for cache: hidden",
+    )
     return parser
 
 

@@ -96,7 +96,9 @@ def grade(
 def command_line() -> ArgumentParser:
     """The command line of the stage."""
     parser = command.parser(__doc__, "evaluate", EvaluateSettings, ThreadResources)
-    parser.add_argument("--student", type=Path, required=True, help="manifest of who answered")
+    parser.add_argument(
+        "--student", type=Path, required=True, help="manifest of the student that answered"
+    )
     command.benchmark_argument(parser, "benchmarks", "problems")
     command.benchmark_argument(parser, "answers", "answers")
     return parser

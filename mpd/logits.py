@@ -86,10 +86,16 @@ def score_rows(arguments: Namespace, rows: pl.DataFrame, parts: Parts) -> None:
 def command_line() -> ArgumentParser:
     """The command line of the stage."""
     parser = command.parser(__doc__, "logits", LogitsSettings, ScoringResources)
-    for name in ("problems", "sample", "compress", "filter"):
-        parser.add_argument(f"--{name}", type=Path, required=True, help=f"{name} of this shard")
+    contents = {
+        "problems": "problems",
+        "sample": "trajectories",
+        "compress": "rewrites",
+        "filter": "verdicts",
+    }
+    for name, content in contents.items():
+        parser.add_argument(f"--{name}", type=Path, required=True, help=f"{content} of this shard")
     parser.add_argument("--student", type=Path, required=True, help="manifest of the student")
-    parser.add_argument("--teacher", type=Path, required=True, help="manifest of the teacher")
+    parser.add_argument("--teacher", type=Path, required=True, help="manifest of the scorer")
     return parser
 
 

@@ -85,7 +85,7 @@ def prune(root: Path, delete: bool) -> Iterator[tuple[Path, int, str]]:
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m mpd.prune", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--store", type=Path, default=STORE, help="the store")
+    parser.add_argument("--store", type=Path, default=STORE, help="folder of stored results")
     parser.add_argument("--delete", action="store_true", help="delete what is listed")
     arguments = parser.parse_args(argv)
     total = 0

@@ -118,13 +118,15 @@ def command_line() -> ArgumentParser:
     """The command line of the stage."""
     parser = command.parser(__doc__, "sample", SampleSettings, GenerationResources)
     parser.add_argument("--problems", type=Path, required=True, help="problems of this shard")
-    parser.add_argument("--student", type=Path, required=True, help="manifest of the student")
+    parser.add_argument(
+        "--student", type=Path, required=True, help="manifest of the model that samples"
+    )
     parser.add_argument(
         "--training",
         type=Path,
         nargs="*",
         default=[],
-        help="problems of all shards: given trajectories must be of some of them",
+        help="problems of all shards, some of which given trajectories must answer",
     )
     return parser
 

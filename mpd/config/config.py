@@ -53,7 +53,7 @@ class Config(StrictModel):
         2, description="rounds of sampling, rewriting and training, one after another"
     )
     store: Annotated[Literal["reuse", "refresh"], NOTHING] = Field(
-        "reuse", description="refresh: visited stages compute stored results again and compare"
+        "reuse", description="refresh: visited stages compute their results again and compare"
     )
     models: Models
     chat: Chat = Chat()

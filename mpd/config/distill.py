@@ -31,8 +31,8 @@ class Training(StrictModel):
     )
     warmup: Share = Field(
         0.05,
-        description="share of the steps in which the learning rate rises; raise it where the "
-        "first steps diverge",
+        description="share of the steps in which the learning rate rises; raise it if the first "
+        "steps diverge",
     )
     budget: Literal["epochs", "steps", "tokens"] = Field(
         "epochs", description="unit of the training in a round, the same for every method"
@@ -55,13 +55,13 @@ class Training(StrictModel):
     )
     forward_share: Share = Field(
         0.5,
-        description="weight of forward KL in mix, the rest is reverse KL; raise it where the "
+        description="weight of forward KL in mix, the rest is reverse KL; raise it if the "
         "student loses solutions that the teacher finds probable",
     )
     tail: Literal["bucket", "truncated", "renormalised"] = Field(
         "bucket",
         description="bucket: tail buckets are outcomes of the divergence; truncated leaves them "
-        "out, renormalised rescales to the support: both wrong, for ablations",
+        "out, renormalised rescales to the support: both are wrong, and for ablations",
     )
     temperature: float = Field(
         1.0,
@@ -75,11 +75,11 @@ class Training(StrictModel):
     )
     loss: Literal["token_mean", "sequence_mean"] = Field(
         "token_mean",
-        description="mean over tokens, or over trajectories of their means, where long ones "
+        description="mean over tokens, or mean over trajectories of their means, if long ones "
         "should count no more than short ones",
     )
     weight_decay: float = Field(
-        0.0, ge=0, description="of AdamW; raise it where many epochs overfit few trajectories"
+        0.0, ge=0, description="of AdamW; raise it if many epochs overfit few trajectories"
     )
     betas: tuple[Beta, Beta] = Field(
         (0.9, 0.95), description="of AdamW; raise the second one for small batches"
@@ -87,8 +87,8 @@ class Training(StrictModel):
     max_gradient_norm: float = Field(
         1.0,
         gt=0,
-        description="gradients with a larger norm are clipped to it; lower it where the loss has "
-        "spikes, raise it where nearly every step is clipped",
+        description="gradients with a larger norm are clipped to it; lower it if the loss has "
+        "spikes, raise it if nearly every step is clipped",
     )
     mixed_precision: Literal["no", "bf16"] = Field(
         "no", description="precision of forward and backward pass; weights stay float32"

@@ -15,7 +15,7 @@ class Filter(StrictModel):
     min_ratio: float = Field(
         0.02,
         ge=0,
-        description="least ratio of a rewrite's tokens to its sample's; raise it where short "
+        description="least ratio of a rewrite's tokens to its sample's; raise it if short "
         "rewrites skip the reasoning",
     )
     max_ratio: float = Field(
@@ -27,24 +27,24 @@ class Filter(StrictModel):
     max_overlap: Share = Field(
         1.0,
         description="largest share of a rewrite's token trigrams that its sample has too; lower it "
-        "where the teacher copies",
+        "if the teacher copies",
     )
     max_tokens: Count | None = Field(
         None,
-        description="greatest length of a kept completion, in tokens; null: any; set it where "
+        description="greatest length of a kept completion, in tokens; null: any; set it if "
         "long ones do not fit into memory in logits or distill",
     )
     leaks: tuple[str, ...] = Field(
-        (), description="phrases that a rewrite must not contain, in any case"
+        (), description="phrases that a rewrite must not contain, whether in upper or lower case"
     )
     copies: Literal["keep", "drop"] = Field(
         "keep",
-        description="keep or drop a rewrite equal to its trajectory, in which the teacher found "
-        "nothing to shorten",
+        description="keep or drop a rewrite that equals its trajectory, which the teacher did not "
+        "shorten",
     )
     max_repeats: Count = Field(
         8,
-        description="how often a run of 4 or more tokens may occur in a row; raise it where right "
+        description="how often a run of 4 or more tokens may occur in a row; raise it if right "
         "solutions repeat themselves",
     )
 

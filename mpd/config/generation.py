@@ -31,7 +31,7 @@ class EngineChoice(StrictModel):
     """Which engine runs models, with arguments of its own."""
 
     engine: Literal["transformers", "vllm"] = Field(
-        "transformers", description="what runs the models; vllm runs the teacher alone"
+        "transformers", description="what runs the models; vllm runs only the teacher"
     )
     engine_arguments: dict[str, Any] = Field(
         {}, description="further arguments of the vLLM engine, such as quantization"
@@ -48,7 +48,7 @@ class GenerationEngineChoice(EngineChoice):
     """Which engine generates: it may also be a server."""
 
     engine: Literal["transformers", "vllm", "server"] = Field(  # type: ignore[assignment]
-        "transformers", description="what generates; server: the one at resources.<stage>.server"
+        "transformers", description="what generates; server: that of resources.<stage>.server"
     )
 
 

@@ -29,9 +29,9 @@ class Logits(EngineChoice):
     min_contribution: float = Field(
         0.001,
         ge=0,
-        description="candidates that change a position's gradient by less join its tail: in nats "
-        "times probability, or relative to the divergence where that is above 1 nat; with support: "
-        "teacher, candidates that it finds less probable",
+        description="a candidate joins its tail bucket if that changes the position's gradient by "
+        "no more than this, in nats times probability (and times the divergence, where that is "
+        "above 1 nat); with support: teacher, if the teacher finds it no more probable than this",
     )
     tail_buckets: Count = Field(
         16, description="number of equal ranges of ids that the tail is summed over"

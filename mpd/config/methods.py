@@ -13,7 +13,7 @@ from mpd.config.base import StrictModel
 Sampler = Annotated[Literal["student", "teacher"], Field(description="who samples trajectories")]
 Rewriter = Annotated[
     Literal["teacher", "none"],
-    Field(description="who rewrites them; none: trajectories are trained on as they are"),
+    Field(description="who rewrites trajectories; none: they are trained on as they are"),
 ]
 Instruction = Annotated[
     Literal["rewrite", "refine"],
@@ -21,7 +21,7 @@ Instruction = Annotated[
 ]
 Kept = Annotated[
     Literal["correct", "incorrect", "all"],
-    Field(description="which completions are kept, by their answer; all: truncated ones too"),
+    Field(description="which completions are kept, by their answers; all: truncated ones too"),
 ]
 Context = Annotated[
     Literal["problem", "concise", "rewriting"],

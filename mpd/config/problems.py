@@ -43,8 +43,8 @@ class Source(StrictModel):
     )
     num_problems: Count | None = Field(
         None,
-        description="for source: tiny, how many to make; for other benchmarks, the size of a "
-        "random subset; null: all",
+        description="with source: tiny, how many to make; of another benchmark, the size of a "
+        "random subset; null: all; for other training problems, use num_train",
     )
 
     @model_validator(mode="after")
@@ -93,7 +93,9 @@ class ProblemSplit(StrictModel):
 class Problems(ProblemSplit):
     """The section: the training problems, the development split and the benchmarks."""
 
-    path: str | None = Field(None, description="file for the sources that name no path")
+    path: str | None = Field(
+        None, description="file or hub dataset of the sources that name no path"
+    )
     train: Source = Field(description="where training problems come from; keys below")
     benchmarks: tuple[Benchmark, ...] = Field((), description="held-out problem sets; keys below")
 

@@ -15,7 +15,7 @@ class Resources(StrictModel):
     """Resources of any job."""
 
     memory_mb: Count = Field(
-        4000, description="memory set aside for the job; raise it if a scheduler kills the job"
+        4000, description="memory reserved for the job; raise it if a scheduler kills the job"
     )
 
 
@@ -31,8 +31,8 @@ class ModelResources(ThreadResources):
     gpu: int = Field(
         0,
         ge=0,
-        description="GPUs set aside for the job; set it where there are some, since a model runs "
-        "on a GPU wherever it finds one",
+        description="GPUs reserved for the job; set it on a machine with GPUs, since a model runs "
+        "on a GPU whenever it finds one",
     )
 
 
@@ -46,7 +46,8 @@ class EngineResources(ModelResources):
     )
     rows_per_part: Count = Field(
         256,
-        description="rows that are saved together, which a kill can lose; no batch spans two parts",
+        description="rows that are saved together; a kill can lose as many; no batch spans two "
+        "parts",
     )
     tensor_parallel_size: Count = Field(1, description="vLLM: GPUs that share one replica")
     data_parallel_size: Count = Field(1, description="vLLM: replicas of the model")
@@ -68,7 +69,7 @@ class GenerationResources(EngineResources):
     )
     prefix_caching: bool = Field(
         True,
-        description="vLLM: the samples of a prompt share its cache; set false for models with "
+        description="vLLM: the samples of a prompt share its cache; set false for models for "
         "which vLLM cannot do this",
     )
     server: str | None = Field(
@@ -95,7 +96,7 @@ class DistillResources(ModelResources):
         False, description="compute activations twice: less memory, one more forward pass"
     )
     checkpoint_steps: Count = Field(
-        50, description="optimiser steps between checkpoints, which a kill can lose"
+        50, description="optimiser steps between checkpoints; a kill can lose as many"
     )
     tracker: Literal["none", "tensorboard", "wandb", "trackio"] = Field(
         "none", description="where training metrics go, beside metrics.parquet"

@@ -17,7 +17,7 @@ class Sample(Generation):
         None,
         pattern=r"\.(jsonl|parquet)$",
         description="file of your own trajectories, which replace the samples of round 1: Parquet "
-        "or JSONL with problem, and text or ids",
+        "or JSONL with the columns problem, and text or ids",
     )
 
     def given_trajectories(self, round_number: int) -> str | None:

@@ -60,8 +60,10 @@ def parser(
         required=True,
         help="a mapping, as JSON; its keys are below",
     )
-    stage_parser.add_argument("--output", type=Path, required=True, help="what the stage writes")
-    stage_parser.add_argument("--store", type=Path, default=STORE, help="the store")
+    stage_parser.add_argument(
+        "--output", type=Path, required=True, help="file or folder that the stage writes"
+    )
+    stage_parser.add_argument("--store", type=Path, default=STORE, help="folder of stored results")
     stage_parser.add_argument(
         "--mode",
         choices=["reuse", "refresh", "explain"],
@@ -77,7 +79,7 @@ def parser(
     )
     if issubclass(resources, ThreadResources):
         stage_parser.add_argument(
-            "--threads", type=int, help="in place of the threads of the resources"
+            "--threads", type=int, help="replaces the key threads of --resources"
         )
     return stage_parser
 

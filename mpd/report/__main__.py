@@ -107,11 +107,19 @@ def page_of(run: Run, paths: Mapping[str, Path]) -> FileOutput:
 def command_line() -> ArgumentParser:
     """The command line of the stage."""
     parser = command.parser(__doc__, "report", ReportSettings)
-    parser.add_argument("--rounds", type=Path, nargs="+", required=True, help="their folders")
-    parser.add_argument("--benchmarks", nargs="+", required=True, help="names; dev is one")
-    parser.add_argument("--num-shards", type=int, required=True, help="shards of a round")
-    parser.add_argument("--problems", type=Path, nargs="+", required=True, help="their shards")
-    parser.add_argument("--student", type=Path, required=True, help="manifest, for its tokenizer")
+    parser.add_argument(
+        "--rounds", type=Path, nargs="+", required=True, help="folders of the rounds"
+    )
+    parser.add_argument(
+        "--benchmarks", nargs="+", required=True, help="names of the benchmarks, with dev"
+    )
+    parser.add_argument("--num-shards", type=int, required=True, help="number of shards of a round")
+    parser.add_argument(
+        "--problems", type=Path, nargs="+", required=True, help="shards of the training problems"
+    )
+    parser.add_argument(
+        "--student", type=Path, required=True, help="manifest of a student, for its tokenizer"
+    )
     return parser
 
 

@@ -33,7 +33,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("round", type=Path, help="folder of a round")
     parser.add_argument("--sample", help="sample_id to show; without it, the rows are listed")
-    parser.add_argument("--tokens", action="store_true", help="with --sample: the cache by token")
+    parser.add_argument(
+        "--tokens", action="store_true", help="with --sample: what the cache has for each token"
+    )
     parser.add_argument("--reason", help="list only rows with this reason")
     parser.add_argument("--limit", type=positive, default=40, help="how many rows to list")
     arguments = parser.parse_args(argv)

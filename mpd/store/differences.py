@@ -44,7 +44,7 @@ def differences(
 def other_content(note: Note, inputs: Mapping[str, str]) -> list[str]:
     """A sentence on the inputs whose content is not that of the note, if there is a note."""
     changed = [key for key in inputs if note and note["inputs"].get(key) != inputs[key]]
-    return [f"other content than it was made of: {', '.join(changed)}"] if changed else []
+    return [f"changed inputs: {', '.join(changed)}"] if changed else []
 
 
 def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -4,9 +4,9 @@
     python -m mpd.why results/tiny/.../shard_0.parquet   one file, and what it is made from
     python -m mpd.why --config rounds=3                  with the arguments of a snakemake run
 
-Snakemake says what it would visit. The notes beside the outputs have the settings, versions and
-inputs that they were made from, the stages list those that they would be made from now, and the
-store tells whether it has that. Nothing is run, written or linked.
+Snakemake says what it would visit. The note beside an output has the settings, the version and the
+inputs that it was made from, the stage lists those that it would be made from now, and the store
+says whether it has that result. Nothing is run, written or linked.
 """
 
 import sys

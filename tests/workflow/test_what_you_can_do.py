@@ -123,7 +123,7 @@ def test_why(table):
 
 
 @line("change a setting")
-@line("take an edit back")
+@line("undo an edit")
 def test_an_edit_and_back(table):
     table.edit(compress={"num_samples": 2})
     printed = table.says("change a setting", "snakemake --cores 2")
@@ -134,7 +134,7 @@ def test_an_edit_and_back(table):
     assert nothing_to_do(table)
 
 
-@line("train longer")
+@line("add a round")
 def test_one_more_round(table):
     table.edit(rounds=2)
     printed = table.run("snakemake --cores 2")
@@ -212,20 +212,20 @@ def test_one_file(table):
     assert (table.folder / f"{ROUND}/filter/shard_0.parquet").exists()
 
 
-@line("rerun a stage")
+@line("visit a stage again")
 def test_forcerun(table):
-    printed = table.says("rerun a stage", "snakemake --cores 2 --forcerun filter")
+    printed = table.says("visit a stage again", "snakemake --cores 2 --forcerun filter")
     assert computed(printed) == []
     assert len(re.findall(r"reused filter \w+$", printed, re.MULTILINE)) == 1
 
 
-@line("check that a stage repeats")
+@line("check that a stage gives the same bytes again")
 def test_refresh(table):
     command = (
         f"snakemake --cores 2 {ROUND}/filter/shard_0.parquet --forcerun filter "
         "--config store=refresh"
     )
-    printed = table.says("check that a stage repeats", command)
+    printed = table.says("check that a stage gives the same bytes again", command)
     assert re.findall(r"refreshed (\w+) \w+: (.*)", printed) == [("filter", "the bytes agree")]
     table.run("snakemake --cores 2")
     assert nothing_to_do(table)
@@ -239,27 +239,28 @@ def test_the_page(table):
     assert "Trajectories" in page
 
 
-@line("hand it on with the workflow")
+@line("pass the report on with the workflow")
 def test_the_report_of_snakemake(table):
-    table.says("hand it on with the workflow", "snakemake --report run.html")
+    table.says("pass the report on with the workflow", "snakemake --report run.html")
     page = (table.folder / "run.html").read_text(encoding="utf-8")
     assert "results/tiny/report.html" in page
 
 
-@line("read any one")
-@line("see what it is trained to")
+@line("read one trajectory in the terminal")
+@line("see what its tokens are trained towards")
 def test_show(table):
     show = f"python -m mpd.show {ROUND}"
-    assert f"`{show}`" in LINES["read any one"]
+    want = LINES["read one trajectory in the terminal"]
+    assert f"`{show}`" in want
     verdicts = pl.read_parquet(table.folder / f"{ROUND}/filter/shard_0.parquet")
     sample_id = verdicts.filter("keep")["sample_id"][0]
     assert all(name in table.run(show) for name in verdicts["sample_id"])
-    assert "`--reason wrong_answer`" in LINES["read any one"]
+    assert "`--reason wrong_answer`" in want
     assert "--reason wrong_answer: no row has it" in table.run(f"{show} --reason wrong_answer", 1)
     assert sample_id in table.run(f"{show} --reason kept")
-    assert "`--sample <id>`" in LINES["read any one"]
+    assert "`--sample <id>`" in want
     assert "rewrite" in table.run(f"{show} --sample {sample_id}")
-    assert "`--sample <id> --tokens`" in LINES["see what it is trained to"]
+    assert "`--sample <id> --tokens`" in LINES["see what its tokens are trained towards"]
     assert "divergence" in table.run(f"{show} --sample {sample_id} --tokens")
 
 
@@ -285,13 +286,13 @@ def test_by_hand(table):
     table.run("snakemake --touch --cores 2")
 
 
-@line("free disk")
+@line("free disk space")
 def test_prune(table):
     # The environment is that of the tests: make is not to install one.
     environment = "--no-print-directory --old-file .venv/installed"
     table.edit(report={"max_accuracy_drop": 0.2})
     table.run("snakemake --cores 2")
-    want = "free disk"
+    want = "free disk space"
     assert {"`make prune`", "`make prune DELETE=1`"} <= set(re.findall(r"`.*?`", LINES[want]))
     listed = table.run(f"make {environment} prune")
     assert " MB  results/store/report/" in listed
@@ -310,9 +311,9 @@ def test_where_time_went(table):
     assert re.search(r"^ ?filter +1 ", printed, re.MULTILINE)
 
 
-@line("measure the scorer")
-def test_the_scorer(table):
-    assert "`python benchmarks/grading.py`" in LINES["measure the scorer"]
+@line("measure the answer checker")
+def test_the_answer_checker(table):
+    assert "`python benchmarks/grading.py`" in LINES["measure the answer checker"]
     printed = table.run("python benchmarks/grading.py --num-integers 1000 --num-latex 20")
     assert re.findall(r"^(\w+) .* answers per", printed, re.MULTILINE) == [
         "extracted",

@@ -1,6 +1,6 @@
 """What the page shows: its sections, and one entry for each figure and each table, in order.
 
-To add a figure, edit two files:
+To add a figure, edit two files of this package:
 
 1. charts.py: write a function that takes some fields of `Findings` and returns SVG.
 2. this one: add a `Figure` to FIGURES, with its section, the fields that it reads, and its caption.
@@ -8,8 +8,8 @@ To add a figure, edit two files:
 For a table, write a function of tables.py that returns a `Grid`, and add a `Table` to TABLES. The
 templates and the links follow. An entry is left out where a field that it reads is empty. The
 fields are those of mpd/report/findings.py; data that none of them has are a new field there. As
-with any change of the page, raise REPORT_VERSION in mpd/store/schema.py and record the golden
-digest, so that pages are written again.
+with any change of the page, raise REPORT_VERSION in mpd/store/schema/__init__.py and record the
+golden digest, so that pages are written again.
 """
 
 from collections.abc import Callable

@@ -16,9 +16,9 @@ def markdown() -> str:
             for column in artifact.columns
         )
         sections.append(
-            f"**{artifact.name}** (version {artifact.version}, key {key}): "
-            f"{artifact.description}.\n\n"
-            f"| column | type | unit | what |\n| --- | --- | --- | --- |\n{rows}\n"
+            f"## {artifact.name}\n\n"
+            f"Version {artifact.version}, key {key}: {artifact.description}.\n\n"
+            f"| column | type | unit | meaning |\n| --- | --- | --- | --- |\n{rows}\n"
         )
     return "\n".join(sections)
 

@@ -10,9 +10,11 @@ from mpd.store.schema.column import (
 LOGITS = Artifact(
     "logits",
     3,
-    "teacher log-probabilities on the kept trajectories; lists run over completion positions. "
-    "The support of a position is its support_ids, its realised id and the control ids; the other "
-    "ids are pooled in tail buckets, equal ranges of ids. Rounded to 5 to 8 significant bits",
+    "the cache: a row for each kept trajectory, with the log-probabilities of the teacher, or of "
+    "the student where it scores; lists run over completion positions. The support of a position "
+    "is its support_ids, its realised id (that of the completion) and the control ids; the other "
+    "ids are pooled in tail buckets, equal ranges of ids. Log-probabilities are rounded to 5 to 8 "
+    "significant bits",
     ("sample_id", "candidate"),
     (
         SAMPLE_ID,
@@ -45,7 +47,7 @@ LOGITS = Artifact(
             "support_size",
             "list<int32>",
             "",
-            "entries of each position in the flat lists; this and the next three are null with "
+            "entries of each position in the two flat lists; this and the next three are null with "
             "cache: hidden",
             nullable=True,
         ),
@@ -88,15 +90,15 @@ LOGITS = Artifact(
             "student_logprob",
             "list<float32>",
             "nat",
-            "log-probability of the completion id under the current student; null where vLLM "
-            "scored, like the next two",
+            "log-probability of the completion id under the current student; null if vLLM scored, "
+            "like the next two",
             nullable=True,
         ),
         Column(
             "divergence",
             "list<float32>",
             "nat",
-            "exact dense reverse KL of the current student to the teacher",
+            "exact full-vocabulary reverse KL of the current student to the teacher",
             nullable=True,
         ),
         Column("teacher_entropy", "list<float32>", "nat", "entropy of the teacher", nullable=True),

@@ -47,6 +47,10 @@ FINISH_REASON = Column(
     "stop, length (cut by the token limit), too_long (the prompt does not fit)",
 )
 NUM_TOKENS = Column("num_tokens", "int32", "token", "length of completion_ids")
+VERDICTS = (
+    "correct, wrong, none (no answer), unparsed (equality cannot be decided) or timeout (of the "
+    "answer checker)"
+)
 METHOD = Column("method", "string", "", "method of the grid")
 METHOD_OR_BASE = Column("method", "string", "", "method of the grid, or base")
 ROUND = Column("round", "int32", "", "training rounds behind this student")

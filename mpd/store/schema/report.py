@@ -42,8 +42,8 @@ SUMMARY = Artifact(
             "solved_tokens",
             "float64",
             "token",
-            "mean over the problems solved of the mean tokens of correct samples. Of other "
-            "problems for every student: see comparison for those that both solve",
+            "mean tokens of the correct samples of a problem, mean over the problems solved. Each "
+            "student solves other problems: comparison has those that both solve",
             nullable=True,
         ),
         Column(
@@ -94,8 +94,8 @@ COMPARISON = Artifact(
             "against",
             "string",
             "",
-            "what is subtracted: base, the untrained student, or mpd, of the same round; of its "
-            "last round from a method that trains nothing",
+            "the student that is subtracted: base, the untrained one, or mpd after the same round "
+            "(after its last round for a method that trains nothing)",
         ),
         Column("num_seeds", "int32", "", "seeds that both have"),
         Column("num_solved", "int32", "", "problems that both solve, summed over seeds"),
@@ -111,8 +111,8 @@ COMPARISON = Artifact(
         *_with_interval(
             "aes",
             "",
-            "accuracy-efficiency score, see summary, of the means over all seeds; null against "
-            "others than base and where the base student solves nothing",
+            "accuracy-efficiency score, as in summary, of the means over all seeds; null unless "
+            "against base, and where the base student solves nothing",
             True,
         ),
     ),
@@ -121,7 +121,7 @@ COMPARISON = Artifact(
 BUDGETS = Artifact(
     "budgets",
     2,
-    "accuracy, had every answer been cut at so many tokens; prefixes of the same outputs, seeds "
+    "accuracy if every answer had been cut at so many tokens; prefixes of the same outputs, seeds "
     "pooled, intervals as in comparison",
     ("method", "round", "benchmark", "budget"),
     (
@@ -138,10 +138,10 @@ DIFFICULTY = Artifact(
     "difficulty",
     2,
     "students by difficulty: problems in bins by the base student's solve rate over all seeds and "
-    "samples; seeds pooled, intervals as in comparison. The bins are made from the base student's "
-    "own answers, so its accuracy in them is as it is by selection, and its tokens too where wrong "
-    "answers are longer than right ones; a student that is no better comes out nearer to the mean: "
-    "compare other students with each other",
+    "samples; seeds pooled, intervals as in comparison. The base student's own answers make the "
+    "bins, so its accuracy in them follows from the choice, and so do its tokens if wrong answers "
+    "are longer than right ones; a student that is no better than base comes out nearer to the "
+    "mean. Compare the other students with each other, not with base",
     ("method", "round", "benchmark", "bin"),
     (
         METHOD_OR_BASE,
@@ -149,14 +149,14 @@ DIFFICULTY = Artifact(
         BENCHMARK,
         Column("bin", "string", "", "never, up to half, more than half or always solved by base"),
         Column("num_seeds", "int32", "", "seeds that are pooled"),
-        Column("num_problems", "int32", "", "problems of the bin; a bin without has no row"),
+        Column("num_problems", "int32", "", "problems of the bin; an empty bin has no row"),
         *_with_interval("accuracy", "", "avg@k on them"),
         *_with_interval("tokens", "token", "mean completion tokens on them", True),
         *_with_interval(
             "saved_tokens",
             "token",
-            "the base student's tokens less the student's own, on the same problem and seed, "
-            "mean; null for base",
+            "mean of the base student's tokens minus the student's own, on the same problem and "
+            "seed; null for base",
             True,
         ),
     ),
@@ -165,8 +165,9 @@ DIFFICULTY = Artifact(
 COSTS = Artifact(
     "costs",
     3,
-    "what each round of each method cost and what its teacher thought of the trained completions; "
-    "sums over seeds, each method in full, also where it shares what another computed",
+    "what each round of each method cost, and how probable the teacher (or whoever scored) found "
+    "the trained completions; sums over seeds, with each method charged in full, also for what it "
+    "shares with another",
     ("method", "round"),
     (
         METHOD,
@@ -176,7 +177,7 @@ COSTS = Artifact(
         Column("student_tokens", "int64", "token", "tokens that the student generated"),
         Column("teacher_tokens", "int64", "token", "tokens that the teacher generated"),
         Column("kept_rows", "int64", "", "trajectories that passed the filter"),
-        Column("scored_tokens", "int64", "token", "completion tokens that the teacher scored"),
+        Column("scored_tokens", "int64", "token", "completion tokens that were scored"),
         Column("num_steps", "int64", "", "optimiser steps"),
         Column(
             "trained_tokens",
@@ -189,8 +190,8 @@ COSTS = Artifact(
             "wall_seconds",
             "float64",
             "s",
-            "wall time of computing the artifacts of the round, evaluation apart, also where the "
-            "store had them; null where a note has no seconds",
+            "wall time that computing the artifacts of the round took, without evaluation, also "
+            "if the store had them; null if a note has no times",
             nullable=True,
         ),
         Column(
@@ -232,7 +233,7 @@ COSTS = Artifact(
             "divergence",
             "float64",
             "nat",
-            "mean over trained tokens of the exact reverse KL to the scorer before training",
+            "exact reverse KL of the student to the scorer before training, mean over tokens",
             nullable=True,
         ),
     ),

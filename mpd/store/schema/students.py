@@ -9,6 +9,7 @@ from mpd.store.schema.column import (
     SAMPLE_INDEX,
     SAMPLED_IDS,
     TEXT,
+    VERDICTS,
     Artifact,
     Column,
 )
@@ -22,7 +23,7 @@ METRICS = Artifact(
         Column("step", "int32", "", "optimiser step, from 1"),
         Column("learning_rate", "float64", "", "learning rate of this step"),
         Column("loss", "float64", "nat", "the objective that was minimised"),
-        Column("loss_token_mean", "float64", "nat", "divergence, mean over completion tokens"),
+        Column("loss_token_mean", "float64", "nat", "mean over tokens of what is minimised"),
         Column("loss_sequence_mean", "float64", "nat", "mean over trajectories of their means"),
         Column("teacher_tail_mass", "float64", "", "mean teacher mass off the support"),
         Column("student_tail_mass", "float64", "", "mean student mass off the support"),
@@ -37,7 +38,7 @@ METRICS = Artifact(
         ),
         Column("stop_mass", "float64", "", "mean student probability of the last id"),
         Column("gradient_norm", "float64", "", "norm of the gradient before clipping"),
-        Column("padding_share", "float64", "", "share of the tokens of the step that is padding"),
+        Column("padding_share", "float64", "", "share of the tokens of the step that are padding"),
         Column("num_tokens", "int64", "token", "completion tokens of this step"),
         Column("tokens_seen", "int64", "token", "completion tokens so far"),
     ),
@@ -64,14 +65,14 @@ EVALUATE = Artifact(
         Column("num_tokens", "int32", "token", "completion tokens of the answer"),
         Column("thinking_tokens", "int32", "token", "of these, up to the end of thinking"),
         Column("answer", "string", "", "final answer", nullable=True),
-        Column("verdict", "string", "", "correct, wrong, none, unparsed or timeout"),
+        Column("verdict", "string", "", VERDICTS),
         Column("correct", "bool", "", "verdict is correct"),
         Column(
             "correct_budgets",
             "list<int32>",
             "token",
-            "of the budgets 16, 24, 32, 48, 64, ... and max_new_tokens those at which the answer "
-            "of the completion, cut to so many tokens, is correct",
+            "budgets at which the completion, cut to so many tokens, has a correct answer; those "
+            "tried are 16, 24, 32, 48, 64, ... and max_new_tokens",
         ),
     ),
 )

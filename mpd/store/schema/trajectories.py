@@ -11,6 +11,7 @@ from mpd.store.schema.column import (
     SAMPLE_INDEX,
     SAMPLED_IDS,
     TEXT,
+    VERDICTS,
     Artifact,
     Column,
 )
@@ -62,8 +63,8 @@ SAMPLE = Artifact(
             "logprobs",
             "list<float32>",
             "nat",
-            "student's log-probability of each completion id at temperature 1, before top-k and "
-            "top-p; null where the trajectory was given by the user",
+            "log-probability of each completion id under the model that sampled, at temperature 1, "
+            "before top-k and top-p; null if the user gave the trajectory",
             nullable=True,
         ),
         TEXT,
@@ -86,7 +87,7 @@ COMPRESS = Artifact(
             "string",
             "",
             "ok, sample_truncated, sample_too_long (the prompt of the sample did not fit), "
-            "sample_unsayable (a word that the teacher's tokenizer lacks), "
+            "sample_unsayable (it has a word that the teacher's tokenizer lacks), "
             "rewriting_prompt_too_long, rewrite_truncated, rewrite_too_long (for the context of "
             "student or teacher), format (no answer line, or text that "
             "the student's tokenizer cannot encode)",
@@ -116,9 +117,9 @@ FILTER = Artifact(
         PROBLEM_ID,
         GOLD,
         Column("sample_answer", "string", "", "final answer of the sample", nullable=True),
-        Column("sample_verdict", "string", "", "correct, wrong, none, unparsed or timeout"),
+        Column("sample_verdict", "string", "", f"of the sample: {VERDICTS}"),
         Column("answer", "string", "", "final answer of the rewrite", nullable=True),
-        Column("verdict", "string", "", "correct, wrong, none, unparsed or timeout"),
+        Column("verdict", "string", "", f"of the rewrite: {VERDICTS}"),
         Column("correct", "bool", "", "verdict is correct"),
         Column("truncated", "bool", "", "sample or rewrite was cut by its token limit"),
         Column("too_long", "bool", "", "outside the context of a model, or over max_tokens"),
@@ -133,10 +134,15 @@ FILTER = Artifact(
             "share of the rewrite's token trigrams that occur in the sample",
             nullable=True,
         ),
-        Column("leak", "bool", "", "rewrite mentions the draft or the instruction"),
+        Column("leak", "bool", "", "rewrite has a phrase of filter.leaks"),
         Column("copy", "bool", "", "rewrite has the same tokens as the sample"),
-        Column("repetition", "bool", "", "rewrite repeats one run of tokens many times"),
+        Column("repetition", "bool", "", "a run of tokens is repeated more often than max_repeats"),
         Column("keep", "bool", "", "shortest candidate of its sample that passes every check"),
-        Column("reason", "string", "", "kept, or the first check that failed"),
+        Column(
+            "reason",
+            "string",
+            "",
+            "kept, the first check that failed, or longer_candidate (a shorter one is kept)",
+        ),
     ),
 )
