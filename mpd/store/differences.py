@@ -7,6 +7,7 @@ from typing import Any
 
 from mpd.store.files import read_json
 from mpd.store.links import note_of
+from mpd.store.outputs import MEANING
 from mpd.store.schema import Version
 
 MAX_VALUE = 60  # characters of a setting that are shown
@@ -17,7 +18,8 @@ Note = Mapping[str, Any]  # kind, version, settings and inputs, as the store wro
 def note_beside(output: Path) -> Note:
     """The note of what is linked to an output, a file or a folder; empty where there is none."""
     note = note_of(output)
-    return read_json(note) if note else {}
+    content = read_json(note) if note else {}
+    return content if set(MEANING) <= set(content) else {}
 
 
 def differences(
