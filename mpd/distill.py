@@ -92,7 +92,7 @@ def outputs(arguments: Namespace) -> Outputs:
         for path in arguments.logits:
             require_ids(path)
         copy_beside_weights(arguments.student.parent, folder)
-        _train(arguments, folder, scratch)
+        _run_training(arguments, folder, scratch)
         (folder / "README.md").write_text(
             model_card(settings, student, len(keys)), encoding="utf-8"
         )
@@ -112,7 +112,7 @@ def outputs(arguments: Namespace) -> Outputs:
     )
 
 
-def _train(arguments: Namespace, folder: Path, scratch: Path) -> None:
+def _run_training(arguments: Namespace, folder: Path, scratch: Path) -> None:
     """Train in this process, or in several. Raises ValueError where one of them ends early."""
     from mpd.training.loop import train
 

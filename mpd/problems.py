@@ -137,10 +137,10 @@ def write_train(
     shards = settings.num_shards
     for shard in range(shards):
         part = train[len(train) * shard // shards : len(train) * (shard + 1) // shards]
-        _write(folder / f"shard_{shard}.parquet", part, schema.PROBLEMS)
-    _write(folder / "dev.parquet", dev, schema.PROBLEMS)
+        _write_problems(folder / f"shard_{shard}.parquet", part, schema.PROBLEMS)
+    _write_problems(folder / "dev.parquet", dev, schema.PROBLEMS)
     dropped = sorted([*duplicates, *held_out, *rest], key=lambda row: row["source_row"])
-    _write(folder / "dropped.parquet", dropped, schema.DROPPED)
+    _write_problems(folder / "dropped.parquet", dropped, schema.DROPPED)
 
 
 def benchmark_rows(settings: BenchmarkProblems, scratch: Path) -> list[Row]:
@@ -163,7 +163,7 @@ def remove_surplus(experiment: Experiment, num_shards: int) -> None:
             path.unlink()
 
 
-def _write(path: Path, rows: list[Row], artifact: schema.Artifact) -> None:
+def _write_problems(path: Path, rows: list[Row], artifact: schema.Artifact) -> None:
     columns = [{name: row[name] for name in artifact.names} for row in rows]
     table.write(path, table.frame_of(columns, artifact), artifact, {})
 

@@ -379,11 +379,11 @@ def test_a_killed_pretraining_resumes_to_the_same_weights(student, tmp_path, mon
     checkpoint = tmp_path / "checkpoint.pt"
 
     def kill(source, target):
-        replace(source, target)
+        rename(source, target)
         raise KeyboardInterrupt
 
-    replace = Path.replace
-    monkeypatch.setattr(Path, "replace", kill)
+    rename = Path.rename
+    monkeypatch.setattr(Path, "rename", kill)
     with pytest.raises(KeyboardInterrupt):
         pretrain.train_student(tmp_path / "model", 7, checkpoint=checkpoint, **SMALL)
     monkeypatch.undo()

@@ -135,7 +135,7 @@ def _row(name: str, key: str, field: JsonSchema, default: str) -> str:
     return " | ".join(cell.replace("|", "\\|") for cell in cells)
 
 
-def markdown() -> str:
+def config_reference() -> str:
     """The text of docs/config.md."""
     schema = Config.model_json_schema()
     sections: dict[tuple[str, ...], list[str]] = {}  # by their rows, since equal tables are merged
@@ -150,4 +150,4 @@ def markdown() -> str:
 
 
 if __name__ == "__main__":
-    print(markdown(), end="")
+    print(config_reference(), end="")

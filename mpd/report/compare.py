@@ -136,7 +136,7 @@ def means(problems: pl.DataFrame) -> pl.DataFrame:
     return frame.sort("benchmark", ~IS_BASE, "method", "round")
 
 
-def differences(problems: pl.DataFrame) -> pl.DataFrame:
+def comparison_frame(problems: pl.DataFrame) -> pl.DataFrame:
     """Rows of `comparison`: each student less the base student, and less mpd of the same round.
 
     An untrained method is compared with the last round of mpd. Differences are paired: by problem,

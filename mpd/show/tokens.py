@@ -41,12 +41,12 @@ def token_table(row: Mapping[str, Any], teacher: Path) -> Table:
             _number(_nats(record["student"], position), -1),
             _number(_nats(record["teacher"], position), -1),
             Text(_number(divergence), style),
-            Text(_candidates(record, position, texts)),
+            Text(_candidate_texts(record, position, texts)),
         )
     return lines
 
 
-def _candidates(record: Mapping[str, Any], position: int, texts: Mapping[int, str]) -> str:
+def _candidate_texts(record: Mapping[str, Any], position: int, texts: Mapping[int, str]) -> str:
     """The first candidates with their probabilities; a dash where there is none."""
     pairs = record["candidates"][position][: 2 * NUM_SHOWN] if record["candidates"] else []
     return (

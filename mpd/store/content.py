@@ -15,14 +15,16 @@ def contradicted(entry: Path, names: Iterable[str]) -> list[str]:
     """
     names = list(names)
     wrong = [
-        name for name in names if (entry / name).suffix == ".parquet" and not _holds(entry / name)
+        name
+        for name in names
+        if (entry / name).suffix == ".parquet" and not _has_its_digest(entry / name)
     ]
     if "manifest.json" in names and not _is_described(entry, names):
         wrong.append("manifest.json")
     return wrong
 
 
-def _holds(path: Path) -> bool:
+def _has_its_digest(path: Path) -> bool:
     import pyarrow as pa
     import pyarrow.parquet as pq
 

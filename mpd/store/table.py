@@ -154,7 +154,7 @@ def _row_groups(
     try:
         file = pq.ParquetFile(path)
         for group in range(file.metadata.num_row_groups):
-            if keys is not None and not _holds(file, group, keys):
+            if keys is not None and not _has_a_key(file, group, keys):
                 continue
             more = [] if keys is None else keys.columns
             names = None if columns is None else list(dict.fromkeys([*columns, *more]))
@@ -163,7 +163,7 @@ def _row_groups(
         raise ValueError(f"{path}: damaged ({error}); {advice}") from None
 
 
-def _holds(file: pq.ParquetFile, group: int, keys: pl.DataFrame) -> bool:
+def _has_a_key(file: pq.ParquetFile, group: int, keys: pl.DataFrame) -> bool:
     group_keys = pl.from_arrow(file.read_row_group(group, columns=keys.columns))
     assert isinstance(group_keys, pl.DataFrame)
     return not group_keys.join(keys, on=keys.columns, how="semi").is_empty()

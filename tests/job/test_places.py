@@ -20,7 +20,7 @@ from mpd.config.files import problem_files
 from mpd.config.problems import Source
 from mpd.job import places
 from mpd.job.preflight import check_folder
-from mpd.store.schema.__main__ import markdown
+from mpd.store.schema.__main__ import artifact_reference
 from mpd.text import given
 from tests.workflow.project import ENVIRONMENT, REPOSITORY, WORLD, Project, merged
 
@@ -332,4 +332,4 @@ def test_a_terminal_without_a_sign_gets_a_question_mark():
 
 def test_the_reference_of_columns_is_utf_8_whatever_the_terminal():
     code = "import runpy; runpy.run_module('mpd.store.schema', run_name='__main__')"
-    assert printed_under_ascii(code).decode() == f"{markdown()}\n"
+    assert printed_under_ascii(code).decode() == f"{artifact_reference()}\n"

@@ -8,8 +8,8 @@ To add a figure, edit two files:
 For a table, write a function of tables.py that returns a `Grid`, and add a `Table` to TABLES. The
 templates and the links follow. An entry is left out where a field that it reads is empty. The
 fields are those of mpd/report/findings.py; data that none of them has are a new field there. As
-with any change of the page, raise REPORT_VERSION in mpd/store/schema.py and record the golden
-digest, so that pages are written again.
+with any change of the page, raise REPORT_VERSION in mpd/store/schema/__init__.py and record
+the golden digest, so that pages are written again.
 """
 
 from collections.abc import Callable
