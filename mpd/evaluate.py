@@ -18,6 +18,7 @@ import polars as pl
 from mpd.config.evaluate import EvaluateSettings
 from mpd.config.resources import ThreadResources
 from mpd.job import command
+from mpd.job.layout import table_in
 from mpd.store import schema, table
 from mpd.store.joins import matched
 from mpd.store.model_folder import read_manifest
@@ -126,7 +127,7 @@ def outputs(arguments: Namespace) -> Outputs:
             content = table.content_digest(answers[name], schema.ANSWERS, identity)
             yield TableOutput(
                 schema.EVALUATE,
-                arguments.output / f"{name}.parquet",
+                table_in(arguments.output, name),
                 benchmark_settings.meaning(),
                 {
                     "problems": table.content_digest(problems, schema.PROBLEMS),

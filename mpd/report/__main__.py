@@ -21,7 +21,7 @@ import polars as pl
 
 from mpd.config.report import ReportSettings
 from mpd.job import command
-from mpd.job.layout import Round
+from mpd.job.layout import Round, table_in
 from mpd.report.budgets import budget_frame
 from mpd.report.compare import comparison_frame
 from mpd.report.costs import cost_frame
@@ -81,7 +81,7 @@ def tables_of(run: Run) -> Iterator[TableOutput]:
         ),
     ]
     for artifact, meaning, inputs, frame in tables:
-        path = run.output.with_name(f"{artifact.name}.parquet")
+        path = table_in(run.output.parent, artifact.name)
         yield TableOutput(artifact, path, meaning, inputs, partial(write_frame, frame))
 
 
@@ -136,7 +136,7 @@ def main(argv: list[str] | None = None) -> None:
     """Run the stage with the arguments of a command line."""
     arguments = command.publish(command_line(), outputs, argv)
     if arguments.mode != "explain":
-        summary = table.read(arguments.output.with_name("summary.parquet"), schema.SUMMARY)
+        summary = table.read(table_in(arguments.output.parent, schema.SUMMARY.name), schema.SUMMARY)
         choice = shipped(summary, arguments.settings.max_accuracy_drop)
         print_table(summary, choice, arguments.output)
 

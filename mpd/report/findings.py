@@ -11,6 +11,7 @@ from mpd.report.rounds import Evaluations, Seconds, Trained, read_evaluations
 from mpd.report.run import Run
 from mpd.report.students import Student, by_student, with_place
 from mpd.store import table
+from mpd.store.model_folder import TOKENIZER
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def read_browser(run: Run) -> browser_section.BrowserData:
         run.experiment.folder.name,
         run.trained,
         pl.concat(table.read_columns(path, columns) for path in run.problems),
-        Tokenizer.from_file(str(run.student.with_name("tokenizer.json"))),
+        Tokenizer.from_file(str(run.student.with_name(TOKENIZER))),
     )
 
 

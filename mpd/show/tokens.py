@@ -10,6 +10,7 @@ from rich.text import Text
 from tokenizers import Tokenizer
 
 from mpd.scoring.token_records import ids_of, token_record
+from mpd.store.model_folder import TOKENIZER
 from mpd.text.token_texts import token_texts, visible
 
 NUM_SHOWN = 4  # candidates, so that a line fits
@@ -24,7 +25,7 @@ def token_table(row: Mapping[str, Any], teacher: Path) -> Table:
     the page of the report. What the cache does not have is a dash.
     """
     record = token_record(row)
-    tokenizer = Tokenizer.from_file(str(teacher.with_name("tokenizer.json")))
+    tokenizer = Tokenizer.from_file(str(teacher.with_name(TOKENIZER)))
     texts = token_texts(tokenizer, ids_of([record]))
     lines = Table(box=None)
     for name in ("", "token", "student", "teacher", "divergence", "teacher's candidates"):

@@ -7,7 +7,6 @@ from typing import Any
 
 from mpd.store.files import read_json
 from mpd.store.links import note_of
-from mpd.store.outputs import MEANING
 from mpd.store.schema import Version
 
 MAX_SHOWN = 60  # characters of a setting that are shown
@@ -18,8 +17,7 @@ Note = Mapping[str, Any]  # kind, version, settings and inputs, as the store wro
 def note_beside(output: Path) -> Note:
     """The note of what is linked to an output, a file or a folder; empty where there is none."""
     note = note_of(output)
-    content = read_json(note) if note else {}
-    return content if set(MEANING) <= set(content) else {}
+    return read_json(note) if note else {}
 
 
 def differences(

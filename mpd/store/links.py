@@ -76,7 +76,8 @@ def note_of(path: Path) -> Path | None:
     A file in a folder that was linked as a whole has the folder's note.
     """
     candidates = (path / PROVENANCE, path.with_name(PROVENANCE), path.with_suffix(".json"))
-    return next((note for note in candidates if read_json(note)), None)
+    # A manifest.json whose note has gone is not its own note.
+    return next((note for note in candidates if note != path and read_json(note)), None)
 
 
 def require_unchanged(note: Path, path: Path, seen: Mapping[str, Any]) -> None:

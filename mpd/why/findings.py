@@ -12,6 +12,7 @@ from typing import Any
 
 from mpd.config.keys import key_of
 from mpd.job import command
+from mpd.job.layout import BENCHMARK_STAGES
 from mpd.store.differences import differences, note_beside, other_content
 from mpd.store.outputs import Output, take_each
 from mpd.store.publishing import Store
@@ -23,7 +24,6 @@ WAIT = "known only after others have run"
 LINK = "would only be linked: the store has it"
 REFRESH = "would be computed again and compared, since store is refresh"
 FRESH = "up to date"
-PER_BENCHMARK = ("answers", "evaluate")  # rules of which a job has an artifact for each benchmark
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def _differences_of_settings(job: Job) -> Iterator[str]:
         if not note:
             continue
         settings = job_settings
-        if job.rule in PER_BENCHMARK:
+        if job.rule in BENCHMARK_STAGES:
             settings = job_settings["benchmarks"][path.stem] | job_settings
         # A stage may leave out what changes no result, or split it over several artifacts.
         shared = {key: settings[key] for key in settings if key in note["settings"]}
@@ -164,5 +164,5 @@ def _name_of(job: Job, output: Output, setting: str) -> str:
 def _name(job: Job, path: Path, settings: Mapping[str, Any], setting: str) -> str:
     """The key in config.yaml that a setting of a job comes from."""
     role = job.wildcards.get("role", "").partition("_")[0]
-    benchmark = job.wildcards.get("benchmark", path.stem if job.rule in PER_BENCHMARK else "")
+    benchmark = job.wildcards.get("benchmark", path.stem if job.rule in BENCHMARK_STAGES else "")
     return key_of(job.rule, settings, setting, role, benchmark)

@@ -19,6 +19,7 @@ from filelock import FileLock
 
 from mpd import prune
 from mpd.store import entries, table
+from mpd.store.differences import note_beside
 from mpd.store.outputs import FileOutput, FolderOutput, TableOutput, fingerprint, take_each
 from mpd.store.publishing import Store
 from mpd.store.schema import Artifact, Column
@@ -1211,3 +1212,11 @@ def test_prune_keeps_what_is_copied_to_a_path_with_dots(
     publish(root, Path("../out.parquet"), Squares())
     prune.main(["--store", str(root), "--delete"])
     assert entry_of(root).exists()
+
+
+def test_a_json_file_is_not_its_own_note(tmp_path):
+    manifest = tmp_path / "manifest.json"
+    manifest.write_text('{"digest": "abc"}')
+    assert note_beside(manifest) == {}
+    (tmp_path / "provenance.json").write_text('{"kind": "models"}')
+    assert note_beside(manifest) == {"kind": "models"}
