@@ -143,6 +143,7 @@ def exceeded(measures: Mapping[str, float], limits: argparse.Namespace) -> list[
 
 
 def main(argv: list[str] | None = None) -> None:
+    """Audit a cache. Raises ValueError where it exceeds a limit."""
     parser = argparse.ArgumentParser(
         prog="python -m mpd.audit",
         description=__doc__,

@@ -50,7 +50,7 @@ class Coroutines(Generic[Finished]):
         finished, self.running = self.run(
             asyncio.wait(self.running, return_when=asyncio.FIRST_COMPLETED)
         )
-        # Every task is asked for its exception: asyncio complains of those that nobody retrieved.
+        # Every task is asked for its exception: asyncio logs those that are not retrieved.
         errors = [error for task in finished if (error := task.exception())]
         if errors:
             raise errors[0]

@@ -20,7 +20,7 @@ MEASURES = ("accuracy", "tokens", "solved_tokens")
 
 SAMPLED = pl.col("finish_reason") != "too_long"  # else the prompt did not fit
 
-Answers = dict[int, np.ndarray]  # of one student, by seed: [Q, P]
+Answers = dict[int, np.ndarray]  # the quantities [Q, P] of one student, by seed
 
 
 def per_problem(rows: pl.DataFrame, **further: pl.Expr) -> pl.DataFrame:

@@ -1,4 +1,4 @@
-"""What each round of each method cost, and what its teacher thought of what was trained on."""
+"""What each round of each method cost, and how the teacher scored what was trained on."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -96,7 +96,7 @@ def costs_by_student(
     """Rows of `costs`: sums over the seeds of each student, and means for diagnostics.
 
     `rounds` have the frames of each seed, `seconds` the times of `seconds_of`, `samplers` who
-    samples for a method. `given`: the user gave the samples of round 1, so that nobody drew them.
+    samples for a method. `given`: the samples of round 1 are the user's, and no model drew them.
     """
     rows = []
     for (method, number), seeds in rounds.items():
@@ -104,7 +104,7 @@ def costs_by_student(
         costs = [costs_of(frames, sampler) for frames in seeds]
         sums = {name: sum(row[name] for row in costs) for name in costs[0]}
         times = {
-            name: _sum_known(of_seed[name] for of_seed in seconds[method, number])
+            name: _sum_known(seed_times[name] for seed_times in seconds[method, number])
             for name in ("wall_seconds", "evaluation_seconds")
         }
         logits = pl.concat(frames["logits"] for frames in seeds)

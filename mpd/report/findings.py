@@ -1,4 +1,4 @@
-"""All that the page of the report shows, as the page is given it."""
+"""All that the page of the report shows."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class Findings:
     `summary`, `comparison`, `budgets`, `difficulty` and `costs` are the tables of the report,
     `means` those of compare.means, `choice` that of shipping.shipped. `contexts` say what the
     scorer of each method sees. `experiment`, `artifacts`, `models`, `stages` and `versions` are
-    those of `Run.origin`; what is left is made here.
+    those of `Run.origin`; the rest is computed in this module.
     """
 
     experiment: str
@@ -45,7 +45,7 @@ class Findings:
 
 
 def findings_of(run: Run, tables: Mapping[str, Any], choice: pl.DataFrame) -> Findings:
-    """What there is to show of a run. `tables` are those of the report by name."""
+    """The findings of a run. `tables` are those of the report by name."""
     return Findings(
         **tables,
         **run.origin,

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-# From the logits [N, V] of a chunk, and the slice of its positions, to their loss and the sums of
+# Maps the logits [N, V] of a chunk and the slice of its positions to their loss, and the sums of
 # their measures.
 ChunkLoss = Callable[[torch.Tensor, slice], tuple[torch.Tensor, torch.Tensor]]
 

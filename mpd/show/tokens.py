@@ -1,4 +1,4 @@
-"""One cached trajectory, token by token: what student and teacher thought of it."""
+"""One cached trajectory, token by token: how student and teacher score it."""
 
 from collections.abc import Mapping
 from math import exp

@@ -99,7 +99,7 @@ def require_unchanged(note: Path, path: Path, seen: Mapping[str, Any]) -> None:
 
 
 def _paths_in(folder: Path, names: Any) -> list[Path]:
-    """The files that a note names: none outside the folder, whoever wrote the note."""
+    """The files that a note names: none outside the folder, whatever the note says."""
     relative = [Path(name) for name in names or () if isinstance(name, str) and name]
     return [folder / path for path in relative if not path.is_absolute() and ".." not in path.parts]
 

@@ -1,9 +1,9 @@
 """What a stage would make: what it means, where it goes, and how it is computed.
 
 A stage is a generator of outputs. It reads settings, manifests and footers, yields each output, and
-is sent the path at which that can be read, or None where it is not computed. Whoever takes the
-outputs decides what becomes of them: the store computes or links them (`publishing`), and `mpd.why`
-compares them with what is there. So a stage changes nothing itself, but in `compute`.
+is sent the path at which that can be read, or None where it is not computed. The store
+computes or links each output (`publishing`), and `mpd.why` compares it with what is there. A stage
+itself writes nothing, except in `compute`.
 """
 
 import hashlib
@@ -152,6 +152,6 @@ def take_each(outputs: Outputs, take: Callable[[Output], Path | None]) -> None:
         while True:
             try:
                 output = outputs.send(path)
-            except StopIteration:  # of the stage; one that `take` raises is an error
+            except StopIteration:  # the end of the stage; one that `take` raises is an error
                 return
             path = take(output)

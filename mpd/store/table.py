@@ -93,8 +93,8 @@ def groups(
 ) -> Iterator[pl.DataFrame]:
     """Some columns of an artifact, one row group in memory at a time.
 
-    With `keys`, only rows whose key columns are among them. Of a row group without such a row,
-    only the keys are read.
+    With `keys`, only rows whose key columns are among them. Only the keys are read of a row
+    group without such a row.
     """
     for group in _row_groups(path, columns, _advice(path), keys):
         frame = pl.from_arrow(group)

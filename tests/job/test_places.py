@@ -292,11 +292,9 @@ def calls_of(path):
 
 @pytest.mark.parametrize("folder", ["mpd", "benchmarks"])
 def test_text_files_are_utf_8_whatever_the_locale(folder):
-    ascii_notes = {"entries.py"}  # it reads and writes nothing but JSON that is escaped
     found = [
         f"{path.relative_to(REPOSITORY)}:{call.lineno}"
         for path in sorted((REPOSITORY / folder).rglob("*.py"))
-        if path.name not in ascii_notes
         for call in calls_of(path)
         if "encoding" not in {keyword.arg for keyword in call.keywords}
     ]

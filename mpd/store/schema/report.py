@@ -139,9 +139,9 @@ DIFFICULTY = Artifact(
     2,
     "students by difficulty: problems in bins by the base student's solve rate over all seeds and "
     "samples; seeds pooled, intervals as in comparison. The bins are made from the base student's "
-    "own answers, so its accuracy in them is as it is by selection, and its tokens too where wrong "
-    "answers are longer than right ones; a student that is no better comes out nearer to the mean: "
-    "compare other students with each other",
+    "own answers, which selects its accuracy in them, and its tokens too where wrong answers are "
+    "longer than right ones; a student that is no better comes out nearer to the mean: compare "
+    "other students with each other",
     ("method", "round", "benchmark", "bin"),
     (
         METHOD_OR_BASE,
@@ -149,7 +149,7 @@ DIFFICULTY = Artifact(
         BENCHMARK,
         Column("bin", "string", "", "never, up to half, more than half or always solved by base"),
         Column("num_seeds", "int32", "", "seeds that are pooled"),
-        Column("num_problems", "int32", "", "problems of the bin; a bin without has no row"),
+        Column("num_problems", "int32", "", "problems of the bin; a bin without any has no row"),
         *_with_interval("accuracy", "", "avg@k on them"),
         *_with_interval("tokens", "token", "mean completion tokens on them", True),
         *_with_interval(
@@ -165,7 +165,7 @@ DIFFICULTY = Artifact(
 COSTS = Artifact(
     "costs",
     3,
-    "what each round of each method cost and what its teacher thought of the trained completions; "
+    "what each round of each method cost and how the teacher scored the trained completions; "
     "sums over seeds, each method in full, also where it shares what another computed",
     ("method", "round"),
     (
