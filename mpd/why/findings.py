@@ -1,7 +1,6 @@
 """What would become of each job of the workflow: verdicts, and what causes them."""
 
 import importlib
-import importlib.util
 import json
 from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
@@ -96,11 +95,11 @@ def findings(jobs: Sequence[Job]) -> list[Finding]:
 def _can_be_asked(job: Job, stored: Mapping[str, str]) -> bool:
     """Whether the stage can list its outputs, and quickly.
 
-    The report looks for the files of rounds in their folders, not in the store. `models` hashes the
-    files of a model, so it is asked only where it would be visited. Inputs that no job needs may be
-    missing.
+    The report names the versions of packages, which its job may have others of, and looks for the
+    files of rounds in their folders, not in the store. `models` hashes the files of a
+    model, so it is asked only where it would be visited. Inputs that no job needs may be missing.
     """
-    if job.rule == "report" and any(path in stored for path in job.inputs):
+    if job.rule == "report":
         return False
     inputs_are_there = all(path in stored or Path(path).exists() for path in job.inputs)
     return job.visited or (job.rule != "models" and inputs_are_there)
@@ -108,7 +107,7 @@ def _can_be_asked(job: Job, stored: Mapping[str, str]) -> bool:
 
 def _ask(job: Job, stored: Mapping[str, str]) -> tuple[str, list[str], dict[str, str]]:
     """Verdict, causes and stored outputs of a job whose inputs are known, by asking its stage."""
-    stage = _module_of(job.stage)
+    stage: Any = importlib.import_module(f"mpd.{job.stage}")
     comparison = Comparison()
     try:
         arguments: Namespace = stage.command_line().parse_args(
@@ -125,13 +124,6 @@ def _ask(job: Job, stored: Mapping[str, str]) -> tuple[str, list[str], dict[str,
         return COMPUTE, comparison.causes, {}
     verdict = REFRESH if arguments.mode == "refresh" else LINK
     return verdict, comparison.causes, comparison.stored
-
-
-def _module_of(stage: str) -> Any:
-    """The module of a stage, which has `command_line` and `outputs`."""
-    spec = importlib.util.find_spec(f"mpd.{stage}")
-    is_package = spec is not None and spec.submodule_search_locations is not None
-    return importlib.import_module(f"mpd.{stage}{'.__main__' if is_package else ''}")
 
 
 def _read_instead(word: str, stored: Mapping[str, str]) -> str:

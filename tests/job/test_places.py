@@ -319,8 +319,8 @@ def test_a_chat_template_is_utf_8_whatever_the_locale(tmp_path):
         "import sys; from pathlib import Path; from mpd.store.model_folder import chat_template;"
         "print(ascii(chat_template(Path(sys.argv[1]))))"
     )
-    said = printed_under_ascii(code, str(tmp_path)).decode()
-    assert said == "'\\u201e{{ x }}\\u201c \\u2192'\n"
+    output = printed_under_ascii(code, str(tmp_path)).decode()
+    assert output == "'\\u201e{{ x }}\\u201c \\u2192'\n"
 
 
 def test_a_terminal_without_a_sign_gets_a_question_mark():
