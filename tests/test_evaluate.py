@@ -174,9 +174,9 @@ def test_what_is_graded_by_decides_what_is_graded_again(run, files, caplog):
     caplog.set_level(logging.INFO, "mpd")
 
     def events():
-        said = [message.split()[:2] for message in caplog.messages]
+        words = [message.split()[:2] for message in caplog.messages]
         caplog.clear()
-        return [first for first, *kind in said if kind == ["evaluate"]]
+        return [first for first, *kind in words if kind == ["evaluate"]]
 
     run("dev")
     assert events() == ["computed"]

@@ -2,7 +2,7 @@
 
 golden.json holds, for each artifact, its version, a digest of its exact columns and the means of
 its floating-point columns, over fixed inputs. After a deliberate change, bump the version in
-mpd/store/schema/ and record anew:
+mpd/store/schema/ and record again:
 
     RECORD_GOLDEN=1 pytest tests/test_golden.py
 """
@@ -273,7 +273,7 @@ def test_changed_output_needs_another_version(name, frames):
         GOLDEN.write_text(json.dumps({**recorded, name: found}, indent=1, sort_keys=True) + "\n")
         return
     expected = recorded[name]
-    assert found["version"] == expected["version"], "a new version: record golden.json anew"
+    assert found["version"] == expected["version"], "a new version: record golden.json again"
     advice = (
         f"the output of {name} changed: bump VERSION in mpd/store/schema/ and record golden.json"
     )

@@ -618,8 +618,8 @@ def test_what_was_changed_through_an_output_is_kept_aside_and_computed_again(
     aside = set_aside_of(entry)
     assert aside.read_bytes() == edited
     assert aside.with_suffix(".json").read_bytes() == note
-    said = f"{entry} was changed after it was made: kept as {aside} until it is pruned, "
-    assert messages()[1] == f"{said}and computed again"
+    message = f"{entry} was changed after it was made: kept as {aside} until it is pruned, "
+    assert messages()[1] == f"{message}and computed again"
     publish(root, tmp_path / "later.parquet", never)
 
 
