@@ -26,6 +26,7 @@ from mpd.engines.question_tasks import (
 )
 from mpd.engines.tasks import Task, complete, require_room
 from mpd.job import command
+from mpd.job.layout import table_in
 from mpd.store import schema, table
 from mpd.store.model_folder import read_manifest
 from mpd.store.outputs import Outputs, TableOutput
@@ -95,7 +96,7 @@ def outputs(arguments: Namespace) -> Outputs:
         benchmark_settings = settings.of_benchmark(name)
         yield TableOutput(
             schema.ANSWERS,
-            arguments.output / f"{name}.parquet",
+            table_in(arguments.output, name),
             benchmark_settings.meaning(),
             {"questions": table.column_digest(path, schema.PROBLEMS, ASKED), "student": student},
             partial(answer, engine, name, path, benchmark_settings, resources.rows_per_part),

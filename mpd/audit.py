@@ -11,7 +11,6 @@ trajectories packed and alone. The exit code is 1 where a limit is exceeded.
 """
 
 import argparse
-import json
 import random
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,6 +30,7 @@ from mpd.scoring.fidelity import fidelity_sums, mean_fidelity
 from mpd.scoring.scorer import Trajectories
 from mpd.scoring.transformers_scorer import TransformersScorer
 from mpd.store import schema, table
+from mpd.store.differences import note_beside
 from mpd.store.model_folder import read_manifest
 
 CHUNK_SIZE = 256  # positions whose full logits exist at a time
@@ -143,6 +143,7 @@ def exceeded(measures: Mapping[str, float], limits: argparse.Namespace) -> list[
 
 
 def main(argv: list[str] | None = None) -> None:
+    """Audit a cache. Raises ValueError where it exceeds a limit."""
     parser = argparse.ArgumentParser(
         prog="python -m mpd.audit",
         description=__doc__,
@@ -183,7 +184,9 @@ def main(argv: list[str] | None = None) -> None:
     made_by = {"student": student["digest"], "teacher": teacher["digest"]}
     table.check(arguments.cache, schema.LOGITS, made_by)
     rows = sampled_rows(arguments.cache, arguments.num_rows, arguments.seed)
-    note = json.loads(arguments.cache.with_suffix(".json").read_text(encoding="utf-8"))
+    note = note_beside(arguments.cache)
+    if not note:
+        raise ValueError(f"{arguments.cache}: no note beside it; give the shard in results/")
     settings: LogitsSettings = TypeAdapter(LogitsSettings).validate_python(note["settings"])
     if arguments.max_noise_divergence is None:
         arguments.max_noise_divergence = EXPECTED_NOISE[settings.dtype]
@@ -194,9 +197,9 @@ def main(argv: list[str] | None = None) -> None:
     measures = measure(scorer, rows)
     for name, value in measures.items():
         print(f"{name.replace('_', ' '):24} {value:.6g}")
-    found = exceeded(measures, arguments)
-    if found:
-        raise ValueError(f"{arguments.cache}: {'; '.join(found)}; run logits again")
+    phrases = exceeded(measures, arguments)
+    if phrases:
+        raise ValueError(f"{arguments.cache}: {'; '.join(phrases)}; run logits again")
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from mpd.engines.rewriting import SAMPLE_STATUS, require_prompts, rewriter, with
 from mpd.engines.tasks import Task, complete
 from mpd.job import command
 from mpd.store import schema, table
+from mpd.store.joins import matched
 from mpd.store.lineage import sampled_by
 from mpd.store.model_folder import read_manifest, require_same_tokens
 from mpd.store.outputs import Outputs, TableOutput
@@ -60,7 +61,7 @@ def read_rows(problems: Path, sample: Path, identity: Mapping[str, str]) -> pl.D
     """
     questions = table.read(problems, schema.PROBLEMS).select("problem_id", "question")
     samples = table.read(sample, schema.SAMPLE, identity)
-    rows = samples.join(questions, "problem_id", validate="m:1", maintain_order="left")
+    rows = matched(samples, questions, schema.PROBLEMS)
     if len(rows) != len(samples):
         raise ValueError(
             f"{sample}: it has problems that {problems} lacks; the shards do not belong together"

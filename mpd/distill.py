@@ -23,7 +23,9 @@ import polars as pl
 from mpd.config.distill import DistillSettings
 from mpd.config.resources import DistillResources
 from mpd.job import command
+from mpd.job.layout import tracking_beside
 from mpd.store import schema, table
+from mpd.store.links import PROVENANCE
 from mpd.store.model_folder import MANIFEST, read_manifest, write_manifest
 from mpd.store.outputs import FolderOutput, Outputs
 from mpd.training.cache_checks import (
@@ -33,8 +35,10 @@ from mpd.training.cache_checks import (
     require_objective,
     require_rows,
 )
-from mpd.training.job import TrainingJob
+from mpd.training.job import METRICS_FILE, TrainingJob
 from mpd.training.tracking import require_tracker
+
+CARD = "README.md"
 
 
 def model_card(settings: DistillSettings, student: Mapping[str, Any], num_rows: int) -> str:
@@ -48,7 +52,7 @@ A student of offline staged distillation: trained to think shorter by {settings.
 
 Trained from weights {student["weights"][:16]}, token map {student["token_map"][:16]}.
 Settings: `{json.dumps(settings.meaning(), sort_keys=True)}`.
-What went in: provenance.json. How training went: metrics.parquet.
+What went in: {PROVENANCE}. How training went: {METRICS_FILE}.
 """
 
 
@@ -56,7 +60,7 @@ def copy_beside_weights(source: Path, folder: Path) -> None:
     """Copy tokenizer, chat template and configs; weights, manifest and reports are new."""
     for path in source.iterdir():
         name = path.name
-        if name in (MANIFEST, "README.md", "metrics.parquet", "provenance.json"):
+        if name in (MANIFEST, CARD, METRICS_FILE, PROVENANCE):
             continue
         if not name.endswith((".safetensors", ".safetensors.index.json")):
             shutil.copyfile(path, folder / name)
@@ -98,10 +102,8 @@ def outputs(arguments: Namespace) -> Outputs:
         for path in arguments.logits:
             require_ids(path)
         copy_beside_weights(arguments.student.parent, folder)
-        _train(arguments, folder, scratch)
-        (folder / "README.md").write_text(
-            model_card(settings, student, len(keys)), encoding="utf-8"
-        )
+        _run_training(arguments, folder, scratch)
+        (folder / CARD).write_text(model_card(settings, student, len(keys)), encoding="utf-8")
         write_manifest(folder)
 
     yield FolderOutput(
@@ -118,7 +120,7 @@ def outputs(arguments: Namespace) -> Outputs:
     )
 
 
-def _train(arguments: Namespace, folder: Path, scratch: Path) -> None:
+def _run_training(arguments: Namespace, folder: Path, scratch: Path) -> None:
     """Train in this process, or in several. Raises ValueError where one of them ends early."""
     from mpd.training.loop import train
 
@@ -130,7 +132,7 @@ def _train(arguments: Namespace, folder: Path, scratch: Path) -> None:
         head=arguments.head[0] if arguments.head else None,
         folder=folder,
         scratch=scratch,
-        tracking=arguments.output.parent.parent / "tracking",
+        tracking=tracking_beside(arguments.output),
         settings=arguments.settings,
         resources=resources,
     )

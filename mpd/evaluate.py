@@ -18,7 +18,9 @@ import polars as pl
 from mpd.config.evaluate import EvaluateSettings
 from mpd.config.resources import ThreadResources
 from mpd.job import command
+from mpd.job.layout import table_in
 from mpd.store import schema, table
+from mpd.store.joins import matched
 from mpd.store.model_folder import read_manifest
 from mpd.store.outputs import Outputs, TableOutput
 from mpd.store.parts import Parts
@@ -31,10 +33,10 @@ from mpd.text.vocabulary import TokenizerFile
 ROWS_PER_PART = 256  # the answers that are graded again after a kill, at most
 
 
-def joined(problems: pl.DataFrame, answers: pl.DataFrame) -> pl.DataFrame:
+def with_golds(problems: pl.DataFrame, answers: pl.DataFrame) -> pl.DataFrame:
     """The answers with their gold answers. Raises ValueError unless all problems have answers."""
     golds = problems.select("problem_id", "gold")
-    rows = answers.join(golds, on="problem_id", validate="m:1", maintain_order="left")
+    rows = matched(answers, golds, schema.PROBLEMS)
     num_answered = rows["problem_id"].n_unique()
     if len(rows) != len(answers) or num_answered != len(problems):
         raise ValueError(
@@ -48,7 +50,10 @@ def joined(problems: pl.DataFrame, answers: pl.DataFrame) -> pl.DataFrame:
 def graded(
     rows: pl.DataFrame, reader: CompletionReader, ladder: list[int], grader: Grader
 ) -> pl.DataFrame:
-    """Evaluation rows of `joined`, in order. `ladder`: the budgets at which prefixes are graded."""
+    """Evaluation rows of those of `with_golds`, in order.
+
+    `ladder`: the budgets at which prefixes are graded.
+    """
     sequences = rows["completion_ids"].to_list()
     answers = [extract(text, reader.close_tag) for text in rows["text"]]
     answers_at = [
@@ -85,7 +90,7 @@ def grade(
     parts: Parts,
 ) -> None:
     """Grade the answers to one benchmark. `reader` is called only where a part is missing."""
-    rows = joined(table.read(problems, schema.PROBLEMS), table.read(answers, schema.ANSWERS))
+    rows = with_golds(table.read(problems, schema.PROBLEMS), table.read(answers, schema.ANSWERS))
 
     def prepare() -> Callable[[pl.DataFrame], pl.DataFrame]:
         return partial(graded, reader=reader(), ladder=ladder, grader=grader)
@@ -124,7 +129,7 @@ def outputs(arguments: Namespace) -> Outputs:
             content = table.content_digest(answers[name], schema.ANSWERS, identity)
             yield TableOutput(
                 schema.EVALUATE,
-                arguments.output / f"{name}.parquet",
+                table_in(arguments.output, name),
                 benchmark_settings.meaning(),
                 {
                     "problems": table.content_digest(problems, schema.PROBLEMS),

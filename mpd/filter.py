@@ -21,6 +21,7 @@ from mpd.config.filter import FilterSettings
 from mpd.config.resources import ThreadResources
 from mpd.job import command
 from mpd.store import schema, table
+from mpd.store.joins import matched
 from mpd.store.lineage import require_made_from
 from mpd.store.outputs import Outputs, TableOutput
 from mpd.store.parts import Parts
@@ -34,7 +35,7 @@ TOO_LONG = ("sample_too_long", "rewriting_prompt_too_long", "rewrite_too_long")
 
 
 def verdicts(rows: pl.DataFrame, settings: FilterSettings, grader: Grader) -> pl.DataFrame:
-    """Filter rows of the rows of `joined`, in order."""
+    """Filter rows of the rows of `with_samples_and_problems`, in order."""
     close_tag = settings.chat.delimiter
     sample_answers = [extract(text, close_tag) for text in rows["sample_text"]]
     answers = [None if text is None else extract(text, close_tag) for text in rows["text"]]
@@ -127,23 +128,22 @@ def choose_shortest(rows: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def joined(problems: pl.DataFrame, samples: pl.DataFrame, candidates: pl.DataFrame) -> pl.DataFrame:
+def with_samples_and_problems(
+    problems: pl.DataFrame, samples: pl.DataFrame, candidates: pl.DataFrame
+) -> pl.DataFrame:
     """The candidates, each with its sample (sample_text, sample_ids, sample_tokens) and problem.
 
     Raises ValueError where the shards do not belong together.
     """
-    rows = candidates.join(
-        samples.select(
-            "sample_id",
-            "problem_id",
-            pl.col("text").alias("sample_text"),
-            pl.col("completion_ids").alias("sample_ids"),
-            pl.col("num_tokens").alias("sample_tokens"),
-        ),
-        on="sample_id",
-        validate="m:1",
-        maintain_order="left",
-    ).join(problems, on="problem_id", validate="m:1", maintain_order="left")
+    originals = samples.select(
+        "sample_id",
+        "problem_id",
+        sample_text="text",
+        sample_ids="completion_ids",
+        sample_tokens="num_tokens",
+    )
+    rows = matched(candidates, originals, schema.SAMPLE)
+    rows = matched(rows, problems, schema.PROBLEMS)
     if len(rows) != len(candidates) or candidates["sample_id"].n_unique() != len(samples):
         raise ValueError(
             f"{len(samples)} samples, {candidates['sample_id'].n_unique()} of them with "
@@ -175,7 +175,7 @@ def outputs(arguments: Namespace) -> Outputs:
 
     def compute(parts: Parts) -> None:
         problems, samples, candidates = (table.read(*shard) for shard in paths.values())
-        rows = joined(problems, samples, candidates)
+        rows = with_samples_and_problems(problems, samples, candidates)
         with Grader(num_workers=command.resources_of(arguments).threads) as grader:
             judge = partial(verdicts, settings=settings, grader=grader)
             parts.map(rows, max(len(rows), 1), lambda: judge)

@@ -24,6 +24,7 @@ from mpd.config.logits import LogitsSettings
 from mpd.config.resources import ScoringResources
 from mpd.job import command
 from mpd.store import schema, table
+from mpd.store.joins import matched
 from mpd.store.lineage import require_made_from, rewritten_by, sampled_by
 from mpd.store.model_folder import read_manifest, require_same_tokens
 from mpd.store.outputs import Outputs, TableOutput
@@ -40,21 +41,11 @@ def kept_rows(
     Raises ValueError where another table lacks some of them.
     """
     kept = verdicts.filter("keep").select("sample_id", "candidate", "problem_id")
-    rows = (
-        kept.join(
-            candidates.select("sample_id", "candidate", "completion_ids", "num_tokens"),
-            on=["sample_id", "candidate"],
-            validate="1:1",
-            maintain_order="left",
-        )
-        .join(
-            samples.select("sample_id", "prompt_ids", pl.col("text").alias("sample_text")),
-            on="sample_id",
-            validate="1:1",
-            maintain_order="left",
-        )
-        .join(problems.select("problem_id", "question"), "problem_id", maintain_order="left")
-    )
+    completions = candidates.select(*schema.COMPRESS.key, "completion_ids", "num_tokens")
+    originals = samples.select("sample_id", "prompt_ids", sample_text="text")
+    rows = matched(kept, completions, schema.COMPRESS)
+    rows = matched(rows, originals, schema.SAMPLE)
+    rows = matched(rows, problems.select("problem_id", "question"), schema.PROBLEMS)
     if len(rows) != len(kept):
         raise ValueError(
             "filter keeps rows that compress, sample or problems lack; the shards do not belong "

@@ -17,10 +17,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from mpd.config.base import DEV
 from mpd.config.files import problem_files
 from mpd.config.problems import BenchmarkProblems, ProblemsSettings, Source, TrainingProblems
 from mpd.job import command
-from mpd.job.layout import Experiment
+from mpd.job.layout import Experiment, shards_in, table_in
 from mpd.store import schema, table
 from mpd.store.digests import file_digest
 from mpd.store.outputs import FolderOutput, Outputs, TableOutput
@@ -135,12 +136,12 @@ def write_train(
         log.info("%d training problems removed: %s", count, reason)
     log.info("%d duplicates removed; %d train, %d dev", len(duplicates), len(train), len(dev))
     shards = settings.num_shards
-    for shard in range(shards):
+    for shard, path in enumerate(shards_in(folder, shards)):
         part = train[len(train) * shard // shards : len(train) * (shard + 1) // shards]
-        _write(folder / f"shard_{shard}.parquet", part, schema.PROBLEMS)
-    _write(folder / "dev.parquet", dev, schema.PROBLEMS)
+        _write_problems(path, part, schema.PROBLEMS)
+    _write_problems(table_in(folder, DEV), dev, schema.PROBLEMS)
     dropped = sorted([*duplicates, *held_out, *rest], key=lambda row: row["source_row"])
-    _write(folder / "dropped.parquet", dropped, schema.DROPPED)
+    _write_problems(table_in(folder, schema.DROPPED.name), dropped, schema.DROPPED)
 
 
 def benchmark_rows(settings: BenchmarkProblems, scratch: Path) -> list[Row]:
@@ -163,7 +164,7 @@ def remove_surplus(experiment: Experiment, num_shards: int) -> None:
             path.unlink()
 
 
-def _write(path: Path, rows: list[Row], artifact: schema.Artifact) -> None:
+def _write_problems(path: Path, rows: list[Row], artifact: schema.Artifact) -> None:
     columns = [{name: row[name] for name in artifact.names} for row in rows]
     table.write(path, table.frame_of(columns, artifact), artifact, {})
 

@@ -83,6 +83,7 @@ def prune(root: Path, delete: bool) -> Iterator[tuple[Path, int, str]]:
 
 
 def main(argv: list[str] | None = None) -> None:
+    """List or delete what is unused, with the bytes that it takes."""
     parser = argparse.ArgumentParser(prog="python -m mpd.prune", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--store", type=Path, default=STORE, help="folder of stored results")

@@ -75,7 +75,7 @@ def encoder(
     return encode
 
 
-def draw(arguments: Namespace, parts: Parts) -> None:
+def draw_samples(arguments: Namespace, parts: Parts) -> None:
     """Sample the trajectories of a shard.
 
     Raises ValueError where a question has a word without a token, or no prompt leaves room for a
@@ -95,7 +95,7 @@ def draw(arguments: Namespace, parts: Parts) -> None:
     complete(parts, rows, resources.rows_per_part, settings.engine, prepare)
 
 
-def take_given(arguments: Namespace, parts: Parts) -> None:
+def encode_given(arguments: Namespace, parts: Parts) -> None:
     """Encode the user's trajectories of a shard with the student's tokenizer.
 
     Raises ValueError where one cannot be used.
@@ -137,9 +137,9 @@ def outputs(arguments: Namespace) -> Outputs:
     student = read_manifest(arguments.student)
     inputs = {"problems": table.content_digest(arguments.problems, schema.PROBLEMS)}
     identity = {"token_map": student["token_map"]}
-    compute = draw
+    compute = draw_samples
     if isinstance(settings, GivenSample):
-        compute = take_given
+        compute = encode_given
         # They depend on the student's tokenizer and chat template, not on its weights.
         path = Path(settings.trajectories)
         if not path.is_file():

@@ -85,13 +85,13 @@ def previous_student(wildcards):
 
 
 def sampling_model(wildcards):
-    """The model that samples: as the method says, the teacher or the previous student."""
+    """The model that samples: the teacher or the previous student, whichever the method names."""
     sampler = CONFIG.branches[wildcards.method].method.sampler
     return EXPERIMENT.teacher if sampler == "teacher" else previous_student(wildcards)
 
 
 def scoring_model(wildcards):
-    """The model that scores: as the method says, the teacher or the previous student."""
+    """The model that scores: the teacher or the previous student, whichever the method names."""
     scorer = CONFIG.branches[wildcards.method].method.scorer
     return EXPERIMENT.teacher if scorer == "teacher" else previous_student(wildcards)
 

@@ -1,5 +1,5 @@
 # Requires: a shard of problems, and the model that samples: the student of the round before, or the
-# teacher where the method says so; in its place, if given, the user's own trajectories.
+# teacher for some methods; or the user's own trajectories, which replace the samples.
 # Gives: the trajectories.
 
 

@@ -114,9 +114,9 @@ def events(caplog):
     caplog.set_level(logging.INFO, "mpd")
 
     def events():
-        said = [message.split()[:2] for message in caplog.messages]
+        words = [message.split()[:2] for message in caplog.messages]
         caplog.clear()
-        return [first for first, *kind in said if kind == ["answers"]]
+        return [first for first, *kind in words if kind == ["answers"]]
 
     return events
 

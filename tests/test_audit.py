@@ -113,3 +113,10 @@ def test_a_student_that_is_the_teacher_has_no_gradient_to_judge():
 def test_a_cache_of_another_student_is_refused(cached, teacher, run_audit):
     with pytest.raises(ValueError, match="its student is"):
         audit.main([str(cached), "--student", str(teacher), "--teacher", str(teacher)])
+
+
+def test_a_cache_without_its_note_is_refused(make_cache, run_audit, tmp_path):
+    path = tmp_path / "copy.parquet"
+    path.write_bytes(make_cache().read_bytes())
+    with pytest.raises(ValueError, match=r"copy\.parquet: no note beside it"):
+        run_audit(path)

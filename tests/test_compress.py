@@ -41,7 +41,7 @@ class Teacher:
 
 
 @pytest.fixture
-def said(vocabulary):
+def completion_of(vocabulary):
     """A function that makes a completion of plain text."""
 
     def complete(text, finish_reason="stop"):
@@ -97,8 +97,10 @@ def run(tmp_path, shard, student, teacher, settings):
     return run
 
 
-def test_a_rewrite_becomes_the_trained_sequence(rows, settings, vocabulary, tiny_format, said):
-    engine = Teacher(vocabulary, said(GOOD))
+def test_a_rewrite_becomes_the_trained_sequence(
+    rows, settings, vocabulary, tiny_format, completion_of
+):
+    engine = Teacher(vocabulary, completion_of(GOOD))
     (row,) = rewriter(engine, tiny_format, settings, 1, 256)(rows[:1]).to_dicts()
     ids = tiny_format.encode("<think>1+3=4. 4-2=2.</think>\\boxed{2}")
     assert row == {
@@ -106,7 +108,7 @@ def test_a_rewrite_becomes_the_trained_sequence(rows, settings, vocabulary, tiny
         "candidate": 0,
         "status": "ok",
         "rewrite": GOOD,
-        "rewrite_tokens": len(said(GOOD).token_ids),
+        "rewrite_tokens": len(completion_of(GOOD).token_ids),
         "text": "<think>1+3=4. 4-2=2.</think>\\boxed{2}",
         "completion_ids": ids,
         "num_tokens": len(ids),
@@ -114,11 +116,11 @@ def test_a_rewrite_becomes_the_trained_sequence(rows, settings, vocabulary, tiny
 
 
 def test_the_teacher_sees_problem_and_trajectory_and_no_gold(
-    rows, settings, vocabulary, tiny_format, said
+    rows, settings, vocabulary, tiny_format, completion_of
 ):
     # The gold answer is in the table, so a leak would show: no trajectory holds a 77.
     rows = rows.with_columns(gold=pl.lit("77"))
-    engine = Teacher(vocabulary, *[said(GOOD)] * 8)
+    engine = Teacher(vocabulary, *[completion_of(GOOD)] * 8)
     rewriter(engine, tiny_format, settings, len(rows), 256)(rows)
     assert len(engine.requests) == 8
     for request, row in zip(engine.requests, rows.to_dicts(), strict=True):
@@ -129,16 +131,27 @@ def test_the_teacher_sees_problem_and_trajectory_and_no_gold(
         assert request.seed == seed_of("compress", 3, row["sample_id"], 0)
 
 
-def test_thinking_of_the_rewriting_call_is_a_setting(rows, settings, vocabulary, tiny_format, said):
-    engine = Teacher(vocabulary, said(GOOD))
+def test_thinking_of_the_rewriting_call_is_a_setting(
+    rows, settings, vocabulary, tiny_format, completion_of
+):
+    engine = Teacher(vocabulary, completion_of(GOOD))
     rewriter(engine, tiny_format, with_changes(settings, thinking=True), 1, 256)(rows[:1])
     text = vocabulary.tokenizer.decode(engine.requests[0].prompt_ids)
     assert text.endswith("<|im_start|>assistant\n")
 
 
-def test_every_candidate_has_its_row_and_seed(rows, settings, vocabulary, tiny_format, said):
-    answers = [said(GOOD), said("no"), said("1\n\\boxed{2}"), said("2\n\\boxed{2}")]
-    engine = Teacher(vocabulary, *answers, said("3\n\\boxed{2}"), said("4\n\\boxed{2}"))
+def test_every_candidate_has_its_row_and_seed(
+    rows, settings, vocabulary, tiny_format, completion_of
+):
+    answers = [
+        completion_of(GOOD),
+        completion_of("no"),
+        completion_of("1\n\\boxed{2}"),
+        completion_of("2\n\\boxed{2}"),
+    ]
+    engine = Teacher(
+        vocabulary, *answers, completion_of("3\n\\boxed{2}"), completion_of("4\n\\boxed{2}")
+    )
     found = rewriter(engine, tiny_format, with_changes(settings, num_samples=3), 2, 256)(rows[:2])
     one, two = rows["sample_id"][:2]
     assert found.select("sample_id", "candidate", "status", "rewrite").rows() == [
@@ -154,7 +167,7 @@ def test_every_candidate_has_its_row_and_seed(rows, settings, vocabulary, tiny_f
 
 
 def test_what_cannot_be_rewritten_is_a_row_with_a_status(
-    rows, settings, vocabulary, tiny_format, said
+    rows, settings, vocabulary, tiny_format, completion_of
 ):
     rows = rows[:7].with_columns(
         finish_reason=pl.Series(["length", "stop", "too_long", "stop", "stop", "stop", "stop"]),
@@ -162,10 +175,10 @@ def test_what_cannot_be_rewritten_is_a_row_with_a_status(
     )
     engine = Teacher(
         vocabulary,
-        said(GOOD),
-        said(GOOD, "length"),
+        completion_of(GOOD),
+        completion_of(GOOD, "length"),
         Completion([], [], "too_long"),
-        said("no answer is"),
+        completion_of("no answer is"),
     )
     found = rewriter(engine, tiny_format, settings, len(rows), 256)(rows)
     assert found["sample_id"].to_list() == rows["sample_id"].to_list()
@@ -289,11 +302,13 @@ def test_samples_of_other_problems_are_refused(run, problems, tmp_path):
         run(problems=path)
 
 
-def test_a_rewrite_that_fits_no_context_is_a_verdict(rows, settings, vocabulary, tiny_format, said):
+def test_a_rewrite_that_fits_no_context_is_a_verdict(
+    rows, settings, vocabulary, tiny_format, completion_of
+):
     prompt = rows["prompt_ids"][0].to_list()
     length = len(tiny_format.encode("<think>1+3=4. 4-2=2.</think>\\boxed{2}"))
     for room, status in ((length, "ok"), (length - 1, "rewrite_too_long")):
-        engine = Teacher(vocabulary, said(GOOD))
+        engine = Teacher(vocabulary, completion_of(GOOD))
         work = rewriter(engine, tiny_format, settings, 1, len(prompt) + room)
         (row,) = work(rows[:1]).to_dicts()
         assert row["status"] == status

@@ -11,7 +11,7 @@ import pytest
 
 from mpd import evaluate
 from mpd.config.chat import ReadingChat
-from mpd.evaluate import graded, joined
+from mpd.evaluate import graded, with_golds
 from mpd.store import schema, table
 from mpd.store.model_folder import read_manifest
 from mpd.text.completions import CompletionReader
@@ -64,7 +64,7 @@ def test_answers_are_graded(problems, student, tiny_format):
         .otherwise("finish_reason"),
     ).with_columns(num_tokens=pl.col("completion_ids").list.len().cast(pl.Int32))
     with Grader() as grader:
-        rows = joined(problem, answers)
+        rows = with_golds(problem, answers)
         found = graded(
             rows,
             CompletionReader(TokenizerFile(student.parent), ReadingChat(**CHAT)),
@@ -94,13 +94,13 @@ def test_answers_are_graded(problems, student, tiny_format):
 def test_answers_and_problems_of_other_benchmarks_are_refused(problems, tiny_format):
     frame = table.read(problems, schema.PROBLEMS)
     answers = answers_of(tiny_format, frame["problem_id"][:3], TEXTS[:2])
-    assert joined(frame[:3], answers)["gold"].to_list() == ["2", "2", "8", "8", "6", "6"]
+    assert with_golds(frame[:3], answers)["gold"].to_list() == ["2", "2", "8", "8", "6", "6"]
     for other, counts in (
         (frame[:4], "6 of 6 answers have their problem, and 3 of 4 problems an answer"),
         (frame[:2], "4 of 6 answers have their problem, and 2 of 2 problems an answer"),
     ):
         with pytest.raises(ValueError, match=f"^{counts}: they do not belong to one benchm"):
-            joined(other, answers)
+            with_golds(other, answers)
 
 
 @pytest.fixture
@@ -174,9 +174,9 @@ def test_what_is_graded_by_decides_what_is_graded_again(run, files, caplog):
     caplog.set_level(logging.INFO, "mpd")
 
     def events():
-        said = [message.split()[:2] for message in caplog.messages]
+        words = [message.split()[:2] for message in caplog.messages]
         caplog.clear()
-        return [first for first, *kind in said if kind == ["evaluate"]]
+        return [first for first, *kind in words if kind == ["evaluate"]]
 
     run("dev")
     assert events() == ["computed"]

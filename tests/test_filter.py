@@ -3,7 +3,7 @@ import pytest
 
 from mpd import filter as filter_stage
 from mpd.config.filter import FilterSettings
-from mpd.filter import choose_shortest, joined, verdicts
+from mpd.filter import choose_shortest, verdicts, with_samples_and_problems
 from mpd.store import schema, table
 from mpd.text.grading.grader import Grader
 from tests.changes import with_changes
@@ -466,7 +466,7 @@ CANDIDATES = table.frame_of(
 
 
 def test_joined_has_a_row_for_each_candidate_in_their_order():
-    rows = joined(PROBLEMS, SAMPLES, CANDIDATES)
+    rows = with_samples_and_problems(PROBLEMS, SAMPLES, CANDIDATES)
     assert rows.select(CANDIDATES.columns).equals(CANDIDATES)
     columns = ("problem_id", "question", "gold", "sample_text", "sample_tokens")
     assert rows.select(columns).rows() == [
@@ -490,7 +490,7 @@ def test_joined_has_a_row_for_each_candidate_in_their_order():
 )  # fmt: skip
 def test_joined_refuses_other_shards(problems, samples, candidates, counts):
     with pytest.raises(ValueError) as caught:
-        joined(problems, samples, candidates)
+        with_samples_and_problems(problems, samples, candidates)
     num_samples, with_candidates, found, num_candidates = counts
     assert str(caught.value) == (
         f"{num_samples} samples, {with_candidates} of them with candidates, {found} of "

@@ -2,7 +2,7 @@
 
 golden.json holds, for each artifact, its version, a digest of its exact columns and the means of
 its floating-point columns, over fixed inputs. After a deliberate change, bump the version in
-mpd/store/schema/ and record anew:
+mpd/store/schema/ and record again:
 
     RECORD_GOLDEN=1 pytest tests/test_golden.py
 """
@@ -126,7 +126,7 @@ def frames(tmp_path_factory, tiny_format, tiny_prompts, shard, chat, cached, stu
     work = rewriting.rewriter(rewriter, tiny_format, shortening, len(asked), 256)
     made["compress"] = work(asked)
     limits = FilterSettings(chat=chat.model_dump(include={"think", "close"}))
-    joined = filter.joined(questions, made["sample"], made["compress"])
+    joined = filter.with_samples_and_problems(questions, made["sample"], made["compress"])
     grader = Grader()  # the golds are whole numbers: it starts no worker
     made["filter"] = filter.verdicts(joined, limits, grader)
     made["logits"] = table.read(cached, schema.LOGITS)
@@ -134,13 +134,13 @@ def frames(tmp_path_factory, tiny_format, tiny_prompts, shard, chat, cached, stu
     made["answers"] = answers.answerer(engine, prompts, "golden", answering, len(samples))(samples)
     reader = CompletionReader(TokenizerFile(student.parent), limits.chat)
     ladder = token_budgets.ladder(answering.max_new_tokens)
-    answered = evaluate.joined(questions, made["answers"])
+    answered = evaluate.with_golds(questions, made["answers"])
     made["evaluate"] = evaluate.graded(answered, reader, ladder, grader)
     place = {"method": "mpd", "round": 1, "seed": 0, "benchmark": "dev"}
     row = summary.summarise(place, made["evaluate"])
     made["summary"] = summary.with_efficiency([row])
     compared = students_of(made["evaluate"])
-    made["comparison"] = compare.differences(compared)
+    made["comparison"] = compare.comparison_frame(compared)
     made["difficulty"] = difficulty.by_difficulty(compared)
     at = budgets.accuracies(made["evaluate"], ladder).with_columns(placed("base", 0))
     made["budgets"] = budgets.curves([at])
@@ -273,7 +273,7 @@ def test_changed_output_needs_another_version(name, frames):
         GOLDEN.write_text(json.dumps({**recorded, name: found}, indent=1, sort_keys=True) + "\n")
         return
     expected = recorded[name]
-    assert found["version"] == expected["version"], "a new version: record golden.json anew"
+    assert found["version"] == expected["version"], "a new version: record golden.json again"
     advice = (
         f"the output of {name} changed: bump VERSION in mpd/store/schema/ and record golden.json"
     )

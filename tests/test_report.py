@@ -286,10 +286,10 @@ def test_main(run, capsys, caplog):
     inputs = json.loads((root / "report.json").read_text())["inputs"]
     assert inputs["token_map"] == "the map"
     assert {"problems 0", "mpd/seed_0/round_1 sample 0"} <= set(inputs)
-    told = json.loads((root / "report.json").read_text())["settings"]
-    counts = {row["kind"]: (row["files"], row["linked"]) for row in told.pop("artifacts")}
-    assert told.pop("versions") == origin.versions()
-    assert told == {
+    noted_settings = json.loads((root / "report.json").read_text())["settings"]
+    counts = {row["kind"]: (row["files"], row["linked"]) for row in noted_settings.pop("artifacts")}
+    assert noted_settings.pop("versions") == origin.versions()
+    assert noted_settings == {
         **SETTINGS,
         "experiment": "my run",
         "models": {},

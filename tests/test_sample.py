@@ -309,9 +309,9 @@ def test_given_trajectories_depend_on_how_the_student_says_them_alone(
     assert events(teacher)[0] == ["reused"]
     # The prompt is rendered by its template, and its stop id ends a text.
     before = events(student)[1]
-    said, changed = events(variant("chat_template.jinja"))
-    assert said == ["computed"]
+    became, changed = events(variant("chat_template.jinja"))
+    assert became == ["computed"]
     assert len(changed["prompt_ids"]) == len(before["prompt_ids"]) + 1
-    said, changed = events(variant("tokenizer_config.json", eos_token="<|endoftext|>"))
-    assert said == ["computed"]
+    became, changed = events(variant("tokenizer_config.json", eos_token="<|endoftext|>"))
+    assert became == ["computed"]
     assert changed["completion_ids"][-1] == before["completion_ids"][-1] - 2

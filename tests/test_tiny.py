@@ -260,8 +260,8 @@ def read(example: tuple[str, str]) -> tuple[str, str, str, bool, str]:
     content, _, answered = text.partition("<|im_end|>\n<|im_start|>assistant\n")
     question, *draft, instruction = content.split("\n") if "\n" in content else (content, "")
     thinking = not answered.startswith("<think></think>")
-    said = answered.removeprefix("<think></think>").removesuffix("<|im_end|>")
-    return question, "".join(draft), instruction, thinking, said
+    learnt_answer = answered.removeprefix("<think></think>").removesuffix("<|im_end|>")
+    return question, "".join(draft), instruction, thinking, learnt_answer
 
 
 def test_shares_of_the_kinds():
@@ -287,9 +287,9 @@ def test_student_examples_asked_to_be_concise_are_half_as_verbose(tokenizer):
     write = student_writer(0.65, 0.1)
     lengths: dict[str, list[int]] = {"": [], "concise": []}
     for _ in range(4000):
-        question, _, instruction, _, said = read(write(rng))
+        question, _, instruction, _, learnt_answer = read(write(rng))
         assert split_of(question) == "train"
-        lengths[instruction].append(len(tokenizer(said).input_ids) + 1)
+        lengths[instruction].append(len(tokenizer(learnt_answer).input_ids) + 1)
     means = {instruction: sum(found) / len(found) for instruction, found in lengths.items()}
     assert means == pytest.approx({"": 102.5, "concise": 65.5}, abs=3.0)
 
@@ -300,7 +300,7 @@ def test_teacher_examples_are_of_the_train_split_and_right(tokenizer):
     kinds, wrong = set(), 0
     for _ in range(600):
         example = write(rng)
-        question, draft, instruction, thinking, said = read(example)
+        question, draft, instruction, thinking, learnt_answer = read(example)
         kinds.add((instruction, thinking))
         content = "\n".join(part for part in (question, draft, instruction) if part)
         rendered = tokenizer.apply_chat_template(
@@ -311,7 +311,7 @@ def test_teacher_examples_are_of_the_train_split_and_right(tokenizer):
         )
         assert "".join(example).startswith(rendered)
         assert split_of(question) == "train"
-        trace = said.removeprefix("<think>").replace("</think>" if thinking else "\n", "|")
+        trace = learnt_answer.removeprefix("<think>").replace("</think>" if thinking else "\n", "|")
         reasoning, answer = trace.split("|")
         assert answer == rf"\boxed{{{eval(question)}}}"
         assert "no" not in reasoning
@@ -379,11 +379,11 @@ def test_a_killed_pretraining_resumes_to_the_same_weights(student, tmp_path, mon
     checkpoint = tmp_path / "checkpoint.pt"
 
     def kill(source, target):
-        replace(source, target)
+        rename(source, target)
         raise KeyboardInterrupt
 
-    replace = Path.replace
-    monkeypatch.setattr(Path, "replace", kill)
+    rename = Path.rename
+    monkeypatch.setattr(Path, "rename", kill)
     with pytest.raises(KeyboardInterrupt):
         pretrain.train_student(tmp_path / "model", 7, checkpoint=checkpoint, **SMALL)
     monkeypatch.undo()

@@ -156,15 +156,15 @@ def test_a_risen_version_is_named(asked, raise_version):
 
 
 @pytest.mark.parametrize(
-    ("name", "file", "said"),
+    ("name", "file", "versions"),
     [
         ("DROPPED", "results/small/problems/train/dropped.parquet", "problems was 2, is [2, 3]"),
         ("METRICS", f"{ROUND}/student/metrics.parquet", "student was 2, is [2, 3]"),
     ],
 )
-def test_a_folder_has_the_versions_of_its_tables(asked, raise_version, name, file, said):
+def test_a_folder_has_the_versions_of_its_tables(asked, raise_version, name, file, versions):
     raise_version(name)
-    assert asked(file)[:2] == [f"{file}: would be computed", f"  version of {said}"]
+    assert asked(file)[:2] == [f"{file}: would be computed", f"  version of {versions}"]
 
 
 @pytest.mark.parametrize("name", VERSIONS)
@@ -220,6 +220,12 @@ def test_what_was_made_otherwise_behind_the_back_of_snakemake(project, asked):
         "up to date: 7 jobs",
     ]
     project.run("--touch", rounds=1)
+
+
+def test_the_report_may_be_made_with_other_packages(asked, monkeypatch):
+    """Those of its job, which has an environment of its own with --sdm conda."""
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "0")
+    assert asked() == ["up to date: 15 jobs"]
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ NOTHING = Effect("nothing")
 
 
 class Config(StrictModel):
-    """Everything that config.yaml and its overlays say."""
+    """The content of config.yaml and its overlays."""
 
     experiment: Annotated[Name, EVERY_JOB] = Field(description="name of the folder below results/")
     methods: Annotated[tuple[str, ...], NEW_BRANCHES] = Field(

@@ -74,14 +74,14 @@ def stages_of(key: str) -> str:
     words = next((mark.words for mark in effects if isinstance(mark, Effect)), None)
     if words is not None:
         return words
-    of_section = [
+    section_readers = [
         reader
         for name, key_readers in readers().items()
         for reader in key_readers
         if name.startswith(f"{key}.")
     ]
-    if of_section:
-        return ", ".join(dict.fromkeys(reader.stage for reader in of_section))
+    if section_readers:
+        return ", ".join(dict.fromkeys(reader.stage for reader in section_readers))
     by_stage: dict[str, list[Reader]] = {}
     for reader in readers()[key]:
         by_stage.setdefault(reader.stage, []).append(reader)
@@ -135,7 +135,7 @@ def _row(name: str, key: str, field: JsonSchema, default: str) -> str:
     return " | ".join(cell.replace("|", "\\|") for cell in cells)
 
 
-def markdown() -> str:
+def config_reference() -> str:
     """The text of docs/config.md."""
     schema = Config.model_json_schema()
     sections: dict[tuple[str, ...], list[str]] = {}  # by their rows, since equal tables are merged
@@ -150,4 +150,4 @@ def markdown() -> str:
 
 
 if __name__ == "__main__":
-    print(markdown(), end="")
+    print(config_reference(), end="")

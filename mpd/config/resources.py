@@ -113,7 +113,7 @@ class AllResources(StrictModel):
     filter: ThreadResources = ThreadResources()
     logits: ScoringResources = ScoringResources()
     distill: DistillResources = DistillResources()
-    # Of the engine, which the stage `answers` runs; the stage `evaluate` only grades.
+    # For the engine, which the stage `answers` runs; the stage `evaluate` only grades.
     evaluate: GenerationResources = GenerationResources()
     grading: ThreadResources = ThreadResources()
     report: Resources = Resources()

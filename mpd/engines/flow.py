@@ -5,15 +5,15 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator
 from typing import Any, Generic, TypeVar
 
 Item = TypeVar("Item")
-Result = TypeVar("Result")
+Finished = TypeVar("Finished")
 
 
 def keep_full(
     requests: Iterable[Item],
     room: int,
     add: Callable[[Item], None],
-    step: Callable[[], list[Result]],
-) -> Iterator[Result]:
+    step: Callable[[], list[Finished]],
+) -> Iterator[Finished]:
     """Yield what `step` finishes, with up to `room` requests added and not yet finished.
 
     Requests are taken from their iterable only when there is room for them.
@@ -30,27 +30,27 @@ def keep_full(
             yield result
 
 
-class Coroutines(Generic[Result]):
+class Coroutines(Generic[Finished]):
     """Coroutines that run side by side on an event loop of their own, collected as they finish."""
 
     def __init__(self) -> None:
         self.runner = asyncio.Runner()
-        self.running: set[asyncio.Task[Result]] = set()
+        self.running: set[asyncio.Task[Finished]] = set()
 
     def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """The result of one coroutine, awaited here."""
         return self.runner.run(coroutine)
 
-    def add(self, coroutine: Coroutine[Any, Any, Result]) -> None:
+    def add(self, coroutine: Coroutine[Any, Any, Finished]) -> None:
         """Start a coroutine; `step` gives its result."""
         self.running.add(self.runner.get_loop().create_task(coroutine))
 
-    def step(self) -> list[Result]:
+    def step(self) -> list[Finished]:
         """The results of those that have finished, at least one. Raises what one of them raised."""
         finished, self.running = self.run(
             asyncio.wait(self.running, return_when=asyncio.FIRST_COMPLETED)
         )
-        # Every task is asked for its exception: asyncio complains of those that nobody retrieved.
+        # Every task is asked for its exception: asyncio logs those that are not retrieved.
         errors = [error for task in finished if (error := task.exception())]
         if errors:
             raise errors[0]

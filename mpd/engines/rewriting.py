@@ -1,4 +1,4 @@
-"""What the teacher is asked to rewrite, and what becomes of its answers: rows of compress."""
+"""From samples to the teacher's rewriting requests, and from its answers to rows of compress."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -71,7 +71,7 @@ class _Rewriting:
         self.engine, self.writer, self.settings = engine, writer, settings
         self.student_context, self.progress = student_context, progress
         self.templates = rewriting_prompts(engine, settings)
-        self.prompts: dict[str, list[int] | str] = {}  # of rows asked and not yet answered
+        self.prompts: dict[str, list[int] | str] = {}  # by sample_id, until the row is answered
 
     def ask(self, row: Mapping[str, Any]) -> list[Request]:
         """One request for each candidate of a row; none where it has no rewriting prompt."""

@@ -54,7 +54,7 @@ class Task:
     def _finished(self, rows: "pl.DataFrame") -> Iterator[tuple[int, list[Completion]]]:
         """The numbers of rows with all their completions, as they finish."""
         requests: list[Request] = []
-        origins: list[tuple[int, int]] = []  # of each request: its row, and its index in the row
+        origins: list[tuple[int, int]] = []  # the row of each request, and its index there
         completions: dict[int, dict[int, Completion]] = {}  # by row and index
         counts: dict[int, int] = {}
         for number, row in enumerate(rows.iter_rows(named=True)):

@@ -159,7 +159,7 @@ def require_unchanged_inputs(store: Store, arguments: argparse.Namespace) -> Non
 
 
 def _inputs(arguments: argparse.Namespace) -> Iterator[Path]:
-    """The paths of a command line but for the output, also those in lists and behind names."""
+    """The paths of a command line except the output, also those in lists and behind names."""
     for name, value in vars(arguments).items():
         values = value if isinstance(value, list) else [value]
         paths = (item[-1] if isinstance(item, tuple) else item for item in values)

@@ -18,9 +18,11 @@ from itertools import product
 from pathlib import Path
 
 from mpd.config.base import DEV
+from mpd.store.model_folder import MANIFEST
 
 RESULTS = Path("results")
 STORE = RESULTS / "store"
+BENCHMARK_STAGES = ("answers", "evaluate")  # those that write a file for each benchmark
 
 _ROUND = re.compile(r"(?:(.*)/)?([^/]+)/seed_(\d+)/round_(\d+)")
 _SHARD = re.compile(r"shard_(\d+)\.\w+")
@@ -44,16 +46,20 @@ class Experiment:
 
     def train_shards(self, num_shards: int) -> list[Path]:
         """The shards of the training problems."""
-        return _shards(self.train, num_shards)
+        return shards_in(self.train, num_shards)
+
+    def num_train_shards(self) -> int:
+        """The number of shards of the training problems that there are."""
+        return len([*self.train.glob("shard_*.parquet")])
 
     def problems(self, benchmark: str) -> Path:
         """The problems of a benchmark, or of the development split."""
         folder = self.train if benchmark == DEV else self.folder / "problems" / "eval"
-        return folder / f"{benchmark}.parquet"
+        return table_in(folder, benchmark)
 
     def model(self, role: str) -> Path:
         """The manifest of a model that the experiment starts from, or of the teacher."""
-        return self.folder / "models" / role / "manifest.json"
+        return self.folder / "models" / role / MANIFEST
 
     @property
     def teacher(self) -> Path:
@@ -125,12 +131,12 @@ class Round:
         """The manifest of the student at the end of the round; of round 0, the base student's."""
         if self.number == 0:
             return self.experiment.base_student(self.seed)
-        return self.folder / "student" / "manifest.json"
+        return self.folder / "student" / MANIFEST
 
     @property
     def metrics(self) -> Path:
         """The training metrics."""
-        return self.folder / "student" / "metrics.parquet"
+        return table_in(self.folder / "student", "metrics")
 
     @property
     def before(self) -> "Round":
@@ -139,11 +145,11 @@ class Round:
 
     def shards(self, stage: str, num_shards: int) -> list[Path]:
         """The shards that a stage wrote in this round."""
-        return _shards(self.folder / stage, num_shards)
+        return shards_in(self.folder / stage, num_shards)
 
     def benchmark(self, stage: str, name: str) -> Path:
         """What answers or evaluate wrote for a benchmark."""
-        return self.folder / stage / f"{name}.parquet"
+        return table_in(self.folder / stage, name)
 
 
 def place_in_experiment(output: Path) -> str:
@@ -152,5 +158,16 @@ def place_in_experiment(output: Path) -> str:
     return "/".join(parts[2:]) if parts[:1] == RESULTS.parts else ""
 
 
-def _shards(folder: Path, num_shards: int) -> list[Path]:
-    return [folder / f"shard_{number}.parquet" for number in range(num_shards)]
+def shards_in(folder: Path, num_shards: int) -> list[Path]:
+    """The shards that a stage writes into a folder."""
+    return [table_in(folder, f"shard_{number}") for number in range(num_shards)]
+
+
+def table_in(folder: Path, name: str) -> Path:
+    """The table of a benchmark, or another one with a name, that a stage writes into a folder."""
+    return folder / f"{name}.parquet"
+
+
+def tracking_beside(student: Path) -> Path:
+    """The folder for what a tracker keeps of the training of a student, given by its manifest."""
+    return student.parent.parent / "tracking"

@@ -10,7 +10,7 @@ from mpd.config import Config
 from mpd.config.branches import Branch
 from mpd.config.files import model_files, problem_files
 from mpd.config.models import FolderModel, ModelSource, TinyModel
-from mpd.store.model_folder import token_map
+from mpd.store.model_folder import TOKENIZER, token_map
 from mpd.tiny.tokenizer import unknown_piece
 
 
@@ -73,7 +73,7 @@ def _check_token_maps(student: ModelSource, teacher: ModelSource) -> None:
     if not (isinstance(student, FolderModel) and isinstance(teacher, FolderModel)):
         return
     folders = [Path(model.path) for model in (student, teacher)]
-    if not all((folder / "tokenizer.json").is_file() for folder in folders):
+    if not all((folder / TOKENIZER).is_file() for folder in folders):
         return  # `models` refuses a folder without one
     if token_map(folders[0]) != token_map(folders[1]):
         raise ValueError(

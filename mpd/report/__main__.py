@@ -21,9 +21,9 @@ import polars as pl
 
 from mpd.config.report import ReportSettings
 from mpd.job import command
-from mpd.job.layout import Round
+from mpd.job.layout import Round, table_in
 from mpd.report.budgets import budget_frame
-from mpd.report.compare import differences
+from mpd.report.compare import comparison_frame
 from mpd.report.costs import cost_frame
 from mpd.report.difficulty import by_difficulty
 from mpd.report.findings import findings_of
@@ -37,7 +37,7 @@ from mpd.store.outputs import FileOutput, Outputs, TableOutput
 from mpd.store.parts import Parts
 from mpd.store.publishing import Store
 
-TABLES = {
+REPORT_TABLES = {
     artifact.name: artifact
     for artifact in (
         *(schema.SUMMARY, schema.COMPARISON, schema.BUDGETS),
@@ -72,7 +72,7 @@ def tables_of(run: Run) -> Iterator[TableOutput]:
     payers = settings.model_dump(include={"samplers", "given"})
     tables: list[tuple[schema.Artifact, Mapping[str, Any], Mapping[str, str], Any]] = [
         (schema.SUMMARY, {}, answered, lambda: summary_frame(evaluations)),
-        (schema.COMPARISON, {}, answered, lambda: differences(run.per_problem)),
+        (schema.COMPARISON, {}, answered, lambda: comparison_frame(run.per_problem)),
         (schema.BUDGETS, limits, answered, lambda: budget_frame(evaluations, **limits)),
         (schema.DIFFICULTY, {}, answered, lambda: by_difficulty(run.per_problem)),
         (
@@ -81,16 +81,16 @@ def tables_of(run: Run) -> Iterator[TableOutput]:
         ),
     ]
     for artifact, meaning, inputs, frame in tables:
-        path = run.output.with_name(f"{artifact.name}.parquet")
+        path = table_in(run.output.parent, artifact.name)
         yield TableOutput(artifact, path, meaning, inputs, partial(write_frame, frame))
 
 
 def page_of(run: Run, paths: Mapping[str, Path]) -> FileOutput:
     """The page. All that it shows is in its fingerprint. `paths` are those of its tables."""
-    shown = {name: table.content_digest(path, TABLES[name]) for name, path in paths.items()}
+    shown = {name: table.content_digest(path, REPORT_TABLES[name]) for name, path in paths.items()}
 
     def write(path: Path) -> None:
-        tables = {name: table.read(paths[name], TABLES[name]) for name in paths}
+        tables = {name: table.read(paths[name], REPORT_TABLES[name]) for name in paths}
         choice = shipped(tables["summary"], run.settings.max_accuracy_drop)
         path.write_text(page(findings_of(run, tables, choice)), encoding="utf-8")
 
@@ -136,7 +136,7 @@ def outputs(arguments: Namespace) -> Outputs:
         readable = yield output
         if readable is not None:
             paths[output.kind] = readable
-    if len(paths) == len(TABLES):
+    if len(paths) == len(REPORT_TABLES):
         yield page_of(run, paths)
 
 
@@ -144,7 +144,7 @@ def main(argv: list[str] | None = None) -> None:
     """Run the stage with the arguments of a command line."""
     arguments = command.publish(command_line(), outputs, argv)
     if arguments.mode != "explain":
-        summary = table.read(arguments.output.with_name("summary.parquet"), schema.SUMMARY)
+        summary = table.read(table_in(arguments.output.parent, schema.SUMMARY.name), schema.SUMMARY)
         choice = shipped(summary, arguments.settings.max_accuracy_drop)
         print_table(summary, choice, arguments.output)
 

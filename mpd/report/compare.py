@@ -20,7 +20,7 @@ MEASURES = ("accuracy", "tokens", "solved_tokens")
 
 SAMPLED = pl.col("finish_reason") != "too_long"  # else the prompt did not fit
 
-Answers = dict[int, np.ndarray]  # of one student, by seed: [Q, P]
+Answers = dict[int, np.ndarray]  # the quantities [Q, P] of one student, by seed
 
 
 def per_problem(rows: pl.DataFrame, **further: pl.Expr) -> pl.DataFrame:
@@ -136,7 +136,7 @@ def means(problems: pl.DataFrame) -> pl.DataFrame:
     return frame.sort("benchmark", ~IS_BASE, "method", "round")
 
 
-def differences(problems: pl.DataFrame) -> pl.DataFrame:
+def comparison_frame(problems: pl.DataFrame) -> pl.DataFrame:
     """Rows of `comparison`: each student less the base student, and less mpd of the same round.
 
     An untrained method is compared with the last round of mpd. Differences are paired: by problem,

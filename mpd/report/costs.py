@@ -1,4 +1,4 @@
-"""What each round of each method cost, and what its teacher thought of what was trained on."""
+"""What each round of each method cost, and how the teacher scored what was trained on."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -6,13 +6,12 @@ from typing import Any
 import polars as pl
 
 from mpd.config.report import ReportSettings
-from mpd.job.layout import Round
+from mpd.job.layout import BENCHMARK_STAGES, Round
 from mpd.report.rounds import SHARDED, Files, Seconds, Trained
 from mpd.report.students import Student, by_student
 from mpd.store import schema, table
 from mpd.store.differences import note_beside
 
-EVALUATION = ("answers", "evaluate")  # stages whose seconds are apart from those of training
 COST_INPUTS = {
     "sample": ["num_tokens"],
     "compress": ["rewrite_tokens"],
@@ -33,7 +32,10 @@ def seconds_by_stage(round: Round, num_shards: int, benchmarks: Sequence[str]) -
     outputs = {
         **{stage: round.shards(stage, num_shards) for stage in SHARDED},
         "distill": [round.student.parent],
-        **{stage: [round.benchmark(stage, name) for name in benchmarks] for stage in EVALUATION},
+        **{
+            stage: [round.benchmark(stage, name) for name in benchmarks]
+            for stage in BENCHMARK_STAGES
+        },
     }
     seconds = {
         stage: [note_beside(path).get("spent", {}).get("seconds") for path in paths]
@@ -47,8 +49,8 @@ def seconds_of(stages: Mapping[str, float]) -> dict[str, float | None]:
 
     `stages` are those of `seconds_by_stage`.
     """
-    held_out = [seconds for stage, seconds in stages.items() if stage in EVALUATION]
-    others = [seconds for stage, seconds in stages.items() if stage not in EVALUATION]
+    held_out = [seconds for stage, seconds in stages.items() if stage in BENCHMARK_STAGES]
+    others = [seconds for stage, seconds in stages.items() if stage not in BENCHMARK_STAGES]
     return {"wall_seconds": _sum_known(others), "evaluation_seconds": _sum_known(held_out)}
 
 
@@ -94,7 +96,7 @@ def costs_by_student(
     """Rows of `costs`: sums over the seeds of each student, and means for diagnostics.
 
     `rounds` have the frames of each seed, `seconds` the times of `seconds_of`, `samplers` who
-    samples for a method. `given`: the user gave the samples of round 1, so that nobody drew them.
+    samples for a method. `given`: the samples of round 1 are the user's, and no model drew them.
     """
     rows = []
     for (method, number), seeds in rounds.items():
@@ -102,7 +104,7 @@ def costs_by_student(
         costs = [costs_of(frames, sampler) for frames in seeds]
         sums = {name: sum(row[name] for row in costs) for name in costs[0]}
         times = {
-            name: _sum_known(of_seed[name] for of_seed in seconds[method, number])
+            name: _sum_known(seed_times[name] for seed_times in seconds[method, number])
             for name in ("wall_seconds", "evaluation_seconds")
         }
         logits = pl.concat(frames["logits"] for frames in seeds)

@@ -1,4 +1,4 @@
-"""All that the page of the report shows, as the page is given it."""
+"""All that the page of the report shows."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from mpd.report.rounds import Evaluations, Seconds, Trained, read_evaluations
 from mpd.report.run import Run
 from mpd.report.students import Student, by_student, with_place
 from mpd.store import table
+from mpd.store.model_folder import TOKENIZER
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Findings:
     `summary`, `comparison`, `budgets`, `difficulty` and `costs` are the tables of the report,
     `means` those of compare.means, `choice` that of shipping.shipped. `contexts` say what the
     scorer of each method sees. `experiment`, `artifacts`, `models`, `stages` and `versions` are
-    those of `Run.origin`; what is left is made here.
+    those of `Run.origin`; the rest is computed in this module.
     """
 
     experiment: str
@@ -44,7 +45,7 @@ class Findings:
 
 
 def findings_of(run: Run, tables: Mapping[str, Any], choice: pl.DataFrame) -> Findings:
-    """What there is to show of a run. `tables` are those of the report by name."""
+    """The findings of a run. `tables` are those of the report by name."""
     return Findings(
         **tables,
         **run.origin,
@@ -68,7 +69,7 @@ def read_browser(run: Run) -> browser_section.BrowserData:
         run.experiment.folder.name,
         run.trained,
         pl.concat(table.read_columns(path, columns) for path in run.problems),
-        Tokenizer.from_file(str(run.student.with_name("tokenizer.json"))),
+        Tokenizer.from_file(str(run.student.with_name(TOKENIZER))),
     )
 
 

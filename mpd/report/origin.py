@@ -6,7 +6,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from mpd.job.layout import Experiment, Round
+from mpd.job.layout import BENCHMARK_STAGES, Experiment, Round
 from mpd.report.rounds import SHARDED
 from mpd.store.differences import note_beside
 
@@ -41,7 +41,7 @@ def _outputs(round: Round, benchmarks: Sequence[str]) -> dict[str, Path]:
         "distill": round.metrics.parent,
         **{
             f"{stage} {name}": round.benchmark(stage, name)
-            for stage in ("answers", "evaluate")
+            for stage in BENCHMARK_STAGES
             for name in benchmarks
         },
     }

@@ -11,7 +11,7 @@ from mpd.job.layout import Round
 from mpd.report.students import with_place
 from mpd.store import schema, table
 
-Files = Mapping[str, Sequence[Path]]  # of a trained round, by kind: the keys of KINDS
+Files = Mapping[str, Sequence[Path]]  # the files of a trained round by kind, as in KINDS
 Trained = Mapping[Round, Files]
 Seconds = Mapping[Round, Mapping[str, float]]  # wall seconds of each round by stage
 Evaluations = Mapping[Path, Mapping[str, Any]]  # file to method, round, seed and benchmark

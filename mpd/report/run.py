@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from mpd.config.report import ReportSettings
-from mpd.job.layout import Experiment, Round
+from mpd.job.layout import BENCHMARK_STAGES, Experiment, Round
 from mpd.report import compare, costs, origin, rounds
 from mpd.store import schema, table
 from mpd.store.model_folder import read_manifest
@@ -91,7 +91,7 @@ class Run:
             kind: [path for files in self.trained.values() for path in files[kind]]
             for kind in rounds.KINDS
         }
-        for stage in ("answers", "evaluate"):
+        for stage in BENCHMARK_STAGES:
             kinds[stage] = [
                 round.benchmark(stage, name) for round in self.rounds for name in self.benchmarks
             ]

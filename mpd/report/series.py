@@ -4,6 +4,7 @@ from typing import Any
 
 import polars as pl
 
+from mpd.config.base import BASE
 from mpd.report.students import IS_BASE, held_out, last_rounds
 
 BINS_PER_DOUBLING = 4  # of a histogram
@@ -39,7 +40,7 @@ def chart_rows(
     trained = shown.filter(~IS_BASE).sort("round").with_columns(label=label)
     together = pl.col("label").str.join(", ").over(spot)
     rows = [
-        base.with_columns(kind=pl.lit("base")),
+        base.with_columns(kind=pl.lit(BASE)),
         trained.with_columns(
             kind=pl.lit("mean"), label=pl.when(first).then(together).otherwise(pl.lit(""))
         ),
@@ -65,7 +66,7 @@ def histogram_rows(lengths: pl.DataFrame) -> pl.DataFrame:
         [
             last.with_columns(student=pl.lit("last round")),
             *(
-                shown.filter(IS_BASE).with_columns(method=pl.lit(name), student=pl.lit("base"))
+                shown.filter(IS_BASE).with_columns(method=pl.lit(name), student=pl.lit(BASE))
                 for name in methods
             ),
         ]

@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 
-# From the logits [N, V] of a chunk, and the slice of its positions, to their loss and the sums of
+# Maps the logits [N, V] of a chunk and the slice of its positions to their loss, and the sums of
 # their measures.
-Evaluate = Callable[[torch.Tensor, slice], tuple[torch.Tensor, torch.Tensor]]
+ChunkLoss = Callable[[torch.Tensor, slice], tuple[torch.Tensor, torch.Tensor]]
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class _ChunkedLoss(torch.autograd.Function):
         weight: torch.Tensor,
         bias: torch.Tensor | None,
         head: OutputHead,
-        evaluate: Evaluate,
+        evaluate: ChunkLoss,
         chunk_size: int,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         dtype = hidden.dtype
@@ -154,7 +154,7 @@ class _ChunkedLoss(torch.autograd.Function):
 
 
 def chunked_loss(
-    hidden: torch.Tensor, head: OutputHead, evaluate: Evaluate, chunk_size: int
+    hidden: torch.Tensor, head: OutputHead, evaluate: ChunkLoss, chunk_size: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The sum of `evaluate`'s losses over all chunks of hidden states [N, H], and of its measures.
 

@@ -37,7 +37,7 @@ class Trajectories:
 
 
 class Scorer(ABC):
-    """Scores one part of rows at a time; subclasses say how.
+    """Scores one part of rows at a time; subclasses implement `scores`.
 
     `control_ids` [C] are the ids whose log-probabilities it always stores.
     """
@@ -85,7 +85,7 @@ class Scorer(ABC):
         return self.teacher_prompts.ids(problem=row["question"], trajectory=row["sample_text"])
 
     def _key_columns(self, rows: pl.DataFrame, trajectories: Trajectories) -> list[pl.Series]:
-        """The columns that say which ids a row scores."""
+        """The columns that identify a row and the ids that it scores."""
         integers = pl.List(pl.Int32)
         prompts, completions = trajectories.prompts, trajectories.completions
         others = [

@@ -1,7 +1,7 @@
 """Which outcomes the cache holds of a position: its support, and the tail in buckets.
 
-The candidates are the teacher's most probable ids, with the current student's. Of those, the ones
-are kept without which the gradient would change. p is the student's distribution, q the teacher's.
+The candidates are the teacher's most probable ids, with the current student's. Those are kept
+without which the gradient would change. p is the student's distribution, q the teacher's.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
-"""A row of the cache token by token, for all who show one: the terminal and the page.
+"""A row of the cache token by token, as the terminal and the page show it.
 
 Log-probabilities are whole thousandths of a nat with their sign turned: 1250 is -1.25 nat. That is
-finer than the rounding of the cache, but for very small ones, and the same wherever one is shown.
+finer than the rounding of the cache, except for very small ones.
 
 Training decodes many rows at once, in float32; here it is one row, in float64 and without torch:
 the report is made without it.
@@ -61,11 +61,11 @@ def decode(row: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """
     realised = np.asarray(row["completion_ids"])
     control = np.asarray(row["control_ids"], realised.dtype)
-    of_realised, of_control = (np.asarray(row[name]) for name in FIXED_COLUMNS)
+    realised_logprobs, control_logprobs = (np.asarray(row[name]) for name in FIXED_COLUMNS)
     ids, _, logprobs = support_arrays(
         realised,
         control,
-        fixed_entries(realised, control, of_realised, of_control, -np.inf),
+        fixed_entries(realised, control, realised_logprobs, control_logprobs, -np.inf),
         np.asarray(row["support_size"]),
         (np.asarray(row["support_ids"]), np.asarray(row["support_logprobs"])),
         np.asarray(row["tail_logprobs"]).reshape(len(realised), -1),

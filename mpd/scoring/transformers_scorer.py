@@ -45,8 +45,8 @@ class TransformersScorer(Scorer):
         """Inputs [N, H] of the output heads of student and teacher at all positions."""
         prompts = trajectories.prompts, trajectories.teacher_prompts
         student_states, teacher_states = (
-            completion_states(model, *pack(own_prompts, trajectories.completions))
-            for model, own_prompts in zip(self.models, prompts, strict=True)
+            completion_states(model, *pack(model_prompts, trajectories.completions))
+            for model, model_prompts in zip(self.models, prompts, strict=True)
         )
         return student_states, teacher_states
 

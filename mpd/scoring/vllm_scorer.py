@@ -35,7 +35,7 @@ class VllmScorer(Scorer):
         self.engine = PromptScorer(teacher, settings, resources, self.format.vocabulary.size)
 
     def scores(self, trajectories: Trajectories) -> dict[str, torch.Tensor]:
-        """What the teacher's J most probable ids say at all positions; B is 1."""
+        """The scores by the teacher's J most probable ids at all positions; B is 1."""
         prompts = trajectories.teacher_prompts
         ids, logprobs = self.engine.score(prompts, trajectories.completions)  # [N, 1 + J]
         realised, candidates = ids[:, :1], ids[:, 1:]

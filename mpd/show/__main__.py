@@ -29,6 +29,7 @@ def positive(text: str) -> int:
 
 
 def main(argv: list[str] | None = None) -> None:
+    """Show a round, or one of its samples, in a terminal."""
     parser = argparse.ArgumentParser(prog="python -m mpd.show", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("round", type=Path, help="folder of a round")

@@ -20,7 +20,7 @@ class RoundShards:
     def __init__(self, folder: Path) -> None:
         """Raises ValueError where `folder` is not that of a round, or nothing was sampled in it."""
         self.round = Round.at(folder.resolve())
-        self.num_shards = len([*self.round.experiment.train.glob("shard_*.parquet")])
+        self.num_shards = self.round.experiment.num_train_shards()
         if not self.num_shards or not (self.round.folder / schema.SAMPLE.name).is_dir():
             raise ValueError(f"{folder}: nothing was sampled for this round; run it first")
 

@@ -1,4 +1,4 @@
-"""One cached trajectory, token by token: what student and teacher thought of it."""
+"""One cached trajectory, token by token: how student and teacher score it."""
 
 from collections.abc import Mapping
 from math import exp
@@ -10,6 +10,7 @@ from rich.text import Text
 from tokenizers import Tokenizer
 
 from mpd.scoring.token_records import ids_of, token_record
+from mpd.store.model_folder import TOKENIZER
 from mpd.text.token_texts import token_texts, visible
 
 NUM_SHOWN = 4  # candidates, so that a line fits
@@ -24,7 +25,7 @@ def token_table(row: Mapping[str, Any], teacher: Path) -> Table:
     the page of the report. What the cache does not have is a dash.
     """
     record = token_record(row)
-    tokenizer = Tokenizer.from_file(str(teacher.with_name("tokenizer.json")))
+    tokenizer = Tokenizer.from_file(str(teacher.with_name(TOKENIZER)))
     texts = token_texts(tokenizer, ids_of([record]))
     lines = Table(box=None)
     for name in ("", "token", "student", "teacher", "divergence", "teacher's candidates"):
@@ -41,12 +42,12 @@ def token_table(row: Mapping[str, Any], teacher: Path) -> Table:
             _number(_nats(record["student"], position), -1),
             _number(_nats(record["teacher"], position), -1),
             Text(_number(divergence), style),
-            Text(_candidates(record, position, texts)),
+            Text(_candidate_texts(record, position, texts)),
         )
     return lines
 
 
-def _candidates(record: Mapping[str, Any], position: int, texts: Mapping[int, str]) -> str:
+def _candidate_texts(record: Mapping[str, Any], position: int, texts: Mapping[int, str]) -> str:
     """The first candidates with their probabilities; a dash where there is none."""
     pairs = record["candidates"][position][: 2 * NUM_SHOWN] if record["candidates"] else []
     return (

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from mpd.store.digests import digest_of, file_digest
+from mpd.store.model_folder import MANIFEST
 
 
 def contradicted(entry: Path, names: Iterable[str]) -> list[str]:
@@ -15,14 +16,16 @@ def contradicted(entry: Path, names: Iterable[str]) -> list[str]:
     """
     names = list(names)
     wrong = [
-        name for name in names if (entry / name).suffix == ".parquet" and not _holds(entry / name)
+        name
+        for name in names
+        if (entry / name).suffix == ".parquet" and not _has_its_digest(entry / name)
     ]
-    if "manifest.json" in names and not _is_described(entry, names):
-        wrong.append("manifest.json")
+    if MANIFEST in names and not _is_described(entry, names):
+        wrong.append(MANIFEST)
     return wrong
 
 
-def _holds(path: Path) -> bool:
+def _has_its_digest(path: Path) -> bool:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -41,10 +44,8 @@ def _holds(path: Path) -> bool:
 
 def _is_described(folder: Path, names: Iterable[str]) -> bool:
     try:
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except ValueError:
         return False
-    digests = {
-        name: file_digest(folder / name) for name in sorted(names) if name != "manifest.json"
-    }
+    digests = {name: file_digest(folder / name) for name in sorted(names) if name != MANIFEST}
     return manifest.get("digest") == digest_of(digests)

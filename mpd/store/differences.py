@@ -9,7 +9,7 @@ from mpd.store.files import read_json
 from mpd.store.links import note_of
 from mpd.store.schema import Version
 
-MAX_VALUE = 60  # characters of a setting that are shown
+MAX_SHOWN = 60  # characters of a setting that are shown
 
 Note = Mapping[str, Any]  # kind, version, settings and inputs, as the store wrote them
 
@@ -62,14 +62,14 @@ def _texts(before: Mapping[str, Any], now: Mapping[str, Any], key: str) -> list[
         json.dumps(values[key], ensure_ascii=False) if key in values else "not there"
         for values in (before, now)
     ]
-    if max(map(len, texts)) <= MAX_VALUE:
+    if max(map(len, texts)) <= MAX_SHOWN:
         return texts
     pairs = enumerate(zip(*texts, strict=False))
     first = next((place for place, (one, other) in pairs if one != other), min(map(len, texts)))
-    start = max(first - MAX_VALUE // 3, 0)
+    start = max(first - MAX_SHOWN // 3, 0)
     return [
         ("…" if start else "")
-        + text[start : start + MAX_VALUE]
-        + ("…" if len(text) > start + MAX_VALUE else "")
+        + text[start : start + MAX_SHOWN]
+        + ("…" if len(text) > start + MAX_SHOWN else "")
         for text in texts
     ]

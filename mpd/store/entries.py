@@ -109,7 +109,7 @@ def install(fresh: Path, entry: Path, note: Path, provenance: Mapping[str, Any])
     """Make `fresh` the entry, with its note, once both are on the disk."""
     content = {**provenance, "sizes": sizes(fresh), "digests": _digests(fresh)}
     for path in files_of(fresh):
-        path.chmod(mode_in(entry.parent))  # safetensors, for one, lets nobody else read
+        path.chmod(mode_in(entry.parent))  # safetensors, for one, gives others no right to read
         sync(path)
     with replacing(note) as draft:
         draft.write_text(json.dumps(content, indent=1, sort_keys=True), encoding="utf-8")

@@ -14,3 +14,12 @@ def joined(rows: pl.DataFrame, others: pl.DataFrame, artifact: Artifact) -> pl.D
     """
     key = [name for name in artifact.key if name in rows.columns]
     return rows.join(others, on=key, how="left", maintain_order="left")
+
+
+def matched(rows: pl.DataFrame, others: pl.DataFrame, artifact: Artifact) -> pl.DataFrame:
+    """Those of `rows` that have another row, in their order, with the columns of `others`.
+
+    `others` are rows of an artifact with its whole key. Where fewer rows come out than go in, some
+    had no other row: callers compare the lengths, and name the files.
+    """
+    return rows.join(others, on=list(artifact.key), validate="m:1", maintain_order="left")

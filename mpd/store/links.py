@@ -35,13 +35,13 @@ def link(
         output_note, stale = output.with_suffix(".json"), []
     else:
         output_note = output / PROVENANCE
-        stale = [output / name for name in _safe_names(read_json(output_note).get("sizes"))]
+        stale = _paths_in(output, read_json(output_note).get("sizes"))
     sources = {output / name: entry / name for name in sizes(entry)}
     for path in (*stale, *sources, output_note):
         path.unlink(missing_ok=True)
     names = [name for name in sizes(entry) if not seen or seen[name] == marks(entry / name)]
     linked = [_link(source, target) for target, source in {output_note: note, **sources}.items()]
-    copies = _safe_names(read_json(_seen(note)).get(COPIES))
+    copies = _copies(note)
     if not all(linked):
         copies = sorted({*copies, str(output_note.absolute())})
     with suppress(OSError):  # without it, bytes are read again
@@ -59,8 +59,8 @@ def is_copied(note: Path) -> bool:
     The number of links of the entry does not count copies.
     """
     content = note.read_bytes() if note.is_file() else None
-    copies = map(Path, _safe_names(read_json(_seen(note)).get(COPIES)))
-    return any(copy.is_file() and copy.read_bytes() == content for copy in copies)
+    paths = map(Path, _copies(note))
+    return any(path.is_file() and path.read_bytes() == content for path in paths)
 
 
 def other_links(entry: Path, output: Path) -> int:
@@ -76,7 +76,8 @@ def note_of(path: Path) -> Path | None:
     A file in a folder that was linked as a whole has the folder's note.
     """
     candidates = (path / PROVENANCE, path.with_name(PROVENANCE), path.with_suffix(".json"))
-    return next((note for note in candidates if read_json(note)), None)
+    # A manifest.json whose note has gone is not its own note.
+    return next((note for note in candidates if note != path and read_json(note)), None)
 
 
 def require_unchanged(note: Path, path: Path, seen: Mapping[str, Any]) -> None:
@@ -87,7 +88,7 @@ def require_unchanged(note: Path, path: Path, seen: Mapping[str, Any]) -> None:
     """
     digests = read_json(note).get("digests")
     for name, digest in digests.items() if isinstance(digests, dict) else ():
-        file = note.with_name(name) if note.name == PROVENANCE else path
+        file = note.parent / name if note.name == PROVENANCE else path
         if not file.is_file() or seen.get(name) == marks(file):
             continue
         if file_digest(file) != digest:
@@ -97,10 +98,15 @@ def require_unchanged(note: Path, path: Path, seen: Mapping[str, Any]) -> None:
             )
 
 
-def _safe_names(listed: Any) -> list[str]:
-    """Names from a JSON file of the store: none that lead out of a folder, whoever wrote them."""
-    names = [name for name in listed or () if isinstance(name, str)]
-    return [name for name in names if ".." not in Path(name).parts]
+def _paths_in(folder: Path, names: Any) -> list[Path]:
+    """The files that a note names: none outside the folder, whatever the note says."""
+    relative = [Path(name) for name in names or () if isinstance(name, str) and name]
+    return [folder / path for path in relative if not path.is_absolute() and ".." not in path.parts]
+
+
+def _copies(note: Path) -> list[str]:
+    """The absolute paths of the notes beside outputs that are copies of an entry."""
+    return [path for path in read_json(_seen(note)).get(COPIES) or () if isinstance(path, str)]
 
 
 def _seen(note: Path) -> Path:

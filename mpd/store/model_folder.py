@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 MANIFEST = "manifest.json"
+TOKENIZER = "tokenizer.json"
 TOKENIZER_FILES = (
-    "tokenizer.json",
+    TOKENIZER,
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
@@ -102,9 +103,9 @@ def token_map(folder: Path) -> dict[str, int]:
     Raises ValueError where there is none, or it is not JSON. Loads no library of tokenizers, which
     the Snakefile does without.
     """
-    path = folder / "tokenizer.json"
+    path = folder / TOKENIZER
     if not path.is_file():
-        raise ValueError(f"{folder}: no tokenizer.json; save a fast tokenizer into it")
+        raise ValueError(f"{folder}: no {TOKENIZER}; save a fast tokenizer into it")
     try:
         state = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:

@@ -1,9 +1,9 @@
 """What a stage would make: what it means, where it goes, and how it is computed.
 
 A stage is a generator of outputs. It reads settings, manifests and footers, yields each output, and
-is sent the path at which that can be read, or None where it is not computed. Whoever takes the
-outputs decides what becomes of them: the store computes or links them (`publishing`), and `mpd.why`
-compares them with what is there. So a stage changes nothing itself, but in `compute`.
+is sent the path at which that can be read, or None where it is not computed. The store
+computes or links each output (`publishing`), and `mpd.why` compares it with what is there. A stage
+itself writes nothing, except in `compute`.
 """
 
 import hashlib
@@ -11,7 +11,7 @@ import json
 import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Mapping
-from contextlib import suppress
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,6 +85,11 @@ class TableOutput(Output):
         """The version of its columns and of what they mean."""
         return self.artifact.version
 
+    @property
+    def suffix(self) -> str:
+        """That of Parquet, whatever the path of the output ends in: one entry for one meaning."""
+        return ".parquet"
+
     def build(self, fresh: Path, scratch: Path, meter: Meter) -> None:
         """Compute the missing parts and concatenate all."""
         from mpd.store import table
@@ -138,8 +143,15 @@ Outputs = Generator[Output, Path | None, None]
 
 
 def take_each(outputs: Outputs, take: Callable[[Output], Path | None]) -> None:
-    """Give each output of a stage to `take`, and the stage the path that `take` returns."""
-    with suppress(StopIteration):
-        output = next(outputs)
+    """Give each output of a stage to `take`, and the stage the path that `take` returns.
+
+    The stage is closed in the end, also where `take` raises: it may own processes.
+    """
+    with closing(outputs):
+        path: Path | None = None
         while True:
-            output = outputs.send(take(output))
+            try:
+                output = outputs.send(path)
+            except StopIteration:  # the end of the stage; one that `take` raises is an error
+                return
+            path = take(output)

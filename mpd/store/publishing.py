@@ -40,7 +40,7 @@ class Store:
     def publish(self, output: Output) -> Path:
         """Link the artifact to the path of the output, computing it if it is new; return the path.
 
-        Of a folder, the path then holds the stored files, and what was linked before is gone.
+        If it is a folder, it then holds the stored files, and no file that was linked before.
         """
         entry, note = self._places(output)
         name = f"{output.kind} {note.stem[:12]}"

@@ -17,7 +17,7 @@ class RowDigest:
         self.hashes: dict[str, Any] = {}
 
     def update(self, table: pa.Table) -> None:
-        """Take in the rows of a table, after those before."""
+        """Add the rows of a table."""
         for name in table.column_names:
             for chunk in table.column(name).chunks:
                 self._update(name, chunk)

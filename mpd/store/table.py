@@ -93,8 +93,8 @@ def groups(
 ) -> Iterator[pl.DataFrame]:
     """Some columns of an artifact, one row group in memory at a time.
 
-    With `keys`, only rows whose key columns are among them. Of a row group without such a row,
-    only the keys are read.
+    With `keys`, only rows whose key columns are among them. Only the keys are read of a row
+    group without such a row.
     """
     for group in _row_groups(path, columns, _advice(path), keys):
         frame = pl.from_arrow(group)
@@ -154,7 +154,7 @@ def _row_groups(
     try:
         file = pq.ParquetFile(path)
         for group in range(file.metadata.num_row_groups):
-            if keys is not None and not _holds(file, group, keys):
+            if keys is not None and not _has_a_key(file, group, keys):
                 continue
             more = [] if keys is None else keys.columns
             names = None if columns is None else list(dict.fromkeys([*columns, *more]))
@@ -163,7 +163,7 @@ def _row_groups(
         raise ValueError(f"{path}: damaged ({error}); {advice}") from None
 
 
-def _holds(file: pq.ParquetFile, group: int, keys: pl.DataFrame) -> bool:
+def _has_a_key(file: pq.ParquetFile, group: int, keys: pl.DataFrame) -> bool:
     group_keys = pl.from_arrow(file.read_row_group(group, columns=keys.columns))
     assert isinstance(group_keys, pl.DataFrame)
     return not group_keys.join(keys, on=keys.columns, how="semi").is_empty()

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import polars as pl
 
+from mpd.store import schema
+from mpd.store.joins import matched
 from mpd.text.questions import problem_id
 
 log = logging.getLogger("mpd")
@@ -69,7 +71,7 @@ def given_rows(path: Path, problems: pl.DataFrame, training: pl.Series) -> pl.Da
             f"{path}: none of its {len(given)} trajectories answers a training problem; its "
             "column problem must hold the questions as the source of the problems has them"
         )
-    rows = given.join(problems, on="problem_id", how="inner", maintain_order="left")
+    rows = matched(given, problems, schema.PROBLEMS)
     log.info("%d of %d given trajectories belong to these problems", len(rows), len(given))
     return rows.with_columns(
         sample_index=pl.int_range(pl.len(), dtype=pl.Int32).over("problem_id")

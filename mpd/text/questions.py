@@ -15,7 +15,7 @@ SAME = str.maketrans("‘’′‐‒–—−⁄", "'''-----/")
 PROSE = re.compile(r'[,;:?"“”„«»¿¡。、`\u00ad\u200b\u2060\ufeff]|\.(?!\d)|\\?\$|(?<!\\)\\[()\[\]]')
 
 
-def normalise(question: str) -> str:
+def normalise_question(question: str) -> str:
     """A question without differences of case, encoding, space and punctuation.
 
     Signs that mathematics uses stay: 1+2 and 1-2, 5! and 5, (1+2)*3 and 1+2*3 are different.
@@ -29,7 +29,7 @@ def normalise(question: str) -> str:
 
 def problem_id(question: str) -> str:
     """Digest of the normalised question; 16 hexadecimal digits."""
-    return hashlib.sha256(normalise(question).encode()).hexdigest()[:16]
+    return hashlib.sha256(normalise_question(question).encode()).hexdigest()[:16]
 
 
 def word_runs(question: str) -> set[tuple[str, ...]]:
@@ -37,7 +37,7 @@ def word_runs(question: str) -> set[tuple[str, ...]]:
 
     Brackets and the like are ignored: a copy with other brackets is still a copy.
     """
-    words = re.sub(r"[^\w\s+\-*/^=<>%.]", " ", normalise(question)).split()
+    words = re.sub(r"[^\w\s+\-*/^=<>%.]", " ", normalise_question(question)).split()
     return {
         tuple(words[start : start + OVERLAP_WORDS])
         for start in range(len(words) - OVERLAP_WORDS + 1)

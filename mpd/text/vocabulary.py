@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from tokenizers import Tokenizer
 
-from mpd.store.model_folder import load_tokenizer, stop_ids, vocabulary_size
+from mpd.store.model_folder import TOKENIZER, load_tokenizer, stop_ids, vocabulary_size
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -37,7 +37,7 @@ class TokenizerFile:
     """The tokenizer.json of a model folder, read without transformers, which loads torch."""
 
     def __init__(self, folder: Path) -> None:
-        self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self.tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
         self.tokenizer.no_padding()
         self.tokenizer.no_truncation()
 

@@ -4,5 +4,5 @@ Problems are chains of additions and subtractions (task), written in a word-leve
 (tokenizer). A verbose student learns to restate, doubt and verify, and makes slips now and then. A
 larger teacher learns to solve concisely, and to rewrite or to refine a draft (examples, pretrain,
 with muon and sizes). Both are ordinary Qwen3 folders, so that the pipeline treats them like any
-other model. It imports nothing else of mpd.
+other model. It may import store.
 """

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 Example = tuple[str, str]  # prompt, learnt text
 Writer = Callable[[random.Random], Example]
-Batch = list[tuple[list[int], int]]  # of each example its ids, and the position of the first learnt
+Batch = list[tuple[list[int], int]]  # the ids of each example, and where the learnt ones begin
 
 STOP = "<|im_end|>"
 STUDENT_CONCISE = 1 / 6  # share of the student's examples that are asked to be concise

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mpd.store.files import replacing
 from mpd.tiny.examples import Batch, Writer, batches, student_writer, teacher_writer
 from mpd.tiny.sizes import CONTEXT_LENGTH, HEAD_SIZE, STUDENT, TEACHER, Pretraining
 from mpd.tiny.tokenizer import build_tokenizer
@@ -183,9 +184,8 @@ def _save(state: dict[str, Any], path: Path) -> None:
     """Write a checkpoint whole or not at all."""
     import torch
 
-    temporary = path.with_name(path.name + ".tmp")
-    torch.save(state, temporary)
-    temporary.replace(path)
+    with replacing(path) as draft:
+        torch.save(state, draft)
 
 
 def _resume(parts: dict[str, Any], checkpoint: Path) -> int:

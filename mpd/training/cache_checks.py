@@ -33,11 +33,11 @@ def require_rows(verdicts: pl.DataFrame, num_kept: int, min_kept: int) -> None:
     others = ", ".join(f"{count} {reason}" for reason, count in counts) or "none"
     raise ValueError(
         f"{num_kept} of {len(verdicts)} candidates survived the filter, and distill.min_kept is "
-        f"{min_kept}; the others: {others}. Nothing was trained: {_advice(counts)}"
+        f"{min_kept}; the others: {others}. Nothing was trained: {_advice_on(counts)}"
     )
 
 
-def _advice(counts: list[tuple[Any, ...]]) -> str:
+def _advice_on(counts: list[tuple[Any, ...]]) -> str:
     """What to change, from the reasons of the dropped rows, the most frequent first."""
     if not counts:
         return "give more problems, draw more samples, or lower distill.min_kept"

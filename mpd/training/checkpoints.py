@@ -11,7 +11,7 @@ from typing import Any
 
 from accelerate import Accelerator
 
-from mpd.store import table
+from mpd.store.files import sync
 
 log = logging.getLogger("mpd")
 # It warns that tied weights are saved once, as they should be.
@@ -32,7 +32,7 @@ def save(accelerator: Accelerator, folder: Path, metrics: list[dict[str, Any]]) 
     if accelerator.is_main_process:
         (draft / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
         for path in draft.iterdir():
-            table.sync(path)
+            sync(path)
         older = list(folder.glob("state_*"))
         draft.rename(folder / f"state_{len(metrics):08d}")
         for path in older:

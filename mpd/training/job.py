@@ -6,6 +6,10 @@ from pydantic import BaseModel
 
 from mpd.config.distill import DistillSettings
 from mpd.config.resources import DistillResources
+from mpd.job.layout import table_in
+from mpd.store import schema
+
+METRICS_FILE = table_in(Path(), schema.METRICS.name).name  # beside the weights
 
 
 class TrainingJob(BaseModel):

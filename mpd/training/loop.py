@@ -25,7 +25,7 @@ from mpd.store import schema, table
 from mpd.text.vocabulary import Vocabulary
 from mpd.training import checkpoints
 from mpd.training.batches import CachedRows, TrajectoryDataset, collate
-from mpd.training.job import TrainingJob
+from mpd.training.job import METRICS_FILE, TrainingJob
 from mpd.training.metrics import StepMeasures, metrics_row
 from mpd.training.objective import NUM_SUMS, Objective
 from mpd.training.steps import extent, plan_steps
@@ -115,7 +115,7 @@ def train(job: TrainingJob) -> None:
         model = run.model.merge_and_unload() if job.settings.lora else run.model
         model.save_pretrained(job.folder)
         rows = table.frame_of(metrics, schema.METRICS)
-        table.write(job.folder / "metrics.parquet", rows, schema.METRICS, {})
+        table.write(job.folder / METRICS_FILE, rows, schema.METRICS, {})
     accelerator.wait_for_everyone()
     accelerator.end_training()
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def require_tracker(name: str) -> None:
-    """Raise ValueError where the package of a tracker is missing: accelerate would go without."""
+    """Raise ValueError where the package of a tracker is missing: accelerate would ignore it."""
     if name != "none" and importlib.util.find_spec(name) is None:
         raise ValueError(
             f"resources.distill.tracker is {name}, which is not installed; pip install {name}, or "

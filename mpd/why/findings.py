@@ -1,7 +1,6 @@
 """What would become of each job of the workflow: verdicts, and what causes them."""
 
 import importlib
-import importlib.util
 import json
 from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import Any
 
 from mpd.config.keys import key_of
 from mpd.job import command
+from mpd.job.layout import BENCHMARK_STAGES
 from mpd.store.differences import differences, note_beside, other_content
 from mpd.store.outputs import Output, take_each
 from mpd.store.publishing import Store
@@ -23,7 +23,6 @@ WAIT = "known only after others have run"
 LINK = "would only be linked: the store has it"
 REFRESH = "would be computed again and compared, since store is refresh"
 FRESH = "up to date"
-PER_BENCHMARK = ("answers", "evaluate")  # rules of which a job has an artifact for each benchmark
 
 
 @dataclass(frozen=True)
@@ -96,11 +95,11 @@ def findings(jobs: Sequence[Job]) -> list[Finding]:
 def _can_be_asked(job: Job, stored: Mapping[str, str]) -> bool:
     """Whether the stage can list its outputs, and quickly.
 
-    The report looks for the files of rounds in their folders, not in the store. `models` hashes the
-    files of a model, so it is asked only where it would be visited. Inputs that no job needs may be
-    missing.
+    The report names the versions of packages, which its job may have others of, and looks for the
+    files of rounds in their folders, not in the store. `models` hashes the files of a
+    model, so it is asked only where it would be visited. Inputs that no job needs may be missing.
     """
-    if job.rule == "report" and any(path in stored for path in job.inputs):
+    if job.rule == "report":
         return False
     inputs_are_there = all(path in stored or Path(path).exists() for path in job.inputs)
     return job.visited or (job.rule != "models" and inputs_are_there)
@@ -108,7 +107,7 @@ def _can_be_asked(job: Job, stored: Mapping[str, str]) -> bool:
 
 def _ask(job: Job, stored: Mapping[str, str]) -> tuple[str, list[str], dict[str, str]]:
     """Verdict, causes and stored outputs of a job whose inputs are known, by asking its stage."""
-    stage = _module_of(job.stage)
+    stage: Any = importlib.import_module(f"mpd.{job.stage}")
     comparison = Comparison()
     try:
         arguments: Namespace = stage.command_line().parse_args(
@@ -127,13 +126,6 @@ def _ask(job: Job, stored: Mapping[str, str]) -> tuple[str, list[str], dict[str,
     return verdict, comparison.causes, comparison.stored
 
 
-def _module_of(stage: str) -> Any:
-    """The module of a stage, which has `command_line` and `outputs`."""
-    spec = importlib.util.find_spec(f"mpd.{stage}")
-    is_package = spec is not None and spec.submodule_search_locations is not None
-    return importlib.import_module(f"mpd.{stage}{'.__main__' if is_package else ''}")
-
-
 def _read_instead(word: str, stored: Mapping[str, str]) -> str:
     """A word of a command line, path or name=path, with the stored file in place of an output."""
     name, sign, path = word.rpartition("=")
@@ -148,7 +140,7 @@ def _differences_of_settings(job: Job) -> Iterator[str]:
         if not note:
             continue
         settings = job_settings
-        if job.rule in PER_BENCHMARK:
+        if job.rule in BENCHMARK_STAGES:
             settings = job_settings["benchmarks"][path.stem] | job_settings
         # A stage may leave out what changes no result, or split it over several artifacts.
         shared = {key: settings[key] for key in settings if key in note["settings"]}
@@ -164,5 +156,5 @@ def _name_of(job: Job, output: Output, setting: str) -> str:
 def _name(job: Job, path: Path, settings: Mapping[str, Any], setting: str) -> str:
     """The key in config.yaml that a setting of a job comes from."""
     role = job.wildcards.get("role", "").partition("_")[0]
-    benchmark = job.wildcards.get("benchmark", path.stem if job.rule in PER_BENCHMARK else "")
+    benchmark = job.wildcards.get("benchmark", path.stem if job.rule in BENCHMARK_STAGES else "")
     return key_of(job.rule, settings, setting, role, benchmark)

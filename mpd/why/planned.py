@@ -44,9 +44,9 @@ def planned(arguments: Sequence[str]) -> list[Job]:
     from snakemake.exceptions import CliException, RuleException, WorkflowError
 
     try:
-        graph = _graph(_parsed(arguments))
-        levels = [sorted(level, key=str) for level in graph.toposorted()]
-        return [_job(graph, job) for level in levels for job in level if job.rule.name != "all"]
+        with _graph(_parsed(arguments)) as graph:
+            levels = [sorted(level, key=str) for level in graph.toposorted()]
+            return [_job(graph, job) for level in levels for job in level if job.rule.name != "all"]
     except FileNotFoundError as error:
         raise ValueError(f"{error.filename}: no such file") from None
     except (CliException, RuleException, WorkflowError) as error:
@@ -59,11 +59,12 @@ def folder_of(arguments: Sequence[str]) -> Path:
     return Path(_parsed(arguments).directory or ".")
 
 
-def _graph(arguments: Any) -> Any:
-    """Snakemake's graph of jobs after a dry run.
+@contextmanager
+def _graph(arguments: Any) -> Iterator[Any]:
+    """Snakemake's graph of jobs after a dry run, as long as its interface is open.
 
-    Its interface prints what a run would visit, but hands out neither the jobs that it would not
-    visit nor its reasons as data: both are read from the graph itself.
+    Its interface prints what a run would visit, but gives neither the jobs that it would not visit
+    nor its reasons as data: both are read from the graph itself.
     """
     from snakemake.api import SnakemakeApi
     from snakemake.cli import parse_config
@@ -101,7 +102,7 @@ def _graph(arguments: Any) -> Any:
         )
         without_lock = ExecutionSettings(lock=False)  # a run may be under way
         workflow.dag(settings).execute_workflow("dryrun", execution_settings=without_lock)
-        return workflow._workflow.dag
+        yield workflow._workflow.dag
 
 
 def _parsed(arguments: Sequence[str]) -> Any:
@@ -149,14 +150,14 @@ def _job(graph: Any, job: Any) -> Job:
 
 
 def _stage_and_arguments(shell_command: str) -> tuple[str, tuple[str, ...]]:
-    """Of `python -m mpd.<stage> ARGUMENTS 2>&1 | tee LOG`, which every rule runs one of."""
+    """Both from `python -m mpd.<stage> ARGUMENTS 2>&1 | tee LOG`, the command of every rule."""
     words = shlex.split(shell_command)
     _, _, module, *arguments = words[: words.index("2>&1")]
     return module.removeprefix("mpd."), tuple(arguments)
 
 
 def _reasons(graph: Any, job: Any) -> list[str]:
-    """Snakemake's reasons in plain words, but for changed parameters: the notes tell more."""
+    """Snakemake's reasons in plain words, except changed parameters, which the notes have."""
     reason = graph.reason(job)
     reasons = []
     if reason.forced:

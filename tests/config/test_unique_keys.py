@@ -143,23 +143,23 @@ SENTENCE = "the key rounds is given twice, on lines 1 and 4; remove one of them"
 
 @pytest.mark.parametrize("option", ["--configfile", "--configfiles"])
 def test_a_dry_run_is_refused(project, option):
-    said = refusal(project.folder, *DRY_RUN, option, "overlay.yaml", "twice.yaml")
-    assert f"\n{project.folder}/twice.yaml: {SENTENCE}\n" in said
+    complaint = refusal(project.folder, *DRY_RUN, option, "overlay.yaml", "twice.yaml")
+    assert f"\n{project.folder}/twice.yaml: {SENTENCE}\n" in complaint
 
 
 def test_from_another_working_directory(project, tmp_path):
     """The overlay is where the command was given, config.yaml beside the Snakefile."""
     (tmp_path / "elsewhere").mkdir()
     command = [*DRY_RUN, "--snakefile", "project/Snakefile", "--directory", "elsewhere"]
-    said = refusal(tmp_path, *command, "--configfile", "project/twice.yaml")
-    assert f"\n{project.folder}/twice.yaml: {SENTENCE}\n" in said
+    complaint = refusal(tmp_path, *command, "--configfile", "project/twice.yaml")
+    assert f"\n{project.folder}/twice.yaml: {SENTENCE}\n" in complaint
     path = project.folder / "config.yaml"
     config = path.read_text() + "rounds: 3\n"
     path.write_text(config)
     lines = ["", *config.splitlines()]
     first, last = (number for number, line in enumerate(lines) if line.startswith("rounds:"))
-    said = refusal(tmp_path, *command)
-    assert f"{path}: the key rounds is given twice, on lines {first} and {last}; " in said
+    complaint = refusal(tmp_path, *command)
+    assert f"{path}: the key rounds is given twice, on lines {first} and {last}; " in complaint
 
 
 @pytest.mark.parametrize(

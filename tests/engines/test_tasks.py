@@ -25,7 +25,7 @@ class Last(Engine):
 
 
 class Counted:
-    """A progress that keeps what it is told."""
+    """A progress that keeps its calls."""
 
     def __init__(self):
         self.sequences = self.tokens = 0

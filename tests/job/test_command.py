@@ -77,8 +77,8 @@ def test_a_mistake_of_the_user_is_one_sentence():
 )
 def test_a_full_disk_is_one_sentence(error, cause, monkeypatch):
     monkeypatch.setattr(command, "room_left", lambda *folders: "0.0 MB in /tmp")
-    said = f"no room to write ({cause}); left are 0.0 MB in /tmp: {ADVICE}"
-    assert sentence_of(error) == f"sample: error: {said}"
+    expected = f"no room to write ({cause}); left are 0.0 MB in /tmp: {ADVICE}"
+    assert sentence_of(error) == f"sample: error: {expected}"
 
 
 def test_a_full_disk_is_looked_for_at_output_and_store(tmp_path, monkeypatch):

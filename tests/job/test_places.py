@@ -20,7 +20,7 @@ from mpd.config.files import problem_files
 from mpd.config.problems import Source
 from mpd.job import places
 from mpd.job.preflight import check_folder
-from mpd.store.schema.__main__ import markdown
+from mpd.store.schema.__main__ import artifact_reference
 from mpd.text import given
 from tests.workflow.project import ENVIRONMENT, REPOSITORY, WORLD, Project, merged
 
@@ -292,11 +292,9 @@ def calls_of(path):
 
 @pytest.mark.parametrize("folder", ["mpd", "benchmarks"])
 def test_text_files_are_utf_8_whatever_the_locale(folder):
-    ascii_notes = {"entries.py"}  # it reads and writes nothing but JSON that is escaped
     found = [
         f"{path.relative_to(REPOSITORY)}:{call.lineno}"
         for path in sorted((REPOSITORY / folder).rglob("*.py"))
-        if path.name not in ascii_notes
         for call in calls_of(path)
         if "encoding" not in {keyword.arg for keyword in call.keywords}
     ]
@@ -321,8 +319,8 @@ def test_a_chat_template_is_utf_8_whatever_the_locale(tmp_path):
         "import sys; from pathlib import Path; from mpd.store.model_folder import chat_template;"
         "print(ascii(chat_template(Path(sys.argv[1]))))"
     )
-    said = printed_under_ascii(code, str(tmp_path)).decode()
-    assert said == "'\\u201e{{ x }}\\u201c \\u2192'\n"
+    output = printed_under_ascii(code, str(tmp_path)).decode()
+    assert output == "'\\u201e{{ x }}\\u201c \\u2192'\n"
 
 
 def test_a_terminal_without_a_sign_gets_a_question_mark():
@@ -332,4 +330,4 @@ def test_a_terminal_without_a_sign_gets_a_question_mark():
 
 def test_the_reference_of_columns_is_utf_8_whatever_the_terminal():
     code = "import runpy; runpy.run_module('mpd.store.schema', run_name='__main__')"
-    assert printed_under_ascii(code).decode() == f"{markdown()}\n"
+    assert printed_under_ascii(code).decode() == f"{artifact_reference()}\n"

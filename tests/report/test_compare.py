@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from mpd.report import bootstrap, compare
-from mpd.report.compare import differences, efficiency, is_significant, means, per_problem
+from mpd.report.compare import comparison_frame, efficiency, is_significant, means, per_problem
 from mpd.store import schema, table
 
 
@@ -55,14 +55,14 @@ def test_what_is_not_trained_stands_beside_the_last_round_of_mpd():
     method, _, seed, values = MPD
     prompted = ("prompt_only", 0, seed, values)
     second = (method, 2, seed, [(0.0, tokens, None) for _, tokens, _ in values])
-    found = differences(problems_of(BASE, MPD, second, prompted)).filter(method="prompt_only")
+    found = comparison_frame(problems_of(BASE, MPD, second, prompted)).filter(method="prompt_only")
     accuracy = sum(row[0] for row in values) / len(values)
     rows = found.filter(against="mpd").select("round", "accuracy", "tokens").rows()
     assert rows == [(0, pytest.approx(accuracy), 0.0)]
 
 
 def test_differences_to_base_and_to_mpd():
-    found = differences(problems_of(BASE, OPD, MPD))
+    found = comparison_frame(problems_of(BASE, OPD, MPD))
     keys = found.select("method", "round", "benchmark", "against", "num_seeds", "num_solved")
     assert keys.rows() == [
         ("mpd", 1, "one", "base", 1, 1),
@@ -133,7 +133,7 @@ def test_aes_agrees_with_a_slow_one():
         for method, number, answers in (("base", 0, base), ("mpd", 1, own))
         for seed in range(3)
     ]
-    (row,) = differences(problems_of(*students)).to_dicts()
+    (row,) = comparison_frame(problems_of(*students)).to_dicts()
     found = [row[f"aes{end}"] for end in ("", "_low", "_high")]
     expected = slow_efficiency(own, base)
     assert found == pytest.approx(expected, rel=1e-12)
@@ -144,7 +144,7 @@ def test_aes_is_against_the_base_student_alone():
     base = ("base", 0, 0, [(0.5, 100.0, 100.0)] * 3)
     mpd = ("mpd", 1, 0, [(0.75, 40.0, 40.0)] * 3)
     opd = ("opd", 1, 0, [(0.25, 40.0, 40.0)] * 3)
-    found = differences(problems_of(base, opd, mpd))
+    found = comparison_frame(problems_of(base, opd, mpd))
     columns = ("method", "against", "aes", "aes_low", "aes_high")
     assert found.select(columns).rows() == [
         ("mpd", "base", *[pytest.approx(0.6 + 3 * 0.5)] * 3),
@@ -157,19 +157,19 @@ def test_aes_is_against_the_base_student_alone():
 def test_aes_takes_tokens_of_problems_that_both_were_asked():
     base = ("base", 0, 0, [*[(0.5, 100.0, 100.0)] * 9, (0.5, 700.0, 700.0)])
     mpd = ("mpd", 1, 0, [*[(0.5, 50.0, 50.0)] * 9, (0.5, None, None)])
-    (row,) = differences(problems_of(base, mpd)).to_dicts()
+    (row,) = comparison_frame(problems_of(base, mpd)).to_dicts()
     assert (row["tokens"], row["aes"], row["aes_low"], row["aes_high"]) == (-50.0, 0.5, 0.5, 0.5)
 
 
 def test_aes_is_null_where_the_base_student_solves_nothing():
     base = ("base", 0, 0, [(0.0, 100.0, None)] * 3)
-    found = differences(problems_of(base, MPD)).select("aes", "aes_low", "aes_high")
+    found = comparison_frame(problems_of(base, MPD)).select("aes", "aes_low", "aes_high")
     assert found.rows() == [(None, None, None)]
 
 
 def test_aes_has_no_interval_where_too_many_draws_have_no_score():
     # Of three problems the base student solves two: a draw has none of them with 1/27 > 2.5 %.
-    (row,) = differences(problems_of(BASE, MPD)).to_dicts()
+    (row,) = comparison_frame(problems_of(BASE, MPD)).to_dicts()
     assert (row["aes"], row["aes_low"], row["aes_high"]) == (pytest.approx(0.5), None, None)
     assert not is_significant(row, "aes")
     drawn = np.full((4, 1 + 1000), 0.5)
@@ -189,7 +189,7 @@ def test_differences_are_within_a_seed():
             ("mpd", 1, seed, [(0.0, 90.0 + offset, None), (0.0, 290.0 + offset, None)]),
         )
     ]
-    (row,) = differences(problems_of(*students)).to_dicts()
+    (row,) = comparison_frame(problems_of(*students)).to_dicts()
     assert row["num_seeds"] == 3
     assert [row[f"tokens{end}"] for end in ("", "_low", "_high")] == [-10.0] * 3
     assert [row[f"solved_tokens{end}"] for end in ("", "_low", "_high")] == [None] * 3
@@ -198,14 +198,14 @@ def test_differences_are_within_a_seed():
 
 def test_problems_are_paired_by_id_whatever_their_order():
     frame = problems_of(BASE, MPD)
-    expected = differences(frame)
+    expected = comparison_frame(frame)
     shuffled = frame.sample(fraction=1.0, shuffle=True, seed=3)
-    assert differences(shuffled).equals(expected)
+    assert comparison_frame(shuffled).equals(expected)
 
 
 def test_seeds_of_one_student_alone_are_left_out():
     more = [("mpd", 1, 1, MPD[3]), ("mpd", 2, 0, MPD[3]), ("opd", 2, 3, OPD[3])]
-    found = differences(problems_of(BASE, MPD, *more))
+    found = comparison_frame(problems_of(BASE, MPD, *more))
     # opd has a round 2, but of another seed than the base student and mpd.
     assert found.select("method", "round", "against", "num_seeds").rows() == [
         ("mpd", 1, "base", 1),
@@ -215,7 +215,7 @@ def test_seeds_of_one_student_alone_are_left_out():
 
 def test_an_untrained_method_is_compared_with_base_alone_where_there_is_no_mpd():
     opd, prompted = ("opd", *MPD[1:]), ("prompt_only", 0, 0, MPD[3])
-    found = differences(problems_of(BASE, opd, prompted))
+    found = comparison_frame(problems_of(BASE, opd, prompted))
     assert found.select("method", "round", "against").rows() == [
         ("opd", 1, "base"),
         ("prompt_only", 0, "base"),
@@ -223,13 +223,13 @@ def test_an_untrained_method_is_compared_with_base_alone_where_there_is_no_mpd()
 
 
 def test_nothing_but_the_base_student_has_no_differences():
-    assert differences(problems_of(BASE)).rows() == []
+    assert comparison_frame(problems_of(BASE)).rows() == []
 
 
 def test_other_problems_are_refused():
     short = ("mpd", 1, 0, MPD[3][:2])
     with pytest.raises(ValueError) as caught:
-        differences(problems_of(BASE, short))
+        comparison_frame(problems_of(BASE, short))
     assert str(caught.value) == (
         "benchmark one: mpd, round 1, seed 0 answered other problems than the students before it; "
         "run answers and evaluate again"
@@ -238,7 +238,7 @@ def test_other_problems_are_refused():
 
 def test_benchmarks_may_have_other_problems():
     frame = pl.concat([problems_of(BASE, MPD), problems_of(BASE, benchmark="two")])
-    assert differences(frame)["benchmark"].to_list() == ["one"]
+    assert comparison_frame(frame)["benchmark"].to_list() == ["one"]
     assert means(frame).select("benchmark", "method", "round", "num_seeds").rows() == [
         ("one", "base", 0, 1),
         ("one", "mpd", 1, 1),
@@ -282,7 +282,7 @@ def test_a_grid_fits_in_memory_and_keeps_its_rows():
         for number, method in enumerate(methods)
         for seed in range(3)
     ]
-    found = differences(problems_of(*students))
+    found = comparison_frame(problems_of(*students))
     assert len(found) == 9 + 8
     expected = {("base", method): float(number) for number, method in enumerate(methods)}
     expected |= {("mpd", method): number - 1.0 for number, method in enumerate(methods)}

@@ -1,4 +1,4 @@
-"""What the teacher would have said: decoded as training decodes it, for terminal and page."""
+"""The teacher's candidates: decoded as training decodes them, for terminal and page."""
 
 import math
 

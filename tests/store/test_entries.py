@@ -119,11 +119,13 @@ def test_an_entry_with_a_torn_note_is_not_whole(made, text):
     assert inspect(entry, note) is None
 
 
-def test_names_that_lead_out_of_a_folder_take_nothing_away(tmp_path, made):
+@pytest.mark.parametrize("name", ["../thesis.tex", "{folder}/thesis.tex", ""])
+def test_names_that_lead_out_of_a_folder_take_nothing_away(tmp_path, made, name):
     victim, output = tmp_path / "thesis.tex", tmp_path / "out"
     victim.write_text("mine")
     output.mkdir()
-    (output / "provenance.json").write_text('{"sizes": {"../thesis.tex": 4}}')
+    sizes = {name.format(folder=tmp_path): 4}
+    (output / "provenance.json").write_text(json.dumps({"sizes": sizes}))
     link(*made("new", NEW), output)
     assert victim.read_text() == "mine"
 

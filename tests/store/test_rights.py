@@ -121,7 +121,7 @@ def test_a_folder_of_ones_own_that_is_read_only_is_named(tmp_path):
     ]
 
 
-def said_of(path, action):
+def stderr_of(path, action):
     """How a job ends that does something with a path."""
     code = (
         "import os, sys; from pathlib import Path; from mpd.job import command; "
@@ -147,14 +147,14 @@ def test_a_job_that_may_not_write_says_whose_it_is(annas, name, action, refused)
     if "rename" in action:
         action = f"os.rename({str(annas.parent / 'fresh')!r}, path)"
         (annas.parent / "fresh").touch()
-    said = said_of(annas / name, action)
+    said = stderr_of(annas / name, action)
     assert said == f"sample: error: {annas / refused} cannot be written: {REASON}\n"
 
 
 @NEEDS_ROOT
 def test_a_file_that_may_not_be_read_says_whose_it_is(annas):
     (annas / "file").chmod(0o600)
-    assert said_of(annas / "file", "path.open()") == (
+    assert stderr_of(annas / "file", "path.open()") == (
         f"sample: error: {annas / 'file'} belongs to user 47001, and {rights.user()} may not read "
         "it; let user 47001 allow it\n"
     )
@@ -163,7 +163,7 @@ def test_a_file_that_may_not_be_read_says_whose_it_is(annas):
 @NEEDS_ROOT
 def test_a_folder_that_may_not_be_searched_says_whose_it_is(annas):
     annas.chmod(0o700)
-    assert said_of(annas / "deeper" / "file", "path.open('w')") == (
+    assert stderr_of(annas / "deeper" / "file", "path.open('w')") == (
         f"sample: error: {annas} belongs to user 47001, and {rights.user()} may not read it; "
         "let user 47001 allow it\n"
     )
@@ -173,7 +173,7 @@ def test_whose_a_file_is_does_not_depend_on_names(tmp_path, monkeypatch):
     monkeypatch.setenv("LOGNAME", "somebody")
     path = tmp_path / "mine"
     path.touch(0o400)
-    assert said_of(path, "path.open('w')") == (
+    assert stderr_of(path, "path.open('w')") == (
         f"sample: error: {path} cannot be written: it is read-only; run `chmod -R u+w {path}`, or "
         "use another folder\n"
     )

@@ -19,6 +19,7 @@ from filelock import FileLock
 
 from mpd import prune
 from mpd.store import entries, table
+from mpd.store.differences import note_beside
 from mpd.store.outputs import FileOutput, FolderOutput, TableOutput, fingerprint, take_each
 from mpd.store.publishing import Store
 from mpd.store.schema import Artifact, Column
@@ -617,8 +618,8 @@ def test_what_was_changed_through_an_output_is_kept_aside_and_computed_again(
     aside = set_aside_of(entry)
     assert aside.read_bytes() == edited
     assert aside.with_suffix(".json").read_bytes() == note
-    said = f"{entry} was changed after it was made: kept as {aside} until it is pruned, "
-    assert messages()[1] == f"{said}and computed again"
+    message = f"{entry} was changed after it was made: kept as {aside} until it is pruned, "
+    assert messages()[1] == f"{message}and computed again"
     publish(root, tmp_path / "later.parquet", never)
 
 
@@ -960,6 +961,13 @@ def another_file_system(monkeypatch):
     monkeypatch.setattr(os, "link", link)
 
 
+def test_a_table_has_one_entry_whatever_its_output_is_called(tmp_path, root):
+    publish(root, tmp_path / "a.parquet", Squares())
+    again = Squares()
+    publish(root, tmp_path / "b.pq", again)
+    assert (again.prepared, (tmp_path / "b.pq").stat().st_ino) == (0, entry_of(root).stat().st_ino)
+
+
 def test_table_is_copied_to_another_file_system(tmp_path, root, another_file_system):
     output = tmp_path / "out" / "rows.parquet"
     publish(root, output, Squares())
@@ -1157,3 +1165,58 @@ def test_a_stage_is_sent_where_each_of_its_outputs_can_be_read(tmp_path):
     assert sent[2:] == [tmp_path / "first.txt", tmp_path / "second.txt"]
     take_each(outputs(), Store(root).find)
     assert sent[4:] == [next(root.glob(f"{name}/*.txt")) for name in ("first", "second")]
+
+
+def test_a_stage_is_closed_where_its_output_cannot_be_computed(tmp_path):
+    """It may own processes, which would outlive the error."""
+    closed = []
+
+    def failing(path):
+        raise InterruptedError
+
+    def outputs():
+        try:
+            yield FileOutput("page", 1, tmp_path / "page.txt", {}, {}, failing)
+        finally:
+            closed.append(True)
+
+    stage = outputs()  # a reference that outlives the error, as a traceback has
+    with pytest.raises(InterruptedError):
+        take_each(stage, Store(tmp_path / "store").publish)
+    assert closed == [True]
+
+
+def test_an_iterator_that_ends_while_an_output_is_computed_is_an_error(tmp_path):
+    def outputs():
+        yield FileOutput("page", 1, tmp_path / "page.txt", {}, {}, lambda path: next(iter([])))
+
+    with pytest.raises(StopIteration):
+        take_each(outputs(), Store(tmp_path / "store").publish)
+
+
+def test_a_file_in_a_folder_of_a_folder_is_an_unchanged_input(tmp_path, root):
+    output, store = tmp_path / "out", Store(root)
+    files = {"manifest.json": "{}", "deep/config": "5"}
+    store.publish(FolderOutput("model", 1, output, {}, {}, fill_with(files)))
+    store.require_unchanged(output / "manifest.json")
+    write_in_place(output / "deep" / "config", b"6")
+    with pytest.raises(ValueError, match="deep/config was changed after it was made"):
+        store.require_unchanged(output / "manifest.json")
+
+
+def test_prune_keeps_what_is_copied_to_a_path_with_dots(
+    tmp_path, root, another_file_system, monkeypatch, capsys
+):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    publish(root, Path("../out.parquet"), Squares())
+    prune.main(["--store", str(root), "--delete"])
+    assert entry_of(root).exists()
+
+
+def test_a_json_file_is_not_its_own_note(tmp_path):
+    manifest = tmp_path / "manifest.json"
+    manifest.write_text('{"digest": "abc"}')
+    assert note_beside(manifest) == {}
+    (tmp_path / "provenance.json").write_text('{"kind": "models"}')
+    assert note_beside(manifest) == {"kind": "models"}

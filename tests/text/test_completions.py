@@ -198,11 +198,11 @@ def test_encode_refuses_what_cannot_be_encoded(tiny_format):
 
 def test_thinking_ends_after_the_last_close_tag(qwen, untagged, qwen_tokenizer, ids_of):
     closing = qwen_tokenizer.convert_tokens_to_ids("</think>")
-    said = ids_of("a")
-    assert len(said) == 1
-    once = [*said, closing, *said]
-    twice = [closing, *said, closing, *said, *said]
-    assert [qwen.thinking_end(ids) for ids in (once, twice, said * 4, [])] == [2, 3, None, None]
+    text_ids = ids_of("a")
+    assert len(text_ids) == 1
+    once = [*text_ids, closing, *text_ids]
+    twice = [closing, *text_ids, closing, *text_ids, *text_ids]
+    assert [qwen.thinking_end(ids) for ids in (once, twice, text_ids * 4, [])] == [2, 3, None, None]
     assert untagged.thinking_end(once) is None
 
 
@@ -213,10 +213,10 @@ def test_a_close_tag_of_several_tokens(qwen_vocabulary, qwen_tokenizer, prompt, 
     assert len(closing) > 1
     assert format.close_ids == closing
     assert format.control_ids == [*dict.fromkeys(closing), qwen_tokenizer.eos_token_id]
-    said = ids_of("b")
-    ids = [*said, *closing, *said, *closing, *said]
+    text_ids = ids_of("b")
+    ids = [*text_ids, *closing, *text_ids, *closing, *text_ids]
     assert format.thinking_end(ids) == 2 + 2 * len(closing)
-    assert format.thinking_end([*said, *closing[:-1]]) is None
+    assert format.thinking_end([*text_ids, *closing[:-1]]) is None
     assert format.thinking_end(closing) == len(closing)
     built = format.build("2+2=4.\nAnswer: 4", prompt)
     assert built == [*ids_of("2+2=4.\n"), *closing, *ids_of(" 4"), qwen_tokenizer.eos_token_id]

@@ -2,7 +2,7 @@ import hashlib
 
 import pytest
 
-from mpd.text.questions import normalise, problem_id, word_runs
+from mpd.text.questions import normalise_question, problem_id, word_runs
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ from mpd.text.questions import normalise, problem_id, word_runs
     ],
 )
 def test_normalise(question, normalised):
-    assert normalise(question) == normalised
+    assert normalise_question(question) == normalised
 
 
 @pytest.mark.parametrize(

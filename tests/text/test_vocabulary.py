@@ -31,10 +31,10 @@ def test_text_drops_the_stop_token_alone(qwen_vocabulary, qwen_tokenizer, ids_of
     closing, stop, start = qwen_tokenizer.convert_tokens_to_ids(
         ["</think>", "<|im_end|>", "<|im_start|>"]
     )
-    said = ids_of("a")
-    assert qwen_vocabulary.text([*said, closing, start, stop]) == "a</think><|im_start|>"
-    assert qwen_vocabulary.text([*said, stop, stop]) == "a<|im_end|>"
-    assert qwen_vocabulary.text([*said, closing]) == "a</think>"
+    text_ids = ids_of("a")
+    assert qwen_vocabulary.text([*text_ids, closing, start, stop]) == "a</think><|im_start|>"
+    assert qwen_vocabulary.text([*text_ids, stop, stop]) == "a<|im_end|>"
+    assert qwen_vocabulary.text([*text_ids, closing]) == "a</think>"
     assert qwen_vocabulary.text([]) == ""
 
 

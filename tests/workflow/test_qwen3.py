@@ -406,7 +406,7 @@ def test_sampled_prompts_are_the_templates(run: Run, vocabulary: Any) -> None:
 
 
 def test_sampled_ids_are_what_the_engine_chose(run: Run, vocabulary: Any) -> None:
-    """W and ait are no ids that Wait is encoded to: whoever encodes the text anew loses them."""
+    """W and ait are no ids that Wait is encoded to: encoding the text again loses them."""
     said = tokens_of(vocabulary, STUDENT)
     begin, loop, end, answer = said[:3], said[3:8], said[8:11], said[11:]
     for row in run.rows("sample"):

@@ -2,7 +2,7 @@
 
 - arguments: what an engine is started with, and what the user may add
 - backends: one engine in this process, or replicas in processes of their own
-- worker: what vLLM's workers do for us
+- worker: methods that are added to vLLM's workers
 - generation: the engine of the stages that generate; prompt_scorer: the teacher of `logits`
 - errors: what vLLM raises, as sentences
 

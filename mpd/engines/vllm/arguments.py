@@ -67,7 +67,7 @@ def engine_arguments(
 
 def require_engine_arguments(arguments: Mapping[str, Any], stage: str) -> None:
     """Raise ValueError where vLLM is missing, or the user may not set one of these arguments."""
-    # vLLM reads these once. We check lengths ourselves, and scoring needs one more token.
+    # vLLM reads these once. Lengths are checked before, and scoring needs one more token.
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("VLLM_ALLOW_LONG_MAX_MODEL_LEN", "1")
     warnings.filterwarnings("ignore", ".*torch.distributed.reduce_op", FutureWarning)

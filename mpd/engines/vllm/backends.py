@@ -20,7 +20,7 @@ class Backend(Protocol):
     engine: Any
 
     def add(self, number: int, prompt_ids: list[int], parameters: Any) -> None:
-        """Hand over a request under a number of its own; `parameters` are vLLM's."""
+        """Add a request with a unique number; `parameters` are vLLM's."""
 
     def step(self) -> list[tuple[int, Any]]:
         """Numbers and outputs of the requests that have finished; there may be none yet."""
@@ -128,7 +128,7 @@ class Replicas:
         return self.coroutines.step()
 
     def stop(self) -> None:
-        """End the engines, at the latest at exit: vLLM complains once modules are unloaded."""
+        """End the engines, at the latest at exit: vLLM logs errors once modules are unloaded."""
         atexit.unregister(self.stop)
         self.engine.shutdown()
         self.coroutines.close()
@@ -147,7 +147,7 @@ class Replicas:
 
 
 def _watch(core: Any) -> None:
-    """Wake whoever waits for an engine process that was killed: vLLM does not."""
+    """End the wait for an engine process that was killed, which vLLM would go on with."""
     from vllm.v1.engine.exceptions import EngineDeadError
 
     connection.wait([process.sentinel for process in core.resources.engine_manager.processes])
@@ -164,7 +164,7 @@ def _require_no_draft_model(arguments: Mapping[str, Any], is_padded: bool) -> No
 
 
 def _set_environment(threads: int) -> None:
-    """Set what vLLM takes from the environment, but for what the user has set there."""
+    """Set what vLLM takes from the environment, except what the user has set there."""
     import torch
 
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")

@@ -65,8 +65,8 @@ class PromptScorer:
         logprobs: list[float] = []
         for number, prompt in enumerate(prompts):
             flat = outputs[number].prompt_logprobs
-            of_completion = slice(flat.start_indices[len(prompt)], None)
-            ids += flat.token_ids[of_completion]
-            logprobs += flat.logprobs[of_completion]
+            completion_entries = slice(flat.start_indices[len(prompt)], None)
+            ids += flat.token_ids[completion_entries]
+            logprobs += flat.logprobs[completion_entries]
         width = 1 + self.num_candidates
         return torch.tensor(ids).view(-1, width), torch.tensor(logprobs).view(-1, width)

@@ -1,4 +1,4 @@
-"""What we add to the workers of vLLM."""
+"""Methods that are added to the workers of vLLM."""
 
 import os
 import time

@@ -72,7 +72,7 @@ def students_chart(summary: pl.DataFrame, means: pl.DataFrame) -> str:
     def rows_of(*kinds: str) -> alt.Chart:
         return encoded.transform_filter(alt.FieldOneOfPredicate("kind", list(kinds)))
 
-    students = rows_of("mean", "base")
+    students = rows_of("mean", BASE)
     layers = alt.layer(
         rows_of("seed").mark_point(filled=True, size=22, opacity=0.35),
         rows_of("start", "mean")
@@ -85,7 +85,7 @@ def students_chart(summary: pl.DataFrame, means: pl.DataFrame) -> str:
             x=alt.X("tokens_low:Q").title(""), x2="tokens_high:Q"
         ),
         rows_of("mean").mark_point(filled=True, size=60, opacity=1),
-        rows_of("base").mark_square(size=70, opacity=1),
+        rows_of(BASE).mark_square(size=70, opacity=1),
         rows_of("mean").mark_text(align="left", dx=6, dy=-8, fontSize=10).encode(text="label:N"),
     ).properties(width=780, height=340)
     # Altair hashes the data into the chart; rows go in as plain values.

@@ -29,7 +29,7 @@ class Card(NamedTuple):
     rounds: Grid
 
 
-class Result(NamedTuple):
+class MethodResult(NamedTuple):
     """From the base student to each round of one method; `shipped` is the choice of each seed."""
 
     method: str
@@ -96,7 +96,7 @@ def cells(table: Table, *values: Any) -> Split:
     return Split(table.cells(*values), None)
 
 
-def result(findings: Findings) -> Result | None:
+def result(findings: Findings) -> MethodResult | None:
     """The result of mpd, else of the first method by name; None where nothing was trained."""
     methods = in_order(findings.means.filter(pl.col("round") > 0)["method"].unique())
     if not methods:
@@ -112,7 +112,7 @@ def result(findings: Findings) -> Result | None:
     ]
     seeds = zip(choice["seed"], choice["round"], strict=True)
     shipped = "; ".join(f"{in_words(chosen)} (seed {seed})" for seed, chosen in seeds)
-    return Result(method, len(choice), shipped, cards)
+    return MethodResult(method, len(choice), shipped, cards)
 
 
 def shipped_most(choice: pl.DataFrame) -> int | None:

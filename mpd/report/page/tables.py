@@ -148,7 +148,7 @@ def costs_table(costs: pl.DataFrame) -> Grid:
 
 
 def diagnostics_table(costs: pl.DataFrame, contexts: Mapping[str, str]) -> Grid:
-    """What the teacher thinks of the trained completions of each round, over all seeds."""
+    """The teacher's scores of the trained completions of each round, over all seeds."""
     columns = {
         "mean_teacher_logprob": ("log p, all tokens", ".2g"),
         "stop_logprob": ("log p, last token", ".2g"),

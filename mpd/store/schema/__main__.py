@@ -5,7 +5,7 @@ import sys
 from mpd.store.schema import ARTIFACTS
 
 
-def markdown() -> str:
+def artifact_reference() -> str:
     """The artifact reference, docs/artifacts.md: a table for each artifact."""
     sections = []
     for artifact in ARTIFACTS:
@@ -25,4 +25,4 @@ def markdown() -> str:
 
 if __name__ == "__main__":
     # A document is UTF-8, whatever the terminal.
-    sys.stdout.buffer.write(f"{markdown()}\n".encode())
+    sys.stdout.buffer.write(f"{artifact_reference()}\n".encode())

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-Version = int | list[int]  # of a folder it may be several
+Version = int | list[int]  # several for a folder that has several tables
 
 
 @dataclass(frozen=True)

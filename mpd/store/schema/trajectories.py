@@ -1,4 +1,4 @@
-"""Problems, and what becomes of their trajectories before they are scored."""
+"""Problems, and their trajectories up to the filter."""
 
 from mpd.store.schema.column import (
     CANDIDATE,

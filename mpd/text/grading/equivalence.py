@@ -1,7 +1,7 @@
 """Whether an answer and a gold answer are the same: by their texts, by integers, by mathematics."""
 
 from mpd.text.grading.extraction import MAX_CHARACTERS
-from mpd.text.grading.notation import canonical_integer, last_box, normalise
+from mpd.text.grading.notation import canonical_integer, last_box, normalise_answer
 
 
 def verify_integer(gold: str, answer: str) -> bool | None:
@@ -21,7 +21,7 @@ def verdict_by_text(gold: str, answer: str | None) -> str | None:
     equal = verify_integer(gold, answer)
     if equal is not None:
         return "correct" if equal else "wrong"
-    gold, answer = normalise(gold), normalise(answer)
+    gold, answer = normalise_answer(gold), normalise_answer(answer)
     if not gold or not answer:
         return "unparsed"
     if gold == answer:
@@ -44,7 +44,7 @@ def verdict_by_mathematics(gold: str, answer: str) -> str:
     config = [LatexExtractionConfig(boxed_match_priority=0, try_extract_without_anchor=False)]
     readings = [
         parse(
-            rf"\boxed{{{normalise(text)}}}",
+            rf"\boxed{{{normalise_answer(text)}}}",
             config,
             extraction_mode="first_match",
             parsing_timeout=None,

@@ -54,6 +54,6 @@ class Grader:
         try:
             verdicts.update(self._workers.check(pairs, self.deadline).items())
         except BaseException:
-            self.close()  # nobody waits for what the workers still check
+            self.close()  # the verdicts that the workers still compute are not needed
             raise
         return [verdicts[row] for row in rows]

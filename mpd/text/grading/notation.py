@@ -32,7 +32,7 @@ def last_box(text: str) -> str | None:
     return content
 
 
-def normalise(text: str) -> str:
+def normalise_answer(text: str) -> str:
     """The text without what changes its look and not its meaning."""
     text = _INVISIBLE.sub("", text.replace("\N{MINUS SIGN}", "-").replace("~", " "))
     return _FULL_STOP.sub("", " ".join(text.split()))
@@ -46,7 +46,7 @@ def canonical_integer(text: str) -> str | None:
     groups of three: "-2,1" is a list. Comma and point are read as in English: "27.000" is 27.
     The digits stay text, since int() refuses more than 4,300 of them.
     """
-    match = _INTEGER.fullmatch(normalise(text))
+    match = _INTEGER.fullmatch(normalise_answer(text))
     if match is None:
         return None
     digits = re.sub("[^0-9]", "", match[2]).lstrip("0") or "0"

@@ -1,7 +1,8 @@
 """Answers under token budgets: what a completion would have answered, had it been cut at T tokens.
 
-Prefixes of the same completion are graded; nothing is sampled again. A model cut at T tokens does
-not know it: the budgets say when its answers are there, not what it could do under a known limit.
+Prefixes of the same completion are graded; nothing is sampled again. A model does not
+know that it will be cut: budgets show when its answers appear, not what it could do under a known
+limit.
 """
 
 from collections.abc import Callable, Mapping, Sequence
