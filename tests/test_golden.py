@@ -10,6 +10,7 @@ mpd/store/schema/ and record again:
 import hashlib
 import json
 import os
+import random
 import re
 from pathlib import Path
 from typing import Any
@@ -30,10 +31,12 @@ from mpd.engines import rewriting
 from mpd.engines.question_tasks import question_prompts
 from mpd.report import browser_section, budgets, compare, costs, difficulty, summary
 from mpd.store import schema, table
+from mpd.store.model_folder import load_model, load_tokenizer
 from mpd.text.completions import CompletionReader
 from mpd.text.grading import token_budgets
 from mpd.text.grading.grader import Grader
 from mpd.text.vocabulary import TokenizerFile
+from mpd.tiny import examples, pretrain, sizes
 from tests.report import test_browser, test_page
 
 GOLDEN = Path(__file__).with_name("golden.json")
@@ -150,7 +153,7 @@ def frames(tmp_path_factory, tiny_format, tiny_prompts, shard, chat, cached, stu
     arguments = ["--settings", training.model_dump_json(), "--student", str(student)]
     arguments += ["--logits", str(cached), "--filter", str(shard["filter"])]
     distill.main([*arguments, "--output", str(output), "--store", str(folder / "store")])
-    made["models"] = world()
+    made["models"] = world(folder / "world")
     made["engine"] = completions(student, tiny_prompts)
     made["metrics"] = table.read(output.parent / "metrics.parquet", schema.METRICS)
     seconds = {("mpd", 1): [{"wall_seconds": 1.5, "evaluation_seconds": None}]}
@@ -205,22 +208,26 @@ def completions(student, prompts) -> pl.DataFrame:
     return pl.DataFrame(rows, schema_overrides={"logprobs": pl.List(pl.Float32)})
 
 
-def world() -> pl.DataFrame:
-    """What decides the weights of the embedded world, short of training them."""
-    import inspect
-    import random
+def world(folder: Path) -> pl.DataFrame:
+    """What decides the weights of the embedded world: examples, sizes, and some steps of training.
 
-    from mpd.tiny import examples, muon, pretrain
+    The losses are those of the examples, of each model after ten steps.
+    """
+    import torch
 
-    rng = random.Random(0)
     writers = (examples.student_writer(0.65, 0.1), examples.teacher_writer(30.0))
+    rng = random.Random(0)
     rows = [writer(rng) for writer in writers for _ in range(20)]
-    defaults = [
-        repr(inspect.signature(function))
-        for function in (pretrain.train_student, pretrain.train_teacher, muon.Muon.__init__)
-    ]
-    sizes = [repr(pretrain.STUDENT), repr(pretrain.TEACHER), *defaults]
-    return pl.DataFrame({"text": [repr(row) for row in rows] + sizes})
+    pretrain.train_student(folder / "student", 0, num_steps=10)
+    pretrain.train_teacher(folder / "teacher", num_steps=10)
+    losses = {}
+    for role in ("student", "teacher"):
+        model, tokenizer = load_model(folder / role, "float32"), load_tokenizer(folder / role)
+        ids = [torch.tensor([tokenizer("".join(row))["input_ids"]]) for row in rows]
+        with torch.no_grad():
+            losses[role] = [model(input_ids=row, labels=row).loss.item() for row in ids]
+    texts = [repr([row, sizes.STUDENT, sizes.TEACHER]) for row in rows]
+    return pl.DataFrame({"text": texts, **losses})
 
 
 def report(folder, student) -> pl.DataFrame:
