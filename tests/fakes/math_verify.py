@@ -20,6 +20,10 @@ def note(line):
         file.write(line + "\n")
 
 
+class grader:
+    """Where the comparisons are that mpd replaces."""
+
+
 class LatexExtractionConfig:
     def __init__(self, **_):
         pass

@@ -54,7 +54,7 @@ ANSWERS = Artifact(
 
 EVALUATE = Artifact(
     "evaluate",
-    3,
+    4,
     "grades of a student's answers to a benchmark, one for each",
     ("problem_id", "sample_index"),
     (

@@ -18,7 +18,7 @@ from mpd.store.schema.column import (
 
 PROBLEMS = Artifact(
     "problems",
-    2,
+    3,
     "problems of a training shard, of the development split or of a benchmark",
     ("problem_id",),
     (
@@ -75,7 +75,7 @@ SAMPLE = Artifact(
 
 COMPRESS = Artifact(
     "compress",
-    2,
+    3,
     "the teacher's rewrites, put back in the student's format; one row per candidate, "
     "or a single row with a status where a trajectory could not be rewritten",
     ("sample_id", "candidate"),
@@ -108,7 +108,7 @@ COMPRESS = Artifact(
 
 FILTER = Artifact(
     "filter",
-    2,
+    3,
     "verdicts on every sample and rewrite",
     ("sample_id", "candidate"),
     (

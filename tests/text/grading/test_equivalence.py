@@ -206,19 +206,13 @@ TOO_STRICT = [
     ("12.5", r"12.5\%"),  # of a decimal the percent sign is read as a hundredth
     ("1234567", "1 234 567"),
     ("12345", "12,345 dollars"),
-    ("1200", "1.2e3"),
-    ("60", "60°"),
     ("5", r"\text{5 apples}"),
     (r"(-\infty,0]", r"x \le 0"),
     (r"\emptyset", r"\varnothing"),
     ("5", "5=x"),
-    ("June 20", r"\text{June 20}"),
 ]
 TOO_LENIENT = [
-    ("4210_5", "4210_6"),  # the base is left aside
-    (r"12 \text{ cm}", r"12 \text{ m}"),  # so are units
-    ("0.1", "0.10000001"),  # decimals are rounded to six places
-    ("0.333333", "1/3"),
+    ("0.333333", "1/3"),  # beside another kind of number a decimal may be rounded
     ("E", "e"),
     ("(1,2)", "1,2"),
 ]

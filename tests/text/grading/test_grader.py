@@ -53,8 +53,8 @@ def test_equal_rows_are_checked_once(checked):
 
 def test_several_workers_keep_rows_and_verdicts_together():
     before = children()
-    answers = [str(number) + "/7" for number in range(1, 21)]
-    golds = [rf"\frac{{{number + number % 2}}}{{7}}" for number in range(1, 21)]
+    answers = [f"{number}x/7" for number in range(1, 21)]
+    golds = [rf"\frac{{{number + number % 2}x}}{{7}}" for number in range(1, 21)]
     with Grader(deadline=60, num_workers=2) as grader:
         assert grader.grade(golds, answers) == ["wrong", "correct"] * 10
         assert len(children() - before) == 2
@@ -86,6 +86,21 @@ HOSTILE = [
     r"\int_0^1 x^{x^x} dx",
     "(1+x)^{10^6} - (1+x)^{10^6-1}",
     r"\sin(" * 60 + "x" + ")" * 60,
+    "9**9**9**9",
+    "(9^{99999})^{99999}",
+    "999999999!",
+    r"\binom{999999999}{99999999}",
+    "x*" * 300 + "x",
+    "sqrt(" * 190 + "2" + ")" * 190,
+    "\0(" * 400,
+    "√" * 900,
+    "1 1/2 " * 160,
+    "*" * 900,
+    "*_" * 450,
+    r"\text{" * 150 + "a" + "}" * 150,
+    "(A) " * 240,
+    "0." + r"\overline{" + "1" * 900 + "}",
+    r"\sqrt{10^{9999}+1}-\sqrt{10^{9999}}",
 ]
 
 

@@ -1,0 +1,126 @@
+"""math-verify, with an exact comparison in place of its own to 15 digits."""
+
+from typing import Any
+
+from mpd.text.grading.exact import nearly
+
+DIGITS = 100  # at least, of which closed forms are computed
+MAX_DIGITS = 20_000
+
+
+def numbers_equal(a: Any, b: Any, float_rounding: int = 6, numeric_precision: int = 15) -> bool:
+    """What math-verify calls to compare two expressions by their values; its own errs near zero.
+
+    It takes the place of `sympy_numeric_eq`, whose arguments it has and whose last two it ignores.
+    Rational numbers are compared exactly, other closed forms to at least 100 digits and more where
+    their parts are large, relative to their size. Where one of two numbers is a decimal and the
+    other is not, `nearly` decides. Expressions with variables are equal if they expand to the
+    same, decimals taken as exact.
+    """
+    from math_verify import grader
+    from sympy import Basic, Float, Integer, MatrixBase
+
+    if isinstance(a, MatrixBase) and isinstance(b, MatrixBase):
+        a, b = grader.safe_sympy_doit(a), grader.safe_sympy_doit(b)
+        return a.shape == b.shape and all(map(numbers_equal, a.flat(), b.flat()))
+    if not isinstance(a, Basic) or not isinstance(b, Basic):
+        return False
+    percents = [grader.get_pct_val(number) for number in (a, b)]
+    if any(percent is not None for percent in percents):
+        values = [b if n == 1 and percents[1] is None else percents[n] for n in (0, 1)]
+        values[0] = a if percents[0] is None else percents[0]
+        if all(isinstance(value, Integer) for value in values):  # 9% is 9
+            return bool(values[0] == values[1])
+    literals = all(map(_is_literal, (a, b)))
+    decimal = any(number.has(Float) for number in (a, b))
+    a, b = (grader.safe_sympy_doit(_exact_decimals(number)) for number in (a, b))
+    if a == b:
+        return True
+    if a.free_symbols or b.free_symbols:
+        return False
+    return _values_equal(a, b, decimal and not literals)
+
+
+def _is_literal(number: Any) -> bool:
+    """Whether a number is written as an integer or a decimal, perhaps times a power of ten."""
+    from sympy import Float, Integer, Mul, Pow
+
+    if isinstance(number, Integer | Float):
+        return True
+    if isinstance(number, Mul):
+        return all(map(_is_literal, number.args))
+    return isinstance(number, Pow) and number.base == 10 and isinstance(number.exp, Integer)
+
+
+def _exact_decimals(expression: Any) -> Any:
+    """The expression with decimals as the fractions that their digits say."""
+    from sympy import Float, Rational
+
+    decimals = expression.atoms(Float)
+    return expression.xreplace({decimal: Rational(str(decimal)) for decimal in decimals})
+
+
+def _values_equal(a: Any, b: Any, rounded: bool) -> bool:
+    """Whether two closed forms have the same value."""
+    from fractions import Fraction
+
+    from sympy import Integer, Rational
+
+    if a.is_Rational and b.is_Rational:
+        if rounded:
+            return nearly(Fraction(int(a.p), int(a.q)), Fraction(int(b.p), int(b.q)))
+        return bool(a == b)
+    atoms = [n for number in (a, b) for n in number.atoms(Rational, Integer)]
+    digits = DIGITS + sum(len(str(part)) for n in atoms for part in (abs(n.p), n.q) if part > 9) * 4
+    if digits > MAX_DIGITS:
+        return False
+    try:
+        x, y = a.evalf(digits), b.evalf(digits)
+    except (TypeError, ValueError, AttributeError):
+        return False
+    if not (x.is_number and y.is_number) or not (x.is_finite and y.is_finite):
+        return False
+    if rounded:
+        if not (x.is_real and y.is_real):
+            return False
+        return nearly(Fraction(str(x)), Fraction(str(y)))
+    return bool(abs(x - y) <= max(abs(x), abs(y)) * Rational(10) ** (20 - digits))
+
+
+def forms_equal(a: Any, b: Any) -> bool:
+    """What math-verify calls to compare two expressions by their form; decimals taken as exact."""
+    from sympy import Basic, MatrixBase, simplify
+
+    if not all(isinstance(item, Basic | MatrixBase) for item in (a, b)):
+        return False
+    try:
+        difference = simplify(_exact_decimals(a) - _exact_decimals(b))
+    except (MemoryError, RecursionError):
+        raise
+    except Exception:  # SymPy refuses to subtract the two kinds of objects
+        return False
+    if isinstance(difference, MatrixBase):
+        return bool(difference.is_zero_matrix)
+    return bool(difference.is_zero)
+
+
+def use_exact_comparison() -> None:
+    """Let math-verify compare as this module does, in this process."""
+    from math_verify import grader
+
+    grader.sympy_numeric_eq = numbers_equal
+    grader.sympy_symbolic_eq = forms_equal
+
+
+def with_one_imaginary_unit(readings: list[list[Any]]) -> list[list[Any]]:
+    """The readings with one symbol for `i`: math-verify has two, real and not, that are unequal."""
+    from sympy import Basic, MatrixBase, Symbol
+
+    unit = Symbol("i")
+
+    def replaced(item: Any) -> Any:
+        if not isinstance(item, Basic | MatrixBase):
+            return item
+        return item.xreplace({s: unit for s in item.free_symbols if s.name == "i"})
+
+    return [[replaced(item) for item in reading] for reading in readings]
