@@ -337,6 +337,15 @@ def test_numbers_are_finite(value):
     assert "Input should be a finite number" in message_of(sample__temperature=value)
 
 
+@pytest.mark.parametrize("key", ["seeds", "problems__seed"])
+def test_seeds_are_below_32_bits(key):
+    """NumPy and PyTorch's helpers take no larger one."""
+    for seed in (2**32, 2**63, 10**30):
+        value = [seed] if key == "seeds" else seed
+        assert "should be less than 4294967296, found" in message_of(**{key: value})
+    parse_config(changed(**{key: [2**32 - 1] if key == "seeds" else 2**32 - 1}))
+
+
 def test_no_mapping_at_all_is_refused():
     with pytest.raises(ValueError, match=r"^config: Input should be a valid dictionary"):
         parse_config(None)
