@@ -415,8 +415,8 @@ def test_all_bad_rows_are_named_at_once(tmp_path):
     path = write_jsonl(tmp_path / "a.jsonl", [*questions("q"), *(row for row, _ in BAD * 2)])
     first, *lines = message_of_load(path).splitlines()
     assert first == (
-        f"{path}: 12 rows cannot be used; fix or remove them, or set problems.on_bad_row: drop, "
-        "of which the first 10 are:"
+        f"{path}: 12 rows cannot be used; fix or remove them, or set problems.on_bad_row: drop; "
+        "the first 10 are:"
     )
     assert len(lines) == 10
     assert lines[0] == "  row 1 ('two'): column answer is empty; fix or remove it"

@@ -77,8 +77,9 @@ def fault_sentence(path: object, faults: Sequence[tuple[str, str]], advice: str)
         place, sentence = faults[0]
         return f"{path}, {place}: {sentence}"
     lines = [f"{place}: {sentence}" for place, sentence in faults[:NUM_NAMED]]
-    more = f", of which the first {NUM_NAMED} are" if len(faults) > NUM_NAMED else ""
-    return "\n  ".join([f"{path}: {len(faults)} rows cannot be used; {advice}{more}:", *lines])
+    which = f"the first {NUM_NAMED} are" if len(faults) > NUM_NAMED else "they are"
+    head = f"{path}: {len(faults)} rows cannot be used; {advice}; {which}:"
+    return "\n  ".join([head, *lines])
 
 
 def _text_of(path: Path) -> str:
