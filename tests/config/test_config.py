@@ -289,6 +289,8 @@ def test_every_mistake_has_its_line():
              f"config: {stage}: engine_arguments are for vLLM; set engine: vllm, or remove them")
             for stage, engine in [("sample", "transformers"), ("evaluate", "server")]
         ),
+        ({"sample__engine_arguments": {"seed": 2**32}, "sample__engine": "vllm"},
+         "config: sample: engine_arguments: seed 4294967296 must be from 0 to 4294967295"),
         ({"compress__engine": "server"},
          "config: compress.engine is server: set resources.compress.server to its base URL"),
         ({"compress__engine": "server", "resources__sample__server": "http://node:8000/v1"},
