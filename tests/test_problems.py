@@ -213,6 +213,7 @@ def test_answer_in_another_form_is_refused(tmp_path, answer, form, reason):
         ("a.json", "[{", "json"),
         ("a.jsonl", "\n", "json"),
         ("a.csv", "question,answer\n", "csv"),
+        ("a.csv", "question,answer,answer\nq,1,2\n", "csv"),
         ("a.csv", 'question,answer\n"q,1\n', "csv"),
         ("a.parquet", "PAR1 and no more", "parquet"),
     ],

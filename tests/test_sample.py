@@ -289,6 +289,8 @@ def test_the_longest_given_trajectory_fills_the_context(run, tmp_path, tiny_prom
         ('{"problem": "3+3", "text": "\\ud83d"}', "column text has half of a surrogate pair"),
         ('{"problem": "\\udc00", "text": "4"}', "column problem has half of a surrogate pair"),
         ('{"problem": "3+3", "text": ""}', "no text"),
+        ('{"problem": "3+3", "text": [1]}', "column text must hold text, but holds [1]"),
+        ('{"problem": "3+3", "text": [99999999999]}', "column text must hold text, but holds 999"),
         ('{"problem": "", "text": "4"}', "no problem"),
         ('{"problem": "3+3", "text": "4", "finish_reason": ["stop"]}', "finish_reason ['stop'];"),
         ('{"problem": "3+3", "te', "not JSON ("),

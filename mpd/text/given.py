@@ -5,6 +5,7 @@ They are checked when they come in; every fault is named with its row, which cou
 
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,16 @@ ADVICE = "fix or remove them"
 Fault = tuple[str, str]  # the row, and what is wrong there
 
 
+@dataclass(frozen=True)
+class NoIds:
+    """A list of whole numbers, of which `number` is the first that is in no vocabulary."""
+
+    number: str
+
+    def __str__(self) -> str:
+        return self.number
+
+
 def read_given(path: Path) -> pl.DataFrame:
     """The user's trajectories: row, problem_id, text or ids, and finish_reason.
 
@@ -36,7 +47,7 @@ def read_given(path: Path) -> pl.DataFrame:
     if path.suffix not in (".jsonl", ".parquet"):
         raise ValueError(f"{path}: give a file that ends in .jsonl or .parquet")
     try:
-        names, rows = read_rows(path, COLUMNS)
+        names, rows = read_rows(path, COLUMNS, _compact)
         if not rows:
             raise ValueError("no rows")
     except ValueError as error:
@@ -136,16 +147,22 @@ def _checked(row: Mapping[str, Any] | BadRow, content: str) -> tuple[str, Any, s
     return problem_id(row["problem"]), cell, reason
 
 
+def _compact(cell: Any) -> Any:
+    """Ids as an array, which takes less room than Python's integers; other cells as they are."""
+    if isinstance(cell, list) and cell and all(type(token) is int for token in cell):
+        outside = next((token for token in cell if not 0 <= token < 2**31), None)
+        return np.array(cell, np.int64) if outside is None else NoIds(str(outside)[:80])
+    return cell
+
+
 def _ids_of(cell: Any) -> np.ndarray:
-    """The ids of a cell as an array, which takes less room than a list of Python's integers."""
-    if not isinstance(cell, list) or any(type(token) is not int for token in cell):
-        raise ValueError(f"column ids must hold lists of token ids, but holds {str(cell)[:80]}")
-    if not cell:
+    if isinstance(cell, np.ndarray):
+        return cell
+    if isinstance(cell, NoIds):
+        raise ValueError(f"{cell} is no token id")
+    if cell == []:
         raise ValueError("no ids")
-    outside = next((token for token in cell if not 0 <= token < 2**31), None)
-    if outside is not None:
-        raise ValueError(f"{str(outside)[:80]} is no token id")
-    return np.array(cell, np.int64)
+    raise ValueError(f"column ids must hold lists of token ids, but holds {str(cell)[:80]}")
 
 
 def _check_ids(ids: list[int], vocabulary: Vocabulary) -> None:

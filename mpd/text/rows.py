@@ -10,7 +10,7 @@ import io
 import json
 import re
 import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -33,23 +33,38 @@ class BadRow:
 Row = dict[str, Any] | BadRow
 
 
-def read_rows(path: Path, wanted: Collection[str]) -> tuple[list[str], list[Row]]:
+def read_rows(
+    path: Path, wanted: Collection[str], compact: Callable[[Any], Any] = lambda cell: cell
+) -> tuple[list[str], list[Row]]:
     """The names of all columns of a file, and its rows with the cells of `wanted`.
 
+    `compact` is called with each cell as soon as it is read, so that rows take less memory.
     Raises ValueError, without the path, where the file as a whole cannot be read.
     """
     import pyarrow as pa
 
     if path.suffix == ".parquet":
         try:
-            return _parquet_rows(path, wanted)
+            names, stream = _parquet_rows(path, wanted)
         except (pa.ArrowException, OSError) as error:
             raise ValueError(str(error).splitlines()[0]) from None
-    text = _text_of(path)
-    names, rows = _csv_rows(text) if path.suffix == ".csv" else _json_rows(text, path.suffix)
-    if rows and all(isinstance(row, BadRow) for row in rows):
-        raise ValueError(f"row 0: {next(row.reason for row in rows if isinstance(row, BadRow))}")
-    return names, [_with_cells(row, wanted) for row in rows]
+    elif path.suffix == ".csv":
+        names, stream = _csv_rows(_text_of(path), wanted)
+    else:
+        names, stream = [], _json_rows(_text_of(path), path.suffix)
+    columns = dict.fromkeys(names)
+    rows: list[Row] = []
+    is_readable = False
+    for row in stream:
+        if isinstance(row, BadRow):
+            rows.append(row)
+            continue
+        is_readable = True
+        columns.update(dict.fromkeys(row))
+        rows.append(_with_cells(row, wanted, compact))
+    if rows and not is_readable:
+        raise ValueError(f"row 0: {rows[0].reason}" if isinstance(rows[0], BadRow) else "")
+    return list(columns), rows
 
 
 def cells_of(column: "pa.ChunkedArray") -> list[Any]:
@@ -94,10 +109,8 @@ def _text_of(path: Path) -> str:
         ) from None
 
 
-def _with_cells(row: Row, wanted: Collection[str]) -> Row:
-    if isinstance(row, BadRow):
-        return row
-    cells = {name: row.get(name) for name in wanted}
+def _with_cells(row: dict[str, Any], wanted: Collection[str], compact: Callable[[Any], Any]) -> Row:
+    cells = {name: compact(row.get(name)) for name in wanted}
     for name, cell in cells.items():
         if isinstance(cell, str) and re.search("[\ud800-\udfff]", cell):
             return BadRow(
@@ -107,7 +120,7 @@ def _with_cells(row: Row, wanted: Collection[str]) -> Row:
     return cells
 
 
-def _parquet_rows(path: Path, wanted: Collection[str]) -> tuple[list[str], list[Row]]:
+def _parquet_rows(path: Path, wanted: Collection[str]) -> tuple[list[str], Iterable[Row]]:
     import pyarrow.parquet as pq
 
     with path.open("rb") as opened:
@@ -116,11 +129,11 @@ def _parquet_rows(path: Path, wanted: Collection[str]) -> tuple[list[str], list[
         held = [name for name in wanted if name in names]
         table = file.read(columns=held)
         columns = {name: cells_of(table.column(name)) for name in held}
-        rows = [{name: cells[row] for name, cells in columns.items()} for row in range(len(table))]
-    return names, [_with_cells(row, wanted) for row in rows]
+    numbers = range(len(table))
+    return names, ({name: cells[row] for name, cells in columns.items()} for row in numbers)
 
 
-def _csv_rows(text: str) -> tuple[list[str], list[Row]]:
+def _csv_rows(text: str, wanted: Collection[str]) -> tuple[list[str], list[Row]]:
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
@@ -128,6 +141,9 @@ def _csv_rows(text: str) -> tuple[list[str], list[Row]]:
     except csv.Error as error:
         raise ValueError(f"line {reader.line_num}: {error}") from None
     names = lines[0] if lines else []
+    twice = next((name for name in wanted if names.count(name) > 1), None)
+    if twice is not None:
+        raise ValueError(f"two columns have the name {twice}; rename one")
     rows: list[Row] = []
     for line in lines[1:]:
         if len(line) <= len(names):
@@ -137,17 +153,15 @@ def _csv_rows(text: str) -> tuple[list[str], list[Row]]:
     return names, rows
 
 
-def _json_rows(text: str, suffix: str) -> tuple[list[str], list[Row]]:
+def _json_rows(text: str, suffix: str) -> Iterable[Row]:
     if text.lstrip().startswith("["):
-        rows = [_json_row(value) for value in _json(text)]
-    else:
-        whole = _single_object(text) if suffix == ".json" else None
-        if whole and all(isinstance(cells, list) for cells in whole.values()):
-            rows = _rows_of_columns(whole)
-        else:
-            rows = [whole] if whole is not None else list(_json_lines(text))
-    names = dict.fromkeys(name for row in rows if isinstance(row, dict) for name in row)
-    return list(names), rows
+        return (_json_row(value) for value in _json(text))
+    whole = _single_object(text) if suffix == ".json" else None
+    if whole is None:
+        return _json_lines(text)
+    if whole and all(isinstance(cells, list) for cells in whole.values()):
+        return _rows_of_columns(whole)
+    return [whole]
 
 
 def _single_object(text: str) -> dict[str, Any] | None:

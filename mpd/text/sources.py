@@ -12,7 +12,7 @@ from mpd.config.problems import Source
 from mpd.text.rows import FORMATS, BadRow, Row, cells_of, read_rows
 
 MAX_DIGITS = 1_000  # of a number, before and after its point together
-_FRACTION = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?")
+_FRACTION = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 
 
 def read_cells(source: Source) -> list[tuple[int, Row]]:
