@@ -402,6 +402,34 @@ def test_json_files_of_every_layout(tmp_path, content, golds):
     assert [gold for _, _, gold in loaded(path)] == golds
 
 
+@pytest.mark.parametrize(("split", "numbers"), [("train", [0, 1, 2]), ("train[1:]", [1, 2])])
+def test_a_dataset_of_the_hub_is_read_as_written(tmp_path, monkeypatch, split, numbers):
+    import datasets
+
+    golds = ["12345678901234567890.25", "0.50", "-1.00"]
+    column = pa.array([Decimal(gold) for gold in golds], pa.decimal128(25, 2))
+    path = tmp_path / "a.parquet"
+    pq.write_table(
+        pa.table({"question": ["a", "b", "c"], "level": [1, 2, 3], "answer": column}), path
+    )
+    load = datasets.load_dataset
+
+    def load_dataset(name, config, split, revision):
+        assert (name, config, revision) == ("a/b", None, "0" * 40)
+        cache = str(tmp_path / "cache")
+        return load("parquet", data_files=str(path), split=split, cache_dir=cache)
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    source = Source(source="hub", path="a/b", revision="0" * 40, split=split)
+    rows, bad = problems.load(source, 0, "train")
+    assert bad == []
+    assert [(row["source_row"], row["gold"]) for row in rows] == [(n, golds[n]) for n in numbers]
+    with pytest.raises(
+        ValueError, match=r"^a/b: no column x for the answer; it has question, level"
+    ):
+        problems.load(source.model_copy(update={"answer": "x"}), 0, "train")
+
+
 BAD = [
     ({"question": "two", "answer": ""}, "column answer is empty; fix or remove it"),
     ({"question": None, "answer": "3"}, "column question is empty; fix or remove it"),
