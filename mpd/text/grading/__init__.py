@@ -5,7 +5,7 @@ r"""Final answers: extract them from completions, and compare them with gold ans
     with grader.Grader() as answer_grader:
         answer_grader.grade(["4", r"\frac12"], ["4.0", "1/3"])              ->  ["correct", "wrong"]
 
-Integers are compared in the calling process, everything else by math-verify in worker processes
-that can be killed: math-verify's own time limit is an alarm, which cannot interrupt a long
+Exact rules compare integers, fractions, times and choices in the calling process. math-verify
+decides the rest in worker processes that can be killed: math-verify's own time limit is an alarm, which cannot interrupt a long
 big-integer computation and reports a wrong answer when it does go off.
 """

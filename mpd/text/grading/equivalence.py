@@ -5,10 +5,18 @@ Small exact rules come first, where they are certain; math-verify decides only w
 
 import re
 
-from mpd.text.grading.exact import read_number, same_number
+from mpd.text.grading.exact import same_number
 from mpd.text.grading.extraction import MAX_CHARACTERS
-from mpd.text.grading.labels import choice, clock_time, without_text_commands, words_differ
-from mpd.text.grading.notation import canonical_integer, last_box, normalise_answer
+from mpd.text.grading.labels import (
+    choice,
+    clock_time,
+    scaled,
+    without_text_commands,
+    without_unit,
+    words_differ,
+)
+from mpd.text.grading.notation import canonical_integer, last_box, normalise_answer, whole_box
+from mpd.text.grading.numerals import read_number
 from mpd.text.grading.spelling import to_latex
 
 # Two numbers side by side, which math-verify would multiply: 1 2 3 as 6.
@@ -32,6 +40,7 @@ def verdict_by_text(gold: str, answer: str | None) -> str | None:
         return "none"
     if max(len(gold), len(answer)) > MAX_CHARACTERS:
         return "unparsed"
+    gold, answer = (whole_box(text) or text if "boxed" in text else text for text in (gold, answer))
     equal = verify_integer(gold, answer)
     currencies = not (gold.isascii() and answer.isascii()) and words_differ(gold, answer)
     if equal is not None:
@@ -81,17 +90,24 @@ def _same_exactly(gold: str, answer: str) -> bool | None:
     times = clock_time(gold), clock_time(answer)
     if all(times) or any(time is not None and time[2] for time in times):
         return times[0] == times[1]
+    plain = without_text_commands(gold), without_text_commands(answer)
+    if plain[0] == plain[1]:
+        return True
+    (gold_count, scale), (answer_count, answer_scale) = scaled(gold), scaled(answer)
+    if scale != 1 or answer_scale != 1:
+        counts = read_number(gold_count), read_number(answer_count)
+        if counts[0] is not None and counts[1] is not None:
+            return counts[0].value * scale == counts[1].value * answer_scale
     if words_differ(gold, answer):
         return False
     bases = _BASE.fullmatch(gold), _BASE.fullmatch(answer)
     if bases[0] and bases[1]:
         (digits, *base), (other_digits, *other_base) = bases[0].groups(), bases[1].groups()
         return digits == other_digits and (base[0] or base[1]) == (other_base[0] or other_base[1])
-    numbers = read_number(gold), read_number(answer)
+    numbers = read_number(without_unit(gold)), read_number(without_unit(answer))
     if numbers[0] is not None and numbers[1] is not None:
         return same_number(numbers[0], numbers[1])
-    plain = without_text_commands(gold), without_text_commands(answer)
-    return True if plain[0] == plain[1] else None
+    return None
 
 
 def verdict_by_mathematics(gold: str, answer: str) -> str:

@@ -39,10 +39,20 @@ _UNITS = {
     "ml": "milliliter millilitre", "deg": "degree", "rad": "radian", "unit": "unit",
     "sq": "square squared", "cu": "cubic cubed", "mph": "mph", "dollar": "dollar usd buck",
     "day": "day", "week": "week", "month": "month", "year": "year yr", "cent": "cent",
-    "percent": "percent %", "person": "person people",
+    "percent": "percent %", "person": "person people", "c": "celsius", "f": "fahrenheit",
 }  # fmt: skip
 _UNIT_OF = {word: unit for unit, words in _UNITS.items() for word in (unit, *words.split())}
-_SQUARES = re.compile(r"\^ ?\{? ?([23])")
+_DEGREES = re.compile(rf"\\circ(?![a-z]) ?\}}? ?(?:{_TEXT}\{{ ?)?([CF]?)(?![A-Za-z])")
+_SHORT_UNIT = re.compile(r"(?<=[0-9}]) ([mghslLVAWNJ])(?: ?\^ ?\{?[23]\}?)?$")
+_SCALE = re.compile(
+    rf"(.*?)[ ~]*(?:{_TEXT}\{{)? *(hundred|thousand|million|billion|trillion|dozen)s? *\}}?",
+    re.IGNORECASE,
+)
+_SCALES = {
+    "hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12,
+    "dozen": 12,
+}  # fmt: skip
+_UNIT_BEHIND = re.compile(r"(.*[0-9}]) ?([A-Za-z]{2,})")
 
 
 def without_text_commands(text: str) -> str:
@@ -58,7 +68,7 @@ def choice(text: str) -> tuple[str, str] | None:
     None where the text does not begin with one capital letter in the form of a label, or where
     what follows could be the rest of a formula.
     """
-    plain = re.sub(rf"^{_TEXT}\{{([^{{}}]*)\}}", r"\1", text)
+    plain = re.sub(rf"^{_TEXT}\{{([^{{}}]*)\}}|^(\*+|_+)([^*_]+)\2", r"\1\3", text)
     match = _LABEL.match(plain)
     if match is None:
         return None
@@ -72,6 +82,19 @@ def choice(text: str) -> tuple[str, str] | None:
     return None if re.match(rf"(?:or|and|,)(?![a-z])|{_LABEL.pattern}$", content) else (
         letter, content
     )  # fmt: skip
+
+
+def scaled(text: str) -> tuple[str, int]:
+    """The text without a last "million" or the like, and the factor that it stands for."""
+    match = _SCALE.fullmatch(text)
+    return (match[1], _SCALES[match[2].casefold()]) if match else (text, 1)
+
+
+def without_unit(text: str) -> str:
+    """The text without a known unit in plain letters behind a number, or USD before it."""
+    text = re.sub(r"^(?:USD|US\\\$) ?(?=[0-9.])", "", text)
+    match = _UNIT_BEHIND.fullmatch(text)
+    return match[1] if match and _basic(match[2].casefold()) in _UNITS else text
 
 
 def clock_time(text: str) -> tuple[int, int, str] | None:
@@ -122,6 +145,9 @@ def _words(text: str) -> set[str]:
         plain = re.sub(r"\b([ap])\. ?m\b\.?", r"\1m", group.casefold())
         found |= {_basic(word) for word in _WORD.findall(plain)}
         found |= {_UNIT_OF[word] for word in re.findall(r"\b[a-z]\b", plain) if word in "mghsl"}
+    found |= {_UNIT_OF.get(unit, unit) for unit in _SHORT_UNIT.findall(outside)}
+    for scale in _DEGREES.findall(text):
+        found |= {"deg", *scale.casefold()}
     found -= _CONNECTIVES
     powers = re.search(rf"{_TEXT}\{{[^{{}}]*\}} ?\^ ?\{{? ?([23])", text)
     if powers and found:

@@ -7,6 +7,8 @@ from mpd.text.grading.exact import nearly
 DIGITS = 100  # at least, of which closed forms are computed
 MAX_DIGITS = 20_000
 
+_REPLACED: dict[str, Any] = {}  # what math-verify had in place of functions of this module
+
 
 def numbers_equal(a: Any, b: Any, float_rounding: int = 6, numeric_precision: int = 15) -> bool:
     """What math-verify calls to compare two expressions by their values; its own errs near zero.
@@ -104,10 +106,26 @@ def forms_equal(a: Any, b: Any) -> bool:
     return bool(difference.is_zero)
 
 
+def solutions_equal(gold: Any, answer: Any, *precision: int) -> bool:
+    """What math-verify calls to compare two relations by their solutions.
+
+    Two relations without solutions are not equal for that.
+    """
+    from sympy import solve
+
+    if not all(solve(relation, relation.free_symbols) for relation in (gold, answer)):
+        return False
+    return bool(_REPLACED["solutions"](gold, answer, *precision))
+
+
 def use_exact_comparison() -> None:
     """Let math-verify compare as this module does, in this process."""
     from math_verify import grader
 
+    if _REPLACED:
+        return
+    _REPLACED["solutions"] = getattr(grader, "sympy_solve_and_compare", None)
+    grader.sympy_solve_and_compare = solutions_equal
     grader.sympy_numeric_eq = numbers_equal
     grader.sympy_symbolic_eq = forms_equal
 

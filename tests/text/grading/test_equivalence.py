@@ -8,6 +8,7 @@ import pytest
 from mpd.text.grading.equivalence import verify_integer
 from mpd.text.grading.extraction import MAX_CHARACTERS, gold
 from mpd.text.grading.grader import Grader
+from tests.text.grading import pairs
 
 SHARED = Path(__file__).parents[4] / "shared" / "data"
 needs_shared = pytest.mark.skipif(not SHARED.exists(), reason="real problem sets are not here")
@@ -200,29 +201,33 @@ CASES = [
 ]
 
 
-# Where the scorer is known to differ from a reader: it is the same one for every student and for
-# the filter, and a change of it is another version of both.
-TOO_STRICT = [
-    ("12.5", r"12.5\%"),  # of a decimal the percent sign is read as a hundredth
-    ("1234567", "1 234 567"),
-    ("12345", "12,345 dollars"),
-    ("5", r"\text{5 apples}"),
-    (r"(-\infty,0]", r"x \le 0"),
-    (r"\emptyset", r"\varnothing"),
-    ("5", "5=x"),
-]
-TOO_LENIENT = [
-    ("0.333333", "1/3"),  # beside another kind of number a decimal may be rounded
-    ("E", "e"),
-    ("(1,2)", "1,2"),
-]
+def in_both_orders(rows):
+    return [*rows, *((answer, gold) for gold, answer in rows)]
 
 
-def test_known_limits(grader):
-    strict = grader.grade(*zip(*TOO_STRICT, strict=True))
-    kept = [pair for pair, verdict in zip(TOO_STRICT, strict, strict=True) if verdict == "correct"]
-    assert kept == []
-    assert grader.grade(*zip(*TOO_LENIENT, strict=True)) == ["correct"] * len(TOO_LENIENT)
+@pytest.mark.parametrize("kind", pairs.CORRECT)
+def test_pairs_that_are_equal(grader, kind):
+    rows = in_both_orders(pairs.CORRECT[kind])
+    verdicts = grader.grade(*zip(*rows, strict=True))
+    assert [row for row, verdict in zip(rows, verdicts, strict=True) if verdict != "correct"] == []
+
+
+@pytest.mark.parametrize("kind", pairs.NOT_CORRECT)
+def test_pairs_that_are_not_equal(grader, kind):
+    rows = in_both_orders(pairs.NOT_CORRECT[kind])
+    verdicts = grader.grade(*zip(*rows, strict=True))
+    assert [row for row, verdict in zip(rows, verdicts, strict=True) if verdict == "correct"] == []
+    assert set(verdicts) <= {"wrong", "unparsed"}
+
+
+def test_accepted_mistakes(grader):
+    for table, correct in [
+        (pairs.ACCEPTED_AS_CORRECT, True),
+        (pairs.ACCEPTED_AS_NOT_CORRECT, False),
+    ]:
+        golds, answers, _ = zip(*table, strict=True)
+        verdicts = grader.grade(golds, answers)
+        assert [verdict == "correct" for verdict in verdicts] == [correct] * len(table)
 
 
 def test_grade(grader):
