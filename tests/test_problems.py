@@ -278,6 +278,23 @@ def test_numbers_keep_all_of_their_digits(tmp_path, name, written, gold):
     assert loaded(path) == [(0, "half", "0.5"), (1, "q", gold)]
 
 
+@pytest.mark.parametrize(
+    ("written", "reason"),
+    [
+        ("NaN", "column answer: the number NaN is not finite"),
+        ("-Infinity", "column answer: the number -Infinity is not finite"),
+        ("1e5000", "column answer: the number 1.000000000e+5000 has more than 1000 digits"),
+        ("1e99999999999999999999", "column answer: the number NaN is not finite"),
+        ("9" * 1001, "column answer: the number 1.000000000e+1001 has more than 1000 digits"),
+        ("9" * 5000, "a whole number of more than 4300 digits in '"),
+    ],
+)
+def test_numbers_that_are_no_answer_are_refused(tmp_path, written, reason):
+    path = tmp_path / "a.jsonl"
+    path.write_text(f'{{"question":"p","answer":1}}\n{{"question":"q","answer":{written}}}')
+    assert message_of_load(path).startswith(f"{path}, row 1: {reason}")
+
+
 def test_a_csv_column_of_long_integers_is_text(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("question,answer\nq,1234567890123456789012345\nr,007\n")

@@ -4,7 +4,7 @@ import hashlib
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from itertools import groupby
 
 OVERLAP_WORDS = 13
@@ -13,6 +13,7 @@ OVERLAP_WORDS = 13
 BOILERPLATE_WORDS = 5
 MIN_BOILERPLATE_PROBLEMS = 5
 MIN_BOILERPLATE_SHARE = 0.1
+MAX_COUNTED = 10_000  # questions of a set, evenly spaced, in which runs are counted
 
 Run = tuple[str, ...]  # of words
 
@@ -55,10 +56,14 @@ def word_runs(question: str, boilerplate: Collection[Run] = frozenset()) -> set[
     return set(_runs(words, OVERLAP_WORDS))
 
 
-def boilerplate_runs(sets: Iterable[Collection[str]]) -> set[Run]:
-    """The runs of five words that a large share of the questions of one of the sets has."""
+def boilerplate_runs(sets: Iterable[Sequence[str]]) -> set[Run]:
+    """The runs of five words that a large share of the questions of one of the sets has.
+
+    Of a large set, the share is that of MAX_COUNTED questions: counts of more take too much memory.
+    """
     boilerplate = set()
-    for questions in sets:
+    for whole_set in sets:
+        questions = whole_set[:: -(-len(whole_set) // MAX_COUNTED) or 1]
         counts = Counter(
             run for question in questions for run in set(_runs(_words(question), BOILERPLATE_WORDS))
         )

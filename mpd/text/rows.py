@@ -202,12 +202,15 @@ def _json(text: str) -> Any:
         return json.loads(text, parse_float=_fraction, parse_constant=Decimal)
     except RecursionError:
         raise ValueError("JSON that is nested too deep") from None
-    except ValueError as error:
+    except json.JSONDecodeError as error:
         raise ValueError(f"not JSON ({error})") from None
+    except ValueError:  # of int
+        limit = sys.get_int_max_str_digits()
+        raise ValueError(f"a whole number of more than {limit} digits") from None
 
 
 def _fraction(text: str) -> Decimal:
     try:
         return Decimal(text)
-    except InvalidOperation:
-        raise ValueError(f"the number {text[:80]} has too large an exponent") from None
+    except InvalidOperation:  # an exponent beyond those of Decimal
+        return Decimal("NaN")

@@ -257,7 +257,7 @@ def test_help_has_the_keys_of_settings_and_resources(capsys):
         "prompt (text; required): user message; {problem} and {trajectory} are filled in "
         "[compress.prompt or compress.refine]",
         'chat.open (text; "<think>\\n"): text before the reasoning [chat.open]',
-        "seed (integer, at least 0; 0): seed of the branch [seed of the branch]",
+        "seed (integer, at least 0, below 4294967296; 0): seed of the branch [seed of the branch]",
         "Settings for methods without rewriting.",
         "Resources of a job that generates.",
         "batch_size (integer, at least 1; 64): sequences generated side by side",

@@ -2,7 +2,7 @@ import hashlib
 
 import pytest
 
-from mpd.text.questions import normalise_question, problem_id, word_runs
+from mpd.text.questions import boilerplate_runs, normalise_question, problem_id, word_runs
 
 
 @pytest.mark.parametrize(
@@ -85,3 +85,22 @@ def test_word_runs_have_13_words(num_words, num_runs):
 def test_word_runs_are_of_the_normalised_question_without_brackets():
     assert word_runs(", ".join(WORDS[:13]).upper() + "?") == {tuple(WORDS[:13])}
     assert word_runs("(" + "] [".join(WORDS[:13]) + "!)") == {tuple(WORDS[:13])}
+
+
+@pytest.mark.parametrize("count", [5, 50, 10_001, 25_000])
+def test_boilerplate_is_in_a_tenth_of_the_questions_of_a_set(count):
+    least = max(5, -(-count // 10))
+    often = [f"one two three four five {number}" for number in range(count)]
+    share = [f"a b c d e {n}" if n % 10 == 0 or count < 50 else f"f {n}" for n in range(count)]
+    rare = [f"{' '.join('ghijk')} {n}" if n < least // 2 else f"l {n}" for n in range(count)]
+    assert boilerplate_runs([often, share, rare, []]) == {
+        ("one", "two", "three", "four", "five"),
+        tuple("abcde"),
+    }
+
+
+def test_boilerplate_is_left_out_of_runs():
+    question = f"Read this with great care: {' '.join(WORDS[:13])}"
+    boilerplate = {("read", "this", "with", "great", "care")}
+    assert word_runs(question, boilerplate) == {tuple(WORDS[:13])}
+    assert len(word_runs(question)) == 6
