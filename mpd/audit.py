@@ -142,8 +142,8 @@ def exceeded(measures: Mapping[str, float], limits: argparse.Namespace) -> list[
     return phrases
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Audit a cache. Raises ValueError where it exceeds a limit."""
+def command_line() -> argparse.ArgumentParser:
+    """The command line of the audit."""
     parser = argparse.ArgumentParser(
         prog="python -m mpd.audit",
         description=__doc__,
@@ -179,7 +179,12 @@ def main(argv: list[str] | None = None) -> None:
         type=float,
         help=f"mean, in nats; default by dtype: {EXPECTED_NOISE}",
     )
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Audit a cache. Raises ValueError where it exceeds a limit."""
+    arguments = command_line().parse_args(argv)
     student, teacher = read_manifest(arguments.student), read_manifest(arguments.teacher)
     made_by = {"student": student["digest"], "teacher": teacher["digest"]}
     table.check(arguments.cache, schema.LOGITS, made_by)
