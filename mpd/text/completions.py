@@ -78,9 +78,9 @@ class CompletionWriter(CompletionFormat):
 
     @cached_property
     def _control_texts(self) -> list[str]:
-        """What no text may contain. Added tokens of nothing but space are no control tokens."""
+        """What no text may contain."""
         tags = [] if self.close_tag is None else [self.open_tag, self.close_tag]
-        return [text for text in (*self.vocabulary.added_texts, *tags) if text.strip()]
+        return [text for text in (*self.vocabulary.control_ids, *tags) if text]
 
     def split(self, rewrite: str) -> tuple[str, str] | None:
         """Reasoning and answer of a rewrite.

@@ -75,7 +75,7 @@ SAMPLE = Artifact(
 
 COMPRESS = Artifact(
     "compress",
-    2,
+    3,
     "the teacher's rewrites, put back in the student's format; one row per candidate, "
     "or a single row with a status where a trajectory could not be rewritten",
     ("sample_id", "candidate"),
