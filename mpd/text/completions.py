@@ -9,7 +9,7 @@ from functools import cached_property
 
 from mpd.config.chat import ReadingChat, WritingChat
 from mpd.store.digests import digest_of
-from mpd.text.grading.extraction import extract
+from mpd.text.splitting import split_at_answer
 from mpd.text.vocabulary import Codec, Vocabulary
 
 
@@ -86,20 +86,16 @@ class CompletionWriter(CompletionFormat):
         """Reasoning and answer of a rewrite.
 
         Think tags separate them where the rewriter used them. Otherwise the answer begins with the
-        last line that holds a box or starts with `Answer:`. None where there is no answer line,
-        or nothing before it.
+        last lines that give it, by a box or `Answer:`; see mpd.text.splitting. None where there is
+        no answer, or nothing before it.
         """
         rewrite = rewrite.strip()
         if self.close_tag is None:
             return ("", rewrite) if rewrite else None
-        if self.close_tag in rewrite:
-            reasoning, _, answer = rewrite.rpartition(self.close_tag)
-            parts = reasoning.removeprefix(self.open_tag).strip(), answer.strip()
-        else:
-            lines = rewrite.splitlines()
-            answer_lines = [number for number, line in enumerate(lines) if extract(line, None)]
-            cut = answer_lines[-1] if answer_lines else 0
-            parts = "\n".join(lines[:cut]).strip(), "\n".join(lines[cut:]).strip()
+        if self.close_tag not in rewrite:
+            return split_at_answer(rewrite)
+        reasoning, _, answer = rewrite.rpartition(self.close_tag)
+        parts = reasoning.removeprefix(self.open_tag).strip(), answer.strip()
         return parts if all(parts) else None
 
     def build(self, rewrite: str, prompt_ids: list[int]) -> list[int] | None:
