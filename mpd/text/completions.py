@@ -10,6 +10,7 @@ from functools import cached_property
 from mpd.config.chat import ReadingChat, WritingChat
 from mpd.store.digests import digest_of
 from mpd.text.splitting import split_at_answer
+from mpd.text.thinking import without_thinking
 from mpd.text.vocabulary import Codec, Vocabulary
 
 
@@ -81,6 +82,11 @@ class CompletionWriter(CompletionFormat):
         """What no text may contain."""
         tags = [] if self.close_tag is None else [self.open_tag, self.close_tag]
         return [text for text in (*self.vocabulary.control_ids, *tags) if text]
+
+    def without_thinking(self, text: str, prompt: str, can_think: bool) -> str | None:
+        """A rewriter's completion without its own thinking; see mpd.text.thinking."""
+        tags = None if self.close_tag is None else (self.open_tag, self.close_tag)
+        return without_thinking(text, prompt, tags, can_think)
 
     def split(self, rewrite: str) -> tuple[str, str] | None:
         """Reasoning and answer of a rewrite.

@@ -10,6 +10,7 @@ from functools import cached_property
 
 from mpd.config.chat import PromptChat
 from mpd.text.plain import Disguise
+from mpd.text.thinking import mentions_thinking
 from mpd.text.vocabulary import UnknownWord, Vocabulary
 
 
@@ -118,6 +119,19 @@ class Prompts:
             raise ValueError(
                 f"{self.key}: this model's vocabulary has no token for {word!r}; use other words"
             )
+
+    @cached_property
+    def can_think(self) -> bool:
+        """Whether a completion may begin with thinking that no prompt opens.
+
+        Thinking is on, or the chat template has no switch for it and knows its tags, as that of a
+        model that always thinks.
+        """
+        if self.thinking:
+            return True
+        other = Prompts(self.vocabulary, self.template, self.key, not self.thinking, self.day)
+        template = str(self.vocabulary.tokenizer.chat_template)
+        return self._render("") == other._render("") and mentions_thinking(template)
 
     def render(self, content: str) -> str:
         """One user message as the chat template renders it.
