@@ -19,6 +19,13 @@ def ids_digest(prompt_ids: list[int], completion_ids: list[int]) -> str:
     return digest_of([prompt_ids, completion_ids])[:16]
 
 
+class LossyText(ValueError):
+    """The tokenizer gives a text back as another one."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(f"the tokenizer cannot encode {text[:80]!r} without loss")
+
+
 class CompletionReader:
     """The completions of a model as they are read: where their thinking ends."""
 
@@ -114,36 +121,49 @@ class CompletionWriter(CompletionFormat):
         if parts is None or any(text in part for part in parts for text in self._control_texts):
             return None
         reasoning, answer = parts
-        encode, stop = self.vocabulary.encode_plain, self.vocabulary.stop_ids[0]
         if self.close_tag is None:
-            answer_ids = encode(answer)
-            return None if answer_ids is None else [*answer_ids, stop]
-        ids: list[int] = []
-        after_open = self.opening.lstrip()[len(self.open_tag) :]
-        before_close = self.closing[: -len(self.closing.lstrip())]
-        after_close = self.closing[len(before_close) + len(self.close_tag) :]
-        if not self.vocabulary.decode(prompt_ids).rstrip().endswith(self.open_tag):
-            ids += self.open_ids
-            reasoning = after_open + reasoning
-        reasoning_ids = encode(reasoning + before_close)
-        answer_ids = encode(after_close + answer)
-        if reasoning_ids is None or answer_ids is None:
+            segments = [answer]
+        else:
+            opened = self.vocabulary.decode(prompt_ids).rstrip().endswith(self.open_tag)
+            after_open = self.opening.lstrip()[len(self.open_tag) :]
+            before_close = self.closing[: -len(self.closing.lstrip())]
+            after_close = self.closing[len(before_close) + len(self.close_tag) :]
+            begin = [""] if opened else [self.open_tag, after_open]
+            begin[-1] += reasoning + before_close
+            segments = [*begin, self.close_tag, after_close + answer]
+        try:
+            return self._join(segments, prompt_ids[-1:])
+        except LossyText:
             return None
-        return [*ids, *reasoning_ids, *self.close_ids, *answer_ids, stop]
 
     def encode(self, text: str) -> list[int]:
         """The completion of a text that is in the student's format already, stop id at the end.
 
-        Raises ValueError where the text cannot be encoded without loss.
+        Raises LossyText where the text cannot be encoded without loss.
+        """
+        pattern = "|".join(re.escape(tag) for tag in self._tags if tag)
+        return self._join(re.split(f"({pattern})", text) if pattern else [text], [])
+
+    @cached_property
+    def _tags(self) -> dict[str, list[int]]:
+        if self.close_tag is None:
+            return {}
+        return {self.open_tag: self.open_ids, self.close_tag: self.close_ids}
+
+    def _join(self, segments: list[str], before: list[int]) -> list[int]:
+        """The ids of tags and of the text between them, stop id at the end.
+
+        Tokenizers may put a space between control tokens and text, so all of it is read back, as
+        what follows the ids `before`. Raises LossyText where that gives another text.
         """
         ids: list[int] = []
-        tags: dict[str, list[int]] = {}
-        if self.close_tag is not None:
-            tags = {self.open_tag: self.open_ids, self.close_tag: self.close_ids}
-        pattern = "|".join(re.escape(tag) for tag in tags if tag)
-        for segment in re.split(f"({pattern})", text) if pattern else [text]:
-            segment_ids = tags.get(segment) or self.vocabulary.encode_plain(segment)
+        stop = self.vocabulary.stop_ids[0]
+        for segment in segments:
+            segment_ids = self._tags.get(segment) or self.vocabulary.encode_plain(segment)
             if segment_ids is None:
-                raise ValueError(f"the tokenizer cannot encode {segment[:80]!r} without loss")
+                raise LossyText(segment)
             ids += segment_ids
-        return [*ids, self.vocabulary.stop_ids[0]]
+        before, text = before or [stop], "".join(segments)
+        if self.vocabulary.decode([*before, *ids]) != self.vocabulary.decode(before) + text:
+            raise LossyText(text)
+        return [*ids, stop]
