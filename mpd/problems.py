@@ -13,7 +13,7 @@ shards, beside a development split. dropped.parquet lists the problems that were
 import logging
 import random
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -27,74 +27,86 @@ from mpd.store.digests import file_digest
 from mpd.store.outputs import FolderOutput, Outputs, TableOutput
 from mpd.store.parts import Parts
 from mpd.text.grading.extraction import gold as gold_answer
-from mpd.text.questions import problem_id, word_runs
-from mpd.text.sources import read_cells
+from mpd.text.overlap import without_benchmarks, without_duplicates
+from mpd.text.questions import problem_id
+from mpd.text.rows import BadRow, fault_sentence
+from mpd.text.rows import Row as RowOfFile
+from mpd.text.sources import answer_text, read_cells
 
 log = logging.getLogger("mpd")
 
 Row = dict[str, Any]
 
 
-def load(source: Source, seed: int, split: str, scratch: Path) -> list[Row]:
-    """The rows of a source: problem_id, question, gold, source_row.
+def load(
+    source: Source, seed: int, split: str, on_bad_row: str = "refuse"
+) -> tuple[list[Row], list[Row]]:
+    """The rows of a source: problem_id, question, gold, source_row; and those that are bad.
 
-    `split` is the half of the embedded world to draw from: train or test. `scratch` is a folder
-    with room for a copy of the rows while they are read. `source_row` is the number of
-    `sources.read_cells`.
-    Raises ValueError where a column is missing, a question or an answer is empty, or an answer
-    is not in the form that the settings name; it names source, row and column.
+    `split` is the half of the embedded world to draw from: train or test. `source_row` is the
+    number of `sources.read_cells`. Bad rows cannot be read: they are no row of the format, a
+    question or an answer is empty, or an answer is not in the form that the settings name. They
+    have a `reason` in place of `gold`.
+    Raises ValueError where a column is missing, and where rows are bad and `on_bad_row` is not
+    drop; it names source, rows and column.
     """
     tiny = source.source == "tiny"
-    cells = _tiny_cells(source, seed, split) if tiny else read_cells(source, scratch)
-    rows = []
-    for number, question, answer in cells:
-        place = f"{source.path or source.source}, row {number}"
-        if "+" in source.split:
-            place += f" of {source.split}"
-        for column, cell in ((source.question, question), (source.answer, answer)):
-            if cell is None or not str(cell).strip():
-                raise ValueError(f"{place}: column {column} is empty; fix or remove it")
-        if not isinstance(question, str):
-            raise ValueError(f"{place}: column {source.question} is not text: {question!r}")
+    rows: list[Row] = []
+    bad: list[Row] = []
+    faults = []
+    for number, cells in _tiny_cells(source, seed, split) if tiny else read_cells(source):
+        has_question = isinstance(cells, dict) and isinstance(cells[source.question], str)
+        question = cells[source.question] if isinstance(cells, dict) and has_question else None
+        key = None if question is None else problem_id(question)
+        row = {"problem_id": key, "question": question, "source_row": number}
         try:
-            gold = gold_answer(answer, source.form)
+            rows.append({**row, "gold": _gold_of(cells, source)})
         except ValueError as error:
-            raise ValueError(f"{place}, column {source.answer}: {error}") from None
-        key = problem_id(question)
-        rows.append({"problem_id": key, "question": question, "gold": gold, "source_row": number})
-    return rows
+            bad.append({**row, "reason": f"unreadable: {error}"})
+            faults.append((number, str(error), question))
+    if faults:
+        _report_faults(source, faults, on_bad_row)
+    return rows, bad
 
 
-def without_duplicates(rows: Iterable[Row]) -> tuple[list[Row], list[Row]]:
-    """First occurrences, and the rest with the reason duplicate."""
-    seen: set[str] = set()
-    first, duplicates = [], []
-    for row in rows:
-        if row["problem_id"] in seen:
-            duplicates.append({**row, "reason": "duplicate"})
-        else:
-            seen.add(row["problem_id"])
-            first.append(row)
-    return first, duplicates
+def _report_faults(
+    source: Source, faults: list[tuple[int, str, str | None]], on_bad_row: str
+) -> None:
+    """Raise ValueError with the bad rows of a source, or log them where they are dropped."""
+    numbered_in = f" of {source.split}" if "+" in source.split else ""
+    is_one = len(faults) == 1
+    sentence = fault_sentence(
+        source.path or source.source,
+        [
+            (
+                f"row {number}{numbered_in}" + ("" if is_one else f" ({(text or '')[:60]!r})"),
+                reason,
+            )
+            for number, reason, text in faults
+        ],
+        "fix or remove them, or set problems.on_bad_row: drop",
+    )
+    if on_bad_row != "drop":
+        raise ValueError(sentence)
+    log.warning("%d rows that cannot be read are dropped: %s", len(faults), sentence)
 
 
-def without_benchmarks(
-    rows: Iterable[Row], benchmark_questions: Iterable[str]
-) -> tuple[list[Row], list[Row]]:
-    """Rows that occur in no benchmark; the rest with the reason in_ or overlaps_benchmark."""
-    benchmark_ids, benchmark_runs = set(), set()
-    for question in benchmark_questions:
-        benchmark_ids.add(problem_id(question))
-        benchmark_runs |= word_runs(question)
-    clean, removed = [], []
-    for row in rows:
-        if row["problem_id"] in benchmark_ids:
-            removed.append({**row, "reason": "in_benchmark"})
-        elif not benchmark_runs.isdisjoint(word_runs(row["question"])):
-            removed.append({**row, "reason": "overlaps_benchmark"})
-        else:
-            clean.append(row)
-    return clean, removed
+def _gold_of(cells: RowOfFile, source: Source) -> str:
+    """The gold answer of a row. Raises ValueError where the row is bad."""
+    if isinstance(cells, BadRow):
+        raise ValueError(cells.reason)
+    for column in (source.question, source.answer):
+        cell = cells[column]
+        if cell is None or not str(cell).strip():
+            raise ValueError(f"column {column} is empty; fix or remove it")
+    question = cells[source.question]
+    if not isinstance(question, str):
+        shown = str(question) if isinstance(question, Decimal) else repr(question)
+        raise ValueError(f"column {source.question} is not text: {shown}")
+    try:
+        return gold_answer(answer_text(cells[source.answer]), source.form)
+    except ValueError as error:
+        raise ValueError(f"column {source.answer}: {error}") from None
 
 
 def split_rows(
@@ -118,16 +130,10 @@ def split_rows(
     return shuffled[:num_dev], shuffled[num_dev:end], rest
 
 
-def write_train(
-    folder: Path, scratch: Path, settings: TrainingProblems, benchmarks: list[Path]
-) -> None:
+def write_train(folder: Path, settings: TrainingProblems, benchmarks: list[Path]) -> None:
     """Fill `folder` with shard_{n}.parquet, dev.parquet and dropped.parquet."""
-    questions = [
-        question
-        for path in benchmarks
-        for question in table.read(path, schema.PROBLEMS)["question"]
-    ]
-    rows = load(settings.train, settings.seed, "train", scratch)
+    questions = [table.read(path, schema.PROBLEMS)["question"].to_list() for path in benchmarks]
+    rows, bad = load(settings.train, settings.seed, "train", settings.on_bad_row)
     rows, duplicates = without_duplicates(rows)
     rows, held_out = without_benchmarks(rows, questions)
     dev, train, rest = split_rows(rows, settings.num_train, settings.num_dev, settings.seed)
@@ -140,13 +146,14 @@ def write_train(
         part = train[len(train) * shard // shards : len(train) * (shard + 1) // shards]
         _write_problems(path, part, schema.PROBLEMS)
     _write_problems(table_in(folder, DEV), dev, schema.PROBLEMS)
-    dropped = sorted([*duplicates, *held_out, *rest], key=lambda row: row["source_row"])
+    dropped = sorted([*bad, *duplicates, *held_out, *rest], key=lambda row: row["source_row"])
     _write_problems(table_in(folder, schema.DROPPED.name), dropped, schema.DROPPED)
 
 
-def benchmark_rows(settings: BenchmarkProblems, scratch: Path) -> list[Row]:
+def benchmark_rows(settings: BenchmarkProblems) -> list[Row]:
     """The problems of a benchmark without duplicates, or a seeded subset of num_problems."""
-    rows, duplicates = without_duplicates(load(settings, settings.seed, "test", scratch))
+    rows, _ = load(settings, settings.seed, "test", settings.on_bad_row)
+    rows, duplicates = without_duplicates(rows)
     limit = settings.num_problems
     count = len(rows) if limit is None else min(limit, len(rows))
     numbers = random.Random(settings.seed).sample(range(len(rows)), count)
@@ -169,13 +176,14 @@ def _write_problems(path: Path, rows: list[Row], artifact: schema.Artifact) -> N
     table.write(path, table.frame_of(columns, artifact), artifact, {})
 
 
-def _tiny_cells(source: Source, seed: int, split: str) -> list[tuple[int, str, str]]:
-    """Numbers, questions and answers of problems of the embedded world."""
+def _tiny_cells(source: Source, seed: int, split: str) -> list[tuple[int, RowOfFile]]:
+    """Numbers and cells of problems of the embedded world."""
     from mpd.tiny.task import problems
 
     assert source.num_problems is not None, "its model needs it"
     rows = problems(split, source.num_problems, seed)
-    return [(number, row["question"], row["answer"]) for number, row in enumerate(rows)]
+    cells = [{source.question: row["question"], source.answer: row["answer"]} for row in rows]
+    return list(enumerate(cells))
 
 
 def command_line() -> ArgumentParser:
@@ -199,12 +207,12 @@ def outputs(arguments: Namespace) -> Outputs:
             arguments.output,
             settings.meaning(),
             {**inputs, "benchmarks": " ".join(contents)},
-            lambda folder, scratch: write_train(folder, scratch, settings, arguments.benchmarks),
+            lambda folder, _: write_train(folder, settings, arguments.benchmarks),
         )
         return
 
     def compute(parts: Parts) -> None:
-        rows = table.frame_of(benchmark_rows(settings, parts.folder), schema.PROBLEMS)
+        rows = table.frame_of(benchmark_rows(settings), schema.PROBLEMS)
         parts.map(rows, max(len(rows), 1), lambda: lambda part: part)
 
     inputs = {str(path): file_digest(path) for path in problem_files(settings)}

@@ -34,8 +34,11 @@ from mpd.store.model_folder import read_manifest
 from mpd.store.outputs import Outputs, TableOutput
 from mpd.store.parts import Parts
 from mpd.text.completions import CompletionWriter
-from mpd.text.given import given_rows
+from mpd.text.given import encode_given, given_rows
 from mpd.text.vocabulary import Vocabulary
+
+# Raise it where given trajectories are refused that were taken before: the store has their rows.
+GIVEN_CHECKS = "1"
 
 
 def with_samples(problems: pl.DataFrame, num_samples: int) -> pl.DataFrame:
@@ -56,23 +59,19 @@ def sampler(engine: Engine, prompts: QuestionPrompts, settings: DrawnSample, tot
     return question_task(engine, prompts, settings, seed, schema.SAMPLE, progress)
 
 
-def encoder(
-    writer: CompletionWriter, prompts: QuestionPrompts
+def framer(
+    vocabulary: Vocabulary, prompts: QuestionPrompts
 ) -> Callable[[pl.DataFrame], pl.DataFrame]:
-    """The work of a part of given trajectories: text becomes ids, ids stay as they are."""
+    """The work of a part of given trajectories, whose ids are known."""
 
-    def encode(rows: pl.DataFrame) -> pl.DataFrame:
-        if "ids" in rows:
-            sequences = rows["ids"].to_list()
-        else:
-            sequences = [writer.encode(text) for text in rows["text"]]
+    def frame(rows: pl.DataFrame) -> pl.DataFrame:
         completions = [
             Completion(ids, [], reason)
-            for ids, reason in zip(sequences, rows["finish_reason"], strict=True)
+            for ids, reason in zip(rows["ids"].to_list(), rows["finish_reason"], strict=True)
         ]
-        return completion_frame(rows, prompts, completions, writer.vocabulary, schema.SAMPLE)
+        return completion_frame(rows, prompts, completions, vocabulary, schema.SAMPLE)
 
-    return encode
+    return frame
 
 
 def draw_samples(arguments: Namespace, parts: Parts) -> None:
@@ -95,23 +94,24 @@ def draw_samples(arguments: Namespace, parts: Parts) -> None:
     complete(parts, rows, resources.rows_per_part, settings.engine, prepare)
 
 
-def encode_given(arguments: Namespace, parts: Parts) -> None:
-    """Encode the user's trajectories of a shard with the student's tokenizer.
+def take_given(arguments: Namespace, parts: Parts) -> None:
+    """Take the user's trajectories of a shard, encoded with the student's tokenizer.
 
     Raises ValueError where one cannot be used.
     """
     settings: GivenSample = arguments.settings
+    path = Path(settings.trajectories)
     problems = table.read(arguments.problems, schema.PROBLEMS)
-    shards = [table.read(path, schema.PROBLEMS) for path in arguments.training]
+    shards = [table.read(shard, schema.PROBLEMS) for shard in arguments.training]
     training = pl.concat([problems, *shards])["problem_id"]
-    rows = given_rows(Path(settings.trajectories), problems, training)
-
-    def prepare() -> Callable[[pl.DataFrame], pl.DataFrame]:
-        vocabulary = Vocabulary.of_folder(arguments.student.parent)
-        writer = CompletionWriter(vocabulary, settings.chat)
-        return encoder(writer, question_prompts(vocabulary, settings.chat, rows["question"]))
-
-    parts.map(rows, command.resources_of(arguments).rows_per_part, prepare)
+    rows = given_rows(path, problems, training)
+    vocabulary = Vocabulary.of_folder(arguments.student.parent)
+    prompts = question_prompts(vocabulary, settings.chat, rows["question"])
+    context_length = read_manifest(arguments.student)["context_length"]
+    writer = CompletionWriter(vocabulary, settings.chat)
+    rows = encode_given(path, rows, writer, prompts, context_length)
+    rows_per_part = command.resources_of(arguments).rows_per_part
+    parts.map(rows, rows_per_part, lambda: framer(vocabulary, prompts))
 
 
 def command_line() -> ArgumentParser:
@@ -139,12 +139,13 @@ def outputs(arguments: Namespace) -> Outputs:
     identity = {"token_map": student["token_map"]}
     compute = draw_samples
     if isinstance(settings, GivenSample):
-        compute = encode_given
+        compute = take_given
         # They depend on the student's tokenizer and chat template, not on its weights.
         path = Path(settings.trajectories)
         if not path.is_file():
             raise ValueError(f"{path}: no such file; fix sample.trajectories")
         inputs["trajectories"] = file_digest(path)
+        inputs["checks"] = GIVEN_CHECKS
         inputs |= {key: student[key] for key in ("tokenizer", "chat_template")}
     else:
         inputs["student"] = identity["student"] = student["digest"]

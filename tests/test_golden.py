@@ -103,7 +103,7 @@ def frames(tmp_path_factory, tiny_format, tiny_prompts, shard, chat, cached, stu
     other = folder / "other.parquet"
     table.write(other, table.frame_of(held, schema.PROBLEMS)[1:], schema.PROBLEMS, {})
     settings = TrainingProblems(train=source, num_train=3, num_dev=2, num_shards=1, seed=0)
-    problems.write_train(folder, folder, settings, [benchmark, other])
+    problems.write_train(folder, settings, [benchmark, other])
     made["problems"] = table.read(folder / "shard_0.parquet", schema.PROBLEMS)
     made["dropped"] = table.read(folder / "dropped.parquet", schema.DROPPED)
 

@@ -137,6 +137,13 @@ def test_a_model_of_the_hub_is_downloaded_at_its_revision(run, user_model, monke
     assert not (folder / "pytorch_model.bin").exists()
 
 
+def test_a_damaged_config_is_refused_by_its_own_name(run, user_model):
+    (user_model / "config.json").write_text('{"model_type": "qwen3", ')
+    with pytest.raises(ValueError) as caught:
+        run(source="folder", path=str(user_model))
+    assert str(caught.value).startswith(f"{user_model / 'config.json'}: not JSON (")
+
+
 def test_a_config_without_context_length_is_refused_by_its_own_name(run, user_model):
     (user_model / "config.json").write_text("{}")
     with pytest.raises(

@@ -3,10 +3,13 @@ import logging
 import os
 import subprocess
 import sys
-import tempfile
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from mpd import problems
@@ -47,8 +50,8 @@ def questions(*texts):
 
 
 def loaded(path, **changes):
-    with tempfile.TemporaryDirectory() as scratch:
-        rows = problems.load(Source(**source_of(path, **changes)), 0, "train", Path(scratch))
+    rows, bad = problems.load(Source(**source_of(path, **changes)), 0, "train")
+    assert bad == []
     assert [row["problem_id"] for row in rows] == [problem_id(row["question"]) for row in rows]
     return [(row["source_row"], row["question"], row["gold"]) for row in rows]
 
@@ -96,10 +99,10 @@ def test_load_extracts_the_gold_answer(tmp_path, answer, form, gold):
     assert loaded(path, form=form) == [(0, "q", gold)]
 
 
-def test_load_makes_the_embedded_world(tmp_path):
+def test_load_makes_the_embedded_world():
     source = Source(source="tiny", num_problems=3)
     train, again, test = (
-        problems.load(source, 5, split, tmp_path) for split in ("train", "train", "test")
+        problems.load(source, 5, split)[0] for split in ("train", "train", "test")
     )
     assert train == again
     assert [row["source_row"] for row in train] == [0, 1, 2]
@@ -152,7 +155,7 @@ def test_load_sees_new_content_of_the_same_time(tmp_path):
 
 def message_of_load(path, **changes):
     with pytest.raises(ValueError) as caught:
-        problems.load(Source(**source_of(path, **changes)), 0, "train", path.parent)
+        problems.load(Source(**source_of(path, **changes)), 0, "train")
     return str(caught.value)
 
 
@@ -200,16 +203,17 @@ def test_empty_cell_of_a_csv_is_refused(tmp_path):
 def test_answer_in_another_form_is_refused(tmp_path, answer, form, reason):
     rows = [{"question": "q", "answer": answer}]
     path = write_jsonl(tmp_path / "a.jsonl", rows)
-    assert message_of_load(path, form=form) == f"{path}, row 0, column answer: {reason}"
+    assert message_of_load(path, form=form) == f"{path}, row 0: column answer: {reason}"
 
 
 @pytest.mark.parametrize(
     ("name", "content", "kind"),
     [
-        ("a.jsonl", '{"question": "q", "answer": 1}\n{"question":', "json"),
+        ("a.jsonl", '{"question": "q", "answer"', "json"),
         ("a.json", "[{", "json"),
         ("a.jsonl", "\n", "json"),
         ("a.csv", "question,answer\n", "csv"),
+        ("a.csv", "question,answer,answer\nq,1,2\n", "csv"),
         ("a.csv", 'question,answer\n"q,1\n', "csv"),
         ("a.parquet", "PAR1 and no more", "parquet"),
     ],
@@ -238,38 +242,242 @@ def test_missing_empty_and_unknown_files_are_refused(tmp_path):
     )
 
 
+def test_a_line_that_was_cut_is_named(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"question": "q", "answer": 1}\n{"question":')
+    message = message_of_load(path)
+    assert message.startswith(f"{path}, row 1: not JSON (")
+    assert message.endswith("""in '{"question":'""")
+
+
+@pytest.mark.parametrize(
+    ("written", "gold"),
+    [
+        ("9007199254740993", "9007199254740993"),  # 2^53 + 1, beside 0.5
+        ("12345678901234567891", "12345678901234567891"),  # more than 64 bits
+        ("-12345678901234567890123456789", "-12345678901234567890123456789"),
+        ("9" * 400, "9" * 400),  # larger than any double
+        ("12345678901234567.5", "12345678901234567.5"),
+        ("0.1000000000000000055511151231257827", "0.1000000000000000055511151231257827"),
+        ("27.0", "27"),
+        ("2.50", "2.5"),
+        ("1e5", "100000"),
+        ("1e-05", "0.00001"),
+        ("-0.0", "0"),
+    ],
+)
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.csv"])
+def test_numbers_keep_all_of_their_digits(tmp_path, name, written, gold):
+    path = tmp_path / name
+    if name == "a.csv":
+        path.write_text(f"question,answer\nhalf,0.5\nq,{written}\n")
+    else:
+        start, between, end = ("[", ",", "]") if name == "a.json" else ("", "", "")
+        rows = ['{"question": "half", "answer": 0.5}', f'{{"question":"q","answer":{written}}}']
+        path.write_text(f"{start}{rows[0]}{between}\n{rows[1]}{end}")
+    assert loaded(path) == [(0, "half", "0.5"), (1, "q", gold)]
+
+
+def test_a_csv_column_of_long_integers_is_text(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("question,answer\nq,1234567890123456789012345\nr,007\n")
+    assert loaded(path) == [(0, "q", "1234567890123456789012345"), (1, "r", "007")]
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype", "golds"),
+    [
+        (["1.50", "-0.05", "12345678901234567890.25"], pa.decimal128(25, 2), None),
+        (["2024-01-31", "1999-12-01"], pa.date32(), None),
+        ([0.1, 27.0], pa.float32(), ["0.1", "27"]),
+        ([0.1, 1e22], pa.float64(), ["0.1", "10000000000000000000000"]),
+        ([2**64 - 1], pa.uint64(), ["18446744073709551615"]),
+        (["B", "A", "B"], pa.dictionary(pa.int8(), pa.string()), None),
+    ],
+)
+def test_parquet_columns_are_read_as_written(tmp_path, values, dtype, golds):
+    if pa.types.is_decimal(dtype):
+        column = pa.array([Decimal(value) for value in values], dtype)
+    elif pa.types.is_date(dtype):
+        column = pa.array([date.fromisoformat(value) for value in values], dtype)
+    elif pa.types.is_dictionary(dtype):
+        column = pa.array(values).dictionary_encode()
+    else:
+        column = pa.array(values, dtype)
+    questions = [f"q{number}" for number in range(len(values))]
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"question": questions, "answer": column}), path)
+    assert [gold for _, _, gold in loaded(path)] == (golds or values)
+
+
+@pytest.mark.parametrize(
+    "cell", ["None", "N/A", "nan", "NaN", "NULL", "null", "true", "inf", "#N/A"]
+)
+def test_words_of_a_csv_are_text(tmp_path, cell):
+    path = tmp_path / "a.csv"
+    path.write_text(f"question,answer\nq,{cell}\n{cell},1\n")
+    assert loaded(path) == [(0, "q", cell), (1, cell, "1")]
+
+
+@pytest.mark.parametrize("value", ["2024-01-31", "2024-01-31T00:00:00", "12:30", "1/2/2024"])
+def test_dates_of_jsonl_are_text(tmp_path, value):
+    path = write_jsonl(tmp_path / "a.jsonl", [{"question": "q", "answer": value}] * 2)
+    assert loaded(path) == [(0, "q", value), (1, "q", value)]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\n\n \n", "\r"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.json"])
+def test_marks_line_ends_and_blank_lines_are_accepted(tmp_path, name, mark, end):
+    path = tmp_path / name
+    lines = ['{"question": "a\u2028b", "answer": "1"}', '{"question": "c", "answer": "2"}']
+    if name == "a.csv":
+        lines = ["question,answer", "a\u2028b,1", "c,2"]
+    elif name == "a.json":
+        lines = ["[", lines[0], ",", lines[1], "]"]
+    path.write_bytes((mark + end + end.join(lines) + end).encode())
+    assert loaded(path) == [(0, "a\u2028b", "1"), (1, "c", "2")]
+
+
+@pytest.mark.parametrize("folder", ["set[12]", "set*", "set?", "{set}", "a$HOME", "a::b", "~"])
+@pytest.mark.parametrize("name", ["train.jsonl", "train[1].jsonl", "train.csv", "[1].parquet"])
+def test_a_path_is_a_path(tmp_path, folder, name):
+    """Not a pattern, which could find its neighbour."""
+    for place, text in ((tmp_path / "set1", "neighbour"), (tmp_path / folder, "right")):
+        place.mkdir()
+        frame = pl.DataFrame({"question": [text], "answer": ["1"]})
+        kinds = {"jsonl": frame.write_ndjson, "csv": frame.write_csv}
+        for other in (name, name.replace("[1]", "1")):
+            with (place / other).open("wb") as file:
+                kinds.get(name.rpartition(".")[2], frame.write_parquet)(file)
+    assert loaded(tmp_path / folder / name) == [(0, "right", "1")]
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.csv"])
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16", "cp1252"])
+def test_other_encodings_are_one_sentence(tmp_path, name, encoding):
+    path = tmp_path / name
+    row = json.dumps({"question": "Où ?", "answer": "é"}, ensure_ascii=False)
+    path.write_bytes((row if name != "a.csv" else "question,answer\nOù,é\n").encode(encoding))
+    message = message_of_load(path)
+    assert message.startswith(f"{path}: no rows of split train readable as ")
+    assert "is not UTF-8" in message and "\n" not in message
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json"])
+@pytest.mark.parametrize(("start", "end"), [("[", "]"), ('{"a":', "}")])
+def test_deep_json_is_one_sentence(tmp_path, name, start, end):
+    path = tmp_path / name
+    deep = start * 100_000 + "1" + end * 100_000
+    path.write_text(f'{{"question": "q", "answer": "1", "more": {deep}}}\n')
+    message = message_of_load(path)
+    assert message.startswith(
+        f"{path}: no rows of split train readable as json: row 0: JSON that is"
+    )
+    assert len(message) < 400 and "\n" not in message
+    path.write_text(f"[{deep}]")
+    assert "JSON that is nested too deep" in message_of_load(path)
+
+
+def test_half_of_a_surrogate_pair_is_refused(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"question": "q", "answer": "1"}\n{"question": "\\ud83d", "answer": "1"}\n')
+    assert message_of_load(path).startswith(f"{path}, row 1: column question has half of a surr")
+    path.write_text('{"question": "\\ud83d\\ude00", "answer": "1"}\n')
+    assert loaded(path) == [(0, "😀", "1")]
+
+
+@pytest.mark.parametrize(
+    ("content", "golds"),
+    [
+        ('{"question": ["a", "b"], "answer": [1, "x"]}', ["1", "x"]),
+        ('{"question": "a", "answer": 1}', ["1"]),
+        ('{"question": "a", "answer": 1}\n{"question": "b", "answer": "x"}', ["1", "x"]),
+        ('[{"question": "a", "answer": 1}, {"question": "b", "answer": "x"}]', ["1", "x"]),
+    ],
+)
+def test_json_files_of_every_layout(tmp_path, content, golds):
+    path = tmp_path / "a.json"
+    path.write_text(content)
+    assert [gold for _, _, gold in loaded(path)] == golds
+
+
+@pytest.mark.parametrize(("split", "numbers"), [("train", [0, 1, 2]), ("train[1:]", [1, 2])])
+def test_a_dataset_of_the_hub_is_read_as_written(tmp_path, monkeypatch, split, numbers):
+    import datasets
+
+    golds = ["12345678901234567890.25", "0.50", "-1.00"]
+    column = pa.array([Decimal(gold) for gold in golds], pa.decimal128(25, 2))
+    path = tmp_path / "a.parquet"
+    pq.write_table(
+        pa.table({"question": ["a", "b", "c"], "level": [1, 2, 3], "answer": column}), path
+    )
+    load = datasets.load_dataset
+
+    def load_dataset(name, config, split, revision):
+        assert (name, config, revision) == ("a/b", None, "0" * 40)
+        cache = str(tmp_path / "cache")
+        return load("parquet", data_files=str(path), split=split, cache_dir=cache)
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    source = Source(source="hub", path="a/b", revision="0" * 40, split=split)
+    rows, bad = problems.load(source, 0, "train")
+    assert bad == []
+    assert [(row["source_row"], row["gold"]) for row in rows] == [(n, golds[n]) for n in numbers]
+    with pytest.raises(
+        ValueError, match=r"^a/b: no column x for the answer; it has question, level"
+    ):
+        problems.load(source.model_copy(update={"answer": "x"}), 0, "train")
+
+
+BAD = [
+    ({"question": "two", "answer": ""}, "column answer is empty; fix or remove it"),
+    ({"question": None, "answer": "3"}, "column question is empty; fix or remove it"),
+    ({"question": "four", "answer": True}, "column answer: gold answer: expected text or"),
+    ({"question": 5, "answer": "5"}, "column question is not text: 5"),
+    ([1], "not a JSON object, but '[1]'"),
+    ({"question": "x", "answer": float("nan")}, "column answer: the number NaN is not finite"),
+]
+
+
+def test_all_bad_rows_are_named_at_once(tmp_path):
+    path = write_jsonl(tmp_path / "a.jsonl", [*questions("q"), *(row for row, _ in BAD * 2)])
+    first, *lines = message_of_load(path).splitlines()
+    assert first == (
+        f"{path}: 12 rows cannot be used; fix or remove them, or set problems.on_bad_row: drop; "
+        "the first 10 are:"
+    )
+    assert len(lines) == 10
+    assert lines[0] == "  row 1 ('two'): column answer is empty; fix or remove it"
+    for number, (line, (_, reason)) in enumerate(zip(lines, BAD * 2, strict=False), 1):
+        assert line.startswith(f"  row {number} (") and reason in line
+
+
+def test_bad_rows_can_be_dropped(tmp_path, caplog):
+    """They are in dropped.parquet with the reason, and a benchmark goes without them."""
+    rows = [*questions(*TRAINING), *(row for row, _ in BAD)]
+    path = write_jsonl(tmp_path / "a.jsonl", rows)
+    output = tmp_path / "train"
+    with pytest.raises(ValueError, match="6 rows cannot be used"):
+        run(train_settings(path), output, tmp_path / "store")
+    run({**train_settings(path), "on_bad_row": "drop"}, output, tmp_path / "store")
+    assert "6 rows that cannot be read are dropped: " in caplog.text
+    dropped = table.read(output / "dropped.parquet", schema.DROPPED).filter(
+        pl.col("reason").str.starts_with("unreadable: ")
+    )
+    assert dropped["source_row"].to_list() == list(range(11, 17))
+    assert dropped["question"].to_list() == ["two", None, "four", None, None, "x"]
+    assert dropped["problem_id"][0] == problem_id("two")
+    for reason, (_, start) in zip(dropped["reason"], BAD, strict=True):
+        assert reason.startswith(f"unreadable: {start}")
+    settings = BenchmarkProblems(**source_of(path), on_bad_row="drop")
+    assert len(problems.benchmark_rows(settings)) == 10
+
+
 def rows_of(*texts):
     return [
         {"problem_id": problem_id(text), "question": text, "gold": "1", "source_row": number}
         for number, text in enumerate(texts)
-    ]
-
-
-def reasons(rows):
-    return [(row["source_row"], row.get("reason")) for row in rows]
-
-
-def test_without_duplicates_keeps_the_first():
-    rows = rows_of("What is 1+1?", "b", "what is  1+1", "WHAT IS 1+1.", "What is 1-1?")
-    first, duplicates = problems.without_duplicates(rows)
-    assert reasons(first) == [(0, None), (1, None), (4, None)]
-    assert reasons(duplicates) == [(2, "duplicate"), (3, "duplicate")]
-
-
-def test_without_benchmarks():
-    rows = rows_of(
-        "The same, here?",
-        f"before {RUN} after",
-        "before b c d e f g h i j k l m after",  # 12 words of the run
-        f"{RUN}",
-        "another",
-    )
-    clean, held_out = problems.without_benchmarks(rows, ["the same HERE", f"x {RUN} y"])
-    assert reasons(clean) == [(2, None), (4, None)]
-    assert reasons(held_out) == [
-        (0, "in_benchmark"),
-        (1, "overlaps_benchmark"),
-        (3, "overlaps_benchmark"),
     ]
 
 
@@ -454,7 +662,7 @@ def test_benchmark_subset_is_seeded_and_in_order(tmp_path, caplog):
 
     def chosen(seed, count):
         settings = BenchmarkProblems(**source_of(path, num_problems=count), seed=seed)
-        return [row["source_row"] for row in problems.benchmark_rows(settings, tmp_path)]
+        return [row["source_row"] for row in problems.benchmark_rows(settings)]
 
     caplog.set_level(logging.INFO, "mpd")
     first = chosen(0, 5)

@@ -221,13 +221,13 @@ def test_given_ids_stay_as_they_are_and_are_whole_by_default(run, tmp_path):
     [
         ({"question": ONE, "text": "4"}, r"needs the columns problem and text or ids; has \['qu"),
         ({"problem": ONE, "answer": "4"}, "needs the columns problem and text or ids"),
-        ({"problem": ONE, "text": None}, "2 rows have no problem or no text"),
-        ({"problem": None, "ids": [1]}, "2 rows have no problem or no ids"),
+        ({"problem": ONE, "text": None}, "; they are:\n  row 0: no text\n  row 1: no text$"),
+        ({"problem": None, "ids": [1]}, "\n  row 0: no problem\n  row 1: no problem$"),
         ({"problem": ONE, "text": "Zebra"}, "cannot encode 'Zebra' without loss"),
-        ({"problem": 12, "text": "4"}, "column problem must hold text, but holds Int64"),
-        ({"problem": ONE, "text": ["4"]}, r"column text must hold text, but holds List\(String\)"),
-        ({"problem": ONE, "ids": "4"}, "column ids must hold lists of token ids, but holds String"),
-        ({"problem": ONE, "ids": [1.5]}, r"must hold lists of token ids, but holds List\(Float64"),
+        ({"problem": 12, "text": "4"}, "row 0: column problem must hold text, but holds 12"),
+        ({"problem": ONE, "text": ["4"]}, r"row 1: column text must hold text, but holds \['4'\]"),
+        ({"problem": ONE, "ids": "4"}, "row 0: column ids must hold lists of token ids, but"),
+        ({"problem": ONE, "ids": [1.5]}, r"must hold lists of token ids, but holds \["),
         ({"problem": ONE, "text": "4", "finish_reason": "eos"},
          "finish_reason 'eos'; it must be stop or length"),
         ({"problem": "6+6+6", "text": "4"}, "none of its 2 trajectories answers a training"),
@@ -237,6 +237,102 @@ def test_given_trajectories_that_cannot_be_used_are_refused(run, tmp_path, given
     path = write_given(tmp_path / "given.jsonl", [given, given])
     with pytest.raises(ValueError, match=message):
         run(trajectories=path)
+
+
+def given_message(run, path, rows, **more):
+    with pytest.raises(ValueError) as caught:
+        run(trajectories=write_given(path, rows), **more)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["given.jsonl", "given.parquet"])
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        ([], "no ids"),
+        (None, "no ids"),
+        ([1, -1], "-1 is no token id"),
+        ([2**31], "2147483648 is no token id"),
+        ([1, 2**62], "4611686018427387904 is no token id"),
+        ([1, "size"], "{size} is no token id: the tokenizer has {size} tokens, from 0 on, and"),
+        ([1, "padded"], "{padded} is no token id: the tokenizer has {size} tokens, from 0 on, and"),
+        (["stop", 1, "stop"], "the stop id {stop} is at position 0 of 3: a trajectory ends with"),
+        ([1, "stop", "stop"], "the stop id {stop} is at position 1 of 3: a trajectory ends with"),
+        ([1] * 256, "13 tokens of the prompt and 256 of the trajectory are more than the model's"),
+        ([1] * 244, "13 tokens of the prompt and 244 of the trajectory are more than the model's"),
+    ],
+)
+def test_ids_that_are_no_trajectory_of_the_student_are_refused(
+    run, tmp_path, vocabulary, teacher, name, ids, message
+):
+    """The model is one with padded rows: ids of those are no tokens either."""
+    size, stop = vocabulary.size, vocabulary.stop_ids[0]
+    numbers = {"size": size, "padded": size + 18, "stop": stop}
+    if ids is not None:
+        ids = [numbers.get(token, token) for token in ids]
+    good = {"problem": "3+3", "ids": [1, 2, stop]}
+    path = tmp_path / name
+    found = given_message(run, path, [good, {"problem": "5+1-4+2-3", "ids": ids}], of=teacher)
+    assert found.startswith(f"{path}, row 1: {message.format(**numbers)}".replace("13 to", "17 to"))
+    assert "\n" not in found
+
+
+def test_the_longest_given_trajectory_fills_the_context(run, tmp_path, tiny_prompts):
+    room = 256 - len(tiny_prompts.problem_ids(ONE))
+    path = write_given(tmp_path / "given.jsonl", [{"problem": ONE, "ids": [1] * room}])
+    assert run(trajectories=path)["num_tokens"].to_list() == [room]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"problem": "3+3", "text": "\\ud83d"}', "column text has half of a surrogate pair"),
+        ('{"problem": "\\udc00", "text": "4"}', "column problem has half of a surrogate pair"),
+        ('{"problem": "3+3", "text": ""}', "no text"),
+        ('{"problem": "3+3", "text": [1]}', "column text must hold text, but holds [1]"),
+        ('{"problem": "3+3", "text": [99999999999]}', "column text must hold text, but holds 999"),
+        ('{"problem": "", "text": "4"}', "no problem"),
+        ('{"problem": "3+3", "text": "4", "finish_reason": ["stop"]}', "finish_reason ['stop'];"),
+        ('{"problem": "3+3", "te', "not JSON ("),
+        ('["3+3", "4"]', "not a JSON object, but "),
+        ('{"problem": "3+3", "text": ' + "[" * 100_000, "JSON that is nested too deep"),
+        ('{"problem": "3+3", "text": "Zebra"}', "the tokenizer cannot encode 'Zebra' without loss"),
+    ],
+)
+def test_a_line_that_is_no_given_trajectory_is_named(run, tmp_path, line, message):
+    path = tmp_path / "given.jsonl"
+    path.write_text(f'{{"problem": "{ONE}", "text": "4"}}\n{line}\n')
+    with pytest.raises(ValueError) as caught:
+        run(trajectories=str(path))
+    assert str(caught.value).startswith(f"{path}, row 1: {message}")
+
+
+@pytest.mark.parametrize("ids", ["[1, true]", "[1, null]", "[1, 2.0]", '[1, "2"]', "[[1]]", '"12"'])
+def test_ids_that_are_no_whole_numbers_are_refused(run, tmp_path, ids):
+    path = tmp_path / "given.jsonl"
+    path.write_text(f'{{"problem": "{ONE}", "ids": [1]}}\n{{"problem": "{ONE}", "ids": {ids}}}\n')
+    with pytest.raises(ValueError, match="row 1: column ids must hold lists of token ids, but"):
+        run(trajectories=str(path))
+
+
+def test_marks_line_ends_and_blank_lines_of_given_files_are_accepted(run, tmp_path):
+    path = tmp_path / "given.jsonl"
+    rows = [json.dumps({"problem": problem, "text": "4"}) for problem in (ONE, OTHER)]
+    path.write_bytes(("\ufeff\r\n" + "\r\n\r\n".join(rows) + "\r\n").encode())
+    assert run(trajectories=str(path))["text"].to_list() == ["4", "4"]
+    path.write_bytes('{"problem": "3+3", "text": "é"}\n'.encode("latin-1"))
+    with pytest.raises(ValueError, match=r"given\.jsonl: not a complete jsonl file \(byte 28 \(in"):
+        run(trajectories=str(path))
+
+
+def test_all_faults_of_a_given_file_are_named_at_once(run, tmp_path, tokenizer):
+    rows = [{"problem": ONE, "ids": [1, 10**6 + number]} for number in range(12)]
+    found = given_message(run, tmp_path / "given.jsonl", [{"problem": ONE, "ids": [1]}, *rows])
+    first, *lines = found.splitlines()
+    assert first.endswith("12 rows cannot be used; fix or remove them; the first 10 are:")
+    assert [line.split(" is no")[0] for line in lines] == [
+        f"  row {number + 1}: {10**6 + number}" for number in range(10)
+    ]
 
 
 def test_a_given_file_that_cannot_be_read_is_one_sentence_with_its_path(run, tmp_path):

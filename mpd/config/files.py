@@ -36,19 +36,13 @@ def model_files(source: ModelSource) -> list[Path]:
 def problem_files(source: Source) -> list[Path]:
     """The local file that problems come from; none for the hub and the embedded world.
 
-    Raises ValueError where it is missing or empty, or `datasets` would misread its path.
+    Raises ValueError where it is missing or empty.
     """
     if source.source != "file":
         return []
     if source.path is None:
         raise ValueError("source: file needs a path; set it")
     path = Path(source.path)
-    special = next((sign for sign in ("$", "::") if sign in str(path.absolute())), None)
-    if special:
-        raise ValueError(
-            f"{path.absolute()}: the library datasets cannot read a path with {special} in it; "
-            "rename the file or its folder"
-        )
     if not path.is_file() or not path.stat().st_size:
         state = "an empty file" if path.is_file() else "no such file"
         raise ValueError(f"{path}: {state}; fix the path of this problem source in the config")

@@ -77,6 +77,15 @@ class Benchmark(Source):
     )
 
 
+OnBadRow = Annotated[
+    Literal["refuse", "drop"],
+    Field(
+        description="rows that cannot be read, such as one without an answer: refuse, and name "
+        "them; drop them, into dropped.parquet with the reason"
+    ),
+]
+
+
 class ProblemSplit(StrictModel):
     """How the training problems are chosen and divided."""
 
@@ -88,6 +97,7 @@ class ProblemSplit(StrictModel):
         1, description="parts of the training problems; each has jobs of its own"
     )
     seed: Seed = Field(0, description="seed of random subsets and of the split")
+    on_bad_row: OnBadRow = "refuse"
 
 
 class Problems(ProblemSplit):
@@ -158,6 +168,7 @@ class BenchmarkProblems(Source, StageSettings):
 
     section: ClassVar[str] = "problems.benchmarks"
     seed: Annotated[Seed, FromKey("problems.seed")] = Field(0, description="seed of the subset")
+    on_bad_row: Annotated[OnBadRow, FromKey("problems.on_bad_row")] = "refuse"
 
 
 def _problems_kind(settings: Any) -> str:

@@ -73,7 +73,8 @@ def _problems(config: Config, wildcards: Wildcards) -> StageSettings:
 
 def _benchmark_problems(config: Config, wildcards: Wildcards) -> StageSettings:
     source = config.problems.benchmark_source(wildcards["benchmark"])
-    return BenchmarkProblems(**dict(source), seed=config.problems.seed)
+    problems = config.problems
+    return BenchmarkProblems(**dict(source), seed=problems.seed, on_bad_row=problems.on_bad_row)
 
 
 def _sample(config: Config, wildcards: Wildcards) -> StageSettings:

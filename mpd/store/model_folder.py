@@ -22,6 +22,7 @@ TOKENIZER_FILES = (
     "special_tokens_map.json",
     "added_tokens.json",
 )
+CONFIG_FILES = ("config.json", "generation_config.json")
 
 
 def write_manifest(folder: Path) -> None:
@@ -30,9 +31,13 @@ def write_manifest(folder: Path) -> None:
     Keys: `weights`, `chat_template` and `token_map` are digests, as is `tokenizer`, which covers
     how text is cut and what ends a completion; `digest` covers all files; `context_length` in
     tokens; `files` maps names to sizes in bytes.
-    Raises ValueError where the folder lacks weights, a tokenizer or a chat template.
+    Raises ValueError where the folder lacks weights, a tokenizer or a chat template, and where one
+    of its JSON files is damaged.
     """
     files = sorted(path for path in folder.iterdir() if path.name != MANIFEST)
+    for path in files:
+        if path.name in (*CONFIG_FILES, *TOKENIZER_FILES) or path.name.endswith(".index.json"):
+            _object_in(path)  # libraries would end in a traceback
     digests = {path.name: file_digest(path) for path in files}
     weights = {name: value for name, value in digests.items() if name.endswith(".safetensors")}
     if not weights:
@@ -57,7 +62,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise ValueError(f"{path}: no such manifest; give the manifest.json of a resolved model")
-    manifest = json.loads(path.read_text(encoding="utf-8"))
+    manifest = _object_in(path, "delete it and run again")
     for name, size in manifest["files"].items():
         file = path.parent / name
         if not file.is_file() or file.stat().st_size != size:
@@ -82,13 +87,12 @@ def chat_template(folder: Path) -> str:
     """The folder's chat template. Raises ValueError where it has none."""
     template = folder / "chat_template.jinja"
     if template.is_file():
-        return template.read_text(encoding="utf-8")
+        try:
+            return template.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{template}: not UTF-8 ({error}); copy it again") from None
     config = folder / "tokenizer_config.json"
-    text = (
-        json.loads(config.read_text(encoding="utf-8")).get("chat_template")
-        if config.is_file()
-        else None
-    )
+    text = _object_in(config).get("chat_template") if config.is_file() else None
     if not text:
         raise ValueError(
             f"{folder}: no chat template (chat_template.jinja, or chat_template in "
@@ -106,14 +110,15 @@ def token_map(folder: Path) -> dict[str, int]:
     path = folder / TOKENIZER
     if not path.is_file():
         raise ValueError(f"{folder}: no {TOKENIZER}; save a fast tokenizer into it")
+    advice = "save the tokenizer again"
+    state = _object_in(path, advice)
     try:
-        state = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: not JSON ({error}); save the tokenizer again") from None
-    tokens = state["model"]["vocab"]
+        tokens, added = state["model"]["vocab"], state["added_tokens"]
+    except (KeyError, TypeError):
+        raise ValueError(f"{path}: no vocabulary or no added tokens in it; {advice}") from None
     if isinstance(tokens, list):  # a unigram model: pairs of token and score
         tokens = {token: number for number, (token, _) in enumerate(tokens)}
-    return {**tokens, **{token["content"]: token["id"] for token in state["added_tokens"]}}
+    return {**tokens, **{token["content"]: token["id"] for token in added}}
 
 
 def load_tokenizer(folder: Path) -> "PreTrainedTokenizerFast":
@@ -157,9 +162,7 @@ def stop_ids(folder: Path, tokenizer: "PreTrainedTokenizerFast") -> list[int]:
 
 def _generation_stop_ids(folder: Path) -> list[int]:
     path = folder / "generation_config.json"
-    listed = (
-        json.loads(path.read_text(encoding="utf-8")).get("eos_token_id") if path.is_file() else None
-    )
+    listed = _object_in(path).get("eos_token_id") if path.is_file() else None
     if listed is None:
         return []
     return listed if isinstance(listed, list) else [listed]
@@ -169,8 +172,22 @@ def _context_length(folder: Path) -> int:
     path = folder / "config.json"
     if not path.is_file():
         raise ValueError(f"{folder}: no config.json; is this a model folder?")
-    config = json.loads(path.read_text(encoding="utf-8"))
-    config = config.get("text_config", config)
-    if "max_position_embeddings" not in config:
+    config = _object_in(path)
+    config = config.get("text_config") or config
+    length = config.get("max_position_embeddings") if isinstance(config, dict) else None
+    if type(length) is not int:
         raise ValueError(f"{path}: no max_position_embeddings; add the model's context length")
-    return config["max_position_embeddings"]
+    return length
+
+
+def _object_in(path: Path, advice: str = "copy it again") -> dict[str, Any]:
+    """The object in a JSON file. Raises ValueError, naming the file, where it has none."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: not JSON ({error}); {advice}") from None
+    except RecursionError:
+        raise ValueError(f"{path}: JSON that is nested too deep; {advice}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: a JSON {type(content).__name__}, not an object; {advice}")
+    return content

@@ -1,63 +1,75 @@
-"""The user's own trajectories, which the first round takes in place of samples."""
+"""The user's own trajectories, which the first round takes in place of samples.
+
+They are checked when they come in; every fault is named with its row, which counts from 0.
+"""
 
 import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import polars as pl
 
 from mpd.store import schema
 from mpd.store.joins import matched
+from mpd.text.completions import CompletionWriter
 from mpd.text.questions import problem_id
+from mpd.text.rows import BadRow, fault_sentence, read_rows
+from mpd.text.vocabulary import Vocabulary
 
 log = logging.getLogger("mpd")
 
+COLUMNS = ("problem", "text", "ids", "finish_reason")
+ADVICE = "fix or remove them"
+
+Fault = tuple[str, str]  # the row, and what is wrong there
+
+
+@dataclass(frozen=True)
+class NoIds:
+    """A list of whole numbers, of which `number` is the first that is in no vocabulary."""
+
+    number: str
+
+    def __str__(self) -> str:
+        return self.number
+
 
 def read_given(path: Path) -> pl.DataFrame:
-    """The user's trajectories: problem_id, text or ids, and finish_reason.
+    """The user's trajectories: row, problem_id, text or ids, and finish_reason.
 
     The file has the columns problem and text or ids, and may have finish_reason: stop, or length
-    where a trajectory was cut. Raises ValueError, naming the file, for anything else.
+    where a trajectory was cut. Raises ValueError, naming file and rows, for anything else. Whether
+    ids are tokens of a model is for `encode_given`.
     """
-    frame = _read(path)
-    if "problem" not in frame.columns or not {"text", "ids"} & set(frame.columns):
-        raise ValueError(f"{path}: needs the columns problem and text or ids; has {frame.columns}")
-    content = "ids" if "ids" in frame.columns else "text"
-    empty = frame.filter(pl.col(content).is_null() | pl.col("problem").is_null())
-    if len(empty):
-        raise ValueError(f"{path}: {len(empty)} rows have no problem or no {content}; remove them")
-    _require_type(path, frame, "problem", "text")
-    _require_type(path, frame, content, "text" if content == "text" else "lists of token ids")
-    if "finish_reason" not in frame.columns:
-        frame = frame.with_columns(finish_reason=pl.lit(None))
-    reason = pl.col("finish_reason").cast(pl.String).fill_null("stop")
-    unknown = frame.filter(~reason.is_in(["stop", "length"]))
-    if len(unknown):
-        value = unknown["finish_reason"][0]
-        raise ValueError(f"{path}: finish_reason {value!r}; it must be stop or length")
-    key = pl.col("problem").map_elements(problem_id, pl.String).alias("problem_id")
-    return frame.select(key, content, reason)
-
-
-def _require_type(path: Path, frame: pl.DataFrame, name: str, expected: str) -> None:
-    dtype = frame.schema[name]
-    is_ids = isinstance(dtype, pl.List) and dtype.inner.is_integer()
-    if not (dtype == pl.String if expected == "text" else is_ids):
-        raise ValueError(f"{path}: column {name} must hold {expected}, but holds {dtype}")
-
-
-def _read(path: Path) -> pl.DataFrame:
+    if path.suffix not in (".jsonl", ".parquet"):
+        raise ValueError(f"{path}: give a file that ends in .jsonl or .parquet")
     try:
-        with path.open("rb") as file:  # Polars would take a path for a pattern
-            if path.suffix == ".jsonl":
-                return pl.read_ndjson(file, infer_schema_length=None)  # else late columns are lost
-            if path.suffix == ".parquet":
-                return pl.read_parquet(file)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        cause = str(error).splitlines()[0]
+        names, rows = read_rows(path, COLUMNS, _compact)
+        if not rows:
+            raise ValueError("no rows")
+    except ValueError as error:
         raise ValueError(
-            f"{path}: not a complete {path.suffix[1:]} file ({cause}); write it again"
+            f"{path}: not a complete {path.suffix[1:]} file ({error}); write it again"
         ) from None
-    raise ValueError(f"{path}: give a file that ends in .jsonl or .parquet")
+    if "problem" not in names or not {"text", "ids"} & set(names):
+        raise ValueError(f"{path}: needs the columns problem and text or ids; has {names}")
+    content = "ids" if "ids" in names else "text"
+    columns: dict[str, list[Any]] = {"row": [], "problem_id": [], content: [], "finish_reason": []}
+    faults: list[Fault] = []
+    for number, row in enumerate(rows):
+        try:
+            cells = _checked(row, content)
+        except ValueError as error:
+            faults.append((f"row {number}", str(error)))
+            continue
+        for name, cell in zip(columns, (number, *cells), strict=True):
+            columns[name].append(cell)
+    _raise(path, faults)
+    ids = {"ids": pl.List(pl.Int64)} if content == "ids" else {}
+    return pl.DataFrame(columns, schema_overrides=ids)
 
 
 def given_rows(path: Path, problems: pl.DataFrame, training: pl.Series) -> pl.DataFrame:
@@ -76,3 +88,95 @@ def given_rows(path: Path, problems: pl.DataFrame, training: pl.Series) -> pl.Da
     return rows.with_columns(
         sample_index=pl.int_range(pl.len(), dtype=pl.Int32).over("problem_id")
     ).with_columns(sample_id=pl.format("{}-{}", "problem_id", "sample_index"))
+
+
+def encode_given(
+    path: Path,
+    rows: pl.DataFrame,
+    writer: CompletionWriter,
+    prompts: Mapping[str, list[int]],
+    context_length: int,
+) -> pl.DataFrame:
+    """The rows of `given_rows` with their ids: text becomes ids, ids stay as they are.
+
+    `prompts` has the prompt ids of each question, `context_length` the tokens of prompt and
+    trajectory that the model can take.
+    Raises ValueError, naming file and rows, where a text cannot be encoded without loss, and where
+    ids are not a trajectory of this model.
+    """
+    sequences: list[list[int]] = []
+    faults: list[Fault] = []
+    for row in rows.iter_rows(named=True):
+        place = f"row {row['row']}"
+        try:
+            ids = row["ids"] if "ids" in row else writer.encode(row["text"])
+            _check_ids(ids, writer.vocabulary)
+            prompt = len(prompts[row["question"]])
+            if prompt + len(ids) > context_length:
+                raise ValueError(
+                    f"{prompt} tokens of the prompt and {len(ids)} of the trajectory are more than "
+                    f"the model's context of {context_length}"
+                )
+        except ValueError as error:
+            faults.append((place, str(error)))
+        else:
+            sequences.append(ids)
+    _raise(path, faults)
+    return rows.with_columns(pl.Series("ids", sequences, pl.List(pl.Int64)))
+
+
+def _raise(path: Path, faults: list[Fault]) -> None:
+    if faults:
+        raise ValueError(fault_sentence(path, faults, ADVICE))
+
+
+def _checked(row: Mapping[str, Any] | BadRow, content: str) -> tuple[str, Any, str]:
+    """The problem_id, the text or the ids, and the finish_reason of a row."""
+    if isinstance(row, BadRow):
+        raise ValueError(row.reason)
+    for name in ("problem", content):
+        if row[name] is None or (isinstance(row[name], str) and not row[name].strip()):
+            raise ValueError(f"no {name}")
+    for name in {"problem", content} - {"ids"}:
+        if not isinstance(row[name], str):
+            raise ValueError(f"column {name} must hold text, but holds {str(row[name])[:80]}")
+    reason = "stop" if row["finish_reason"] is None else row["finish_reason"]
+    if reason not in ("stop", "length"):
+        raise ValueError(f"finish_reason {reason!r}; it must be stop or length")
+    cell = _ids_of(row[content]) if content == "ids" else row[content]
+    return problem_id(row["problem"]), cell, reason
+
+
+def _compact(cell: Any) -> Any:
+    """Ids as an array, which takes less room than Python's integers; other cells as they are."""
+    if isinstance(cell, list) and cell and all(type(token) is int for token in cell):
+        outside = next((token for token in cell if not 0 <= token < 2**31), None)
+        return np.array(cell, np.int64) if outside is None else NoIds(str(outside)[:80])
+    return cell
+
+
+def _ids_of(cell: Any) -> np.ndarray:
+    if isinstance(cell, np.ndarray):
+        return cell
+    if isinstance(cell, NoIds):
+        raise ValueError(f"{cell} is no token id")
+    if cell == []:
+        raise ValueError("no ids")
+    raise ValueError(f"column ids must hold lists of token ids, but holds {str(cell)[:80]}")
+
+
+def _check_ids(ids: list[int], vocabulary: Vocabulary) -> None:
+    """Raise ValueError where ids are not tokens, or end before their end."""
+    outside = next((token for token in ids if token >= vocabulary.size), None)
+    if outside is not None:
+        raise ValueError(
+            f"{outside} is no token id: the tokenizer has {vocabulary.size} tokens, from 0 on, and "
+            "further rows of the model are padding"
+        )
+    stops = set(vocabulary.stop_ids)
+    position = next((place for place, token in enumerate(ids[:-1]) if token in stops), None)
+    if position is not None:
+        raise ValueError(
+            f"the stop id {ids[position]} is at position {position} of {len(ids)}: a trajectory "
+            "ends with its first stop id"
+        )

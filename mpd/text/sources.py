@@ -1,83 +1,113 @@
 """Problem sets as others write them: JSON lines, JSON, Parquet and CSV files, datasets of the hub.
 
-The library datasets reads them all, with its slices of splits.
+The library datasets reads those of the hub, and says what a slice of a split is.
 """
 
-import glob
-import tempfile
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+import re
+from decimal import Decimal
+from typing import Any
 
 from mpd.config.files import problem_files
 from mpd.config.problems import Source
+from mpd.text.rows import FORMATS, BadRow, Row, cells_of, read_rows
 
-if TYPE_CHECKING:
-    from datasets import Dataset
-
-FORMATS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv"}
+MAX_DIGITS = 1_000  # of a number, before and after its point together
+_FRACTION = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 
 
-def read_cells(source: Source, scratch: Path) -> list[tuple[int, Any, Any]]:
-    """The number of each row, and its cells in the question and the answer column.
+def read_cells(source: Source) -> list[tuple[int, Row]]:
+    """The number of each row, and the row with the cells of the question and the answer column.
 
     Rows are numbered from the start of the file also where only a slice of it is read; where
-    several slices are added up, from the start of their sum. `scratch` is a folder with room for a
-    copy of the rows while they are read.
+    several slices are added up, from the start of their sum.
     Raises ValueError where the source cannot be read, or lacks a column or rows.
     """
-    rows = _hub_rows(source) if source.source == "hub" else _file_rows(source, scratch)
+    names, rows, start = _hub_rows(source) if source.source == "hub" else _file_rows(source)
     for key, column in (("question", source.question), ("answer", source.answer)):
-        if column not in rows.column_names:
+        if column not in names:
             raise ValueError(
                 f"{source.path}: no column {column} for the {key}; "
-                f"it has {', '.join(rows.column_names)}: set {key} in this problem source"
+                f"it has {', '.join(names)}: set {key} in this problem source"
             )
-    if not len(rows):
+    if not rows:
         raise ValueError(f"{source.path}: no rows in split {source.split}; fix split or the file")
-    start = _first_number(rows, source.split)
-    numbers = range(start, start + len(rows))
-    return list(zip(numbers, rows[source.question], rows[source.answer], strict=True))
+    return list(enumerate(rows, start))
 
 
-def _hub_rows(source: Source) -> "Dataset":
+def answer_text(cell: Any) -> Any:
+    """The text of an answer that is a number, all of its digits: 27.0 gives "27".
+
+    Other cells are returned as they are. Raises ValueError where the number is not finite, or
+    longer than MAX_DIGITS.
+    """
+    if isinstance(cell, bool) or not isinstance(cell, int | Decimal):
+        return cell
+    number = Decimal(cell)
+    if not number.is_finite():
+        raise ValueError(f"the number {number} is not finite")
+    if len(number.as_tuple().digits) > MAX_DIGITS or abs(number.adjusted()) > MAX_DIGITS:
+        raise ValueError(f"the number {number:.9e} has more than {MAX_DIGITS} digits")
+    text = format(number, "f")
+    if "." in text:
+        text = text.rstrip("0").rstrip(".")
+    return "0" if text == "-0" else text
+
+
+def _hub_rows(source: Source) -> tuple[list[str], list[Row], int]:
     import datasets
 
     datasets.disable_progress_bars()
-    return datasets.load_dataset(
+    rows = datasets.load_dataset(
         source.path, source.config, split=source.split, revision=source.revision
     )
+    names = list(dict.fromkeys((source.question, source.answer)))
+    if not set(names) <= set(rows.column_names):
+        return rows.column_names, [], 0
+    table = rows.select_columns(names).with_format("arrow")[:]
+    columns = {name: cells_of(table.column(name)) for name in names}
+    cells: list[Row] = [
+        {name: column[row] for name, column in columns.items()} for row in range(len(table))
+    ]
+    lengths = {name: info.num_examples for name, info in rows.info.splits.items()}
+    return rows.column_names, cells, _first_number(_slices(source.split, lengths))
 
 
-def _file_rows(source: Source, scratch: Path) -> "Dataset":
-    import datasets
-    from datasets.exceptions import DatasetGenerationError
-
-    datasets.disable_progress_bars()
+def _file_rows(source: Source) -> tuple[list[str], list[Row], int]:
     (path,) = problem_files(source)
     if path.suffix not in FORMATS:
         raise ValueError(f"{path}: give a file that ends in {', '.join(FORMATS)}")
-    format = FORMATS[path.suffix]
     try:
-        # Not the user's cache: it knows a file by path and time, not by content.
-        with tempfile.TemporaryDirectory(dir=scratch) as cache:
-            return datasets.load_dataset(
-                format,
-                data_files=glob.escape(str(path.absolute())),  # it is read as a pattern
-                split=source.split,
-                keep_in_memory=True,
-                cache_dir=cache,
-            )
-    except (DatasetGenerationError, ValueError) as error:
-        cause = error.__cause__ or error
+        names, rows = read_rows(path, (source.question, source.answer))
+        slices = _slices(source.split, {"train": len(rows)})
+        part = [row for start, end in slices for row in rows[start:end]]
+        if not part:
+            raise ValueError("it has no such rows")
+    except ValueError as error:
         raise ValueError(
-            f"{path}: no rows of split {source.split} readable as {format}: {cause}"
+            f"{path}: no rows of split {source.split} readable as {FORMATS[path.suffix]}: {error}"
         ) from None
+    if path.suffix == ".csv":
+        part = [_with_number(row, source.answer) for row in part]
+    return names, part, _first_number(slices)
 
 
-def _first_number(rows: "Dataset", split: str) -> int:
-    """The number of the first row in its file; 0 where slices are added up."""
+def _with_number(row: Row, column: str) -> Row:
+    """A row of a CSV file, whose answer is a number where its text is one with a fraction."""
+    if isinstance(row, BadRow):
+        return row
+    text = (row[column] or "").strip()
+    is_fraction = _FRACTION.fullmatch(text) and not text.removeprefix("-").isdigit()
+    return {**row, column: Decimal(text)} if is_fraction else row
+
+
+def _slices(split: str, lengths: dict[str, int]) -> list[tuple[int, int]]:
+    """Start and end of each slice that a split adds up."""
     from datasets import ReadInstruction
 
-    lengths = {name: info.num_examples for name, info in rows.info.splits.items()}
     slices = ReadInstruction.from_spec(split).to_absolute(lengths)
-    return slices[0].from_ if len(slices) == 1 else 0
+    return [(part.from_, part.to) for part in slices]
+
+
+def _first_number(slices: list[tuple[int, int]]) -> int:
+    """The number of the first row in its file; 0 where slices are added up."""
+    return slices[0][0] if len(slices) == 1 else 0

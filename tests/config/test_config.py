@@ -289,6 +289,8 @@ def test_every_mistake_has_its_line():
              f"config: {stage}: engine_arguments are for vLLM; set engine: vllm, or remove them")
             for stage, engine in [("sample", "transformers"), ("evaluate", "server")]
         ),
+        ({"sample__engine_arguments": {"seed": 2**32}, "sample__engine": "vllm"},
+         "config: sample: engine_arguments: seed 4294967296 must be from 0 to 4294967295"),
         ({"compress__engine": "server"},
          "config: compress.engine is server: set resources.compress.server to its base URL"),
         ({"compress__engine": "server", "resources__sample__server": "http://node:8000/v1"},
@@ -335,6 +337,15 @@ def test_unknown_model_source_is_refused():
 @pytest.mark.parametrize("value", [float("inf"), float("nan")])
 def test_numbers_are_finite(value):
     assert "Input should be a finite number" in message_of(sample__temperature=value)
+
+
+@pytest.mark.parametrize("key", ["seeds", "problems__seed"])
+def test_seeds_are_below_32_bits(key):
+    """NumPy and PyTorch's helpers take no larger one."""
+    for seed in (2**32, 2**63, 10**30):
+        value = [seed] if key == "seeds" else seed
+        assert "should be less than 4294967296, found" in message_of(**{key: value})
+    parse_config(changed(**{key: [2**32 - 1] if key == "seeds" else 2**32 - 1}))
 
 
 def test_no_mapping_at_all_is_refused():

@@ -92,6 +92,7 @@ EDITS: dict[str, Any] = {
     "problems.num_dev": 5,
     "problems.num_shards": 2,
     "problems.seed": 1,
+    "problems.on_bad_row": "drop",
     **{
         f"problems.{place}.{key}": (value, {f"problems__{place.replace('.', '__')}": source})
         for place, source in [

@@ -158,6 +158,62 @@ def test_the_context_length_is_found_or_asked_for(folder):
         write_manifest(folder)
 
 
+DAMAGED = {
+    "cut": (b'{"a": ', "not JSON ("),
+    "empty": (b"", "not JSON ("),
+    "Latin-1": ('{"a": "é"}'.encode("latin-1"), "not JSON ("),
+    "marked": (b'\xef\xbb\xbf{"a": 1}', "not JSON ("),
+    "deep": (b"[" * 100_000, "JSON that is nested too deep"),
+    "list": (b"[]", "a JSON list, not an object"),
+    "null": (b"null", "a JSON NoneType, not an object"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "config.json",
+        "generation_config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "model.safetensors.index.json",
+    ],
+)
+def test_a_damaged_file_is_one_sentence_with_its_name(folder, name, damage):
+    content, message = DAMAGED[damage]
+    (folder / name).write_bytes(content)
+    with pytest.raises(ValueError) as caught:
+        write_manifest(folder)
+    assert str(caught.value).startswith(f"{folder / name}: {message}")
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
+
+
+def test_other_json_files_of_a_folder_are_not_looked_at(folder):
+    (folder / "modules.json").write_text("[]")
+    write_manifest(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("config.json", b'{"max_position_embeddings": "2048"}', "no max_position_embeddings"),
+        ("config.json", b'{"text_config": []}', "no max_position_embeddings"),
+        ("config.json", b'{"text_config": [1]}', "no max_position_embeddings"),
+        ("tokenizer.json", b'{"model": null}', "no vocabulary or no added tokens"),
+        ("chat_template.jinja", "é".encode("latin-1"), "not UTF-8 ("),
+        ("manifest.json", b'{"files": ', "not JSON ("),
+    ],
+)
+def test_a_file_without_its_content_is_named(folder, name, content, message):
+    write_manifest(folder)
+    (folder / name).write_bytes(content)
+    with pytest.raises(ValueError) as caught:
+        read_manifest(folder / name) if name == "manifest.json" else write_manifest(folder)
+    assert str(caught.value).startswith(f"{folder / name}: {message}")
+
+
 def test_a_missing_manifest_is_refused(folder):
     with pytest.raises(ValueError, match=r"manifest\.json: no such manifest"):
         read_manifest(folder / "manifest.json")

@@ -21,16 +21,16 @@ STUDENT_VERSION = 2
 
 
 def problems_version() -> Version:
-    """The version of the folder of training problems, which has the table `dropped` too.
-
-    As long as `dropped` has version 2, it is the number of `problems` alone: folders that were
-    computed before both counted stay valid.
-    """
-    return PROBLEMS.version if DROPPED.version == 2 else [PROBLEMS.version, DROPPED.version]
+    """The version of the folder of training problems, which has the table `dropped` too."""
+    return [PROBLEMS.version, DROPPED.version]
 
 
 def student_version() -> Version:
-    """The version of a student's folder, which has `metrics` too; as in `problems_version`."""
+    """The version of a student's folder, which has `metrics` too.
+
+    As long as `metrics` has version 2, it is the number of the student alone: folders that were
+    computed before both counted stay valid.
+    """
     return STUDENT_VERSION if METRICS.version == 2 else [STUDENT_VERSION, METRICS.version]
 
 

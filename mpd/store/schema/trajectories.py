@@ -18,7 +18,7 @@ from mpd.store.schema.column import (
 
 PROBLEMS = Artifact(
     "problems",
-    2,
+    3,
     "problems of a training shard, of the development split or of a benchmark",
     ("problem_id",),
     (
@@ -31,19 +31,32 @@ PROBLEMS = Artifact(
 
 DROPPED = Artifact(
     "dropped",
-    2,
+    3,
     "training problems that were left out, with the reason",
     ("source_row",),
     (
         Column("source_row", "int64", "row", "row of the source, from 0"),
-        PROBLEM_ID,
-        Column("question", "string", "", "question as the source gives it"),
+        Column(
+            "problem_id",
+            "string",
+            "",
+            "digest of the normalised question; null if the row has none",
+            nullable=True,
+        ),
+        Column(
+            "question",
+            "string",
+            "",
+            "question as the source gives it; null if the row has none",
+            nullable=True,
+        ),
         Column(
             "reason",
             "string",
             "",
             "duplicate, in_benchmark (same normalised question), overlaps_benchmark "
-            "(shares 13 words in a row), not_selected (outside the seeded subset)",
+            "(shares 13 words in a row), not_selected (outside the seeded subset), or "
+            "unreadable: and why, with problems.on_bad_row: drop",
         ),
     ),
 )

@@ -1,0 +1,213 @@
+"""Rows of JSONL, JSON, CSV and Parquet files, their cells as they are written.
+
+Text is UTF-8, with or without a byte order mark, lines end in any way, and blank ones do not count.
+Whole numbers are int, others Decimal: nothing is rounded. Everything in a CSV file is text; so are
+dates and decimals of a Parquet file.
+"""
+
+import csv
+import io
+import json
+import re
+import sys
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+FORMATS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv"}
+NUM_NAMED = 10  # rows that one message names
+
+
+@dataclass(frozen=True)
+class BadRow:
+    """A row whose cells cannot be read: the sentence says why."""
+
+    reason: str
+
+
+Row = dict[str, Any] | BadRow
+
+
+def read_rows(
+    path: Path, wanted: Collection[str], compact: Callable[[Any], Any] = lambda cell: cell
+) -> tuple[list[str], list[Row]]:
+    """The names of all columns of a file, and its rows with the cells of `wanted`.
+
+    `compact` is called with each cell as soon as it is read, so that rows take less memory.
+    Raises ValueError, without the path, where the file as a whole cannot be read.
+    """
+    import pyarrow as pa
+
+    if path.suffix == ".parquet":
+        try:
+            names, stream = _parquet_rows(path, wanted)
+        except (pa.ArrowException, OSError) as error:
+            raise ValueError(str(error).splitlines()[0]) from None
+    elif path.suffix == ".csv":
+        names, stream = _csv_rows(_text_of(path), wanted)
+    else:
+        names, stream = [], _json_rows(_text_of(path), path.suffix)
+    columns = dict.fromkeys(names)
+    rows: list[Row] = []
+    is_readable = False
+    for row in stream:
+        if isinstance(row, BadRow):
+            rows.append(row)
+            continue
+        is_readable = True
+        columns.update(dict.fromkeys(row))
+        rows.append(_with_cells(row, wanted, compact))
+    if rows and not is_readable:
+        raise ValueError(f"row 0: {rows[0].reason}" if isinstance(rows[0], BadRow) else "")
+    return list(columns), rows
+
+
+def cells_of(column: "pa.ChunkedArray") -> list[Any]:
+    """The cells of an Arrow column: decimals and times as text, fractions as Decimal."""
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if pa.types.is_decimal(column.type):
+        return [None if cell is None else format(cell, "f") for cell in column.to_pylist()]
+    if pa.types.is_floating(column.type):  # its shortest text: 0.1, not 0.10000000149
+        texts = column.cast(pa.string()).to_pylist()
+        return [None if text is None else Decimal(text) for text in texts]
+    if pa.types.is_temporal(column.type) and not pa.types.is_duration(column.type):
+        column = column.cast(pa.string())
+    return column.to_pylist()
+
+
+def fault_sentence(path: object, faults: Sequence[tuple[str, str]], advice: str) -> str:
+    """What is wrong with rows of a file: the sentence of one, or a line for each of the first ten.
+
+    Each fault is a place, such as "row 3", and what is wrong there; `advice` is what to do.
+    """
+    if len(faults) == 1:
+        place, sentence = faults[0]
+        return f"{path}, {place}: {sentence}"
+    lines = [f"{place}: {sentence}" for place, sentence in faults[:NUM_NAMED]]
+    which = f"the first {NUM_NAMED} are" if len(faults) > NUM_NAMED else "they are"
+    head = f"{path}: {len(faults)} rows cannot be used; {advice}; {which}:"
+    return "\n  ".join([head, *lines])
+
+
+def _text_of(path: Path) -> str:
+    data = path.read_bytes()
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ValueError(
+            f"byte {error.start} (in line {line}) is not UTF-8, the file has another encoding, "
+            "such as Latin-1 or UTF-16; save it as UTF-8"
+        ) from None
+
+
+def _with_cells(row: dict[str, Any], wanted: Collection[str], compact: Callable[[Any], Any]) -> Row:
+    cells = {name: compact(row.get(name)) for name in wanted}
+    for name, cell in cells.items():
+        if isinstance(cell, str) and re.search("[\ud800-\udfff]", cell):
+            return BadRow(
+                f"column {name} has half of a surrogate pair (\\ud800 to \\udfff), which is no "
+                f"character, in {cell[:80]!r}; write the row again"
+            )
+    return cells
+
+
+def _parquet_rows(path: Path, wanted: Collection[str]) -> tuple[list[str], Iterable[Row]]:
+    import pyarrow.parquet as pq
+
+    with path.open("rb") as opened:
+        file = pq.ParquetFile(opened)
+        names = file.schema_arrow.names
+        held = [name for name in wanted if name in names]
+        table = file.read(columns=held)
+        columns = {name: cells_of(table.column(name)) for name in held}
+    numbers = range(len(table))
+    return names, ({name: cells[row] for name, cells in columns.items()} for row in numbers)
+
+
+def _csv_rows(text: str, wanted: Collection[str]) -> tuple[list[str], list[Row]]:
+    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        lines = [line for line in reader if len(line) > 1 or "".join(line).strip()]
+    except csv.Error as error:
+        raise ValueError(f"line {reader.line_num}: {error}") from None
+    names = lines[0] if lines else []
+    twice = next((name for name in wanted if names.count(name) > 1), None)
+    if twice is not None:
+        raise ValueError(f"two columns have the name {twice}; rename one")
+    rows: list[Row] = []
+    for line in lines[1:]:
+        if len(line) <= len(names):
+            rows.append({name: cell or None for name, cell in zip(names, line, strict=False)})
+        else:
+            rows.append(BadRow(f"{len(line)} cells where the header has {len(names)}: {line!r}"))
+    return names, rows
+
+
+def _json_rows(text: str, suffix: str) -> Iterable[Row]:
+    if text.lstrip().startswith("["):
+        return (_json_row(value) for value in _json(text))
+    whole = _single_object(text) if suffix == ".json" else None
+    if whole is None:
+        return _json_lines(text)
+    if whole and all(isinstance(cells, list) for cells in whole.values()):
+        return _rows_of_columns(whole)
+    return [whole]
+
+
+def _single_object(text: str) -> dict[str, Any] | None:
+    """The object that a text is as a whole; None where it is something else, such as lines."""
+    try:
+        value = _json(text)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _rows_of_columns(columns: dict[str, list[Any]]) -> list[Row]:
+    if len({len(cells) for cells in columns.values()}) > 1:
+        raise ValueError("its columns have different lengths")
+    values = zip(*columns.values(), strict=True)
+    return [dict(zip(columns, cells, strict=True)) for cells in values]
+
+
+def _json_lines(text: str) -> Iterator[Row]:
+    # Not splitlines: a string may hold other separators as they are, U+2028 for example.
+    for line in re.split(r"\r\n|\n|\r", text):
+        line = line.strip(" \t\ufeff")
+        if line:
+            try:
+                yield _json_row(_json(line))
+            except ValueError as error:
+                yield BadRow(f"{error} in {line[:80]!r}")
+
+
+def _json_row(value: Any) -> Row:
+    if isinstance(value, dict):
+        return value
+    return BadRow(f"not a JSON object, but {str(value)[:80]!r}")
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text, parse_float=_fraction, parse_constant=Decimal)
+    except RecursionError:
+        raise ValueError("JSON that is nested too deep") from None
+    except ValueError as error:
+        raise ValueError(f"not JSON ({error})") from None
+
+
+def _fraction(text: str) -> Decimal:
+    try:
+        return Decimal(text)
+    except InvalidOperation:
+        raise ValueError(f"the number {text[:80]} has too large an exponent") from None
