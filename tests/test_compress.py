@@ -195,9 +195,10 @@ def test_every_candidate_has_its_row_and_seed(
 def test_what_cannot_be_rewritten_is_a_row_with_a_status(
     rows, settings, vocabulary, tiny_format, completion_of
 ):
-    rows = rows[:7].with_columns(
-        finish_reason=pl.Series(["length", "stop", "too_long", "stop", "stop", "stop", "stop"]),
-        text=pl.when(pl.int_range(7) == 3).then(pl.lit("Zebra")).otherwise("text"),
+    reasons = ["length", "stop", "too_long", "stop", "stop", "stop", "stop", "lossy"]
+    rows = rows[:8].with_columns(
+        finish_reason=pl.Series(reasons),
+        text=pl.when(pl.int_range(8) == 3).then(pl.lit("Zebra")).otherwise("text"),
     )
     engine = Teacher(
         vocabulary,
@@ -216,10 +217,11 @@ def test_what_cannot_be_rewritten_is_a_row_with_a_status(
         "rewrite_truncated",
         "rewriting_prompt_too_long",
         "format",
+        "sample_lossy",
     ]
     built = found["completion_ids"].is_not_null().to_list()
     assert built == found["num_tokens"].is_not_null().to_list()
-    assert built == [False, True] + [False] * 5
+    assert built == [False, True] + [False] * 6
     # A cut rewrite is kept as text, though it is well formed: it may lack its end.
     assert found["rewrite"].to_list()[4] == GOOD
     assert found["rewrite_tokens"].to_list()[:5] == [0, 17, 0, 0, 16]

@@ -1,5 +1,6 @@
 """sample: drawn and given trajectories, row by row."""
 
+import copy
 import json
 
 import polars as pl
@@ -237,6 +238,28 @@ def test_given_trajectories_that_cannot_be_used_are_refused(run, tmp_path, given
     path = write_given(tmp_path / "given.jsonl", [given, given])
     with pytest.raises(ValueError, match=message):
         run(trajectories=path)
+
+
+def test_a_letter_that_the_tokenizer_changes_drops_the_row(
+    run, tmp_path, write_model, tokenizer, tiny_format, caplog
+):
+    """As Qwen's does with an e and a combining accent; here it is a 9, which becomes an 8."""
+    from tokenizers import normalizers
+
+    changing = copy.deepcopy(tokenizer)
+    changing.backend_tokenizer.normalizer = normalizers.Replace("9", "8")
+    student = write_model(tmp_path / "changing", seed=1, vocabulary=changing)
+    texts = ["<think>4</think>8", "<think>9</think>8", "<think>4</think>9"]
+    given = [{"problem": ONE, "text": text} for text in texts]
+    path = write_given(tmp_path / "given.jsonl", given)
+    rows = run(of=student, trajectories=path)
+    assert rows["finish_reason"].to_list() == ["stop", "lossy", "lossy"]
+    assert rows["completion_ids"].to_list() == [tiny_format.encode(texts[0]), [], []]
+    lost = [message for message in caplog.messages if "dropped" in message]
+    assert lost == [
+        f"{path}, row {row}, problem '{ONE}': dropped: the tokenizer cannot encode '9' without loss"
+        for row in (1, 2)
+    ]
 
 
 def given_message(run, path, rows, **more):

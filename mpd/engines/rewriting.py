@@ -14,7 +14,11 @@ from mpd.text.prompts import Prompts
 from mpd.text.vocabulary import UnknownWord
 
 # The status of a row by the finish reason of its sample, and by that of its rewrite.
-SAMPLE_STATUS = {"length": "sample_truncated", "too_long": "sample_too_long"}
+SAMPLE_STATUS = {
+    "length": "sample_truncated",
+    "too_long": "sample_too_long",
+    "lossy": "sample_lossy",
+}
 REWRITE_STATUS = {"length": "rewrite_truncated", "too_long": "rewriting_prompt_too_long"}
 
 PROMPT_END = 32  # tokens in which a prompt may open the rewriter's thinking

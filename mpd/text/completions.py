@@ -20,10 +20,15 @@ def ids_digest(prompt_ids: list[int], completion_ids: list[int]) -> str:
 
 
 class LossyText(ValueError):
-    """The tokenizer gives a text back as another one."""
+    """The tokenizer gives a text back as another one.
 
-    def __init__(self, text: str) -> None:
+    `has_tokens`: it has tokens for all of it, but changes letters, such as an e with a combining
+    accent into one letter.
+    """
+
+    def __init__(self, text: str, has_tokens: bool) -> None:
         super().__init__(f"the tokenizer cannot encode {text[:80]!r} without loss")
+        self.has_tokens = has_tokens
 
 
 class CompletionReader:
@@ -161,9 +166,9 @@ class CompletionWriter(CompletionFormat):
         for segment in segments:
             segment_ids = self._tags.get(segment) or self.vocabulary.encode_plain(segment)
             if segment_ids is None:
-                raise LossyText(segment)
+                raise LossyText(segment, self.vocabulary.unknown_word(segment) is None)
             ids += segment_ids
         before, text = before or [stop], "".join(segments)
         if self.vocabulary.decode([*before, *ids]) != self.vocabulary.decode(before) + text:
-            raise LossyText(text)
+            raise LossyText(text, has_tokens=True)
         return [*ids, stop]

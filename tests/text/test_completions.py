@@ -10,6 +10,7 @@ from mpd.text.completions import (
     CompletionFormat,
     CompletionReader,
     CompletionWriter,
+    LossyText,
     ids_digest,
 )
 from mpd.text.prompts import Prompts
@@ -306,3 +307,20 @@ def test_a_close_tag_of_several_tokens_is_read_without_transformers_too(student,
     assert len(reader.close_ids) > 1
     (seven,) = tokenizer.convert_tokens_to_ids(["7"])
     assert reader.thinking_tokens([seven, *reader.close_ids, seven]) == 1 + len(format.close_ids)
+
+
+@pytest.mark.parametrize(
+    ("text", "has_tokens"), [("e\u0301", True), ("<think>a</think>e\u0301", True), ("é", None)]
+)
+def test_a_letter_that_the_tokenizer_changes_is_a_loss(qwen_tokenizer, text, has_tokens):
+    from tokenizers import normalizers
+
+    changing = copy.deepcopy(qwen_tokenizer)
+    changing.backend_tokenizer.normalizer = normalizers.NFC()
+    writer = CompletionWriter(Vocabulary(changing, [changing.eos_token_id]), QWEN)
+    if has_tokens is None:
+        assert writer.vocabulary.text(writer.encode(text)) == text
+        return
+    with pytest.raises(LossyText, match=r"cannot encode 'e\u0301' without loss") as caught:
+        writer.encode(text)
+    assert caught.value.has_tokens
