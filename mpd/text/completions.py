@@ -162,7 +162,7 @@ class CompletionWriter(CompletionFormat):
         what follows the ids `before`. Raises LossyText where that gives another text.
         """
         ids: list[int] = []
-        stop = self.vocabulary.stop_ids[0]
+        stop = self.vocabulary.trained_stop
         for segment in segments:
             segment_ids = self._tags.get(segment) or self.vocabulary.encode_plain(segment)
             if segment_ids is None:

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Protocol
 
 from tokenizers import Tokenizer
 
-from mpd.store.model_folder import TOKENIZER, load_tokenizer, stop_ids, vocabulary_size
+from mpd.store.model_folder import (
+    TOKENIZER,
+    load_tokenizer,
+    stop_ids,
+    turn_end,
+    vocabulary_size,
+)
 from mpd.text.plain import PlainTokenizer, private_characters
 
 if TYPE_CHECKING:
@@ -52,17 +58,42 @@ class TokenizerFile:
 
 
 class Vocabulary:
-    """The tokenizer of a model, and the ids that end a completion, the tokenizer's own first."""
+    """The tokenizer of a model, and the ids that end a completion, the tokenizer's own first.
 
-    def __init__(self, tokenizer: "PreTrainedTokenizerFast", stop_ids: list[int]) -> None:
+    `turn_end` is the id that the chat template puts behind an assistant's turn, if it does.
+    """
+
+    def __init__(
+        self,
+        tokenizer: "PreTrainedTokenizerFast",
+        stop_ids: list[int],
+        turn_end: int | None = None,
+    ) -> None:
         self.tokenizer = tokenizer
         self.stop_ids = stop_ids
+        self.turn_end = turn_end
 
     @classmethod
     def of_folder(cls, folder: Path) -> "Vocabulary":
         """That of a model folder. Raises ValueError where it has no fast tokenizer or stop id."""
         tokenizer = load_tokenizer(folder)
-        return cls(tokenizer, stop_ids(folder, tokenizer))
+        return cls(tokenizer, stop_ids(folder, tokenizer), turn_end(folder, tokenizer))
+
+    @property
+    def trained_stop(self) -> int:
+        """The stop id at the end of trained sequences: the one that ends a turn."""
+        self.require_turn_end()
+        return self.stop_ids[0] if self.turn_end is None else self.turn_end
+
+    def require_turn_end(self) -> None:
+        """Raise ValueError where what ends a turn is no stop id: no completion ends with it."""
+        if self.turn_end is not None and self.turn_end not in self.stop_ids:
+            end, *stops = map(self.decode, ([token] for token in (self.turn_end, *self.stop_ids)))
+            raise ValueError(
+                f"{self.tokenizer.name_or_path}: its chat template ends turns with {end}, and "
+                f"completions end with {' or '.join(stops)} only; set eos_token_id of its "
+                f"generation_config.json to {[*self.stop_ids, self.turn_end]}"
+            )
 
     @cached_property  # a tokenizer of 151,669 tokens takes 0.1 s to list them
     def size(self) -> int:
