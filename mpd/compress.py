@@ -135,7 +135,9 @@ def outputs(arguments: Namespace) -> Outputs:
 
     rewrites = isinstance(settings, TeacherRewrite)
     teacher_identity = {"teacher": teacher["digest"]} if rewrites else {}
-    room = {"context_length": str(student["context_length"])} if rewrites else {}
+    # The chat template says what ends a turn.
+    keys = ("context_length", "chat_template") if rewrites else ()
+    student_identity = {key: str(student[key]) for key in keys}
     yield TableOutput(
         schema.COMPRESS,
         arguments.output,
@@ -145,7 +147,7 @@ def outputs(arguments: Namespace) -> Outputs:
             "sample": sample,
             # Rows depend on the student's tokenizer, stop ids and context, not on its weights.
             "tokenizer": student["tokenizer"],
-            **room,
+            **student_identity,
             **teacher_identity,
         },
         compute,

@@ -20,7 +20,7 @@ from typing import Any
 
 import polars as pl
 
-from mpd.config.logits import LogitsSettings
+from mpd.config.logits import LogitsSettings, RewritingScores
 from mpd.config.resources import ScoringResources
 from mpd.job import command
 from mpd.store import schema, table
@@ -111,12 +111,16 @@ def outputs(arguments: Namespace) -> Outputs:
         rows = kept_rows(*(table.read(*shard) for shard in paths.values()))
         score_rows(arguments, rows, parts)
 
+    # Trajectories in rewriting prompts were encoded with their control tokens once.
+    rewriting = isinstance(settings, RewritingScores)
+    prompts = {"trajectories_in_prompts": "plain text"} if rewriting else {}
     yield TableOutput(
         schema.LOGITS,
         arguments.output,
         settings.meaning(),
         {
             **contents,
+            **prompts,
             "student": student["digest"],
             "teacher": teacher["digest"],
         },

@@ -1,5 +1,6 @@
 """compress: what the teacher is asked, and what becomes of its answers."""
 
+import copy
 import json
 import shutil
 
@@ -15,6 +16,7 @@ from mpd.engines.rewriting import require_prompts, rewriter
 from mpd.store import schema, table
 from mpd.store.model_folder import read_manifest, write_manifest
 from mpd.text.prompts import Prompts
+from mpd.text.vocabulary import Vocabulary
 from tests.changes import with_changes
 
 PROMPT = "{problem}\n{trajectory}\nrewrite"
@@ -115,6 +117,30 @@ def test_a_rewrite_becomes_the_trained_sequence(
     }
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "status"),
+    [
+        ("4-2=3.\n\\boxed{3}\n</think>\n", GOOD, "ok"),
+        ("", f"</think>{GOOD}", "ok"),
+        ("4-2=3.</think>", f"<think>{GOOD}</think>\\boxed{{2}}", "ok"),
+        ("4-2=3.\n\\boxed{3}\n", "", "format"),  # it never ends
+    ],
+)
+def test_thoughts_of_a_teacher_that_always_thinks_are_not_trained(
+    rows, settings, vocabulary, tiny_format, before, after, status
+):
+    tokenizer = copy.deepcopy(vocabulary.tokenizer)
+    tokenizer.chat_template += "{{- '<think>\\n' -}}"
+    always = Vocabulary(tokenizer, vocabulary.stop_ids)
+    ids = [*always.encode(before + after), *always.stop_ids]
+    work = rewriter(Teacher(always, Completion(ids, [], "stop")), tiny_format, settings, 1, 256)
+    (row,) = work(rows[:1]).to_dicts()
+    assert (row["status"], row["rewrite"]) == (status, before + after)
+    answers = [GOOD.replace("\n", "</think>"), f"{GOOD}</think>\\boxed{{2}}"]
+    expected = [f"<think>{answer}" for answer in answers]
+    assert row["text"] in (expected if status == "ok" else [None])
+
+
 def test_the_teacher_sees_problem_and_trajectory_and_no_gold(
     rows, settings, vocabulary, tiny_format, completion_of
 ):
@@ -169,9 +195,10 @@ def test_every_candidate_has_its_row_and_seed(
 def test_what_cannot_be_rewritten_is_a_row_with_a_status(
     rows, settings, vocabulary, tiny_format, completion_of
 ):
-    rows = rows[:7].with_columns(
-        finish_reason=pl.Series(["length", "stop", "too_long", "stop", "stop", "stop", "stop"]),
-        text=pl.when(pl.int_range(7) == 3).then(pl.lit("Zebra")).otherwise("text"),
+    reasons = ["length", "stop", "too_long", "stop", "stop", "stop", "stop", "lossy"]
+    rows = rows[:8].with_columns(
+        finish_reason=pl.Series(reasons),
+        text=pl.when(pl.int_range(8) == 3).then(pl.lit("Zebra")).otherwise("text"),
     )
     engine = Teacher(
         vocabulary,
@@ -190,10 +217,11 @@ def test_what_cannot_be_rewritten_is_a_row_with_a_status(
         "rewrite_truncated",
         "rewriting_prompt_too_long",
         "format",
+        "sample_lossy",
     ]
     built = found["completion_ids"].is_not_null().to_list()
     assert built == found["num_tokens"].is_not_null().to_list()
-    assert built == [False, True] + [False] * 5
+    assert built == [False, True] + [False] * 6
     # A cut rewrite is kept as text, though it is well formed: it may lack its end.
     assert found["rewrite"].to_list()[4] == GOOD
     assert found["rewrite_tokens"].to_list()[:5] == [0, 17, 0, 0, 16]

@@ -1,5 +1,6 @@
 """sample: drawn and given trajectories, row by row."""
 
+import copy
 import json
 
 import polars as pl
@@ -239,6 +240,28 @@ def test_given_trajectories_that_cannot_be_used_are_refused(run, tmp_path, given
         run(trajectories=path)
 
 
+def test_a_letter_that_the_tokenizer_changes_drops_the_row(
+    run, tmp_path, write_model, tokenizer, tiny_format, caplog
+):
+    """As Qwen's does with an e and a combining accent; here it is a 9, which becomes an 8."""
+    from tokenizers import normalizers
+
+    changing = copy.deepcopy(tokenizer)
+    changing.backend_tokenizer.normalizer = normalizers.Replace("9", "8")
+    student = write_model(tmp_path / "changing", seed=1, vocabulary=changing)
+    texts = ["<think>4</think>8", "<think>9</think>8", "<think>4</think>9"]
+    given = [{"problem": ONE, "text": text} for text in texts]
+    path = write_given(tmp_path / "given.jsonl", given)
+    rows = run(of=student, trajectories=path)
+    assert rows["finish_reason"].to_list() == ["stop", "lossy", "lossy"]
+    assert rows["completion_ids"].to_list() == [tiny_format.encode(texts[0]), [], []]
+    lost = [message for message in caplog.messages if "dropped" in message]
+    assert lost == [
+        f"{path}, row {row}, problem '{ONE}': dropped: the tokenizer cannot encode '9' without loss"
+        for row in (1, 2)
+    ]
+
+
 def given_message(run, path, rows, **more):
     with pytest.raises(ValueError) as caught:
         run(trajectories=write_given(path, rows), **more)
@@ -403,11 +426,12 @@ def test_given_trajectories_depend_on_how_the_student_says_them_alone(
         return [text.split()[0] for text in caplog.messages if "sample" in text], rows
 
     assert events(teacher)[0] == ["reused"]
-    # The prompt is rendered by its template, and its stop id ends a text.
+    # The prompt is rendered by its template, which also says what ends a text.
     before = events(student)[1]
     became, changed = events(variant("chat_template.jinja"))
     assert became == ["computed"]
     assert len(changed["prompt_ids"]) == len(before["prompt_ids"]) + 1
     became, changed = events(variant("tokenizer_config.json", eos_token="<|endoftext|>"))
     assert became == ["computed"]
-    assert changed["completion_ids"][-1] == before["completion_ids"][-1] - 2
+    # The template still ends turns with <|im_end|>, at which the model stops too.
+    assert changed["completion_ids"] == before["completion_ids"]

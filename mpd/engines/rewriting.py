@@ -14,8 +14,14 @@ from mpd.text.prompts import Prompts
 from mpd.text.vocabulary import UnknownWord
 
 # The status of a row by the finish reason of its sample, and by that of its rewrite.
-SAMPLE_STATUS = {"length": "sample_truncated", "too_long": "sample_too_long"}
+SAMPLE_STATUS = {
+    "length": "sample_truncated",
+    "too_long": "sample_too_long",
+    "lossy": "sample_lossy",
+}
 REWRITE_STATUS = {"length": "rewrite_truncated", "too_long": "rewriting_prompt_too_long"}
+
+PROMPT_END = 32  # tokens in which a prompt may open the rewriter's thinking
 
 
 def rewriting_prompts(engine: Engine, settings: TeacherRewrite) -> Prompts:
@@ -95,32 +101,35 @@ class _Rewriting:
                 records.append(without_rewrite(row, prompt))
             else:
                 records += (
-                    self._candidate(row, number, completion, len(prompt))
+                    self._candidate(row, number, completion, prompt)
                     for number, completion in enumerate(candidates)
                 )
         return table.frame_of(records, schema.COMPRESS)
 
     def _candidate(
-        self, row: Mapping[str, Any], number: int, completion: Completion, prompt_tokens: int
+        self, row: Mapping[str, Any], number: int, completion: Completion, prompt: list[int]
     ) -> dict[str, Any]:
         """One rewrite of a row, in the student's format where it can be put into it.
 
         It has to fit the student's context after the prompt, and the teacher's after the rewriting
-        prompt of `prompt_tokens`, since both score it there.
+        `prompt`, since both score it there. The teacher's own thinking is no part of it.
         """
         room = min(
             self.student_context - len(row["prompt_ids"]),
-            self.engine.context_length - prompt_tokens,
+            self.engine.context_length - len(prompt),
         )
-        rewrite = self.engine.vocabulary.text(completion.token_ids)
-        ids = self.writer.build(rewrite, row["prompt_ids"])
+        vocabulary = self.engine.vocabulary
+        text = vocabulary.text(completion.token_ids)
+        end_of_prompt = vocabulary.decode(prompt[-PROMPT_END:])
+        rewrite = self.writer.without_thinking(text, end_of_prompt, self.templates.can_think)
+        ids = None if rewrite is None else self.writer.build(rewrite, row["prompt_ids"])
         status = REWRITE_STATUS.get(completion.finish_reason) or _format_status(ids, room)
         ids = ids if status == "ok" else None
         return {
             "sample_id": row["sample_id"],
             "candidate": number,
             "status": status,
-            "rewrite": rewrite,
+            "rewrite": text,
             "rewrite_tokens": len(completion.token_ids),
             "text": self.writer.vocabulary.text(ids) if ids else None,
             "completion_ids": ids,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mpd.store.digests import digest_of, file_digest
+from mpd.store.turns import probe_turn_end
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -30,7 +31,8 @@ def write_manifest(folder: Path) -> None:
 
     Keys: `weights`, `chat_template` and `token_map` are digests, as is `tokenizer`, which covers
     how text is cut and what ends a completion; `digest` covers all files; `context_length` in
-    tokens; `files` maps names to sizes in bytes.
+    tokens; `turn_end` is the id that the chat template puts behind an assistant's turn, or null;
+    `files` maps names to sizes in bytes.
     Raises ValueError where the folder lacks weights, a tokenizer or a chat template, and where one
     of its JSON files is damaged.
     """
@@ -50,6 +52,7 @@ def write_manifest(folder: Path) -> None:
         "chat_template": digest_of(chat_template(folder)),
         "digest": digest_of(digests),
         "context_length": _context_length(folder),
+        "turn_end": probe_turn_end(load_tokenizer(folder)),
         "files": {path.name: path.stat().st_size for path in files},
     }
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True), encoding="utf-8")
@@ -158,6 +161,13 @@ def stop_ids(folder: Path, tokenizer: "PreTrainedTokenizerFast") -> list[int]:
     if not stop:
         raise ValueError(f"{folder}: neither tokenizer nor generation config names a stop id")
     return stop
+
+
+def turn_end(folder: Path, tokenizer: "PreTrainedTokenizerFast") -> int | None:
+    """The id behind an assistant's turn, of the manifest; older manifests do not say it."""
+    path = folder / MANIFEST
+    manifest = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return manifest["turn_end"] if "turn_end" in manifest else probe_turn_end(tokenizer)
 
 
 def _generation_stop_ids(folder: Path) -> list[int]:

@@ -9,13 +9,26 @@ from functools import cached_property
 
 from mpd.config.chat import ReadingChat, WritingChat
 from mpd.store.digests import digest_of
-from mpd.text.grading.extraction import extract
+from mpd.text.splitting import split_at_answer
+from mpd.text.thinking import without_thinking
 from mpd.text.vocabulary import Codec, Vocabulary
 
 
 def ids_digest(prompt_ids: list[int], completion_ids: list[int]) -> str:
     """Digest of the token ids of a trained sequence; 16 hexadecimal digits."""
     return digest_of([prompt_ids, completion_ids])[:16]
+
+
+class LossyText(ValueError):
+    """The tokenizer gives a text back as another one.
+
+    `has_tokens`: it has tokens for all of it, but changes letters, such as an e with a combining
+    accent into one letter.
+    """
+
+    def __init__(self, text: str, has_tokens: bool) -> None:
+        super().__init__(f"the tokenizer cannot encode {text[:80]!r} without loss")
+        self.has_tokens = has_tokens
 
 
 class CompletionReader:
@@ -78,28 +91,29 @@ class CompletionWriter(CompletionFormat):
 
     @cached_property
     def _control_texts(self) -> list[str]:
-        """What no text may contain. Added tokens of nothing but space are no control tokens."""
+        """What no text may contain."""
         tags = [] if self.close_tag is None else [self.open_tag, self.close_tag]
-        return [text for text in (*self.vocabulary.added_texts, *tags) if text.strip()]
+        return [text for text in (*self.vocabulary.control_ids, *tags) if text]
+
+    def without_thinking(self, text: str, prompt: str, can_think: bool) -> str | None:
+        """A rewriter's completion without its own thinking; see mpd.text.thinking."""
+        tags = None if self.close_tag is None else (self.open_tag, self.close_tag)
+        return without_thinking(text, prompt, tags, can_think)
 
     def split(self, rewrite: str) -> tuple[str, str] | None:
         """Reasoning and answer of a rewrite.
 
         Think tags separate them where the rewriter used them. Otherwise the answer begins with the
-        last line that holds a box or starts with `Answer:`. None where there is no answer line,
-        or nothing before it.
+        last lines that give it, by a box or `Answer:`; see mpd.text.splitting. None where there is
+        no answer, or nothing before it.
         """
         rewrite = rewrite.strip()
         if self.close_tag is None:
             return ("", rewrite) if rewrite else None
-        if self.close_tag in rewrite:
-            reasoning, _, answer = rewrite.rpartition(self.close_tag)
-            parts = reasoning.removeprefix(self.open_tag).strip(), answer.strip()
-        else:
-            lines = rewrite.splitlines()
-            answer_lines = [number for number, line in enumerate(lines) if extract(line, None)]
-            cut = answer_lines[-1] if answer_lines else 0
-            parts = "\n".join(lines[:cut]).strip(), "\n".join(lines[cut:]).strip()
+        if self.close_tag not in rewrite:
+            return split_at_answer(rewrite)
+        reasoning, _, answer = rewrite.rpartition(self.close_tag)
+        parts = reasoning.removeprefix(self.open_tag).strip(), answer.strip()
         return parts if all(parts) else None
 
     def build(self, rewrite: str, prompt_ids: list[int]) -> list[int] | None:
@@ -112,36 +126,49 @@ class CompletionWriter(CompletionFormat):
         if parts is None or any(text in part for part in parts for text in self._control_texts):
             return None
         reasoning, answer = parts
-        encode, stop = self.vocabulary.encode_plain, self.vocabulary.stop_ids[0]
         if self.close_tag is None:
-            answer_ids = encode(answer)
-            return None if answer_ids is None else [*answer_ids, stop]
-        ids: list[int] = []
-        after_open = self.opening.lstrip()[len(self.open_tag) :]
-        before_close = self.closing[: -len(self.closing.lstrip())]
-        after_close = self.closing[len(before_close) + len(self.close_tag) :]
-        if not self.vocabulary.decode(prompt_ids).rstrip().endswith(self.open_tag):
-            ids += self.open_ids
-            reasoning = after_open + reasoning
-        reasoning_ids = encode(reasoning + before_close)
-        answer_ids = encode(after_close + answer)
-        if reasoning_ids is None or answer_ids is None:
+            segments = [answer]
+        else:
+            opened = self.vocabulary.decode(prompt_ids).rstrip().endswith(self.open_tag)
+            after_open = self.opening.lstrip()[len(self.open_tag) :]
+            before_close = self.closing[: -len(self.closing.lstrip())]
+            after_close = self.closing[len(before_close) + len(self.close_tag) :]
+            begin = [""] if opened else [self.open_tag, after_open]
+            begin[-1] += reasoning + before_close
+            segments = [*begin, self.close_tag, after_close + answer]
+        try:
+            return self._join(segments, prompt_ids[-1:])
+        except LossyText:
             return None
-        return [*ids, *reasoning_ids, *self.close_ids, *answer_ids, stop]
 
     def encode(self, text: str) -> list[int]:
         """The completion of a text that is in the student's format already, stop id at the end.
 
-        Raises ValueError where the text cannot be encoded without loss.
+        Raises LossyText where the text cannot be encoded without loss.
+        """
+        pattern = "|".join(re.escape(tag) for tag in self._tags if tag)
+        return self._join(re.split(f"({pattern})", text) if pattern else [text], [])
+
+    @cached_property
+    def _tags(self) -> dict[str, list[int]]:
+        if self.close_tag is None:
+            return {}
+        return {self.open_tag: self.open_ids, self.close_tag: self.close_ids}
+
+    def _join(self, segments: list[str], before: list[int]) -> list[int]:
+        """The ids of tags and of the text between them, stop id at the end.
+
+        Tokenizers may put a space between control tokens and text, so all of it is read back, as
+        what follows the ids `before`. Raises LossyText where that gives another text.
         """
         ids: list[int] = []
-        tags: dict[str, list[int]] = {}
-        if self.close_tag is not None:
-            tags = {self.open_tag: self.open_ids, self.close_tag: self.close_ids}
-        pattern = "|".join(re.escape(tag) for tag in tags if tag)
-        for segment in re.split(f"({pattern})", text) if pattern else [text]:
-            segment_ids = tags.get(segment) or self.vocabulary.encode_plain(segment)
+        stop = self.vocabulary.trained_stop
+        for segment in segments:
+            segment_ids = self._tags.get(segment) or self.vocabulary.encode_plain(segment)
             if segment_ids is None:
-                raise ValueError(f"the tokenizer cannot encode {segment[:80]!r} without loss")
+                raise LossyText(segment, self.vocabulary.unknown_word(segment) is None)
             ids += segment_ids
-        return [*ids, self.vocabulary.stop_ids[0]]
+        before, text = before or [stop], "".join(segments)
+        if self.vocabulary.decode([*before, *ids]) != self.vocabulary.decode(before) + text:
+            raise LossyText(text, has_tokens=True)
+        return [*ids, stop]

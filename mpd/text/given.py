@@ -14,7 +14,7 @@ import polars as pl
 
 from mpd.store import schema
 from mpd.store.joins import matched
-from mpd.text.completions import CompletionWriter
+from mpd.text.completions import CompletionWriter, LossyText
 from mpd.text.questions import problem_id
 from mpd.text.rows import BadRow, fault_sentence, read_rows
 from mpd.text.vocabulary import Vocabulary
@@ -101,10 +101,12 @@ def encode_given(
 
     `prompts` has the prompt ids of each question, `context_length` the tokens of prompt and
     trajectory that the model can take.
-    Raises ValueError, naming file and rows, where a text cannot be encoded without loss, and where
-    ids are not a trajectory of this model.
+    A text in which the tokenizer changes letters is a row without ids and the finish_reason lossy.
+    Raises ValueError, naming file and rows, where a text has words without a token, and where ids
+    are not a trajectory of this model.
     """
     sequences: list[list[int]] = []
+    reasons: list[str] = []
     faults: list[Fault] = []
     for row in rows.iter_rows(named=True):
         place = f"row {row['row']}"
@@ -118,11 +120,17 @@ def encode_given(
                     f"the model's context of {context_length}"
                 )
         except ValueError as error:
-            faults.append((place, str(error)))
-        else:
-            sequences.append(ids)
+            if not (isinstance(error, LossyText) and error.has_tokens):
+                faults.append((place, str(error)))
+                continue
+            log.warning("%s, %s, problem %.80r: dropped: %s", path, place, row["question"], error)
+            ids = []
+        sequences.append(ids)
+        reasons.append(row["finish_reason"] if len(ids) else "lossy")
     _raise(path, faults)
-    return rows.with_columns(pl.Series("ids", sequences, pl.List(pl.Int64)))
+    return rows.with_columns(
+        pl.Series("ids", sequences, pl.List(pl.Int64)), pl.Series("finish_reason", reasons)
+    )
 
 
 def _raise(path: Path, faults: list[Fault]) -> None:

@@ -1,9 +1,16 @@
-"""Prompts: one user message each, rendered by the model's chat template and encoded."""
+"""Prompts: one user message each, rendered by the model's chat template and encoded.
+
+Control tokens are those that the chat template writes. What stands in a message is text, whatever
+it spells.
+"""
 
 import re
 from datetime import date
+from functools import cached_property
 
 from mpd.config.chat import PromptChat
+from mpd.text.plain import Disguise
+from mpd.text.thinking import mentions_thinking
 from mpd.text.vocabulary import UnknownWord, Vocabulary
 
 
@@ -35,17 +42,57 @@ class Prompts:
     def ids(self, **values: str) -> list[int]:
         """The prompt with values in place of the template's placeholders.
 
-        Raises UnknownWord where the tokenizer has no token for one of its words, and ValueError as
-        `render` does.
+        Text never becomes a control token. (One exception: where no other tokens can spell the
+        think tags, as in the embedded world, those of a `trajectory` are their control tokens.)
+        Raises UnknownWord where the tokenizer has no token for a word, and ValueError as `render`
+        does, or where the chat template changes a message beyond recognition.
         """
-        content = fill(self.template, **values)
-        text = self.render(content)
-        word = self.vocabulary.unknown_word(text)
-        if word is not None:
+        text = self.render(fill(self.template, **values))
+        ids = self.vocabulary.encode(text)
+        unknown, expected = self.vocabulary.tokenizer.unk_token_id, self._template_ids
+        if unknown not in ids and self.vocabulary.written_ids(ids) == expected:
+            return ids  # no text spells a control token
+        return self._plain_ids(values, text)
+
+    @cached_property
+    def _template_ids(self) -> list[int] | None:
+        """The control tokens that the chat template writes around a message.
+
+        None where the letters of the message decide it: some have to be words of their own.
+        """
+        if any(token.single_word for token in self.vocabulary.added_tokens):
+            return None
+        return self.vocabulary.written_ids(self.vocabulary.encode(self._render("")))
+
+    def _plain_ids(self, values: dict[str, str], text: str) -> list[int]:
+        """The prompt of values whose rendered `text` spells control tokens, or has unknown words.
+
+        The message is disguised before it is rendered: what spells a control token afterwards was
+        written by the chat template.
+        """
+        plain = self.vocabulary.plain_tokenizer(text, keep_spaces=True)
+        if "trajectory" in values:
+            trajectory = values["trajectory"]
+            for tag in self.vocabulary.inseparable:
+                trajectory = trajectory.replace(tag, plain.names[tag])
+            values = {**values, "trajectory": trajectory}
+        message = fill(self.template, **values)
+        disguise = Disguise(list(plain.names), text + plain.anchor)
+        named = disguise.off(plain.with_names(self._render(disguise.on(message))))
+        ids = plain.encode(named)
+        if ids is None:
+            words = [word for word in named.split() if plain.encode(word) is None]
             # A word of the message, if there is one, tells more than one of the chat template.
-            word = self.vocabulary.unknown_word(content) or word
+            word = self.vocabulary.unknown_word(plain.without_names(message))
+            word = word or plain.without_names(words[0] if words else named)
             raise UnknownWord(f"this model's vocabulary has no token for {word!r} of a prompt")
-        return self.vocabulary.encode(text)
+        if not plain.is_complete(ids, named):
+            raise ValueError(
+                f"{self.vocabulary.tokenizer.name_or_path}: its chat template changes the message "
+                f"{message[:80]!r}, so that its text cannot be told from control tokens; remove "
+                "what spells control tokens from it"
+            )
+        return ids
 
     def problem_ids(self, question: str) -> list[int]:
         """The prompt of a question.
@@ -73,11 +120,27 @@ class Prompts:
                 f"{self.key}: this model's vocabulary has no token for {word!r}; use other words"
             )
 
+    @cached_property
+    def can_think(self) -> bool:
+        """Whether a completion may begin with thinking that no prompt opens.
+
+        Thinking is on, or the chat template has no switch for it and knows its tags, as that of a
+        model that always thinks.
+        """
+        if self.thinking:
+            return True
+        other = Prompts(self.vocabulary, self.template, self.key, not self.thinking, self.day)
+        template = str(self.vocabulary.tokenizer.chat_template)
+        return self._render("") == other._render("") and mentions_thinking(template)
+
     def render(self, content: str) -> str:
         """One user message as the chat template renders it.
 
         Raises ValueError where the template asks for the day and the settings have none.
         """
+        return self._render(content)
+
+    def _render(self, content: str) -> str:
         rendered = self.vocabulary.tokenizer.apply_chat_template(
             [{"role": "user", "content": content}],
             add_generation_prompt=True,

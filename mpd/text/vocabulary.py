@@ -4,16 +4,23 @@ Text is encoded once. What a user or a model wrote is encoded with every added t
 that text can never turn into a control token.
 """
 
-import json
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from tokenizers import Tokenizer
 
-from mpd.store.model_folder import TOKENIZER, load_tokenizer, stop_ids, vocabulary_size
+from mpd.store.model_folder import (
+    TOKENIZER,
+    load_tokenizer,
+    stop_ids,
+    turn_end,
+    vocabulary_size,
+)
+from mpd.text.plain import PlainTokenizer, private_characters
 
 if TYPE_CHECKING:
+    from tokenizers import AddedToken
     from transformers import PreTrainedTokenizerFast
 
 
@@ -51,17 +58,42 @@ class TokenizerFile:
 
 
 class Vocabulary:
-    """The tokenizer of a model, and the ids that end a completion, the tokenizer's own first."""
+    """The tokenizer of a model, and the ids that end a completion, the tokenizer's own first.
 
-    def __init__(self, tokenizer: "PreTrainedTokenizerFast", stop_ids: list[int]) -> None:
+    `turn_end` is the id that the chat template puts behind an assistant's turn, if it does.
+    """
+
+    def __init__(
+        self,
+        tokenizer: "PreTrainedTokenizerFast",
+        stop_ids: list[int],
+        turn_end: int | None = None,
+    ) -> None:
         self.tokenizer = tokenizer
         self.stop_ids = stop_ids
+        self.turn_end = turn_end
 
     @classmethod
     def of_folder(cls, folder: Path) -> "Vocabulary":
         """That of a model folder. Raises ValueError where it has no fast tokenizer or stop id."""
         tokenizer = load_tokenizer(folder)
-        return cls(tokenizer, stop_ids(folder, tokenizer))
+        return cls(tokenizer, stop_ids(folder, tokenizer), turn_end(folder, tokenizer))
+
+    @property
+    def trained_stop(self) -> int:
+        """The stop id at the end of trained sequences: the one that ends a turn."""
+        self.require_turn_end()
+        return self.stop_ids[0] if self.turn_end is None else self.turn_end
+
+    def require_turn_end(self) -> None:
+        """Raise ValueError where what ends a turn is no stop id: no completion ends with it."""
+        if self.turn_end is not None and self.turn_end not in self.stop_ids:
+            end, *stops = map(self.decode, ([token] for token in (self.turn_end, *self.stop_ids)))
+            raise ValueError(
+                f"{self.tokenizer.name_or_path}: its chat template ends turns with {end}, and "
+                f"completions end with {' or '.join(stops)} only; set eos_token_id of its "
+                f"generation_config.json to {[*self.stop_ids, self.turn_end]}"
+            )
 
     @cached_property  # a tokenizer of 151,669 tokens takes 0.1 s to list them
     def size(self) -> int:
@@ -69,22 +101,43 @@ class Vocabulary:
         return vocabulary_size(self.tokenizer)
 
     @cached_property
-    def added_texts(self) -> list[str]:
-        """The texts of the added tokens, control tokens among them."""
-        return [str(token) for token in self.tokenizer.added_tokens_decoder.values()]
+    def added_tokens(self) -> "list[AddedToken]":
+        """The added tokens, control tokens among them."""
+        return list(self.tokenizer.added_tokens_decoder.values())
 
     @cached_property
-    def _plain(self) -> Tokenizer:
-        return _without_added_tokens(self.tokenizer)
+    def control_ids(self) -> dict[str, int]:
+        """The control tokens by their texts: added tokens that are not space alone."""
+        added = self.tokenizer.added_tokens_decoder.items()
+        return {str(token): number for number, token in added if str(token).strip()}
+
+    @cached_property
+    def _plain(self) -> dict[tuple[str, bool], PlainTokenizer]:
+        return {}  # by mark, and whether added tokens of space alone stay
+
+    def plain_tokenizer(self, text: str, keep_spaces: bool) -> PlainTokenizer:
+        """The tokenizer to which all of a text is plain text; see PlainTokenizer."""
+        (mark,) = private_characters(1, text)
+        key = mark, keep_spaces
+        if key not in self._plain:
+            self._plain[key] = PlainTokenizer(self.tokenizer, self.control_ids, *key)
+        return self._plain[key]
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text that spells control tokens, such as a rendered prompt."""
         return self.tokenizer(text, add_special_tokens=False).input_ids
 
     def encode_plain(self, text: str) -> list[int] | None:
-        """The ids of a text without any added token; None where some of it would be lost."""
-        ids = self._plain.encode(text, add_special_tokens=False).ids
-        return ids if self.decode(ids) == text else None
+        """The ids of a text behind a control token, without any added token.
+
+        None where some of it would be lost.
+        """
+        ids = self.plain_tokenizer(text, False).encode_behind_control(text)
+        if ids is None:
+            return None
+        control = self.stop_ids[:1] or list(self.control_ids.values())[:1]
+        # Decoders treat the first token in a way of their own, so a control token stands before.
+        return ids if self.decode([*control, *ids]) == self.decode(control) + text else None
 
     def decode(self, ids: list[int]) -> str:
         """The text of ids, control tokens shown."""
@@ -96,25 +149,22 @@ class Vocabulary:
         """The text of a completion without its stop token, control tokens shown."""
         return self.decode(ids[:-1] if ids and ids[-1] in self.stop_ids else ids)
 
+    def written_ids(self, ids: list[int]) -> list[int]:
+        """The control tokens among ids, in their order, and unknown words."""
+        control = {*self.control_ids.values(), self.tokenizer.unk_token_id}
+        return [token for token in ids if token in control]
+
+    @cached_property
+    def inseparable(self) -> list[str]:
+        """Texts of control tokens that are not special, and that no other tokens can spell."""
+        texts = [token.content for token in self.added_tokens if not token.special]
+        return [text for text in texts if text.strip() and self.unknown_word(text)]
+
     def unknown_word(self, text: str) -> str | None:
-        """A word that the tokenizer has no token for, or None where it has all of a text."""
-        token, unknown = self.tokenizer.unk_token, self.tokenizer.unk_token_id
-        if token is None:
+        """A word of plain text that has no token, or None where the tokenizer has all of a text."""
+        if self.tokenizer.unk_token is None:
             return None
-
-        def is_unknown(part: str) -> bool:
-            # The unknown token may be a control token too, which the text then spells.
-            return self.encode(part).count(unknown) > part.count(token)
-
-        if not is_unknown(text):
+        plain = self.plain_tokenizer(text, True)
+        if plain.encode(text) is not None:
             return None
-        return next((word for word in text.split() if is_unknown(word)), text)
-
-
-def _without_added_tokens(tokenizer: "PreTrainedTokenizerFast") -> Tokenizer:
-    """The tokenizer's model without any added token: plain text stays plain text."""
-    state = json.loads(tokenizer.backend_tokenizer.to_str())
-    state["added_tokens"] = []
-    state["post_processor"] = None
-    state["padding"] = state["truncation"] = None
-    return Tokenizer.from_str(json.dumps(state))
+        return next((word for word in text.split() if plain.encode(word) is None), text)

@@ -49,6 +49,7 @@ def test_the_manifest_says_what_the_model_is(folder, tokenizer):
         "chat_template": digest_of(tokenizer.chat_template),
         "digest": digest_of(contents),
         "context_length": 256,
+        "turn_end": tokenizer.eos_token_id,
         "files": {path.name: len(path.read_bytes()) for path in files},
     }
 

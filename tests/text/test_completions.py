@@ -10,6 +10,7 @@ from mpd.text.completions import (
     CompletionFormat,
     CompletionReader,
     CompletionWriter,
+    LossyText,
     ids_digest,
 )
 from mpd.text.prompts import Prompts
@@ -196,6 +197,60 @@ def test_encode_refuses_what_cannot_be_encoded(tiny_format):
         tiny_format.encode("<think>1+Zebra</think>3")
 
 
+def spaced(scheme):
+    """A tokenizer of SentencePiece's kind, whose texts begin with a space under some schemes."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    pieces = [*"▁2+=4.\n\\boxed{}Answer: ", "▁2"]
+    ids = {piece: number for number, piece in enumerate(dict.fromkeys(pieces))}
+    backend = Tokenizer(models.BPE(ids, [("▁", "2")]))
+    backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme)
+    backend.decoder = decoders.Metaspace(prepend_scheme=scheme)
+    controls = ["<think>", "</think>", "<|im_end|>"]
+    backend.add_special_tokens([AddedToken(token, normalized=False) for token in controls])
+    return PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|im_end|>")
+
+
+@pytest.mark.parametrize("chat", [QWEN, with_changes(QWEN, open="<think>", close="</think>"), NONE])
+@pytest.mark.parametrize("scheme", ["first", "never", "always"])
+def test_no_space_comes_between_control_tokens_and_text(scheme, chat):
+    tokenizer = spaced(scheme)
+    vocabulary = Vocabulary(tokenizer, [tokenizer.eos_token_id])
+    writer = CompletionWriter(vocabulary, chat)
+    before = tokenizer.convert_tokens_to_ids(["</think>"])
+    ids = writer.build("2+2=4.\n\\boxed{4}", before)
+    if scheme == "always":  # no ids of this tokenizer give this text
+        assert ids is None
+        with pytest.raises(ValueError, match=r"cannot encode '.*2\+2.*' without loss"):
+            writer.encode("<think>2+2</think>4")
+        return
+    assert ids is not None
+    tags = (f"{chat.open}2+2=4.{chat.close}", "2+2=4.\n")[chat.think == "none"]
+    text = f"{tags}\\boxed{{4}}<|im_end|>"
+    assert tokenizer.decode([*before, *ids]) == f"</think>{text}"
+    # What the tokenizer gives for the whole text behind a prompt.
+    assert [*before, *ids] == tokenizer(f"</think>{text}", add_special_tokens=False).input_ids
+    assert writer.encode(text.removesuffix("<|im_end|>")) == ids
+
+
+@pytest.mark.parametrize("scheme", ["first", "never"])
+@pytest.mark.parametrize("text", [" 2", "2 ", "  2", "2  2", " "])
+def test_space_of_a_text_stays(scheme, text):
+    tokenizer = spaced(scheme)
+    writer = CompletionWriter(Vocabulary(tokenizer, [tokenizer.eos_token_id]), QWEN)
+    ids = writer.encode(f"<think>{text}</think>{text}4")
+    assert tokenizer.decode(ids) == f"<think>{text}</think>{text}4<|im_end|>"
+
+
+def test_a_close_tag_that_gets_a_space_is_refused():
+    tokenizer = spaced("first")
+    chat = with_changes(QWEN, open="", close="\nAnswer: ")
+    writer = CompletionWriter(Vocabulary(tokenizer, [tokenizer.eos_token_id]), chat)
+    ids = writer.build("2+2=4.\nAnswer: 4", tokenizer.convert_tokens_to_ids(["</think>"]))
+    assert ids is None or tokenizer.decode(ids) == "2+2=4.\nAnswer: 4<|im_end|>"
+
+
 def test_thinking_ends_after_the_last_close_tag(qwen, untagged, qwen_tokenizer, ids_of):
     closing = qwen_tokenizer.convert_tokens_to_ids("</think>")
     text_ids = ids_of("a")
@@ -252,3 +307,20 @@ def test_a_close_tag_of_several_tokens_is_read_without_transformers_too(student,
     assert len(reader.close_ids) > 1
     (seven,) = tokenizer.convert_tokens_to_ids(["7"])
     assert reader.thinking_tokens([seven, *reader.close_ids, seven]) == 1 + len(format.close_ids)
+
+
+@pytest.mark.parametrize(
+    ("text", "has_tokens"), [("e\u0301", True), ("<think>a</think>e\u0301", True), ("é", None)]
+)
+def test_a_letter_that_the_tokenizer_changes_is_a_loss(qwen_tokenizer, text, has_tokens):
+    from tokenizers import normalizers
+
+    changing = copy.deepcopy(qwen_tokenizer)
+    changing.backend_tokenizer.normalizer = normalizers.NFC()
+    writer = CompletionWriter(Vocabulary(changing, [changing.eos_token_id]), QWEN)
+    if has_tokens is None:
+        assert writer.vocabulary.text(writer.encode(text)) == text
+        return
+    with pytest.raises(LossyText, match=r"cannot encode 'e\u0301' without loss") as caught:
+        writer.encode(text)
+    assert caught.value.has_tokens

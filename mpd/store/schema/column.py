@@ -44,7 +44,8 @@ FINISH_REASON = Column(
     "finish_reason",
     "string",
     "",
-    "stop, length (cut by the token limit), too_long (the prompt does not fit)",
+    "stop, length (cut by the token limit), too_long (the prompt does not fit), "
+    "lossy (a given text, letters of which the tokenizer changes)",
 )
 NUM_TOKENS = Column("num_tokens", "int32", "token", "length of completion_ids")
 VERDICTS = (

@@ -100,10 +100,11 @@ COMPRESS = Artifact(
             "string",
             "",
             "ok, sample_truncated, sample_too_long (the prompt of the sample did not fit), "
+            "sample_lossy (a given text, letters of which the student's tokenizer changes), "
             "sample_unsayable (it has a word that the teacher's tokenizer lacks), "
             "rewriting_prompt_too_long, rewrite_truncated, rewrite_too_long (for the context of "
-            "student or teacher), format (no answer line, or text that "
-            "the student's tokenizer cannot encode)",
+            "student or teacher), format (no answer line, thinking "
+            "without an end, or text that the student's tokenizer cannot encode)",
         ),
         Column("rewrite", "string", "", "the teacher's text, verbatim", nullable=True),
         Column("rewrite_tokens", "int32", "token", "tokens that the teacher generated"),
