@@ -6,6 +6,6 @@ r"""Final answers: extract them from completions, and compare them with gold ans
         answer_grader.grade(["4", r"\frac12"], ["4.0", "1/3"])              ->  ["correct", "wrong"]
 
 Exact rules compare integers, fractions, times and choices in the calling process. math-verify
-decides the rest in worker processes that can be killed: math-verify's own time limit is an alarm, which cannot interrupt a long
-big-integer computation and reports a wrong answer when it does go off.
+decides the rest in worker processes that can be killed: its own time limit is an alarm, which
+cannot interrupt a long big-integer computation and reports a wrong answer when it does go off.
 """
