@@ -114,7 +114,16 @@ def _same_exactly(gold: str, answer: str) -> bool | None:
     numbers = read_number(without_unit(gold)), read_number(without_unit(answer))
     if numbers[0] is not None and numbers[1] is not None:
         return same_number(numbers[0], numbers[1])
-    return None
+    return _same_list(gold, answer)
+
+
+def _same_list(gold: str, answer: str) -> bool | None:
+    """False for lists of exact numbers of which one has another number, or one more often."""
+    lists = [[read_number(part.strip()) for part in text.split(",")] for text in (gold, answer)]
+    values = [[n.value for n in numbers if n is not None and not n.decimal] for numbers in lists]
+    if any(len(value) < len(numbers) for value, numbers in zip(values, lists, strict=True)):
+        return None
+    return None if sorted(values[0]) == sorted(values[1]) else False
 
 
 def verdict_by_mathematics(gold: str, answer: str) -> str:

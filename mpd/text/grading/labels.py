@@ -27,7 +27,8 @@ _MEANINGFUL = {
     "am", "pm", "hundred", "thousand", "million", "billion", "trillion", "dozen", "minus",
     "negative", "not", "no", "less", "more", "least", "most", "fewer", "greater", "odd", "even",
     "north", "south", "east", "west", "northeast", "northwest", "southeast", "southwest", "bc",
-    "ad", "half", "quarter", "third", "double", "twice", "undefined", "infinite", "infinitely",
+    "ad", "half", "halve", "fourth", "fifth", "tenth", "hundredth", "thousandth",
+    "quarter", "third", "double", "twice", "undefined", "infinite", "infinitely",
     "below", "above", "before", "after", "noon", "midnight", "left", "right", "up", "down",
     "remainder", "loss", "gain", "profit", "decrease", "increase", "except", "without",
 }  # fmt: skip
@@ -189,4 +190,6 @@ def _basic(word: str) -> str:
     for form in (word, word.removesuffix("s"), word.removesuffix("es")):
         if form in _UNIT_OF:
             return _UNIT_OF[form]
+    if word.removesuffix("s") in _MEANINGFUL:
+        return word.removesuffix("s")
     return word if word in _MEANINGFUL or len(word) < 4 else word.removesuffix("s")

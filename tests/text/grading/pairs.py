@@ -622,6 +622,16 @@ NOT_CORRECT: dict[str, list[tuple[str, str]]] = {
         (r"\vec{a}", r"\vec{b}"),
         (r"\frac{dy}{dx}", r"\frac{dx}{dy}"),
     ],
+    "lists and parts": [
+        ("1,1,2", "1,2,2"),
+        ("1,1", "1"),
+        ("1,2,3", "1,2,3,3,4"),
+        ("3", r"3\text{ halves}"),
+        ("3", r"3\text{ quarters}"),
+        ("6", "2 3"),
+        (r"5 \pmod 7", r"5 \pmod 8"),
+        ("5", r"2\text{ plus }3"),
+    ],
 }
 
 # Accepted: right answers that do not count, with the reason.
