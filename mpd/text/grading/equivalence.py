@@ -8,8 +8,10 @@ import re
 from mpd.text.grading.exact import same_number
 from mpd.text.grading.extraction import MAX_CHARACTERS
 from mpd.text.grading.labels import (
+    brackets_differ,
     choice,
     clock_time,
+    is_misread,
     scaled,
     without_text_commands,
     without_unit,
@@ -60,7 +62,7 @@ def verdict_by_text(gold: str, answer: str | None) -> str | None:
         equal = _same_exactly(*pair)
     if equal is not None:
         return "correct" if equal else "wrong"
-    if any(_SIDE_BY_SIDE.search(to_latex(text)) for text in pair):
+    if any(_SIDE_BY_SIDE.search(to_latex(text)) or is_misread(text) for text in pair):
         return "unparsed"
     return None
 
@@ -93,12 +95,17 @@ def _same_exactly(gold: str, answer: str) -> bool | None:
     plain = without_text_commands(gold), without_text_commands(answer)
     if plain[0] == plain[1]:
         return True
+    if (
+        any("\\text" in text for text in (gold, answer))
+        and plain[0].casefold() == plain[1].casefold()
+    ):
+        return bool(re.fullmatch("[A-Za-z ]+", plain[0])) or None
     (gold_count, scale), (answer_count, answer_scale) = scaled(gold), scaled(answer)
     if scale != 1 or answer_scale != 1:
         counts = read_number(gold_count), read_number(answer_count)
         if counts[0] is not None and counts[1] is not None:
             return counts[0].value * scale == counts[1].value * answer_scale
-    if words_differ(gold, answer):
+    if words_differ(gold, answer) or brackets_differ(gold, answer):
         return False
     bases = _BASE.fullmatch(gold), _BASE.fullmatch(answer)
     if bases[0] and bases[1]:
@@ -107,7 +114,16 @@ def _same_exactly(gold: str, answer: str) -> bool | None:
     numbers = read_number(without_unit(gold)), read_number(without_unit(answer))
     if numbers[0] is not None and numbers[1] is not None:
         return same_number(numbers[0], numbers[1])
-    return None
+    return _same_list(gold, answer)
+
+
+def _same_list(gold: str, answer: str) -> bool | None:
+    """False for lists of exact numbers of which one has another number, or one more often."""
+    lists = [[read_number(part.strip()) for part in text.split(",")] for text in (gold, answer)]
+    values = [[n.value for n in numbers if n is not None and not n.decimal] for numbers in lists]
+    if any(len(value) < len(numbers) for value, numbers in zip(values, lists, strict=True)):
+        return None
+    return None if sorted(values[0]) == sorted(values[1]) else False
 
 
 def verdict_by_mathematics(gold: str, answer: str) -> str:

@@ -17,7 +17,8 @@ _ANSWER_LINE = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _IS = re.compile(r"[ \t*_`]*the[ \t]+(?:final[ \t]+)?answer[ \t]+is\b:?", re.IGNORECASE)
-_HOPE = re.compile(r"[.!]?[ \t]+I hope (?:it|this) (?:is|helps).*$", re.IGNORECASE)
+_HOPE = re.compile(r"[.!]?[ \t]+I hope (?:it|this)(?: is|'s| helps)\b.*$", re.IGNORECASE)
+_ENDING = re.compile(r"(?:[\s*`\u2700-\u27bf\ufe0f\U0001f000-\U0001faff]|(?<=[*`])\.)+$")
 _FORMULA = re.compile(r"(\$[^$]+\$)\.(?:[ \t][^$\d]*)?")
 _HASH = re.compile(r"####+[ \t]*\n?(.*)")
 _FOLLOWS_HASH = re.compile(r"\s*(?:the answer is:?(.*))?\s*", re.IGNORECASE)
@@ -54,6 +55,9 @@ def extract(text: str, think_close: str | None) -> str | None:
 def _stated(line: str) -> str:
     """The answer in what follows "Answer:" or "The final answer is"."""
     line = _HOPE.sub("", _IS.sub("", line, count=1)).strip(" \t\r*`")
+    line = _ENDING.sub("", line)
+    if line.count("**") == 1:  # the other one stood at an end
+        line = line.replace("**", "")
     formula = _FORMULA.fullmatch(line)
     return formula[1] if formula else line
 

@@ -27,7 +27,8 @@ _MEANINGFUL = {
     "am", "pm", "hundred", "thousand", "million", "billion", "trillion", "dozen", "minus",
     "negative", "not", "no", "less", "more", "least", "most", "fewer", "greater", "odd", "even",
     "north", "south", "east", "west", "northeast", "northwest", "southeast", "southwest", "bc",
-    "ad", "half", "quarter", "third", "double", "twice", "undefined", "infinite", "infinitely",
+    "ad", "half", "halve", "fourth", "fifth", "tenth", "hundredth", "thousandth",
+    "quarter", "third", "double", "twice", "undefined", "infinite", "infinitely",
     "below", "above", "before", "after", "noon", "midnight", "left", "right", "up", "down",
     "remainder", "loss", "gain", "profit", "decrease", "increase", "except", "without",
 }  # fmt: skip
@@ -39,6 +40,7 @@ _UNITS = {
     "ml": "milliliter millilitre", "deg": "degree", "rad": "radian", "unit": "unit",
     "sq": "square squared", "cu": "cubic cubed", "mph": "mph", "dollar": "dollar usd buck",
     "day": "day", "week": "week", "month": "month", "year": "year yr", "cent": "cent",
+    "cup": "cup", "gallon": "gallon gal", "quart": "quart qt", "pint": "pint pt", "ton": "ton",
     "percent": "percent %", "person": "person people", "c": "celsius", "f": "fahrenheit",
 }  # fmt: skip
 _UNIT_OF = {word: unit for unit, words in _UNITS.items() for word in (unit, *words.split())}
@@ -52,7 +54,11 @@ _SCALES = {
     "hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12,
     "dozen": 12,
 }  # fmt: skip
-_UNIT_BEHIND = re.compile(r"(.*[0-9}]) ?([A-Za-z]{2,})")
+_UNIT_BEHIND = re.compile(
+    rf"(.*[0-9}}]){_BLANK}*(?:{_TEXT}\{{ *([A-Za-z]+)\.? *\}}|([A-Za-z]{{2,}}))"
+)
+_BETWEEN_NUMBERS = re.compile(rf"[0-9}}]{_BLANK}*({_TEXT}\{{[^{{}}]*\}}|[A-Za-z ]+){_BLANK}*[0-9]")
+_DERIVATIVE = re.compile(r"\\[dt]?frac ?\{ ?(?:d|\\partial)[^{}]*\}\{ ?(?:d|\\partial) ?[A-Za-z]")
 
 
 def without_text_commands(text: str) -> str:
@@ -94,7 +100,29 @@ def without_unit(text: str) -> str:
     """The text without a known unit in plain letters behind a number, or USD before it."""
     text = re.sub(r"^(?:USD|US\\\$) ?(?=[0-9.])", "", text)
     match = _UNIT_BEHIND.fullmatch(text)
-    return match[1] if match and _basic(match[2].casefold()) in _UNITS else text
+    return match[1] if match and _basic((match[2] or match[3]).casefold()) in _UNITS else text
+
+
+def is_misread(text: str) -> bool:
+    """Whether math-verify would read something else without a word.
+
+    It drops words between two numbers and multiplies these: 5 feet 3 inches is 15 to it. And all
+    derivatives of one letter by another are 0.
+    """
+    between = (match[1] for match in _BETWEEN_NUMBERS.finditer(text))
+    words = (set(_WORD.findall(word.casefold())) - {"text", "mbox", "mathrm"} for word in between)
+    return any(w and not w & {"and", "or"} for w in words) or bool(_DERIVATIVE.search(text))
+
+
+def brackets_differ(gold: str, answer: str) -> bool:
+    """Whether one text is a set in braces, and the other begins with another bracket."""
+    pairs = (gold, answer), (answer, gold)
+    return any(
+        a.startswith((r"\{", r"\left\{"))
+        and b.startswith(("(", "[", r"\left(", r"\left["))
+        and not re.search(r"\||\\mid|:", a)
+        for a, b in pairs
+    )
 
 
 def clock_time(text: str) -> tuple[int, int, str] | None:
@@ -148,6 +176,8 @@ def _words(text: str) -> set[str]:
     found |= {_UNIT_OF.get(unit, unit) for unit in _SHORT_UNIT.findall(outside)}
     for scale in _DEGREES.findall(text):
         found |= {"deg", *scale.casefold()}
+    found |= {"dollar"} if r"\$" in outside else set()
+    found |= {"minute of arc"} if re.search(r"[0-9] ?'", outside) else set()
     found -= _CONNECTIVES
     powers = re.search(rf"{_TEXT}\{{[^{{}}]*\}} ?\^ ?\{{? ?([23])", text)
     if powers and found:
@@ -160,4 +190,6 @@ def _basic(word: str) -> str:
     for form in (word, word.removesuffix("s"), word.removesuffix("es")):
         if form in _UNIT_OF:
             return _UNIT_OF[form]
+    if word.removesuffix("s") in _MEANINGFUL:
+        return word.removesuffix("s")
     return word if word in _MEANINGFUL or len(word) < 4 else word.removesuffix("s")

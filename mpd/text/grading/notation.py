@@ -8,7 +8,7 @@ from mpd.text.grading.spelling import from_unicode
 # A box may be over-escaped (`\\boxed`). `\{`, `\}` and a line break `\\` open and close nothing.
 _BRACES = re.compile(r"\\{1,2}boxed\s*\{|\\{1,2}boxed(?![A-Za-z])\s*|\\[\\{}]|[{}]")
 _BARE = re.compile(
-    r"\\[dtc]?frac\s*(?:\{[^{}]*\}|\d)\s*(?:\{[^{}]*\}|\d)"
+    r"-?\\[dtc]?frac\s*(?:\{[^{}]*\}|\d)\s*(?:\{[^{}]*\}|\d)"
     r"|-?\d+(?:,\d{3})*(?:\.\d+)?%?|-?\\sqrt\s*(?:\{[^{}]*\}|\d)|-?\\(?:pi|infty)(?![A-Za-z])"
     r"|\\(?:text|textbf|mathrm|mathbf)\s*\{[^{}]+\}|[A-Za-z](?=\s*(?:\$|\\\)|\\\]|\.|,|$))"
 )
