@@ -7,9 +7,5 @@ r"""Final answers: extract them from completions, and compare them with gold ans
 
 Exact rules compare integers, fractions, times and choices in the calling process. math-verify
 decides the rest in worker processes that can be killed: its own time limit is an alarm, which
-<<<<<<< HEAD
 cannot interrupt a long computation with big integers, and reports a wrong answer when it goes off.
-=======
-cannot interrupt a long big-integer computation and reports a wrong answer when it does go off.
->>>>>>> grading
 """
