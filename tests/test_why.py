@@ -158,7 +158,11 @@ def test_a_risen_version_is_named(asked, raise_version):
 @pytest.mark.parametrize(
     ("name", "file", "versions"),
     [
-        ("DROPPED", "results/small/problems/train/dropped.parquet", "problems was [3, 3], is [3, 4]"),
+        (
+            "DROPPED",
+            "results/small/problems/train/dropped.parquet",
+            "problems was [3, 3], is [3, 4]",
+        ),
         ("METRICS", f"{ROUND}/student/metrics.parquet", "student was 2, is [2, 3]"),
     ],
 )
