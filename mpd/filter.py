@@ -178,7 +178,7 @@ def outputs(arguments: Namespace) -> Outputs:
         rows = with_samples_and_problems(problems, samples, candidates)
         with Grader(num_workers=command.resources_of(arguments).threads) as grader:
             judge = partial(verdicts, settings=settings, grader=grader)
-            parts.map(rows, max(len(rows), 1), lambda: judge)
+            parts.map(rows, None, lambda: judge)
 
     yield TableOutput(
         schema.FILTER,

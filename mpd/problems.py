@@ -15,7 +15,6 @@ import random
 from argparse import ArgumentParser, Namespace
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
 from mpd.config.base import DEV
 from mpd.config.files import problem_files
@@ -27,15 +26,12 @@ from mpd.store.digests import file_digest
 from mpd.store.outputs import FolderOutput, Outputs, TableOutput
 from mpd.store.parts import Parts
 from mpd.text.grading.extraction import gold as gold_answer
-from mpd.text.overlap import without_benchmarks, without_duplicates
+from mpd.text.overlap import Row, without_benchmarks, without_duplicates
 from mpd.text.questions import problem_id
-from mpd.text.rows import BadRow, fault_sentence
-from mpd.text.rows import Row as RowOfFile
+from mpd.text.rows import BadRow, FileRow, fault_sentence
 from mpd.text.sources import answer_text, read_cells
 
 log = logging.getLogger("mpd")
-
-Row = dict[str, Any]
 
 
 def load(
@@ -91,7 +87,7 @@ def _report_faults(
     log.warning("%d rows that cannot be read are dropped: %s", len(faults), sentence)
 
 
-def _gold_of(cells: RowOfFile, source: Source) -> str:
+def _gold_of(cells: FileRow, source: Source) -> str:
     """The gold answer of a row. Raises ValueError where the row is bad."""
     if isinstance(cells, BadRow):
         raise ValueError(cells.reason)
@@ -176,7 +172,7 @@ def _write_problems(path: Path, rows: list[Row], artifact: schema.Artifact) -> N
     table.write(path, table.frame_of(columns, artifact), artifact, {})
 
 
-def _tiny_cells(source: Source, seed: int, split: str) -> list[tuple[int, RowOfFile]]:
+def _tiny_cells(source: Source, seed: int, split: str) -> list[tuple[int, FileRow]]:
     """Numbers and cells of problems of the embedded world."""
     from mpd.tiny.task import problems
 
@@ -212,8 +208,7 @@ def outputs(arguments: Namespace) -> Outputs:
         return
 
     def compute(parts: Parts) -> None:
-        rows = table.frame_of(benchmark_rows(settings), schema.PROBLEMS)
-        parts.map(rows, max(len(rows), 1), lambda: lambda part: part)
+        parts.write(table.frame_of(benchmark_rows(settings), schema.PROBLEMS))
 
     inputs = {str(path): file_digest(path) for path in problem_files(settings)}
     yield TableOutput(schema.PROBLEMS, arguments.output, settings.meaning(), inputs, compute)

@@ -46,12 +46,6 @@ REPORT_TABLES = {
 }
 
 
-def write_frame(frame: Callable[[], pl.DataFrame], parts: Parts) -> None:
-    """Write the rows that `frame` computes, as one part."""
-    rows = frame()
-    parts.map(rows, max(len(rows), 1), lambda: lambda part: part)
-
-
 def run_of(arguments: Namespace) -> Run:
     """The run that the command line names."""
     return Run(
@@ -82,7 +76,11 @@ def tables_of(run: Run) -> Iterator[TableOutput]:
     ]
     for artifact, meaning, inputs, frame in tables:
         path = table_in(run.output.parent, artifact.name)
-        yield TableOutput(artifact, path, meaning, inputs, partial(write_frame, frame))
+        yield TableOutput(artifact, path, meaning, inputs, partial(_write, frame))
+
+
+def _write(frame: Callable[[], pl.DataFrame], parts: Parts) -> None:
+    parts.write(frame())
 
 
 def page_of(run: Run, paths: Mapping[str, Path]) -> FileOutput:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mpd.store.digests import digest_of, file_digest
+from mpd.store.files import read_json
 from mpd.store.turns import probe_turn_end
 
 if TYPE_CHECKING:
@@ -165,8 +166,7 @@ def stop_ids(folder: Path, tokenizer: "PreTrainedTokenizerFast") -> list[int]:
 
 def turn_end(folder: Path, tokenizer: "PreTrainedTokenizerFast") -> int | None:
     """The id behind an assistant's turn, of the manifest; older manifests do not say it."""
-    path = folder / MANIFEST
-    manifest = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    manifest = read_json(folder / MANIFEST)
     return manifest["turn_end"] if "turn_end" in manifest else probe_turn_end(tokenizer)
 
 

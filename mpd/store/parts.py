@@ -33,19 +33,21 @@ class Parts:
     def map(
         self,
         rows: "pl.DataFrame",
-        rows_per_part: int,
+        rows_per_part: int | None,
         prepare: Callable[[], Callable[["pl.DataFrame"], "pl.DataFrame"]],
     ) -> None:
         """Write one part for each fixed slice of `rows`, skipping the parts that are already there.
+
+        Without `rows_per_part`, all rows are one part.
 
         `prepare` loads what the work needs; it is not called when every part is there. No call of
         the work spans two slices, so that a resumed run batches as an undisturbed one does.
         """
         from mpd.store import table
 
+        step = rows_per_part or max(len(rows), 1)
         slices = [
-            (start, min(start + rows_per_part, len(rows)))
-            for start in range(0, max(len(rows), 1), rows_per_part)
+            (start, min(start + step, len(rows))) for start in range(0, max(len(rows), 1), step)
         ]
         paths = [self.folder / f"rows_{start:09d}_{stop:09d}.parquet" for start, stop in slices]
         missing = [path for path in paths if not self._is_there(path)]
@@ -63,6 +65,10 @@ class Parts:
                 table.write(path, frame, self.artifact, self.identity)
                 self.meter.save()
         self.finished += paths
+
+    def write(self, rows: "pl.DataFrame") -> None:
+        """Write rows that need no further work, as one part."""
+        self.map(rows, None, lambda: lambda part: part)
 
     def gather(
         self,

@@ -8,7 +8,6 @@ the tokenizer's own treatment of the borders between text and control tokens.
 
 import json
 import re
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from tokenizers import AddedToken, Tokenizer
@@ -43,6 +42,8 @@ class PlainTokenizer:
         self.control_ids = control_ids
         self.anchor = f"{mark}{mark}"
         self.names = {text: f"{mark}{token}{mark}" for text, token in control_ids.items()}
+        self.texts = {name: text for text, name in self.names.items()}
+        self.spelled, self.named = _pattern(self.names), _pattern(self.texts)
         unknown = tokenizer.unk_token
         added = list(tokenizer.added_tokens_decoder.items()) if keep_spaces else []
         renamed = {text: name for text, name in self.names.items() if text != unknown}
@@ -73,24 +74,20 @@ class PlainTokenizer:
         ]
         self.tokenizer.add_tokens([*tokens, AddedToken(self.anchor, normalized=False)])
 
-    @cached_property
-    def _texts(self) -> dict[str, str]:
-        return {name: text for text, name in self.names.items()}
-
     def with_names(self, text: str) -> str:
         """A text with the names of control tokens in place of what spells them."""
-        return _substituted(text, self.names)
+        return self.spelled.sub(lambda match: self.names[match.group()], text)
 
     def without_names(self, text: str) -> str:
         """A text with what spells control tokens in place of their names."""
-        return _substituted(text, self._texts)
+        return self.named.sub(lambda match: self.texts[match.group()], text)
 
     def is_complete(self, ids: list[int], text: str) -> bool:
         """Whether ids have the control tokens that a text names, in their order.
 
         Those that have to be words of their own do not count: a letter beside one undoes it.
         """
-        named = [self._texts[name] for name in re.findall(_pattern(self._texts), text)]
+        named = [self.texts[name] for name in self.named.findall(text)]
         expected = [self.control_ids[control] for control in named]
         counted = {*self.control_ids.values()} - self.single_words
         return [token for token in ids if token in counted] == [
@@ -139,14 +136,10 @@ class Disguise:
         return text.translate({ord(char): first for first, char in self.stand_ins.items()})
 
 
-def _pattern(words: dict[str, str]) -> str:
+def _pattern(words: dict[str, str]) -> re.Pattern[str]:
     """A regular expression of words, of which it prefers the longest; without any, of nothing."""
     longest_first = sorted(words, key=len, reverse=True)
-    return "|".join(re.escape(word) for word in longest_first) or r"(?!)"
-
-
-def _substituted(text: str, words: dict[str, str]) -> str:
-    return re.sub(_pattern(words), lambda match: words[match.group()], text)
+    return re.compile("|".join(re.escape(word) for word in longest_first) or r"(?!)")
 
 
 def _without_added_tokens(

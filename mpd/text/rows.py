@@ -30,12 +30,12 @@ class BadRow:
     reason: str
 
 
-Row = dict[str, Any] | BadRow
+FileRow = dict[str, Any] | BadRow
 
 
 def read_rows(
     path: Path, wanted: Collection[str], compact: Callable[[Any], Any] = lambda cell: cell
-) -> tuple[list[str], list[Row]]:
+) -> tuple[list[str], list[FileRow]]:
     """The names of all columns of a file, and its rows with the cells of `wanted`.
 
     `compact` is called with each cell as soon as it is read, so that rows take less memory.
@@ -53,7 +53,7 @@ def read_rows(
     else:
         names, stream = [], _json_rows(_text_of(path), path.suffix)
     columns = dict.fromkeys(names)
-    rows: list[Row] = []
+    rows: list[FileRow] = []
     is_readable = False
     for row in stream:
         if isinstance(row, BadRow):
@@ -109,7 +109,9 @@ def _text_of(path: Path) -> str:
         ) from None
 
 
-def _with_cells(row: dict[str, Any], wanted: Collection[str], compact: Callable[[Any], Any]) -> Row:
+def _with_cells(
+    row: dict[str, Any], wanted: Collection[str], compact: Callable[[Any], Any]
+) -> FileRow:
     cells = {name: compact(row.get(name)) for name in wanted}
     for name, cell in cells.items():
         if isinstance(cell, str) and re.search("[\ud800-\udfff]", cell):
@@ -120,7 +122,7 @@ def _with_cells(row: dict[str, Any], wanted: Collection[str], compact: Callable[
     return cells
 
 
-def _parquet_rows(path: Path, wanted: Collection[str]) -> tuple[list[str], Iterable[Row]]:
+def _parquet_rows(path: Path, wanted: Collection[str]) -> tuple[list[str], Iterable[FileRow]]:
     import pyarrow.parquet as pq
 
     with path.open("rb") as opened:
@@ -133,7 +135,7 @@ def _parquet_rows(path: Path, wanted: Collection[str]) -> tuple[list[str], Itera
     return names, ({name: cells[row] for name, cells in columns.items()} for row in numbers)
 
 
-def _csv_rows(text: str, wanted: Collection[str]) -> tuple[list[str], list[Row]]:
+def _csv_rows(text: str, wanted: Collection[str]) -> tuple[list[str], list[FileRow]]:
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
@@ -144,7 +146,7 @@ def _csv_rows(text: str, wanted: Collection[str]) -> tuple[list[str], list[Row]]
     twice = next((name for name in wanted if names.count(name) > 1), None)
     if twice is not None:
         raise ValueError(f"two columns have the name {twice}; rename one")
-    rows: list[Row] = []
+    rows: list[FileRow] = []
     for line in lines[1:]:
         if len(line) <= len(names):
             rows.append({name: cell or None for name, cell in zip(names, line, strict=False)})
@@ -153,7 +155,7 @@ def _csv_rows(text: str, wanted: Collection[str]) -> tuple[list[str], list[Row]]
     return names, rows
 
 
-def _json_rows(text: str, suffix: str) -> Iterable[Row]:
+def _json_rows(text: str, suffix: str) -> Iterable[FileRow]:
     if text.lstrip().startswith("["):
         return (_json_row(value) for value in _json(text))
     whole = _single_object(text) if suffix == ".json" else None
@@ -173,14 +175,14 @@ def _single_object(text: str) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _rows_of_columns(columns: dict[str, list[Any]]) -> list[Row]:
+def _rows_of_columns(columns: dict[str, list[Any]]) -> list[FileRow]:
     if len({len(cells) for cells in columns.values()}) > 1:
         raise ValueError("its columns have different lengths")
     values = zip(*columns.values(), strict=True)
     return [dict(zip(columns, cells, strict=True)) for cells in values]
 
 
-def _json_lines(text: str) -> Iterator[Row]:
+def _json_lines(text: str) -> Iterator[FileRow]:
     # Not splitlines: a string may hold other separators as they are, U+2028 for example.
     for line in re.split(r"\r\n|\n|\r", text):
         line = line.strip(" \t\ufeff")
@@ -191,7 +193,7 @@ def _json_lines(text: str) -> Iterator[Row]:
                 yield BadRow(f"{error} in {line[:80]!r}")
 
 
-def _json_row(value: Any) -> Row:
+def _json_row(value: Any) -> FileRow:
     if isinstance(value, dict):
         return value
     return BadRow(f"not a JSON object, but {str(value)[:80]!r}")

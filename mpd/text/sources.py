@@ -9,13 +9,13 @@ from typing import Any
 
 from mpd.config.files import problem_files
 from mpd.config.problems import Source
-from mpd.text.rows import FORMATS, BadRow, Row, cells_of, read_rows
+from mpd.text.rows import FORMATS, BadRow, FileRow, cells_of, read_rows
 
 MAX_DIGITS = 1_000  # of a number, before and after its point together
 _FRACTION = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 
 
-def read_cells(source: Source) -> list[tuple[int, Row]]:
+def read_cells(source: Source) -> list[tuple[int, FileRow]]:
     """The number of each row, and the row with the cells of the question and the answer column.
 
     Rows are numbered from the start of the file also where only a slice of it is read; where
@@ -53,7 +53,7 @@ def answer_text(cell: Any) -> Any:
     return "0" if text == "-0" else text
 
 
-def _hub_rows(source: Source) -> tuple[list[str], list[Row], int]:
+def _hub_rows(source: Source) -> tuple[list[str], list[FileRow], int]:
     import datasets
 
     datasets.disable_progress_bars()
@@ -65,14 +65,14 @@ def _hub_rows(source: Source) -> tuple[list[str], list[Row], int]:
         return rows.column_names, [], 0
     table = rows.select_columns(names).with_format("arrow")[:]
     columns = {name: cells_of(table.column(name)) for name in names}
-    cells: list[Row] = [
+    cells: list[FileRow] = [
         {name: column[row] for name, column in columns.items()} for row in range(len(table))
     ]
     lengths = {name: info.num_examples for name, info in rows.info.splits.items()}
     return rows.column_names, cells, _first_number(_slices(source.split, lengths))
 
 
-def _file_rows(source: Source) -> tuple[list[str], list[Row], int]:
+def _file_rows(source: Source) -> tuple[list[str], list[FileRow], int]:
     (path,) = problem_files(source)
     if path.suffix not in FORMATS:
         raise ValueError(f"{path}: give a file that ends in {', '.join(FORMATS)}")
@@ -91,7 +91,7 @@ def _file_rows(source: Source) -> tuple[list[str], list[Row], int]:
     return names, part, _first_number(slices)
 
 
-def _with_number(row: Row, column: str) -> Row:
+def _with_number(row: FileRow, column: str) -> FileRow:
     """A row of a CSV file, whose answer is a number where its text is one with a fraction."""
     if isinstance(row, BadRow):
         return row
