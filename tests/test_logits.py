@@ -83,9 +83,10 @@ def test_states_predict_exactly_the_completion_ids(student, tiny_prompts):
         start = stop
 
 
-def scorer(student, teacher, settings, batch_size=32, chunk_size=1000):
-    resources = ScoringResources(batch_size=batch_size, chunk_size=chunk_size)
-    return TransformersScorer(student, teacher, settings, resources, 8)
+def scorer(student, teacher, settings, **resources):
+    resources = ScoringResources(**{"chunk_size": 1000, **resources})
+    scorer = TransformersScorer(student, teacher, settings, resources, 8)
+    return lambda *parts: pl.concat(scorer(parts))
 
 
 def assert_same_scores(one, other):
@@ -100,9 +101,9 @@ def assert_same_scores(one, other):
 
 def test_batches_do_not_change_scores(rows, cache, student, teacher, logits_settings):
     # The cache was made with all rows in one batch.
-    alone = scorer(student, teacher, logits_settings, batch_size=1)
+    alone = scorer(student, teacher, logits_settings, batch_tokens=1)
     assert_same_scores(alone(rows), cache)
-    backwards = scorer(student, teacher, logits_settings, batch_size=3)
+    backwards = scorer(student, teacher, logits_settings, batch_tokens=100)
     assert_same_scores(backwards(rows.reverse()).reverse(), cache)
 
 

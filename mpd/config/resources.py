@@ -80,7 +80,12 @@ class GenerationResources(EngineResources):
 class ScoringResources(EngineResources):
     """Resources of a job that scores."""
 
-    batch_size: Count = Field(32, description="trajectories per forward pass; vLLM: max_num_seqs")
+    batch_size: Count = Field(32, description="vLLM: max_num_seqs")
+    batch_tokens: Count = Field(
+        16384,
+        description="transformers: tokens of trajectories with their prompts per forward pass; a "
+        "longer trajectory is scored alone",
+    )
     chunk_size: ChunkSize = 1024
 
 
