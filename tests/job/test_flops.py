@@ -1,0 +1,91 @@
+"""Operations of a forward pass by hand-computed values, and the peaks of cards by name."""
+
+import pytest
+from transformers import Gemma3TextConfig, LlamaConfig, Qwen3Config
+
+from mpd.job.flops import forward_flops, peak_flops
+
+QWEN3_1_7B = Qwen3Config(
+    hidden_size=2048,
+    intermediate_size=6144,
+    num_hidden_layers=28,
+    num_attention_heads=16,
+    num_key_value_heads=8,
+    head_dim=128,
+    vocab_size=151_936,
+)
+# A layer has 2048·2048 weights for queries and as many for outputs, 2048·1024 for keys and for
+# values, and 3·2048·6144 in the MLP: 50,331,648.
+MATRICES = 28 * 50_331_648
+
+
+def test_every_matrix_counts_twice_for_each_token():
+    found = forward_flops(QWEN3_1_7B, [1] * 1000, 0)
+    attention = 28 * 1000 * 2 * 16 * 128
+    assert found == 2 * MATRICES * 1000 + attention == 2_818_686_976_000
+
+
+def test_the_head_counts_at_the_positions_that_need_it():
+    without = forward_flops(QWEN3_1_7B, [300, 200], 0)
+    assert forward_flops(QWEN3_1_7B, [300, 200], 400) - without == 2 * 400 * 2048 * 151_936
+
+
+def test_attention_counts_the_square_of_each_sequence():
+    together = forward_flops(QWEN3_1_7B, [3000], 0)
+    apart = forward_flops(QWEN3_1_7B, [1000, 2000], 0)
+    assert together - apart == 28 * 2 * 16 * 128 * (3000**2 - 1000**2 - 2000**2)
+    assert apart - 2 * MATRICES * 3000 == 28 * 2 * 16 * 128 * 5_000_000 == 573_440_000_000
+
+
+def test_heads_without_a_size_share_the_width():
+    llama = LlamaConfig(
+        hidden_size=64,
+        intermediate_size=100,
+        num_hidden_layers=1,
+        num_attention_heads=4,
+        vocab_size=50,
+    )
+    # 4·64·64 + 3·64·100 = 35,584 weights in a layer
+    assert forward_flops(llama, [10], 10) == 2 * 35_584 * 10 + 2 * 4 * 16 * 100 + 2 * 64 * 50 * 10
+
+
+def test_a_window_counts_what_it_lets_through():
+    def attention(length, kind):
+        gemma = Gemma3TextConfig(
+            hidden_size=8,
+            intermediate_size=8,
+            num_hidden_layers=1,
+            num_attention_heads=1,
+            num_key_value_heads=1,
+            head_dim=8,
+            sliding_window=100,
+            layer_types=[kind],
+        )
+        return forward_flops(gemma, [length], 0) - length * 2 * (4 * 8 * 8 + 3 * 8 * 8)
+
+    assert attention(100, "sliding_attention") == attention(100, "full_attention") == 2 * 8 * 10_000
+    assert attention(1000, "full_attention") == 2 * 8 * 1_000_000
+    assert attention(1000, "sliding_attention") == 2 * 2 * 8 * (1000 * 100 - 100**2 // 2)
+
+
+@pytest.mark.parametrize(
+    ("device", "peak"),
+    [
+        ("NVIDIA H100 80GB HBM3", 989e12),
+        ("NVIDIA H100 PCIe", 756e12),
+        ("NVIDIA H100 NVL", 835e12),
+        ("NVIDIA H200", 989e12),
+        ("NVIDIA A100-SXM4-80GB", 312e12),
+        ("NVIDIA A100 80GB PCIe", 312e12),
+        ("NVIDIA L40S", 362e12),
+        ("NVIDIA L4", 121e12),
+        ("NVIDIA GeForce RTX 4090", 165e12),
+        ("NVIDIA B200", 2250e12),
+        ("NVIDIA GeForce RTX 3060", None),
+        ("NVIDIA L40", None),
+        ("NVIDIA A10", None),
+        ("cpu", None),
+    ],
+)
+def test_peaks_by_the_name_of_the_card(device, peak):
+    assert peak_flops(device) == peak
