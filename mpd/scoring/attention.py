@@ -95,16 +95,13 @@ def _by_varlen(
             grouped = {"enable_gqa": True}
         else:  # torch before 2.12
             key, value = _repeated(key, query), _repeated(value, query)
+    query, key, value = (states[0].transpose(0, 1) for states in (query, key, value))
+    bounds = packed.starts, packed.starts, packed.longest, packed.longest
+    window_size = (-1 if window is None else window - 1, 0)
     heads = varlen_attn(
-        *(states[0].transpose(0, 1) for states in (query, key, value)),
-        packed.starts,
-        packed.starts,
-        packed.longest,
-        packed.longest,
-        scale=scaling,
-        window_size=(-1 if window is None else window - 1, 0),
-        **grouped,
+        query, key, value, *bounds, scale=scaling, window_size=window_size, **grouped
     )
+    assert isinstance(heads, torch.Tensor)  # it was asked for nothing more
     return heads[None]
 
 
@@ -120,8 +117,10 @@ def _one_by_one(
     if query.is_cuda:  # no kernel for float32 there takes groups
         key, value = _repeated(key, query), _repeated(value, query)
     # One split has one backward pass; slices would each have one over all T positions.
-    sequences = zip(*(states.split(packed.lengths, 2) for states in (query, key, value)), strict=True)
-    heads = [_attend(*sequence, scaling, window) for sequence in sequences]
+    queries, keys, values = (states.split(packed.lengths, 2) for states in (query, key, value))
+    heads = [
+        _attend(*sequence, scaling, window) for sequence in zip(queries, keys, values, strict=True)
+    ]
     return torch.cat(heads, 2).transpose(1, 2)
 
 

@@ -4,8 +4,8 @@ All sequences of a batch share one row, one after another, without padding. Posi
 with each, and attention keeps one from seeing another (mpd/scoring/attention.py).
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
@@ -34,14 +34,20 @@ class Packed:
 
     def to(self, device: torch.device) -> "Packed":
         """The same on a device; copies from pinned memory are not waited for."""
-        return replace(self, **{name: values.to(device, non_blocking=True) for name, values in self._tensors()})
+        return self._with(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> "Packed":
         """The same in pinned memory."""
-        return replace(self, **{name: values.pin_memory() for name, values in self._tensors()})
+        return self._with(torch.Tensor.pin_memory)
 
-    def _tensors(self) -> list[tuple[str, torch.Tensor]]:
-        return [(name, getattr(self, name)) for name in ("ids", "positions", "predicts", "starts")]
+    def _with(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "Packed":
+        return Packed(
+            change(self.ids),
+            change(self.positions),
+            change(self.predicts),
+            change(self.starts),
+            self.lengths,
+        )
 
 
 def pack(prompts: Sequence[list[int]], completions: Sequence[list[int]]) -> Packed:

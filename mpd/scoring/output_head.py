@@ -13,12 +13,15 @@ from typing import Any
 
 import torch
 
+from mpd.scoring.forward import pack
+
 # Maps the logits [N, V] of a chunk and the slice of its positions to their loss, and the sums of
 # their measures.
 ChunkLoss = Callable[[torch.Tensor, slice], tuple[torch.Tensor, torch.Tensor]]
 
 
 ALIGNMENT = 8  # rows; 16 bytes in bfloat16
+CHUNK_SIZES = {"cuda": 4096, "cpu": 1024}  # positions, where the configuration names no number
 
 
 @dataclass(frozen=True)
@@ -69,17 +72,12 @@ def _aligned(rows: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.pad(rows, (0, 0) * (rows.dim() - 1) + (0, missing))
 
 
-def _product(
-    states: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
-) -> torch.Tensor:
+def _product(states: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
     """Float32 products [N, P] of states [N, H] and weights [P, H], with the bias."""
-    if states.is_cuda and bias is None and states.dtype != torch.float32 and not _has_gradient(states, weight):
+    is_plain = bias is None and not (torch.is_grad_enabled() and states.requires_grad)
+    if states.is_cuda and is_plain and states.dtype != torch.float32:
         return torch.mm(states, weight.T, out_dtype=torch.float32)  # never rounded to bfloat16
     return torch.nn.functional.linear(states, weight, bias).float()
-
-
-def _has_gradient(*tensors: torch.Tensor) -> bool:
-    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
 
 
 @torch.no_grad()
@@ -88,9 +86,10 @@ def require_known_head(model: Any) -> None:
 
     Scores and losses would be silently wrong.
     """
-    ids = torch.arange(1, 9, device=next(model.parameters()).device)[None]
-    expected = model(input_ids=ids, use_cache=False).logits[0].float()
-    hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state[0]
+    packed = pack([[1]], [list(range(2, 9))]).to(next(model.parameters()).device)
+    inputs = {"input_ids": packed.ids, "position_ids": packed.positions, "packed": packed}
+    expected = model(**inputs, use_cache=False).logits[0].float()
+    hidden = model.base_model(**inputs, use_cache=False).last_hidden_state[0]
     logits = head_of(model, expected.shape[-1]).logits(hidden)
     if not torch.allclose(logits, expected, rtol=1e-2, atol=1e-2):
         raise ValueError(
@@ -122,9 +121,7 @@ def load_head(path: Path, device: torch.device) -> OutputHead:
     cap = float(metadata["cap"]) if metadata["cap"] else None
     aligned = {key: _aligned(rows) for key, rows in tensors.items()}
     size = len(tensors["weight"])
-    return OutputHead(
-        aligned["weight"], aligned.get("bias"), float(metadata["scale"]), cap, size
-    )
+    return OutputHead(aligned["weight"], aligned.get("bias"), float(metadata["scale"]), cap, size)
 
 
 class _ChunkedLoss(torch.autograd.Function):

@@ -39,8 +39,10 @@ def prepare(model: Any, kernels: Kernels) -> None:
 def _apply_liger(model: Any) -> None:
     """Fused norms, rotary embeddings and gated units of liger-kernel, where it knows the model."""
     if find_spec("liger_kernel") is None:
-        log.warning("liger-kernel is not installed; steps take about a third longer without it "
-                    "(pip install 'mpd[gpu]', or set kernels: none)")
+        log.warning(
+            "liger-kernel is not installed; steps take about a third longer without it "
+            "(pip install 'mpd[gpu]', or set kernels: none)"
+        )
         return
     from transformers.integrations.liger import apply_liger_kernel
 

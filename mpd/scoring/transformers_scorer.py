@@ -7,11 +7,11 @@ import torch
 
 from mpd.config.logits import LogitsSettings
 from mpd.config.resources import ScoringResources
-from mpd.scoring.forward import completion_states, pack, require_separate_sequences
-from mpd.scoring.output_head import head_of, require_known_head
+from mpd.scoring.forward import completion_states, pack
+from mpd.scoring.output_head import CHUNK_SIZES, head_of
+from mpd.scoring.packed_model import load_packed_model
 from mpd.scoring.scorer import Scorer, Trajectories
 from mpd.scoring.support import score
-from mpd.store.model_folder import load_model
 
 
 class TransformersScorer(Scorer):
@@ -30,22 +30,20 @@ class TransformersScorer(Scorer):
         super().__init__(student, settings, resources, total)
         self.control_ids = self.format.control_ids
         self.models = [
-            load_model(manifest.parent, settings.dtype) for manifest in (student, teacher)
+            load_packed_model(manifest.parent, settings.dtype, resources.kernels)
+            for manifest in (student, teacher)
         ]
-        for model in self.models:
-            require_known_head(model)
-            require_separate_sequences(model)
         with torch.no_grad():
             size = self.format.vocabulary.size
             self.heads = [head_of(model, size) for model in self.models]
-        self.chunk_size = resources.chunk_size
+        self.chunk_size = resources.chunk_size or CHUNK_SIZES[self.models[0].device.type]
 
     @torch.no_grad()
     def states(self, trajectories: Trajectories) -> tuple[torch.Tensor, torch.Tensor]:
         """Inputs [N, H] of the output heads of student and teacher at all positions."""
         prompts = trajectories.prompts, trajectories.teacher_prompts
         student_states, teacher_states = (
-            completion_states(model, *pack(model_prompts, trajectories.completions))
+            completion_states(model, pack(model_prompts, trajectories.completions))
             for model, model_prompts in zip(self.models, prompts, strict=True)
         )
         return student_states, teacher_states

@@ -150,7 +150,7 @@ def load_model(folder: Path, dtype: str, attention: str | None = None) -> Any:
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
-    device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else "cpu"
+    device = torch.cuda.current_device() if torch.cuda.is_available() else "cpu"
     model: Any = AutoModelForCausalLM.from_pretrained(
         folder, dtype=getattr(torch, dtype), device_map={"": device}, attn_implementation=attention
     )

@@ -18,25 +18,28 @@ log = logging.getLogger("mpd")
 
 PROBE_TOKENS = 512
 RESERVE = 0.06  # share of the GPU's memory that stays free: the allocator wastes some
-# Bytes of a logit while a chunk's loss is computed: the product, its exponentials, two gradients.
-CHUNK_BYTES = 18
+# Bytes of a logit while a chunk's loss is computed: float32 product, exponentials and gradient, and
+# the gradient in bfloat16. Bytes of a weight of the output head: its gradient, scaled and cast.
+LOGIT_BYTES, WEIGHT_BYTES = 18, 10
 
 
 class Recomputation:
     """Recomputes all layers, none, or as many as the GPU's memory asks for."""
 
     def __init__(
-        self, model: Any, choice: Literal["auto"] | bool, chunk_bytes: int, optimizer: Any
+        self, model: Any, choice: Literal["auto"] | bool, chunk_size: int, optimizer: Any
     ) -> None:
-        """`chunk_bytes` is what a chunk of the loss needs; the optimiser may have no state yet."""
-        self.model, self.optimizer, self.chunk_bytes = model, optimizer, chunk_bytes
+        """`chunk_size` positions have logits at a time; the optimiser may have no state yet."""
+        self.model, self.optimizer = model, optimizer
+        rows, width = model.get_output_embeddings().weight.shape
+        self.head_bytes = rows * (chunk_size * LOGIT_BYTES + width * WEIGHT_BYTES)
         modules = model.modules()
         self.layers = [one for one in modules if isinstance(one, GradientCheckpointingLayer)]
         self.device = next(model.parameters()).device
         self.is_chosen = choice == "auto" and self.device.type == "cuda" and bool(self.layers)
         self.number = len(self.layers)
         if choice is True or self.is_chosen:
-            model.gradient_checkpointing_enable({"use_reentrant": False})
+            model.gradient_checkpointing_enable()
             self.set(len(self.layers) if choice is True else 0)
         self.bytes_of_token = self._measure() if self.is_chosen else 0.0
         self.budget = 0
@@ -52,12 +55,13 @@ class Recomputation:
         """Look how much memory the activations of a micro-batch may take."""
         if not self.is_chosen:
             return
+        # What earlier steps left in the allocator is free as well.
         free, total = torch.cuda.mem_get_info(self.device)
         cached = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
         weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
         trained = sum(weight.numel() for weight in weights)
         pending = 4 * trained * (1 if self.optimizer.state else 3)  # gradients, two moments
-        self.budget = int(free + cached - pending - self.chunk_bytes - RESERVE * total)
+        self.budget = int(free + cached - pending - self.head_bytes - RESERVE * total)
 
     def before_micro_batch(self, num_tokens: int) -> None:
         """Recompute as many layers as a micro-batch of so many tokens needs."""
