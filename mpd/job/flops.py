@@ -25,21 +25,24 @@ PEAKS = (
 )
 
 
-def forward_flops(config: Any, lengths: Sequence[int], num_positions: int) -> int:
+def forward_flops(model: Any, lengths: Sequence[int], num_positions: int) -> int:
     """Operations of one forward pass over sequences of these lengths, each attending to itself.
 
-    `config` is that of a transformers model whose layers are attention and a gated MLP. Each matrix
-    takes 2 operations per parameter and token. The output head works at `num_positions` positions
-    only, and embeddings take none. Causal attention takes 2 · 2 · heads · head size · L²/2 per
-    layer, for its two products; within a window of W < L tokens, L·W - W²/2 in place of L²/2.
+    `model` is a transformers model. Each matrix takes 2 operations per parameter and token. The
+    output head works at `num_positions` positions only, and embeddings take none. Causal attention
+    takes 2 · 2 · heads · head size · L²/2 per layer, for its two products; within a window of W < L
+    tokens, L·W - W²/2 in place of L²/2. Every expert of a mixture counts.
     """
-    config = config.get_text_config()
-    width, num_heads = config.hidden_size, config.num_attention_heads
-    head_size = getattr(config, "head_dim", None) or width // num_heads
-    num_key_heads = getattr(config, "num_key_value_heads", None) or num_heads
-    num_layers = config.num_hidden_layers
-    projections = 2 * width * (num_heads + num_key_heads) * head_size
-    matrices = num_layers * (projections + 3 * width * config.intermediate_size)
+    config = model.config.get_text_config()
+    ends = (model.get_input_embeddings(), model.get_output_embeddings())
+    apart = {id(layer.weight) for layer in ends}
+    matrices = sum(
+        matrix.numel()
+        for matrix in model.parameters()
+        if matrix.ndim > 1 and id(matrix) not in apart
+    )
+    num_heads, num_layers = config.num_attention_heads, config.num_hidden_layers
+    head_size = getattr(config, "head_dim", None) or config.hidden_size // num_heads
     squares = 0  # L², or 2·L·W - W², of all sequences and layers
     for kind in getattr(config, "layer_types", None) or ["full_attention"] * num_layers:
         window = config.sliding_window if kind == "sliding_attention" else None
@@ -47,7 +50,7 @@ def forward_flops(config: Any, lengths: Sequence[int], num_positions: int) -> in
             seen = min(length, window or length)
             squares += 2 * length * seen - seen**2
     attention = 2 * num_heads * head_size * squares
-    head = 2 * width * config.vocab_size * num_positions
+    head = 2 * config.hidden_size * config.vocab_size * num_positions
     return 2 * matrices * sum(lengths) + attention + head
 
 

@@ -7,10 +7,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from mpd.config.logits import Logits
+from mpd.scoring import support
 from mpd.scoring.divergence import LOGPROB_FLOOR
-from mpd.scoring.support import ALWAYS_KEPT, Tails, contributing, score
+from mpd.scoring.support import ALWAYS_KEPT, Tails, contributing
 from tests.changes import with_changes
 
 SETTINGS = Logits(top_k=6, student_top_k=4, tail_buckets=3)
@@ -43,6 +46,11 @@ def positions(draw):
     realised = torch.randint(SIZE, (6,), generator=generator)
     realised[:2] = torch.tensor(CONTROL)
     return both[0], both[1], realised
+
+
+def score(student, teacher, *others):
+    """Scores of logits that a test goes on with."""
+    return support.score(student.clone(), teacher.clone(), *others)
 
 
 def scored(drawn, **changes):
@@ -260,11 +268,65 @@ def test_contributing_by_hand():
     assert found.tolist() == [[True, False, False, True]]
 
 
-def test_logits_are_left_as_they_are():
+class Large(TorchDispatchMode):
+    """Counts the tensors of at least so many numbers that operations make."""
+
+    def __init__(self, size):
+        super().__init__()
+        self.size, self.count = size, 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        given = {tensor.untyped_storage().data_ptr() for tensor in flattened(args)}
+        for tensor in flattened(result):
+            is_new = tensor.untyped_storage().data_ptr() not in given
+            self.count += is_new and tensor.numel() >= self.size
+        return result
+
+
+def flattened(values):
+    return [value for value in tree_leaves(values) if isinstance(value, torch.Tensor)]
+
+
+@pytest.mark.parametrize("cache", ["sparse", "hidden"])
+def test_two_tensors_of_the_size_of_the_logits_are_made(cache):
+    logits = [torch.randn(50, 1000) for _ in range(2)]
+    few = with_changes(SETTINGS, cache=cache)
+    with Large(50 * 1000) as made:
+        support.score(*logits, torch.zeros(50, dtype=torch.long), torch.tensor(CONTROL), few)
+    assert made.count == 2
+
+
+def test_a_slice_of_wider_logits_scores_alike():
+    """Rows of a matrix with more columns, as the product of a padded output head."""
     drawn = torch.randn(3, SIZE), torch.randn(3, SIZE), torch.tensor([0, 3, 5])
-    before = [values.clone() for values in drawn]
-    scored(drawn)
-    assert all(map(torch.equal, before, drawn))
+    slices = [torch.cat([logits, torch.full((3, 4), 99.0)], 1)[:, :SIZE] for logits in drawn[:2]]
+    found = support.score(*slices, drawn[2], torch.tensor(CONTROL), SETTINGS)
+    assert all(values.equal(found[name]) for name, values in scored(drawn).items())
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([1e-3, 0.1, 3.0]), st.sampled_from([0.0, 60.0]))
+def test_measures_over_a_large_vocabulary(seed, distance, offset):
+    """However near the models are, and whatever is added to the logits of one of them."""
+    generator = torch.Generator().manual_seed(seed)
+    teacher = 4 * torch.randn(4, 5000, generator=generator)
+    student = teacher + distance * torch.randn(4, 5000, generator=generator) + offset
+    realised = torch.randint(5000, (4,), generator=generator)
+    scores = score(student, teacher, realised, torch.tensor(CONTROL), SETTINGS)
+    p, q = (logits.double().log_softmax(-1) for logits in (student, teacher))
+    exact = {
+        "divergence": (p.exp() * (p - q)).sum(-1),
+        "teacher_entropy": -(q.exp() * q).sum(-1),
+        "realised_logprob": q.gather(1, realised[:, None])[:, 0],
+        "student_logprob": p.gather(1, realised[:, None])[:, 0],
+        "logprobs": q.gather(1, scores["candidates"].long()),
+    }
+    for name, values in exact.items():
+        # A logit of 80 in float32 is no more exact than 4e-6.
+        torch.testing.assert_close(
+            scores[name].double(), values, rtol=1e-6, atol=1e-6 if not offset else 5e-6
+        )
 
 
 def test_a_cache_of_hidden_states_has_no_support():
