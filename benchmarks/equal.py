@@ -29,10 +29,7 @@ def packed_states(model: Any, rows: Rows) -> Any:
     from mpd.scoring.forward import completion_states, pack
 
     prompts, completions = zip(*rows, strict=True)
-    packed = pack(prompts, completions)
-    if isinstance(packed, tuple):
-        return completion_states(model, *packed)
-    return completion_states(model, packed.to(model.device))
+    return completion_states(model, pack(prompts, completions))
 
 
 def plain_states(model: Any, rows: Rows) -> Any:
@@ -56,9 +53,9 @@ def error(result: Any, reference: Any) -> float:
 def ours(folder: Path, dtype: str, states: Callable[[Any, Rows], Any], rows: Rows) -> Any:
     """States and logits of our model and output head."""
     from mpd.scoring.output_head import head_of
-    from mpd.store.model_folder import load_model
+    from mpd.scoring.packed_model import load_packed_model
 
-    model = load_model(folder, dtype)
+    model = load_packed_model(folder, dtype, "auto")
     hidden = states(model, rows)
     size = shapes.SHAPES[folder.name].num_tokens
     return hidden, head_of(model, size).logits(hidden)[:, :size]
