@@ -25,6 +25,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from card import resident_megabytes
 from rich.console import Console
 from rich.table import Table
 
@@ -51,17 +52,19 @@ def documented_bytes(k: int, num_exact: int, exact_bytes: int, num_terms: int) -
     return math.ceil(k * id_bits / 8) + num_exact * exact_bytes + 4 * num_terms
 
 
-def scores(count: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
+def scores(
+    count: int, generator: torch.Generator, vocabulary: int = VOCABULARY
+) -> dict[str, torch.Tensor]:
     """Synthetic scores of positions, as mpd.scoring.support.score returns them."""
     sizes = torch.empty(count).exponential_(1 / MEAN_ENTRIES, generator=generator)
     kept = torch.arange(CANDIDATES)[None] < sizes.clamp(max=CANDIDATES)[:, None]
     spread = torch.rand(count, CANDIDATES, generator=generator)
     # Byte-pair ids are ranked by frequency: probable ids are more often small.
-    ids = (VOCABULARY ** torch.rand(count, CANDIDATES, generator=generator).sqrt()).long()
+    ids = (vocabulary ** torch.rand(count, CANDIDATES, generator=generator).sqrt()).long()
     falling = torch.log1p(torch.arange(CANDIDATES)) * 1.5
     single = torch.rand(count, generator=generator)
     return {
-        "candidates": ids.clamp(max=VOCABULARY - 1),
+        "candidates": ids.clamp(max=vocabulary - 1),
         "kept": kept,
         "logprobs": -(falling[None] + 2 * spread + 0.5),
         "tail_logprobs": -4 - 8 * torch.rand(count, BUCKETS, generator=generator),
@@ -104,11 +107,15 @@ def cached_frame(
 
 
 def synthetic_frame(
-    rows: Sequence[tuple[list[int], list[int]]], first: int = 0, seed: int = 0
+    rows: Sequence[tuple[list[int], list[int]]],
+    first: int = 0,
+    seed: int = 0,
+    vocabulary: int = VOCABULARY,
 ) -> pl.DataFrame:
     """A part of the cache with synthetic scores."""
     count = sum(len(completion) for _, completion in rows)
-    return cached_frame(rows, scores(count, torch.Generator().manual_seed(seed)), [2], first)
+    scored = scores(count, torch.Generator().manual_seed(seed), vocabulary)
+    return cached_frame(rows, scored, [2], first)
 
 
 def frame(num_rows: int, first: int) -> pl.DataFrame:
@@ -161,12 +168,6 @@ def peak(num_tokens: int) -> float:
     return float(done.stdout.split()[-1])
 
 
-def resident() -> float:
-    """Peak resident memory of this process so far, in MB."""
-    status = Path("/proc/self/status").read_text(encoding="utf-8")
-    return int(status.split("VmHWM:")[1].split()[0]) / 1024
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
@@ -182,9 +183,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=results) as name:
         folder = Path(name)
         if arguments.peak:
-            start = resident()
+            start = resident_megabytes()
             read(write(folder, arguments.peak)[0])
-            print(resident() - start)
+            print(resident_megabytes() - start)
             return
         runs = [write(folder, arguments.num_tokens) for _ in range(arguments.repeats)]
         path = runs[0][0]

@@ -2,12 +2,18 @@
 
     python benchmarks/step.py --json
     make bench-env && python benchmarks/step.py --against trl --json
+    python benchmarks/step.py --device cuda --shape qwen3-1.7b --dtype bfloat16 \\
+        --batch-size 32 --micro-batch-size 8 --prompt-tokens 200 --completion-tokens 2048 \\
+        --chunk-size 4096
 
-Every contestant is a process of its own that takes one optimiser step when told to, in turns; the
-ratio is of the medians. All train a student of the shape of SmolLM2-135M, randomly initialised,
-in float32 on the same token ids. Supervised fine-tuning is our loop with cross-entropy, and thus
-the same chunked head without a cache. TRL's DistillationTrainer, in an environment of its own,
-runs a live teacher of five times the student's size.
+Every contestant is a process of its own; the ratio is of the medians. On a CPU they take their
+optimiser steps in turns, on a GPU one after another, each with all of its memory. All train a
+student of the same shape, randomly initialised, on the same token ids. Supervised fine-tuning is
+our loop with cross-entropy, and thus the same chunked head without a cache. TRL's
+DistillationTrainer, in an environment of its own, runs a live teacher.
+
+MFU is a ratio to a matrix product that is measured first. A token costs 6 operations for each
+weight, the output head at completion positions only, and causal attention of its own sequence.
 """
 
 import argparse
@@ -17,195 +23,98 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import card
+import contestants
+import kernels
+import shapes
+
 ROOT = Path(__file__).parent
-VOCABULARY = 49_152
-STUDENT = {
-    "vocab_size": VOCABULARY, "hidden_size": 576, "intermediate_size": 1536,
-    "num_hidden_layers": 30, "num_attention_heads": 9, "num_key_value_heads": 3,
-    "tie_word_embeddings": True, "max_position_embeddings": 2048,
-}  # fmt: skip
-TEACHER = {
-    **STUDENT, "hidden_size": 1280, "intermediate_size": 3456, "num_hidden_layers": 35,
-    "num_attention_heads": 20, "num_key_value_heads": 5,
-}  # fmt: skip
+PASSED = (
+    *("device", "shape", "teacher_shape", "dtype", "batch_size", "micro_batch_size"),
+    *("prompt_tokens", "completion_tokens", "fewest_tokens", "chunk_size", "threads", "repeats"),
+    *("settings", "resources", "matrix_tflops"),
+)
 
 
-def trajectories(arguments: argparse.Namespace) -> list[tuple[list[int], list[int]]]:
-    """Prompts and completions of random ids, some longer than others."""
-    import random
-
-    rng = random.Random(0)
-    prompts, longest = arguments.prompt_tokens, arguments.completion_tokens
-
-    def ids(count: int) -> list[int]:
-        return [rng.randrange(10, VOCABULARY) for _ in range(count)]
-
-    return [
-        (ids(rng.randint(prompts // 2, prompts)), ids(rng.randint(longest // 2, longest)))
-        for _ in range(arguments.batch_size)
-    ]
-
-
-def build(shape: dict[str, Any]) -> Any:
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    torch.manual_seed(0)
-    return LlamaForCausalLM(LlamaConfig(**shape))
-
-
-def prepare(folder: Path, arguments: argparse.Namespace) -> None:
-    """Write the student and a cache of near-student sizes."""
-    from cache import synthetic_frame
-    from tokenizers import Tokenizer
-    from tokenizers.models import WordLevel
-    from transformers import PreTrainedTokenizerFast
-
-    from mpd.store import schema, table
-
-    build(STUDENT).save_pretrained(folder / "student")
-    words = {str(number): number for number in range(VOCABULARY)}
-    tokenizer = Tokenizer(WordLevel(words, unk_token="0"))
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, eos_token="2", pad_token="2"
-    ).save_pretrained(folder / "student")
-    table.write(
-        folder / "cache.parquet", synthetic_frame(trajectories(arguments)), schema.LOGITS, {}
-    )
-
-
-def ours(folder: Path, divergence: str, arguments: argparse.Namespace) -> Any:
-    """Steps of our training loop; each item is one step taken."""
-    from mpd.config.distill import DistillSettings
-    from mpd.config.resources import DistillResources
-    from mpd.training.job import TrainingJob
-    from mpd.training.loop import start
-
-    settings = DistillSettings(
-        learning_rate=1e-5,
-        schedule="constant",
-        epochs=1000,
-        batch_size=arguments.batch_size,
-        divergence=divergence,
-    )
-    resources = DistillResources(
-        micro_batch_size=arguments.batch_size,
-        chunk_size=arguments.chunk_size,
-        checkpoint_steps=10**9,
-        threads=arguments.threads,
-    )
-    job = TrainingJob(
-        student=folder / "student",
-        rows=[folder / "cache.parquet"],
-        head=None,
-        folder=folder,
-        scratch=folder / "nowhere",
-        tracking=folder / "tracking",
-        settings=settings,
-        resources=resources,
-    )
-    return start(job).measures
-
-
-def trl(folder: Path, arguments: argparse.Namespace) -> Any:
-    """Steps of TRL's trainer on the same ids, generation left out."""
-    import torch
-    from datasets import Dataset
-    from transformers import AutoTokenizer, LlamaForCausalLM
-    from trl import DistillationConfig, DistillationTrainer
-
-    torch.set_num_threads(arguments.threads)
-    tokenizer = AutoTokenizer.from_pretrained(folder / "student", padding_side="left")
-    tokenizer.chat_template = "{{ messages[0].content }}"
-    config = DistillationConfig(
-        output_dir=str(folder / "trl"), use_cpu=True, bf16=False, report_to="none", beta=1.0,
-        per_device_train_batch_size=arguments.batch_size, max_completion_length=64,
-        gradient_checkpointing=False, temperature=1.0,
-    )  # fmt: skip
-    trainer = DistillationTrainer(
-        model=LlamaForCausalLM.from_pretrained(folder / "student", dtype=torch.float32),
-        teacher_model=build(TEACHER),
-        args=config,
-        train_dataset=Dataset.from_dict({"prompt": ["1 2 3"] * arguments.batch_size}),
-        processing_class=tokenizer,
-    )
-    rows = trajectories(arguments)
-
-    def padded(sequences: list[list[int]], left: bool) -> tuple[torch.Tensor, torch.Tensor]:
-        width = max(len(ids) for ids in sequences)
-        ids = torch.full((len(sequences), width), 2)
-        mask = torch.zeros_like(ids)
-        for row, sequence in enumerate(sequences):
-            place = slice(width - len(sequence), None) if left else slice(0, len(sequence))
-            ids[row, place], mask[row, place] = torch.tensor(sequence), 1
-        return ids, mask
-
-    prompts, completions = zip(*rows, strict=True)
-    inputs = dict(
-        zip(
-            ("prompt_ids", "prompt_mask", "completion_ids", "completion_mask"),
-            (*padded(list(prompts), True), *padded(list(completions), False)),
-            strict=True,
-        )
-    )
-    inputs["num_items_in_batch"] = inputs["completion_mask"].sum()
-    trainer.create_optimizer()
-    trainer.model.train()
-    while True:
-        loss = trainer.compute_loss(trainer.model, dict(inputs))
-        trainer.accelerator.backward(loss)
-        torch.nn.utils.clip_grad_norm_(trainer.model.parameters(), 1.0)
-        trainer.optimizer.step()
-        trainer.optimizer.zero_grad()
-        yield loss.item()
-
-
-def work(arguments: argparse.Namespace) -> None:
-    """A contestant: one step for each line that comes in, its seconds and the peak memory out."""
-    folder = Path(arguments.folder)
-    if arguments.work == "trl":
-        steps = trl(folder, arguments)
+def steps_of(name: str, arguments: argparse.Namespace) -> Iterator[dict[str, float]]:
+    """The steps of a contestant, each with its seconds, loss and gradient norm."""
+    if name == "trl":
+        steps = contestants.trl(arguments.folder, arguments)
     else:
-        steps = ours(folder, arguments.work, arguments)
-    for _ in sys.stdin:
+        steps = contestants.ours(arguments.folder, name, arguments)
+    while True:
         start = time.monotonic()
-        next(steps)
-        seconds = time.monotonic() - start
-        status = Path("/proc/self/status").read_text(encoding="utf-8")
-        peak = int(status.split("VmHWM:")[1].split()[0]) / 1024
-        print(json.dumps({"seconds": seconds, "peak": peak}), flush=True)
+        measures = next(steps)
+        card.synchronize(arguments.device)
+        yield {"seconds": time.monotonic() - start, **measures}
 
 
-def compete(
-    contestants: dict[str, str], folder: Path, arguments: argparse.Namespace
+def take_turns(arguments: argparse.Namespace) -> None:
+    """A contestant: one step for each line that comes in, its seconds and the peak memory out."""
+    steps = steps_of(arguments.work, arguments)
+    for _ in sys.stdin:
+        step = next(steps)
+        print(json.dumps({**step, "peak": card.resident_megabytes()}), flush=True)
+
+
+def take_all(arguments: argparse.Namespace) -> dict[str, Any]:
+    """All steps of a contestant, and what they say of the device. The first is a warm-up."""
+    config = shapes.SHAPES[arguments.shape].config()
+    lengths, num_positions = shapes.sizes(shapes.trajectories(arguments))
+    if not arguments.matrix_tflops:
+        arguments.matrix_tflops = card.matrix_tflops(arguments.device)
+    start = time.monotonic()
+    steps = steps_of(arguments.one, arguments)
+    first = next(steps)
+    until_first = time.monotonic() - start
+    seconds = [next(steps)["seconds"] for _ in range(arguments.repeats)]
+    flops = 3 * shapes.forward_flops(config, lengths, num_positions)
+    result = {
+        "name": arguments.one,
+        "seconds": [round(one, 4) for one in seconds],
+        "until_first_step": round(until_first, 2),
+        "tokens": num_positions,
+        "loss": first["loss"],
+        "gradient_norm": first["gradient_norm"],
+        **card.peak_memory(arguments.device),
+    }
+    if arguments.one != "trl":  # whose teacher computes too
+        result |= card.utilisation(arguments, flops, statistics.median(seconds))
+    if arguments.profile and arguments.device == "cuda":
+        result["profile"] = kernels.profiled(lambda: next(steps))
+    return result
+
+
+def command_of(python: str, name: str, mode: str, arguments: argparse.Namespace) -> list[str]:
+    """The command of a contestant's process."""
+    command = [python, __file__, mode, name, "--folder", str(arguments.folder)]
+    for option in PASSED:
+        value = getattr(arguments, option)
+        if value not in (None, {}):
+            text = json.dumps(value) if isinstance(value, dict) else str(value)
+            command += [f"--{option.replace('_', '-')}", text]
+    return command
+
+
+def in_turns(
+    pythons: dict[str, str], arguments: argparse.Namespace
 ) -> dict[str, list[dict[str, float]]]:
-    """Steps of every contestant, in turns; `contestants` maps names to Python interpreters."""
-    options = [
-        "--batch-size",
-        "--prompt-tokens",
-        "--completion-tokens",
-        "--chunk-size",
-        "--threads",
-    ]
-    passed = [
-        text
-        for option in options
-        for text in (option, str(getattr(arguments, option[2:].replace("-", "_"))))
-    ]
+    """Steps of every contestant, in turns; `pythons` maps names to Python interpreters."""
     processes = {
         name: subprocess.Popen(
-            [python, __file__, "--work", name, "--folder", str(folder), *passed],
+            command_of(python, name, "--work", arguments),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=None if arguments.verbose else subprocess.DEVNULL,
             text=True,
         )
-        for name, python in contestants.items()
+        for name, python in pythons.items()
     }
-    taken: dict[str, list[dict[str, float]]] = {name: [] for name in contestants}
+    taken: dict[str, list[dict[str, float]]] = {name: [] for name in pythons}
     for turn in range(arguments.repeats + 1):
         for name, process in processes.items():
             assert process.stdin and process.stdout
@@ -224,34 +133,43 @@ def compete(
     return taken
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--against", choices=["sft", "trl"], default="sft")
-    parser.add_argument("--batch-size", type=int, default=8, help="trajectories of a step")
-    parser.add_argument("--prompt-tokens", type=int, default=60, help="of the longest prompt")
-    parser.add_argument("--completion-tokens", type=int, default=160, help="of the longest")
-    parser.add_argument("--chunk-size", type=int, default=128, help="positions, ours")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--bench-python", default=".venv-bench/bin/python", help="has TRL")
-    parser.add_argument("--verbose", action="store_true")
-    parser.add_argument("--json", action="store_true", help="a last line of JSON")
-    parser.add_argument("--work", help=argparse.SUPPRESS)
-    parser.add_argument("--folder", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.work:
-        work(arguments)
-        return
+def one_after_another(
+    pythons: dict[str, str], arguments: argparse.Namespace
+) -> dict[str, list[dict[str, float]]]:
+    """Steps of every contestant, each alone on the GPU."""
+    taken = {}
+    arguments.matrix_tflops = arguments.matrix_tflops or card.matrix_tflops(arguments.device)
+    print(f"matrix product: {arguments.matrix_tflops:.0f} TFLOP/s")
+    for name, python in pythons.items():
+        printed = subprocess.run(
+            command_of(python, name, "--one", arguments),
+            stdout=subprocess.PIPE,
+            stderr=None if arguments.verbose else subprocess.DEVNULL,
+            text=True,
+            check=False,
+        ).stdout.splitlines()
+        if not printed or not printed[-1].startswith("{"):
+            raise SystemExit(f"{name} ended; run again with --verbose to see why")
+        result = json.loads(printed[-1])
+        peak = result["peak_gb"] * 1000
+        taken[name] = [{"seconds": seconds, "peak": peak} for seconds in result["seconds"]]
+        if "mfu" in result:
+            print(f"{name}: MFU {result['mfu']:.3f}")
+    return taken
+
+
+def compare(arguments: argparse.Namespace) -> None:
+    """Measure a step of ours against that of another, and print both."""
     other = {"sft": "cross_entropy", "trl": "trl"}[arguments.against]
-    pythons = {"sft": sys.executable, "trl": arguments.bench_python}
-    tokens = sum(len(completion) for _, completion in trajectories(arguments))
+    python = {"sft": sys.executable, "trl": arguments.bench_python}[arguments.against]
+    tokens = shapes.sizes(shapes.trajectories(arguments))[1]
     results = Path("results").absolute()
     results.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=results) as name:
-        prepare(Path(name), arguments)
-        contestants = {"reverse_kl": sys.executable, other: pythons[arguments.against]}
-        taken = compete(contestants, Path(name), arguments)
+        arguments.folder = Path(name)
+        contestants.prepare(arguments.folder, arguments)
+        measure = in_turns if arguments.device == "cpu" else one_after_another
+        taken = measure({"reverse_kl": sys.executable, other: python}, arguments)
     seconds = {name: statistics.median(one["seconds"] for one in of) for name, of in taken.items()}
     peaks = {name: max(one["peak"] for one in of) for name, of in taken.items()}
     for name in taken:
@@ -263,6 +181,28 @@ def main() -> None:
     print(f"speed ratio {result['speed_ratio']}, memory ratio {result['memory_ratio']}")
     if arguments.json:
         print(json.dumps(result))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--against", choices=["sft", "trl"], default="sft")
+    shapes.add_arguments(parser, batch_size=8, completion_tokens=160, chunk_size=128)
+    parser.add_argument("--bench-python", default=".venv-bench/bin/python", help="has TRL")
+    parser.add_argument("--json", action="store_true", help="a last line of JSON")
+    parser.add_argument("--work", help=argparse.SUPPRESS)
+    parser.add_argument("--one", help="measure this contestant alone, and print JSON")
+    parser.add_argument("--wait", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    shapes.choose_device(arguments)
+    if arguments.work:
+        take_turns(arguments)
+    elif arguments.one:
+        shapes.wait_for_turn(arguments)
+        with shapes.model_folder(arguments):
+            print(json.dumps(take_all(arguments)))
+    else:
+        compare(arguments)
 
 
 if __name__ == "__main__":

@@ -71,7 +71,7 @@ def test_states_predict_exactly_the_completion_ids(student, tiny_prompts):
     found = engine.generate([Request(prompt, 0) for prompt in prompts], greedy)
     completions = [done.token_ids for done in found]
     completions[1] = completions[1][:4]  # different lengths
-    hidden = completion_states(engine.model, *pack(prompts, completions))
+    hidden = completion_states(engine.model, pack(prompts, completions))
     logits = head_of(engine.model, engine.vocabulary.size).logits(hidden)
     # A greedy completion is the argmax everywhere: one position off, and it is not.
     assert logits.argmax(-1).tolist() == [token for ids in completions for token in ids]
@@ -254,7 +254,7 @@ def test_the_cached_support_gives_a_divergence_below_the_dense_one(cache, models
     for number, row in enumerate(cache.to_dicts()):
         support = decoded.support(number)
         entries = support.ids.shape[1]
-        states = completion_states(models[0], *pack([row["prompt_ids"]], [row["completion_ids"]]))
+        states = completion_states(models[0], pack([row["prompt_ids"]], [row["completion_ids"]]))
         logits = head_of(models[0], vocabulary.size).logits(states)
         own, _ = outcomes_of(logits, support.ids.long(), support.distinct, 4)
         assert own.shape == (len(states), entries + 4)

@@ -9,13 +9,13 @@ import torch
 from mpd.config.logits import LogitsSettings
 from mpd.config.resources import ScoringResources
 from mpd.job.flops import forward_flops
-from mpd.scoring.forward import completion_states, pack, require_separate_sequences
-from mpd.scoring.output_head import OutputHead, head_of, require_known_head
+from mpd.scoring.forward import Packed, completion_states, pack
+from mpd.scoring.output_head import CHUNK_SIZES, OutputHead, head_of
+from mpd.scoring.packed_model import load_packed_model
 from mpd.scoring.scorer import Scorer, Trajectories
 from mpd.scoring.support import score
-from mpd.store.model_folder import load_model
 
-Pair = tuple[list[torch.Tensor], list[torch.Tensor]]  # packed sequences of student and teacher
+Pair = tuple[Packed, Packed]  # the sequences of student and teacher
 
 
 class TransformersScorer(Scorer):
@@ -34,16 +34,14 @@ class TransformersScorer(Scorer):
         super().__init__(student, settings, resources, total)
         self.control_ids = self.format.control_ids
         self.models = [
-            load_model(manifest.parent, settings.dtype) for manifest in (student, teacher)
+            load_packed_model(manifest.parent, settings.dtype, resources.kernels)
+            for manifest in (student, teacher)
         ]
-        for model in self.models:
-            require_known_head(model)
-            require_separate_sequences(model)
         with torch.no_grad():
             size = self.format.vocabulary.size
             self.heads = [head_of(model, size) for model in self.models]
-        self.chunk_size = resources.chunk_size
-        self.device = self.heads[0].weight.device
+        self.device = self.models[0].device
+        self.chunk_size = resources.chunk_size or CHUNK_SIZES[self.device.type]
         self.control = torch.tensor(self.control_ids, device=self.device)
 
     def batches(self, rows: pl.DataFrame) -> Iterator[pl.DataFrame]:
@@ -73,8 +71,7 @@ class TransformersScorer(Scorer):
     def scores(self, trajectories: Trajectories) -> dict[str, torch.Tensor]:
         """What mpd.scoring.support.score gives at all positions, computed chunk by chunk."""
         packed = self._packed(trajectories)
-        ids, _, predicts = packed[0]
-        realised = ids.flatten()[predicts + 1]
+        realised = packed[0].ids[0].index_select(0, packed[0].predicts + 1)
         states = self._states(packed)
         starts = range(0, len(realised), self.chunk_size)
         parts = [slice(start, start + self.chunk_size) for start in starts]
@@ -95,7 +92,7 @@ class TransformersScorer(Scorer):
 
     def _states(self, packed: Pair) -> tuple[torch.Tensor, torch.Tensor]:
         student_states, teacher_states = (
-            completion_states(model, *sequences)
+            completion_states(model, sequences)
             for model, sequences in zip(self.models, packed, strict=True)
         )
         return student_states, teacher_states
@@ -103,13 +100,14 @@ class TransformersScorer(Scorer):
     def _packed(self, trajectories: Trajectories) -> Pair:
         """The sequences of student and teacher: packed and moved once where they are the same."""
         completions = trajectories.completions
-        student = self._moved(trajectories.prompts, completions)
+        student = self._moved(pack(trajectories.prompts, completions))
         if trajectories.teacher_prompts == trajectories.prompts:
             return student, student
-        return student, self._moved(trajectories.teacher_prompts, completions)
+        return student, self._moved(pack(trajectories.teacher_prompts, completions))
 
-    def _moved(self, prompts: list[list[int]], completions: list[list[int]]) -> list[torch.Tensor]:
-        return [values.to(self.device) for values in pack(prompts, completions)]
+    def _moved(self, packed: Packed) -> Packed:
+        """The same on the device, without waiting for what it is still to do."""
+        return (packed.pin_memory() if self.device.type == "cuda" else packed).to(self.device)
 
 
 def batch_counts(sizes: Sequence[int], limit: int) -> Iterator[int]:

@@ -1,0 +1,119 @@
+"""Whether the fast paths give what plain transformers gives, on the device.
+
+    python benchmarks/equal.py --shape tiny
+    python benchmarks/equal.py --device cuda --shape qwen3-1.7b
+
+The reference is transformers' own forward pass in float32 over one sequence at a time. The error
+of a path is ‖its result − the reference‖ / ‖the reference‖, over hidden states and over logits at
+all completion positions. In bf16, packed sequences may err twice as much as plain transformers
+does in bf16, since both round; in float32 the error has a fixed limit.
+"""
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import shapes
+
+BF16_FACTOR = 2.0
+FLOAT32_LIMIT = 1e-3
+NUM_LAYERS = 8  # deeper models of random weights multiply rounding errors
+
+Rows = list[tuple[list[int], list[int]]]
+
+
+def packed_states(model: Any, rows: Rows) -> Any:
+    """Hidden states [N, H] as training and scoring compute them: all sequences in one pass."""
+    from mpd.scoring.forward import completion_states, pack
+
+    prompts, completions = zip(*rows, strict=True)
+    return completion_states(model, pack(prompts, completions))
+
+
+def plain_states(model: Any, rows: Rows) -> Any:
+    """The same by transformers alone, one sequence at a time."""
+    import torch
+
+    states = []
+    for prompt, completion in rows:
+        ids = torch.tensor([prompt + completion], device=model.device)
+        hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state[0]
+        states.append(hidden[len(prompt) - 1 : -1])
+    return torch.cat(states)
+
+
+def error(result: Any, reference: Any) -> float:
+    """‖result − reference‖ / ‖reference‖; not a number counts as infinite."""
+    difference = (result.double() - reference.double()).norm() / reference.double().norm()
+    return float(difference) if difference == difference else float("inf")
+
+
+def ours(folder: Path, dtype: str, states: Callable[[Any, Rows], Any], rows: Rows) -> Any:
+    """States and logits of our model and output head."""
+    from mpd.scoring.output_head import head_of
+    from mpd.scoring.packed_model import load_packed_model
+
+    model = load_packed_model(folder, dtype, "auto")
+    hidden = states(model, rows)
+    size = shapes.SHAPES[folder.name].num_tokens
+    return hidden, head_of(model, size).logits(hidden)[:, :size]
+
+
+def plain(folder: Path, dtype: str, rows: Rows) -> Any:
+    """States and logits of plain transformers."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=getattr(torch, dtype), attn_implementation="sdpa"
+    )
+    hidden = plain_states(model.eval(), rows)
+    size = shapes.SHAPES[folder.name].num_tokens
+    return hidden, model.get_output_embeddings()(hidden)[:, :size].float()
+
+
+def measure(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The errors of every path, and whether each is within its limit."""
+    import torch
+
+    shapes.make_weights_when_loading()
+    folder = shapes.write_model(arguments.folder / "equal" / arguments.shape, arguments.shape)
+    settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    settings["num_hidden_layers"] = min(settings["num_hidden_layers"], NUM_LAYERS)
+    settings.pop("layer_types", None)
+    (folder / "config.json").write_text(json.dumps(settings), encoding="utf-8")
+    rows = shapes.trajectories(arguments)
+    checks = []
+    with torch.no_grad():
+        reference = plain(folder, "float32", rows)
+        for dtype in ("float32", "bfloat16"):
+            rounding = plain(folder, dtype, rows)
+            result = ours(folder, dtype, packed_states, rows)
+            for number, name in enumerate(("states", "logits")):
+                found = error(result[number], reference[number])
+                limit = FLOAT32_LIMIT
+                if dtype == "bfloat16":
+                    limit = BF16_FACTOR * error(rounding[number], reference[number])
+                checks.append(
+                    {"check": f"packed {name}, {dtype}", "error": found, "limit": limit,
+                     "within": found <= limit}
+                )  # fmt: skip
+    return {"name": "equality", "checks": checks}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    shapes.add_arguments(parser, batch_size=4, completion_tokens=600)
+    parser.add_argument("--wait", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    shapes.choose_device(arguments)
+    shapes.wait_for_turn(arguments)
+    with shapes.model_folder(arguments):
+        print(json.dumps(measure(arguments)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,161 @@
+"""Speed and peak memory of scoring: from rows of trajectories to a file of the cache.
+
+    python benchmarks/score.py --shape tiny
+    python benchmarks/score.py --device cuda --shape qwen3-1.7b --dtype bfloat16 \\
+        --prompt-tokens 200 --completion-tokens 2048 --profile
+
+It runs the stage's own code: teacher and student, encoding, and the parts that are put together in
+one file. The models are loaded, and a first batch is scored, before the clock starts. MFU counts
+2 operations for each weight of both models and token, output heads at completion positions only,
+and causal attention of each sequence alone. With --profile, a last pass tells for what share of
+the time the GPU had nothing to do.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import card
+import kernels
+import polars as pl
+import shapes
+
+from mpd.config.logits import PlainScores
+from mpd.config.resources import ScoringResources
+from mpd.logits import score_rows
+from mpd.store import schema, table
+from mpd.store.parts import Parts
+from mpd.store.spent import Meter
+
+
+class TimedParts(Parts):
+    """Parts that note when the work is prepared, and begin a trace then, if there is one."""
+
+    start = 0.0
+    trace: kernels.Trace | None = None
+
+    def stream(
+        self, rows: pl.DataFrame, rows_per_part: int | None, prepare: Callable[[], Callable]
+    ) -> None:
+        """As of Parts; the clock starts behind the loading of models."""
+
+        def prepare_and_start() -> Callable:
+            work = prepare()
+            if self.trace:
+                self.trace.start()
+            self.start = time.monotonic()
+            return work
+
+        super().stream(rows, rows_per_part, prepare_and_start)
+
+
+def kept_rows(arguments: argparse.Namespace) -> pl.DataFrame:
+    """The trajectories as the stage reads them."""
+    prompts, completions = zip(*shapes.trajectories(arguments), strict=True)
+    integers, count = pl.List(pl.Int32), len(prompts)
+    return pl.DataFrame(
+        {
+            "sample_id": [str(number) for number in range(count)],
+            "candidate": pl.Series([0] * count, dtype=pl.Int32),
+            "prompt_ids": pl.Series(prompts, dtype=integers),
+            "completion_ids": pl.Series(completions, dtype=integers),
+            "num_tokens": pl.Series([len(ids) for ids in completions], dtype=pl.Int32),
+            "question": [""] * count,
+            "sample_text": [""] * count,
+        }
+    )
+
+
+def job_of(arguments: argparse.Namespace) -> argparse.Namespace:
+    """What the stage's command line gives."""
+    student = shapes.write_model(arguments.folder / arguments.shape, arguments.shape)
+    name = arguments.teacher_shape or shapes.SHAPES[arguments.shape].teacher
+    teacher = shapes.write_model(arguments.folder / name, name)
+    resources = {
+        "rows_per_part": arguments.rows_per_part,
+        "chunk_size": arguments.chunk_size,
+        "threads": arguments.threads,
+        **arguments.resources,
+    }
+    return argparse.Namespace(
+        settings=PlainScores(context="problem", dtype=arguments.dtype, **arguments.settings),
+        resources=ScoringResources(**resources),
+        threads=None,
+        student=student / "manifest.json",
+        teacher=teacher / "manifest.json",
+    )
+
+
+def score(
+    job: argparse.Namespace,
+    rows: pl.DataFrame,
+    folder: Path,
+    device: str,
+    trace: kernels.Trace | None = None,
+) -> tuple[float, Path]:
+    """Score rows into a file; seconds without the loading of models, and its path."""
+    folder.mkdir()
+    parts = TimedParts(folder, schema.LOGITS, {}, Meter(folder / "spent.json"))
+    parts.trace = trace
+    score_rows(job, rows, parts)
+    path = folder / "shard.parquet"
+    table.concatenate(path, parts.finished, schema.LOGITS, {})
+    card.synchronize(device)
+    return time.monotonic() - parts.start, path
+
+
+def measure(arguments: argparse.Namespace) -> dict[str, Any]:
+    """All measures of one run."""
+    shapes.make_weights_when_loading()
+    if not arguments.matrix_tflops:
+        arguments.matrix_tflops = card.matrix_tflops(arguments.device)
+    job, rows = job_of(arguments), kept_rows(arguments)
+    lengths, num_positions = shapes.sizes(shapes.trajectories(arguments))
+    configs = [
+        shapes.SHAPES[manifest.parent.name].config() for manifest in (job.student, job.teacher)
+    ]
+    flops = sum(shapes.forward_flops(config, lengths, num_positions) for config in configs)
+    folder = arguments.folder / f"scored_{time.time_ns()}"
+    folder.mkdir()
+    score(job, rows[: arguments.micro_batch_size or 8], folder / "warm-up", arguments.device)
+    runs = [
+        score(job, rows, folder / str(number), arguments.device)
+        for number in range(arguments.repeats)
+    ]
+    seconds = sorted(seconds for seconds, _ in runs)
+    path = runs[0][1]
+    sizes = table.read_columns(path, ["support_size"])["support_size"].list.mean()
+    result = {
+        "name": f"{arguments.shape} beside {job.teacher.parent.name}",
+        "seconds": [round(one, 4) for one in seconds],
+        "tokens": num_positions,
+        **card.peak_memory(arguments.device),
+        **card.utilisation(arguments, flops, seconds[len(seconds) // 2]),
+        "entries": round(float(sizes.mean() or 0), 1),
+        "bytes_per_token": round(path.stat().st_size / num_positions, 1),
+    }
+    if arguments.profile and arguments.device == "cuda":
+        trace = kernels.Trace()
+        score(job, rows[: (len(rows) + 1) // 2], folder / "traced", "cuda", trace)
+        result["profile"] = trace.summary()
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    shapes.add_arguments(parser, batch_size=8, completion_tokens=160, chunk_size=1024, repeats=2)
+    parser.add_argument("--rows-per-part", type=int, default=16)
+    parser.add_argument("--wait", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    shapes.choose_device(arguments)
+    shapes.wait_for_turn(arguments)
+    with shapes.model_folder(arguments):
+        print(json.dumps(measure(arguments)))
+
+
+if __name__ == "__main__":
+    main()

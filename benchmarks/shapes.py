@@ -1,0 +1,240 @@
+"""Models of real shapes with random weights, and what the benchmarks give them.
+
+A model folder without weights has a configuration and a tokenizer. Where one is loaded, weights
+are made on the device that computes: a model of 8 billion parameters is there in a second, and no
+file of 16 GB is written or read.
+"""
+
+import argparse
+import json
+import os
+import random
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+QWEN3 = {
+    "vocab_size": 151_936, "head_dim": 128, "num_key_value_heads": 8, "rms_norm_eps": 1e-6,
+    "max_position_embeddings": 40_960,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 1e6},
+}  # fmt: skip
+SMOLLM2 = {
+    "vocab_size": 49_152, "hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30,
+    "num_attention_heads": 9, "num_key_value_heads": 3, "tie_word_embeddings": True,
+    "max_position_embeddings": 2048,
+}  # fmt: skip
+# Logits are about as peaked as those of a trained model if this is their standard deviation.
+LOGIT_SPREAD = 6.0
+ADDED = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>"]
+NUM_ADDED = 26
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A configuration of transformers, and how many of its output rows are tokens."""
+
+    architecture: str
+    fields: dict[str, Any]
+    num_tokens: int
+    teacher: str  # the name of its teacher's shape
+
+    def config(self) -> Any:
+        """The configuration; layers add as much to the residual stream at every width."""
+        from transformers import AutoConfig
+
+        spread = self.fields["hidden_size"] ** -0.5
+        return AutoConfig.for_model(self.architecture, initializer_range=spread, **self.fields)
+
+
+SHAPES = {
+    "tiny": Shape(
+        "qwen3",
+        {**QWEN3, "vocab_size": 1024, "head_dim": 16, "num_key_value_heads": 2, "hidden_size": 64,
+         "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128,
+         "tie_word_embeddings": True},
+        1000, "tiny",
+    ),
+    "smollm2-135m": Shape("llama", SMOLLM2, 49_152, "smollm2-five-times"),
+    "smollm2-five-times": Shape(
+        "llama",
+        {**SMOLLM2, "hidden_size": 1280, "intermediate_size": 3456, "num_hidden_layers": 35,
+         "num_attention_heads": 20, "num_key_value_heads": 5},
+        49_152, "smollm2-five-times",
+    ),
+    "qwen3-1.7b": Shape(
+        "qwen3",
+        {**QWEN3, "hidden_size": 2048, "num_hidden_layers": 28, "num_attention_heads": 16,
+         "intermediate_size": 6144, "tie_word_embeddings": True},
+        151_669, "qwen3-8b",
+    ),
+    "qwen3-8b": Shape(
+        "qwen3",
+        {**QWEN3, "hidden_size": 4096, "num_hidden_layers": 36, "num_attention_heads": 32,
+         "intermediate_size": 12_288, "tie_word_embeddings": False},
+        151_669, "qwen3-8b",
+    ),
+}  # fmt: skip
+
+
+def add_arguments(parser: argparse.ArgumentParser, **defaults: Any) -> None:
+    """The options of every benchmark that runs a model; `defaults` are of that benchmark."""
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--shape", choices=list(SHAPES), default="smollm2-135m")
+    parser.add_argument("--teacher-shape", choices=list(SHAPES), help="default: the shape's own")
+    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
+    parser.add_argument("--batch-size", type=int, help="trajectories of a step, or scored")
+    parser.add_argument("--micro-batch-size", type=int, help="default: the batch size")
+    parser.add_argument("--prompt-tokens", type=int, default=60, help="of the longest prompt")
+    parser.add_argument("--completion-tokens", type=int, help="of the longest completion")
+    parser.add_argument("--fewest-tokens", type=int, help="of a completion; default: half")
+    parser.add_argument("--chunk-size", type=int, help="positions, ours")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--settings", type=json.loads, default={}, help="JSON: more settings")
+    parser.add_argument("--resources", type=json.loads, default={}, help="JSON: more resources")
+    parser.add_argument("--matrix-tflops", type=float, help="default: measured first")
+    parser.add_argument("--profile", action="store_true", help="what a GPU did, by kernel")
+    parser.add_argument("--verbose", action="store_true")
+    parser.add_argument("--folder", type=Path, help="prepared models; default: made and deleted")
+    parser.set_defaults(**defaults)
+
+
+def choose_device(arguments: argparse.Namespace) -> None:
+    """Hide the GPUs from a measurement on the CPU; call it before torch looks for them."""
+    if arguments.device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+def trajectories(arguments: argparse.Namespace) -> list[tuple[list[int], list[int]]]:
+    """Prompts and completions of random ids, some longer than others."""
+    rng = random.Random(0)
+    num_tokens = SHAPES[arguments.shape].num_tokens
+    prompts, longest = arguments.prompt_tokens, arguments.completion_tokens
+    fewest = arguments.fewest_tokens or longest // 2
+
+    def ids(count: int) -> list[int]:
+        return [rng.randrange(10, num_tokens) for _ in range(count)]
+
+    return [
+        (ids(rng.randint(prompts // 2, prompts)), ids(rng.randint(fewest, longest)))
+        for _ in range(arguments.batch_size)
+    ]
+
+
+def sizes(rows: list[tuple[list[int], list[int]]]) -> tuple[list[int], int]:
+    """The tokens of each sequence, and the completion tokens of all."""
+    lengths = [len(prompt) + len(completion) for prompt, completion in rows]
+    return lengths, sum(len(completion) for _, completion in rows)
+
+
+def random_model(
+    config: Any, dtype: Any = None, attn_implementation: str | None = None, **_: Any
+) -> Any:
+    """A model with random weights, made on the GPU where there is one.
+
+    They are drawn in bf16, so that those of a model in float32 are the same.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    chosen = {"attn_implementation": attn_implementation} if attn_implementation else {}
+    with torch.device("cuda" if torch.cuda.is_available() else "cpu"), torch.no_grad():
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16, **chosen)
+        head = model.get_output_embeddings().weight
+        head.normal_(std=LOGIT_SPREAD / head.shape[1] ** 0.5)
+    return model.to(dtype)
+
+
+def make_weights_when_loading() -> None:
+    """Let transformers make random weights for a folder that has none."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    read = AutoModelForCausalLM.from_pretrained
+
+    def load(folder: Any, **options: Any) -> Any:
+        if any(Path(folder).glob("*.safetensors")):
+            return read(folder, **options)
+        return random_model(AutoConfig.from_pretrained(folder), **options)
+
+    AutoModelForCausalLM.from_pretrained = load
+
+
+def write_model(folder: Path, name: str, dtype: str | None = None) -> Path:
+    """A folder with the configuration and a tokenizer of a shape; with weights in a `dtype`."""
+    if not folder.exists():
+        fresh = folder.with_name(f"{folder.name}.unfinished")
+        if dtype:
+            import torch
+
+            random_model(SHAPES[name].config(), getattr(torch, dtype)).save_pretrained(fresh)
+        else:
+            SHAPES[name].config().save_pretrained(fresh)
+        tokenizer_of(SHAPES[name].num_tokens).save_pretrained(fresh)
+        fresh.rename(folder)
+    return folder
+
+
+def tokenizer_of(num_tokens: int) -> Any:
+    """A byte-pair tokenizer with so many tokens, and the control tokens of Qwen3."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    pieces, merges = list(letters), []
+    for piece in pieces:  # which grows: pairs of letters, then triples
+        room = num_tokens - NUM_ADDED - len(pieces)
+        merges += [(piece, letter) for letter in letters[:room]] if room > 0 else []
+        pieces += [piece + letter for letter in letters[:room]] if room > 0 else []
+        if room <= len(letters):
+            break
+    tokenizer = Tokenizer(
+        models.BPE({piece: number for number, piece in enumerate(pieces)}, merges)
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    others = [f"<|extra_{number}|>" for number in range(NUM_ADDED - len(ADDED))]
+    tokenizer.add_special_tokens([*ADDED, *others])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>"
+    )
+
+
+def forward_flops(config: Any, lengths: list[int], num_positions: int) -> int:
+    """Operations of a forward pass: 2 for each weight and token, and causal attention.
+
+    The output head counts at `num_positions` only; `lengths` are those of the sequences.
+    """
+    heads, width = config.num_attention_heads, config.hidden_size
+    size = getattr(config, "head_dim", None) or width // heads
+    queries, keys = heads * size, config.num_key_value_heads * size
+    layer = width * (2 * queries + 2 * keys) + 3 * width * config.intermediate_size
+    attention = sum(2 * queries * length * (length + 1) for length in lengths)
+    layers = config.num_hidden_layers * (2 * layer * sum(lengths) + attention)
+    return layers + 2 * width * config.vocab_size * num_positions
+
+
+def wait_for_turn(arguments: argparse.Namespace) -> None:
+    """Import what loads slowly; then, with --wait, wait for a line before the device is used."""
+    import transformers.models.qwen3.modeling_qwen3  # noqa: F401
+
+    import mpd.scoring.transformers_scorer
+    import mpd.training.loop  # noqa: F401
+
+    if arguments.wait:
+        sys.stdin.readline()
+
+
+@contextmanager
+def model_folder(arguments: argparse.Namespace) -> Iterator[Path]:
+    """The folder of prepared models: the one that was given, or one for this measurement."""
+    if arguments.folder:
+        yield arguments.folder
+        return
+    with tempfile.TemporaryDirectory() as name:
+        arguments.folder = Path(name)
+        yield arguments.folder
