@@ -98,11 +98,11 @@ def score(
 ) -> tuple[float, Path]:
     """Score rows into a file; seconds without the loading of models, and its path."""
     folder.mkdir()
-    parts = TimedParts(folder, schema.LOGITS, {}, Meter(folder / "spent.json"))
-    parts.trace = trace
-    score_rows(job, rows, parts)
     path = folder / "shard.parquet"
-    table.concatenate(path, parts.finished, schema.LOGITS, {})
+    with table.joining(path, schema.LOGITS, {}) as append:
+        parts = TimedParts(folder, schema.LOGITS, {}, Meter(folder / "spent.json"), append)
+        parts.trace = trace
+        score_rows(job, rows, parts)
     card.synchronize(device)
     return time.monotonic() - parts.start, path
 
