@@ -40,21 +40,18 @@ def training_job(
     from mpd.config.resources import DistillResources
     from mpd.training.job import TrainingJob
 
-    settings = DistillSettings(
-        learning_rate=1e-5,
-        schedule="constant",
-        epochs=1000,
-        batch_size=arguments.batch_size,
-        divergence=divergence,
-        mixed_precision="bf16" if arguments.dtype == "bfloat16" else "no",
+    settings = {
+        "learning_rate": 1e-5,
+        "schedule": "constant",
+        "epochs": 1000,
+        "batch_size": arguments.batch_size,
+        "divergence": divergence,
+        "mixed_precision": "bf16" if arguments.dtype == "bfloat16" else "no",
         **arguments.settings,
-    )
+    }
     resources = {
-        "micro_batch_size": arguments.micro_batch_size or arguments.batch_size,
-        "chunk_size": arguments.chunk_size,
         "checkpoint_steps": 10**9,
-        "threads": arguments.threads,
-        **arguments.resources,
+        **shapes.batch_resources(arguments, "micro_batch_size"),
     }
     return TrainingJob(
         student=student,
@@ -63,7 +60,7 @@ def training_job(
         folder=folder,
         scratch=folder / "nowhere",
         tracking=folder / "tracking",
-        settings=settings,
+        settings=DistillSettings(**settings),
         resources=DistillResources(**resources),
     )
 
