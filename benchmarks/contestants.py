@@ -83,13 +83,13 @@ def ours(
 def trl(folder: Path, arguments: argparse.Namespace) -> Iterator[dict[str, float]]:
     """Steps of TRL's trainer with a live teacher, generation left out; TRL's own defaults."""
     import torch
-    from datasets import Dataset
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from trl import DistillationConfig, DistillationTrainer
 
     torch.set_num_threads(arguments.threads)
     shapes.make_weights_when_loading()
-    student, on_gpu = folder / arguments.shape, arguments.device == "cuda"
+    student = shapes.write_model(folder / arguments.shape, arguments.shape)
+    on_gpu = arguments.device == "cuda"
     tokenizer = AutoTokenizer.from_pretrained(student, padding_side="left")
     tokenizer.chat_template = "{{ messages[0].content }}"
     micro = arguments.micro_batch_size or arguments.batch_size
@@ -103,7 +103,7 @@ def trl(folder: Path, arguments: argparse.Namespace) -> Iterator[dict[str, float
         model=AutoModelForCausalLM.from_pretrained(student, dtype=torch.float32),
         teacher_model=shapes.random_model(teacher.config(), getattr(torch, arguments.dtype)),
         args=config,
-        train_dataset=Dataset.from_dict({"prompt": ["1 2 3"] * micro}),
+        train_dataset=[{"prompt": "1 2 3"}] * micro,
         processing_class=tokenizer,
     )
     if on_gpu:

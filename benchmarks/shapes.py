@@ -12,8 +12,9 @@ import random
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ SMOLLM2 = {
 LOGIT_SPREAD = 6.0
 ADDED = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>"]
 NUM_ADDED = 26
+OURS = ("liger_kernel.transformers", "mpd.scoring.transformers_scorer", "mpd.training.loop")
 CPU_CHUNK = 128  # positions
 AT_ONCE = "default: on a CPU the batch size, on a GPU that of the configuration"
 
@@ -163,7 +165,7 @@ def random_model(
         model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16, **chosen)
         head = model.get_output_embeddings().weight
         head.normal_(std=LOGIT_SPREAD / head.shape[1] ** 0.5)
-    return model.to(dtype)
+    return model.to(dtype or torch.bfloat16)
 
 
 def make_weights_when_loading() -> None:
@@ -232,13 +234,13 @@ def forward_flops(name: str, lengths: list[int], num_positions: int) -> int:
     return flops.forward_flops(model, lengths, num_positions)
 
 
-def wait_for_turn(arguments: argparse.Namespace) -> None:
+def wait_for_turn(arguments: argparse.Namespace, *modules: str) -> None:
     """Import what loads slowly; then, with --wait, wait for a line before the device is used."""
-    import transformers.models.qwen3.modeling_qwen3  # noqa: F401
-
-    import mpd.scoring.transformers_scorer
-    import mpd.training.loop  # noqa: F401
-
+    for name in ("transformers.models.qwen3.modeling_qwen3", *modules):
+        with suppress(
+            ImportError
+        ):  # liger-kernel is an extra; others are missed where they are used
+            import_module(name)
     if arguments.wait:
         sys.stdin.readline()
 

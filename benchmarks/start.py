@@ -106,7 +106,7 @@ def main() -> None:
     parser.add_argument("--wait", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     shapes.choose_device(arguments)
-    shapes.wait_for_turn(arguments)
+    shapes.wait_for_turn(arguments, *shapes.OURS)
     with shapes.model_folder(arguments):
         print(json.dumps(measure(arguments)))
 

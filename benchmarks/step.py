@@ -70,7 +70,6 @@ def take_all(arguments: argparse.Namespace) -> dict[str, Any]:
     first = next(steps)
     until_first = time.monotonic() - start
     seconds = [next(steps)["seconds"] for _ in range(arguments.repeats)]
-    flops = 3 * shapes.forward_flops(arguments.shape, lengths, num_positions)
     result = {
         "name": arguments.one,
         "seconds": [round(one, 4) for one in seconds],
@@ -81,6 +80,7 @@ def take_all(arguments: argparse.Namespace) -> dict[str, Any]:
         **card.peak_memory(arguments.device),
     }
     if arguments.one != "trl":  # whose teacher computes too
+        flops = 3 * shapes.forward_flops(arguments.shape, lengths, num_positions)
         result |= card.utilisation(arguments, flops, statistics.median(seconds))
     if arguments.profile and arguments.device == "cuda":
         result["profile"] = kernels.profiled(lambda: next(steps))
@@ -196,7 +196,7 @@ def main() -> None:
     if arguments.work:
         take_turns(arguments)
     elif arguments.one:
-        shapes.wait_for_turn(arguments)
+        shapes.wait_for_turn(arguments, *(("trl",) if arguments.one == "trl" else shapes.OURS))
         with shapes.model_folder(arguments):
             print(json.dumps(take_all(arguments)))
     else:
