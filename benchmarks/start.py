@@ -102,12 +102,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("job", choices=["training", "scoring"])
-    shapes.add_arguments(parser, batch_size=4, completion_tokens=160, chunk_size=1024, repeats=2)
-    parser.add_argument("--rows-per-part", type=int, default=16)
+    shapes.add_arguments(parser, batch_size=4, completion_tokens=160, repeats=2)
     parser.add_argument("--wait", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     shapes.choose_device(arguments)
-    shapes.wait_for_turn(arguments)
+    shapes.wait_for_turn(arguments, *shapes.OURS)
     with shapes.model_folder(arguments):
         print(json.dumps(measure(arguments)))
 
