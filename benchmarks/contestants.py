@@ -40,21 +40,18 @@ def training_job(
     from mpd.config.resources import DistillResources
     from mpd.training.job import TrainingJob
 
-    settings = DistillSettings(
-        learning_rate=1e-5,
-        schedule="constant",
-        epochs=1000,
-        batch_size=arguments.batch_size,
-        divergence=divergence,
-        mixed_precision="bf16" if arguments.dtype == "bfloat16" else "no",
+    settings = {
+        "learning_rate": 1e-5,
+        "schedule": "constant",
+        "epochs": 1000,
+        "batch_size": arguments.batch_size,
+        "divergence": divergence,
+        "mixed_precision": "bf16" if arguments.dtype == "bfloat16" else "no",
         **arguments.settings,
-    )
+    }
     resources = {
-        "micro_batch_size": arguments.micro_batch_size or arguments.batch_size,
-        "chunk_size": arguments.chunk_size,
         "checkpoint_steps": 10**9,
-        "threads": arguments.threads,
-        **arguments.resources,
+        **shapes.batch_resources(arguments, "micro_batch_size"),
     }
     return TrainingJob(
         student=student,
@@ -63,7 +60,7 @@ def training_job(
         folder=folder,
         scratch=folder / "nowhere",
         tracking=folder / "tracking",
-        settings=settings,
+        settings=DistillSettings(**settings),
         resources=DistillResources(**resources),
     )
 
@@ -86,13 +83,13 @@ def ours(
 def trl(folder: Path, arguments: argparse.Namespace) -> Iterator[dict[str, float]]:
     """Steps of TRL's trainer with a live teacher, generation left out; TRL's own defaults."""
     import torch
-    from datasets import Dataset
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from trl import DistillationConfig, DistillationTrainer
 
     torch.set_num_threads(arguments.threads)
     shapes.make_weights_when_loading()
-    student, on_gpu = folder / arguments.shape, arguments.device == "cuda"
+    student = shapes.write_model(folder / arguments.shape, arguments.shape)
+    on_gpu = arguments.device == "cuda"
     tokenizer = AutoTokenizer.from_pretrained(student, padding_side="left")
     tokenizer.chat_template = "{{ messages[0].content }}"
     micro = arguments.micro_batch_size or arguments.batch_size
@@ -106,7 +103,7 @@ def trl(folder: Path, arguments: argparse.Namespace) -> Iterator[dict[str, float
         model=AutoModelForCausalLM.from_pretrained(student, dtype=torch.float32),
         teacher_model=shapes.random_model(teacher.config(), getattr(torch, arguments.dtype)),
         args=config,
-        train_dataset=Dataset.from_dict({"prompt": ["1 2 3"] * micro}),
+        train_dataset=[{"prompt": "1 2 3"}] * micro,
         processing_class=tokenizer,
     )
     if on_gpu:

@@ -11,7 +11,6 @@ does in bf16, since both round; in float32 the error has a fixed limit.
 
 import argparse
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +19,13 @@ import shapes
 BF16_FACTOR = 2.0
 FLOAT32_LIMIT = 1e-3
 NUM_LAYERS = 8  # deeper models of random weights multiply rounding errors
+NAMES = ("states", "logits")
 
 Rows = list[tuple[list[int], list[int]]]
 
 
-def packed_states(model: Any, rows: Rows) -> Any:
-    """Hidden states [N, H] as training and scoring compute them: all sequences in one pass."""
-    from mpd.scoring.forward import completion_states, pack
-
-    prompts, completions = zip(*rows, strict=True)
-    return completion_states(model, pack(prompts, completions))
-
-
 def plain_states(model: Any, rows: Rows) -> Any:
-    """The same by transformers alone, one sequence at a time."""
+    """Hidden states [N, H] by transformers alone, one sequence at a time."""
     import torch
 
     states = []
@@ -50,15 +42,26 @@ def error(result: Any, reference: Any) -> float:
     return float(difference) if difference == difference else float("inf")
 
 
-def ours(folder: Path, dtype: str, states: Callable[[Any, Rows], Any], rows: Rows) -> Any:
-    """States and logits of our model and output head."""
-    from mpd.scoring.output_head import head_of
-    from mpd.scoring.packed_model import load_packed_model
+def judge(dtype: str, result: Any, rounded: Any, reference: Any) -> dict[str, Any]:
+    """The error of a result, and whether it is within its limit; `rounded` is plain, in `dtype`."""
+    limit = FLOAT32_LIMIT if dtype == "float32" else BF16_FACTOR * error(rounded, reference)
+    size = error(result, reference)
+    return {"error": size, "limit": limit, "within": size <= limit}
 
-    model = load_packed_model(folder, dtype, "auto")
-    hidden = states(model, rows)
-    size = shapes.SHAPES[folder.name].num_tokens
-    return hidden, head_of(model, size).logits(hidden)[:, :size]
+
+def ours(folder: Path, dtype: str, resources: dict[str, Any], rows: Rows) -> Any:
+    """States and logits as scoring computes them, all sequences in one pass."""
+    from mpd.config.logits import PlainScores
+    from mpd.config.resources import ScoringResources
+    from mpd.scoring.scorer import Trajectories
+    from mpd.scoring.transformers_scorer import TransformersScorer
+
+    manifest = folder / "manifest.json"
+    settings = PlainScores(context="problem", dtype=dtype)
+    scorer = TransformersScorer(manifest, manifest, settings, ScoringResources(**resources), 0)
+    prompts, completions = (list(part) for part in zip(*rows, strict=True))
+    hidden, _ = scorer.states(Trajectories(prompts, prompts, completions))
+    return hidden, scorer.heads[0].logits(hidden)
 
 
 def plain(folder: Path, dtype: str, rows: Rows) -> Any:
@@ -89,17 +92,12 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     with torch.no_grad():
         reference = plain(folder, "float32", rows)
         for dtype in ("float32", "bfloat16"):
-            rounding = plain(folder, dtype, rows)
-            result = ours(folder, dtype, packed_states, rows)
-            for number, name in enumerate(("states", "logits")):
-                found = error(result[number], reference[number])
-                limit = FLOAT32_LIMIT
-                if dtype == "bfloat16":
-                    limit = BF16_FACTOR * error(rounding[number], reference[number])
-                checks.append(
-                    {"check": f"packed {name}, {dtype}", "error": found, "limit": limit,
-                     "within": found <= limit}
-                )  # fmt: skip
+            rounded = plain(folder, dtype, rows)
+            for kernels in ("auto", "none"):
+                results = ours(folder, dtype, {"kernels": kernels}, rows)
+                for name, *three in zip(NAMES, results, rounded, reference, strict=True):
+                    what = f"packed {name}, {dtype}, kernels: {kernels}"
+                    checks.append({"check": what, **judge(dtype, *three)})
     return {"name": "equality", "checks": checks}
 
 
@@ -110,7 +108,7 @@ def main() -> None:
     parser.add_argument("--wait", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     shapes.choose_device(arguments)
-    shapes.wait_for_turn(arguments)
+    shapes.wait_for_turn(arguments, *shapes.OURS)
     with shapes.model_folder(arguments):
         print(json.dumps(measure(arguments)))
 

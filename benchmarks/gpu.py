@@ -15,6 +15,7 @@ import contextlib
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -31,9 +32,12 @@ import shapes
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMIT = ("git", "-C", str(ROOT), "describe", "--always", "--dirty")
-# Of what is measured: trajectories, how many of them at a time, and the longest completion.
-SHORT, LONG, SINGLE, SCORED = (32, 8, 2048), (8, 2, 8192), (1, 1, 32_768), (64, 16, 2048)
+# Trajectories of a step, or scored, and the longest completion.
+SHORT, LONG, SINGLE, SCORED = (32, 2048), (8, 8192), (1, 32_768), (64, 2048)
+ON_DEMAND = ("no-recomputation", "tf32", "float32")  # measured where --only names them
 TINY = 32  # the shape tiny is tried with completions so much shorter, and an eighth of the rows
+
+SCRATCH_BYTES = 6e9  # a model of 1.7 billion parameters in bf16, and caches
 
 
 @dataclass(frozen=True)
@@ -55,24 +59,26 @@ def measurements(arguments: argparse.Namespace) -> list[Measurement]:
     runs = ("--device", arguments.device, "--shape", arguments.shape, "--dtype", arguments.dtype)
     runs += ("--threads", str(arguments.threads), "--prompt-tokens", "200")
 
-    def lengths(sizes: tuple[int, int, int]) -> tuple[str, ...]:
-        rows, at_once, longest = sizes
+    def lengths(sizes: tuple[int, int]) -> tuple[str, ...]:
+        rows, longest = sizes
         if arguments.shape == "tiny":
-            rows, at_once, longest = -(-rows // 8), -(-at_once // 2), longest // TINY
-        options = ("--batch-size", rows, "--micro-batch-size", at_once)
-        return *map(str, options), "--completion-tokens", str(longest)
+            rows, longest = -(-rows // 8), longest // TINY
+        return "--batch-size", str(rows), "--completion-tokens", str(longest)
 
-    def step(name: str, sizes: tuple[int, int, int], one: str, *options: str) -> Measurement:
+    def step(name: str, sizes: tuple[int, int], one: str, *options: str) -> Measurement:
         chosen = (*runs, *lengths(sizes), "--one", one, "--repeats", str(arguments.repeats))
-        chosen += ("--chunk-size", "4096", *options, *shlex.split(arguments.step_options))
+        chosen += (*options, *shlex.split(arguments.step_options))
         return Measurement(name, "step.py", chosen)
 
     def resources(**settings: Any) -> tuple[str, str]:
         return "--resources", json.dumps(settings)
 
-    single = ("--fewest-tokens", str(SINGLE[2] // (TINY if arguments.shape == "tiny" else 1)))
+    def precision(name: str) -> tuple[str, ...]:
+        return "--dtype", "float32", "--settings", json.dumps({"mixed_precision": name})
+
+    single = ("--fewest-tokens", str(SINGLE[1] // (TINY if arguments.shape == "tiny" else 1)))
     scored = (*runs, *lengths(SCORED), *shlex.split(arguments.score_options))
-    starts = (*runs, *lengths((8, 8, 2048)))
+    starts = (*runs, *lengths((8, 2048)))
     profile = ("--profile",) if arguments.profile else ()
     return [
         Measurement("card", "card.py", ("--device", arguments.device)),
@@ -86,7 +92,10 @@ def measurements(arguments: argparse.Namespace) -> list[Measurement]:
         Measurement("equal", "equal.py", runs),
         step("kernels-none", SHORT, "reverse_kl", *resources(kernels="none")),
         step("recomputation", SHORT, "reverse_kl", *resources(gradient_checkpointing=True)),
-        step("trl", SHORT, "trl", "--repeats", "2"),
+        step("trl", SHORT, "trl", "--micro-batch-size", "8", "--repeats", "2"),
+        step("no-recomputation", SHORT, "reverse_kl", *resources(gradient_checkpointing=False)),
+        step("tf32", SHORT, "reverse_kl", *precision("tf32")),
+        step("float32", SHORT, "reverse_kl", *precision("no"), "--repeats", "1"),
     ]
 
 
@@ -146,7 +155,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     wanted = [
         one
         for one in measurements(arguments)
-        if (not arguments.only or one.name in arguments.only) and one.name not in arguments.skip
+        if (one.name in arguments.only if arguments.only else one.name not in ON_DEMAND)
+        and one.name not in arguments.skip
     ]
     about = {
         "commit": arguments.commit or card.answer_of(*COMMIT),
@@ -195,7 +205,7 @@ def main() -> None:
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="bfloat16")
     parser.add_argument("--threads", type=int, default=min(8, os.cpu_count() or 1))
     parser.add_argument("--repeats", type=int, default=4, help="timed steps, behind a warm-up")
-    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="measure these alone")
+    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="alone")
     parser.add_argument("--skip", nargs="+", default=[], metavar="NAME", help="leave these out")
     parser.add_argument("--profile", action="store_true", help="a step by kinds of kernels")
     parser.add_argument("--step-options", default="", help="options for step.py, in one word")
@@ -212,7 +222,9 @@ def main() -> None:
     if unknown:
         parser.error(f"no measurement {', '.join(unknown)}; there are {', '.join(sorted(names))}")
     memory = Path("/dev/shm")
-    scratch = arguments.scratch or (memory if memory.is_dir() else None)
+    is_roomy = memory.is_dir() and shutil.disk_usage(memory).free > SCRATCH_BYTES
+    scratch = arguments.scratch or (memory if is_roomy else None)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # processes are ended on the way out
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=scratch) as name:
         arguments.folder = Path(name)

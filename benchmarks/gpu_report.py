@@ -16,6 +16,9 @@ TITLES = {
     "score": "scoring, teacher beside student, to a file",
     "kernels-none": "reverse KL, short, `kernels: none`",
     "recomputation": "reverse KL, short, all layers recomputed",
+    "no-recomputation": "reverse KL, short, no layer recomputed",
+    "tf32": "reverse KL, short, products in TF32",
+    "float32": "reverse KL, short, float32",
     "trl": "TRL with a live teacher, its defaults, short",
 }
 
@@ -146,7 +149,10 @@ def start_table(good: Results) -> str:
     rows = [
         (
             result["name"],
-            ", ".join(str(start["ready"]) for start in result["starts"]),
+            ", ".join(
+                f"{start['imported']} + {start['ready'] - start['imported']:.2f}"
+                for start in result["starts"]
+            ),
             ", ".join(str(start["step"]) for start in result["starts"]),
         )
         for name, result in good.items()

@@ -74,14 +74,10 @@ def job_of(arguments: argparse.Namespace) -> argparse.Namespace:
     student = shapes.write_model(arguments.folder / arguments.shape, arguments.shape)
     name = arguments.teacher_shape or shapes.SHAPES[arguments.shape].teacher
     teacher = shapes.write_model(arguments.folder / name, name)
-    resources = {
-        "rows_per_part": arguments.rows_per_part,
-        "chunk_size": arguments.chunk_size,
-        "threads": arguments.threads,
-        **arguments.resources,
-    }
+    resources = shapes.batch_resources(arguments, "batch_size")
+    settings = {"context": "problem", "dtype": arguments.dtype, **arguments.settings}
     return argparse.Namespace(
-        settings=PlainScores(context="problem", dtype=arguments.dtype, **arguments.settings),
+        settings=PlainScores(**settings),
         resources=ScoringResources(**resources),
         threads=None,
         student=student / "manifest.json",
@@ -114,13 +110,11 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         arguments.matrix_tflops = card.matrix_tflops(arguments.device)
     job, rows = job_of(arguments), kept_rows(arguments)
     lengths, num_positions = shapes.sizes(shapes.trajectories(arguments))
-    configs = [
-        shapes.SHAPES[manifest.parent.name].config() for manifest in (job.student, job.teacher)
-    ]
-    flops = sum(shapes.forward_flops(config, lengths, num_positions) for config in configs)
+    models = [manifest.parent.name for manifest in (job.student, job.teacher)]
+    flops = sum(shapes.forward_flops(name, lengths, num_positions) for name in models)
     folder = arguments.folder / f"scored_{time.time_ns()}"
     folder.mkdir()
-    score(job, rows[: arguments.micro_batch_size or 8], folder / "warm-up", arguments.device)
+    score(job, rows[: arguments.warm_up], folder / "warm-up", arguments.device)
     runs = [
         score(job, rows, folder / str(number), arguments.device)
         for number in range(arguments.repeats)
@@ -129,7 +123,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     path = runs[0][1]
     sizes = table.read_columns(path, ["support_size"])["support_size"].list.mean()
     result = {
-        "name": f"{arguments.shape} beside {job.teacher.parent.name}",
+        "name": " beside ".join(models),
         "seconds": [round(one, 4) for one in seconds],
         "tokens": num_positions,
         **card.peak_memory(arguments.device),
@@ -147,12 +141,12 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    shapes.add_arguments(parser, batch_size=8, completion_tokens=160, chunk_size=1024, repeats=2)
-    parser.add_argument("--rows-per-part", type=int, default=16)
+    shapes.add_arguments(parser, batch_size=8, completion_tokens=160, repeats=2)
+    parser.add_argument("--warm-up", type=int, default=8, help="trajectories scored before")
     parser.add_argument("--wait", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     shapes.choose_device(arguments)
-    shapes.wait_for_turn(arguments)
+    shapes.wait_for_turn(arguments, *shapes.OURS)
     with shapes.model_folder(arguments):
         print(json.dumps(measure(arguments)))
 

@@ -12,8 +12,9 @@ import random
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,9 @@ SMOLLM2 = {
 LOGIT_SPREAD = 6.0
 ADDED = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>"]
 NUM_ADDED = 26
+OURS = ("liger_kernel.transformers", "mpd.scoring.transformers_scorer", "mpd.training.loop")
+CPU_CHUNK = 128  # positions
+AT_ONCE = "default: on a CPU the batch size, on a GPU that of the configuration"
 
 
 @dataclass(frozen=True)
@@ -87,11 +91,11 @@ def add_arguments(parser: argparse.ArgumentParser, **defaults: Any) -> None:
     parser.add_argument("--teacher-shape", choices=list(SHAPES), help="default: the shape's own")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--batch-size", type=int, help="trajectories of a step, or scored")
-    parser.add_argument("--micro-batch-size", type=int, help="default: the batch size")
+    parser.add_argument("--micro-batch-size", type=int, help=AT_ONCE)
     parser.add_argument("--prompt-tokens", type=int, default=60, help="of the longest prompt")
     parser.add_argument("--completion-tokens", type=int, help="of the longest completion")
     parser.add_argument("--fewest-tokens", type=int, help="of a completion; default: half")
-    parser.add_argument("--chunk-size", type=int, help="positions, ours")
+    parser.add_argument("--chunk-size", type=int, help="positions, ours; on a GPU, the default")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--settings", type=json.loads, default={}, help="JSON: more settings")
@@ -107,6 +111,20 @@ def choose_device(arguments: argparse.Namespace) -> None:
     """Hide the GPUs from a measurement on the CPU; call it before torch looks for them."""
     if arguments.device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+def batch_resources(arguments: argparse.Namespace, size: str) -> dict[str, Any]:
+    """The resources that say how much is computed at once; `size` names the number of rows.
+
+    On a GPU they are the defaults of the configuration, if no option names them.
+    """
+    on_cpu = arguments.device == "cpu"
+    chosen = {
+        size: arguments.micro_batch_size or (arguments.batch_size if on_cpu else None),
+        "chunk_size": arguments.chunk_size or (CPU_CHUNK if on_cpu else None),
+    }
+    chosen = {name: value for name, value in chosen.items() if value}
+    return {**chosen, "threads": arguments.threads, **arguments.resources}
 
 
 def trajectories(arguments: argparse.Namespace) -> list[tuple[list[int], list[int]]]:
@@ -147,7 +165,7 @@ def random_model(
         model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16, **chosen)
         head = model.get_output_embeddings().weight
         head.normal_(std=LOGIT_SPREAD / head.shape[1] ** 0.5)
-    return model.to(dtype)
+    return model.to(dtype or torch.bfloat16)
 
 
 def make_weights_when_loading() -> None:
@@ -204,27 +222,25 @@ def tokenizer_of(num_tokens: int) -> Any:
     )
 
 
-def forward_flops(config: Any, lengths: list[int], num_positions: int) -> int:
-    """Operations of a forward pass: 2 for each weight and token, and causal attention.
+def forward_flops(name: str, lengths: list[int], num_positions: int) -> int:
+    """Operations of a forward pass of a shape: see mpd.job.flops."""
+    import torch
+    from transformers import AutoModelForCausalLM
 
-    The output head counts at `num_positions` only; `lengths` are those of the sequences.
-    """
-    heads, width = config.num_attention_heads, config.hidden_size
-    size = getattr(config, "head_dim", None) or width // heads
-    queries, keys = heads * size, config.num_key_value_heads * size
-    layer = width * (2 * queries + 2 * keys) + 3 * width * config.intermediate_size
-    attention = sum(2 * queries * length * (length + 1) for length in lengths)
-    layers = config.num_hidden_layers * (2 * layer * sum(lengths) + attention)
-    return layers + 2 * width * config.vocab_size * num_positions
+    from mpd.job import flops
+
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(SHAPES[name].config())
+    return flops.forward_flops(model, lengths, num_positions)
 
 
-def wait_for_turn(arguments: argparse.Namespace) -> None:
+def wait_for_turn(arguments: argparse.Namespace, *modules: str) -> None:
     """Import what loads slowly; then, with --wait, wait for a line before the device is used."""
-    import transformers.models.qwen3.modeling_qwen3  # noqa: F401
-
-    import mpd.scoring.transformers_scorer
-    import mpd.training.loop  # noqa: F401
-
+    for name in ("transformers.models.qwen3.modeling_qwen3", *modules):
+        with suppress(
+            ImportError
+        ):  # liger-kernel is an extra; others are missed where they are used
+            import_module(name)
     if arguments.wait:
         sys.stdin.readline()
 

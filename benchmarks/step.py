@@ -3,8 +3,7 @@
     python benchmarks/step.py --json
     make bench-env && python benchmarks/step.py --against trl --json
     python benchmarks/step.py --device cuda --shape qwen3-1.7b --dtype bfloat16 \\
-        --batch-size 32 --micro-batch-size 8 --prompt-tokens 200 --completion-tokens 2048 \\
-        --chunk-size 4096
+        --batch-size 32 --prompt-tokens 200 --completion-tokens 2048
 
 Every contestant is a process of its own; the ratio is of the medians. On a CPU they take their
 optimiser steps in turns, on a GPU one after another, each with all of its memory. All train a
@@ -63,7 +62,6 @@ def take_turns(arguments: argparse.Namespace) -> None:
 
 def take_all(arguments: argparse.Namespace) -> dict[str, Any]:
     """All steps of a contestant, and what they say of the device. The first is a warm-up."""
-    config = shapes.SHAPES[arguments.shape].config()
     lengths, num_positions = shapes.sizes(shapes.trajectories(arguments))
     if not arguments.matrix_tflops:
         arguments.matrix_tflops = card.matrix_tflops(arguments.device)
@@ -72,7 +70,6 @@ def take_all(arguments: argparse.Namespace) -> dict[str, Any]:
     first = next(steps)
     until_first = time.monotonic() - start
     seconds = [next(steps)["seconds"] for _ in range(arguments.repeats)]
-    flops = 3 * shapes.forward_flops(config, lengths, num_positions)
     result = {
         "name": arguments.one,
         "seconds": [round(one, 4) for one in seconds],
@@ -83,6 +80,7 @@ def take_all(arguments: argparse.Namespace) -> dict[str, Any]:
         **card.peak_memory(arguments.device),
     }
     if arguments.one != "trl":  # whose teacher computes too
+        flops = 3 * shapes.forward_flops(arguments.shape, lengths, num_positions)
         result |= card.utilisation(arguments, flops, statistics.median(seconds))
     if arguments.profile and arguments.device == "cuda":
         result["profile"] = kernels.profiled(lambda: next(steps))
@@ -187,7 +185,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--against", choices=["sft", "trl"], default="sft")
-    shapes.add_arguments(parser, batch_size=8, completion_tokens=160, chunk_size=128)
+    shapes.add_arguments(parser, batch_size=8, completion_tokens=160)
     parser.add_argument("--bench-python", default=".venv-bench/bin/python", help="has TRL")
     parser.add_argument("--json", action="store_true", help="a last line of JSON")
     parser.add_argument("--work", help=argparse.SUPPRESS)
@@ -198,7 +196,7 @@ def main() -> None:
     if arguments.work:
         take_turns(arguments)
     elif arguments.one:
-        shapes.wait_for_turn(arguments)
+        shapes.wait_for_turn(arguments, *(("trl",) if arguments.one == "trl" else shapes.OURS))
         with shapes.model_folder(arguments):
             print(json.dumps(take_all(arguments)))
     else:

@@ -80,6 +80,18 @@ class Progress:
         return text
 
 
+def speed_of(tokens: int, seconds: float, flops: int) -> dict[str, float]:
+    """Tokens per second; where there is a GPU, its MFU and its peak memory in gigabytes too."""
+    speed = {"tokens_per_second": tokens / seconds}
+    name = gpu_name()
+    if name is not None:
+        speed["gpu_memory_gb"] = gpu_peak_bytes() / 1e9
+        peak = peak_flops(name)
+        if peak is not None:
+            speed["mfu"] = flops / seconds / peak
+    return speed
+
+
 def _utilisation(flops_per_second: float) -> str:
     """Operations per second and MFU, where there is a GPU; its peak may be unknown."""
     name = gpu_name()

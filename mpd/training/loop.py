@@ -8,6 +8,7 @@ With several processes this module is a program of its own:
 import logging
 import math
 import sys
+import time
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -20,7 +21,8 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 
 from mpd.job.ahead import ahead
-from mpd.job.progress import Progress
+from mpd.job.flops import forward_flops
+from mpd.job.progress import Progress, speed_of
 from mpd.scoring.output_head import CHUNK_SIZES, load_head
 from mpd.store import schema, table
 from mpd.text.vocabulary import Vocabulary
@@ -107,8 +109,10 @@ def train(job: TrainingJob) -> None:
     with closing(run.measures):
         for measures in run.measures:
             metrics.append(metrics_row(measures, metrics, job.settings.loss))
-            progress.advance(len(steps[0]), metrics[-1]["num_tokens"])
-            tracker.log(metrics[-1])
+            num_tokens = metrics[-1]["num_tokens"]
+            progress.advance(len(steps[0]), num_tokens, measures.flops)
+            speed = speed_of(num_tokens, measures.seconds, measures.flops)
+            tracker.log({**metrics[-1], **speed})
             if len(metrics) % job.resources.checkpoint_steps == 0 and len(metrics) < len(steps):
                 checkpoints.save(accelerator, job.scratch, metrics)
     if accelerator.is_main_process:
@@ -145,6 +149,7 @@ class Loop:
             lambda step: learning_rate_factor(step, num_steps, settings.warmup, settings.schedule),
         )
         accelerator.register_for_checkpointing(self.weights, self.optimizer, self.scheduler)
+        self.has_adapters = settings.lora is not None
         student = model.get_base_model() if settings.lora else model
         vocabulary = Vocabulary.of_folder(job.student)
         chunk_size = resources.chunk_size or CHUNK_SIZES[self.device.type]
@@ -175,9 +180,11 @@ class Loop:
 
     def _step(self, batches: Iterator[MicroBatch], count: int) -> StepMeasures:
         """One optimiser step on its micro-batches. Nothing waits for the GPU until its end."""
+        start, flops = time.monotonic(), 0
         sums = torch.zeros(NUM_SUMS, device=self.device)
         self.recomputation.before_step()
         for number, batch in enumerate(batches, start=1):
+            flops += self.flops_of_batch(batch)
             self.recomputation.before_micro_batch(batch.packed.ids.numel())
             try:
                 loss, batch_sums = self.objective(batch.to(self.device))
@@ -192,7 +199,18 @@ class Loop:
         self.optimizer.zero_grad()
         self.weights.copy_to_model()
         total = self.accelerator.reduce(sums, "sum").tolist()
-        return StepMeasures(total, learning_rate, float(norm))
+        return StepMeasures(total, learning_rate, float(norm), time.monotonic() - start, flops)
+
+    def flops_of_batch(self, batch: MicroBatch) -> int:
+        """Operations of the forward and backward pass of a micro-batch.
+
+        A backward pass takes as many as the forward pass for its inputs, and as many for the
+        weights, unless they are frozen.
+        """
+        forward = forward_flops(
+            self.objective.model, batch.packed.lengths, len(batch.packed.predicts)
+        )
+        return forward * (2 if self.has_adapters else 3)
 
 
 def out_of_memory(batch: MicroBatch) -> str:

@@ -9,12 +9,15 @@ from mpd.training.objective import MEANS, SUMS
 class StepMeasures(NamedTuple):
     """The measures of one optimiser step.
 
-    `sums` are those of SUMS, over all processes.
+    `sums` are those of SUMS, over all processes. `seconds` and `flops` are of one process: its time
+    by the clock, and the operations that its forward and backward passes need.
     """
 
     sums: list[float]
     learning_rate: float
     gradient_norm: float
+    seconds: float
+    flops: int
 
 
 def metrics_row(
