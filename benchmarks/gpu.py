@@ -78,7 +78,7 @@ def measurements(arguments: argparse.Namespace) -> list[Measurement]:
 
     single = ("--fewest-tokens", str(SINGLE[1] // (TINY if arguments.shape == "tiny" else 1)))
     scored = (*runs, *lengths(SCORED), *shlex.split(arguments.score_options))
-    starts = (*runs, *lengths((8, 2048)))
+    starts = (*runs, *lengths((8, 2048)), "--verbose")
     profile = ("--profile",) if arguments.profile else ()
     return [
         Measurement("card", "card.py", ("--device", arguments.device)),
@@ -111,8 +111,6 @@ class Process:
         options = list(measurement.options)
         if measurement.script != "card.py":
             options += ["--folder", str(arguments.folder)]
-            if arguments.matrix_tflops:
-                options += ["--matrix-tflops", str(arguments.matrix_tflops)]
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
         with self.logs["stdout"].open("w") as stdout, self.logs["stderr"].open("w") as stderr:
             self.process = subprocess.Popen(
@@ -124,11 +122,11 @@ class Process:
                 start_new_session=True,
             )
 
-    def measure(self, limit: float) -> dict[str, Any]:
+    def measure(self, limit: float, matrix_tflops: float | None) -> dict[str, Any]:
         """What the process prints last, or why there is nothing; `limit` is in seconds."""
         start, why = time.monotonic(), ""
         with contextlib.suppress(BrokenPipeError, subprocess.TimeoutExpired):
-            self.process.communicate(b"go\n", timeout=limit)
+            self.process.communicate(f"{matrix_tflops or ''}\n".encode(), timeout=limit)
         if self.process.poll() is None:
             why = f"it ran longer than {limit:.0f} s"
         self.kill()
@@ -140,7 +138,7 @@ class Process:
         if not why and self.process.returncode == 0 and printed and printed[-1].startswith("{"):
             return {**json.loads(printed[-1]), "took": took}
         why = why or " ".join(logged[-3:]) or f"it ended with code {self.process.returncode}"
-        return {"failed": " ".join(why.split())[-300:], "log": logged[-40:], "took": took}
+        return {"failed": " ".join(why.split())[-600:], "log": logged[-40:], "took": took}
 
     def kill(self) -> None:
         """End the process and its children."""
@@ -182,9 +180,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
                 and not (measurement.alone or rest[0].alone)
             ):
                 following = Process(rest[0], arguments)
-            result = process.measure(min(measurement.seconds, left))
-            if measurement.script == "card.py":
-                arguments.matrix_tflops = result.get("matrix_tflops")
+            matrix_tflops = results.get("card", {}).get("matrix_tflops")
+            result = process.measure(min(measurement.seconds, left), matrix_tflops)
             results[measurement.name] = result
             print(gpu_report.line(measurement.name, result), flush=True)
             gpu_report.write(arguments.out, about, results)
@@ -216,7 +213,6 @@ def main() -> None:
     parser.add_argument("--scratch", type=Path, help="where folders are made; default: in memory")
     parser.add_argument("--out", type=Path, default=Path("results/gpu"), help="without suffix")
     arguments = parser.parse_args()
-    arguments.matrix_tflops = None
     names = {measurement.name for measurement in measurements(arguments)}
     unknown = {*arguments.only, *arguments.skip} - names
     if unknown:

@@ -235,14 +235,18 @@ def forward_flops(name: str, lengths: list[int], num_positions: int) -> int:
 
 
 def wait_for_turn(arguments: argparse.Namespace, *modules: str) -> None:
-    """Import what loads slowly; then, with --wait, wait for a line before the device is used."""
+    """Import what loads slowly; then, with --wait, wait for a line before the device is used.
+
+    The line may hold the speed of a matrix product.
+    """
     for name in ("transformers.models.qwen3.modeling_qwen3", *modules):
         with suppress(
             ImportError
         ):  # liger-kernel is an extra; others are missed where they are used
             import_module(name)
     if arguments.wait:
-        sys.stdin.readline()
+        told = sys.stdin.readline().strip()
+        arguments.matrix_tflops = float(told) if told else arguments.matrix_tflops
 
 
 @contextmanager
