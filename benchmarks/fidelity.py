@@ -167,7 +167,7 @@ def run(arguments: argparse.Namespace, folder: Path) -> dict[str, dict[str, dict
 
     def states_of(model: Any) -> torch.Tensor:
         with torch.no_grad():
-            return completion_states(model, *packed)
+            return completion_states(model, packed)
 
     teacher = load_model(folder / "model", "float32")
     of_teacher = states_of(teacher)

@@ -153,7 +153,10 @@ def start_table(good: Results) -> str:
     rows = [
         (
             result["name"],
-            ", ".join(str(start["ready"]) for start in result["starts"]),
+            ", ".join(
+                f"{start['imported']} + {start['ready'] - start['imported']:.2f}"
+                for start in result["starts"]
+            ),
             ", ".join(str(start["step"]) for start in result["starts"]),
         )
         for name, result in good.items()

@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 from typing import Any
 
 Kernel = tuple[str, float, float]  # name, start and end in microseconds
@@ -11,7 +12,7 @@ Kernel = tuple[str, float, float]  # name, start and end in microseconds
 KINDS = {
     "attention": r"flash|fmha|attention|attn|softmax_warp|sdpa",
     "matrix products": r"gemm|nvjet|cutlass|xmma|cublas|splitk|gemv|s16816|wgmma",
-    "optimizer": r"adam|multi_tensor|foreach|lpnorm|lamb",
+    "optimizer": r"adam|multi_tensor|foreach|lpnorm",
     "norm, rotary, MLP (fused)": r"rms_?norm|layer_?norm|rope|rotary|swiglu|silu_mul|triton",
     "loss, top-k": r"softmax|logsumexp|topk|sort|radix|gather|scatter|histogram|cumsum|scan",
     "copies, casts": r"memcpy|memset|copy|cast|cat_?array|catarray",
@@ -43,10 +44,20 @@ def summary(kernels: list[Kernel], seconds: float) -> dict[str, Any]:
         kinds[kind_of(name)] = kinds.get(kind_of(name), 0.0) + (stop - start) / 1e6
         names[name] = names.get(name, 0.0) + (stop - start) / 1e6
     slowest = sorted(names, key=lambda name: -names[name])[:12]
+    ordered = sorted(kernels, key=lambda kernel: kernel[1])
+    gaps = [
+        (after[1] - before[2], before[0], after[0])
+        for before, after in pairwise(ordered)
+        if after[1] > before[2]
+    ]
     return {
         "seconds": round(seconds, 4),
         "idle_share": round(1 - busy_seconds(kernels) / seconds, 4),
         "num_kernels": len(kernels),
+        "gaps": [
+            f"{length / 1e3:.1f} ms between {before[:60]} and {after[:60]}"
+            for length, before, after in sorted(gaps, reverse=True)[:12]
+        ],
         "kinds": {kind: round(kinds[kind], 4) for kind in sorted(kinds, key=lambda k: -kinds[k])},
         "slowest": {name[:90]: round(names[name], 4) for name in slowest},
     }

@@ -37,22 +37,19 @@ class TimedParts(Parts):
     start = 0.0
     trace: kernels.Trace | None = None
 
-    def map(
-        self,
-        rows: pl.DataFrame,
-        rows_per_part: int | None,
-        prepare: Callable[[], Callable[[pl.DataFrame], pl.DataFrame]],
+    def stream(
+        self, rows: pl.DataFrame, rows_per_part: int | None, prepare: Callable[[], Callable]
     ) -> None:
         """As of Parts; the clock starts behind the loading of models."""
 
-        def prepare_and_start() -> Callable[[pl.DataFrame], pl.DataFrame]:
+        def prepare_and_start() -> Callable:
             work = prepare()
             if self.trace:
                 self.trace.start()
             self.start = time.monotonic()
             return work
 
-        super().map(rows, rows_per_part, prepare_and_start)
+        super().stream(rows, rows_per_part, prepare_and_start)
 
 
 def kept_rows(arguments: argparse.Namespace) -> pl.DataFrame:

@@ -24,6 +24,7 @@ import sys
 from pathlib import Path
 from mpd.training.job import TrainingJob
 from mpd.training.loop import start
+print("imported", flush=True)
 run = start(TrainingJob.model_validate_json(Path(sys.argv[1]).read_text()))
 print("ready", flush=True)
 next(run.measures)
@@ -37,6 +38,7 @@ from pydantic import TypeAdapter
 from mpd.config.logits import LogitsSettings
 from mpd.config.resources import ScoringResources
 from mpd.scoring.transformers_scorer import TransformersScorer
+print("imported", flush=True)
 folder = Path(sys.argv[1])
 settings = TypeAdapter(LogitsSettings).validate_json((folder / "settings.json").read_text())
 resources = ScoringResources.model_validate_json((folder / "resources.json").read_text())
@@ -44,7 +46,7 @@ rows = pl.read_parquet(folder / "rows.parquet")
 manifest = Path(sys.argv[2]) / "manifest.json"
 scorer = TransformersScorer(manifest, manifest, settings, resources, len(rows))
 print("ready", flush=True)
-scorer(rows)
+list(scorer([rows]))
 print("step", flush=True)
 """
 
@@ -80,7 +82,7 @@ def timed(command: list[str], arguments: argparse.Namespace) -> dict[str, float]
     )
     assert process.stdout
     for line in process.stdout:
-        if line.strip() in ("ready", "step"):
+        if line.strip() in ("imported", "ready", "step"):
             seconds[line.strip()] = round(time.monotonic() - start, 2)
     if process.wait() or "step" not in seconds:
         raise SystemExit("the job ended early; run again with --verbose to see why")

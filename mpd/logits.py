@@ -14,9 +14,8 @@ head instead of a support.
 
 import logging
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
@@ -29,6 +28,9 @@ from mpd.store.lineage import require_made_from, rewritten_by, sampled_by
 from mpd.store.model_folder import read_manifest, require_same_tokens
 from mpd.store.outputs import Outputs, TableOutput
 from mpd.store.parts import Parts
+
+if TYPE_CHECKING:
+    from mpd.scoring.scorer import Scorer
 
 log = logging.getLogger("mpd")
 
@@ -60,10 +62,10 @@ def score_rows(arguments: Namespace, rows: pl.DataFrame, parts: Parts) -> None:
     resources: ScoringResources = command.resources_of(arguments)
     if not len(rows):
         log.warning("no row of this shard was kept; the cache of this shard is empty")
-        parts.map(rows, 1, lambda: lambda part: table.frame_of([], schema.LOGITS))
+        parts.write(table.frame_of([], schema.LOGITS))
         return
 
-    def prepare() -> Callable[[pl.DataFrame], pl.DataFrame]:
+    def prepare() -> "Scorer":
         from mpd.scoring.transformers_scorer import TransformersScorer
         from mpd.scoring.vllm_scorer import VllmScorer
 
@@ -71,7 +73,7 @@ def score_rows(arguments: Namespace, rows: pl.DataFrame, parts: Parts) -> None:
         models = arguments.student, arguments.teacher
         return scorer(*models, settings, resources, parts.remaining)
 
-    parts.map(rows, resources.rows_per_part, prepare)
+    parts.stream(rows, resources.rows_per_part, prepare)
 
 
 def command_line() -> ArgumentParser:

@@ -26,7 +26,7 @@ class Embedded(torch.nn.Module):
     def get_output_embeddings(self):
         return self.head
 
-    def forward(self, input_ids, use_cache):
+    def forward(self, input_ids, **_):
         hidden = self.base_model(input_ids=input_ids).last_hidden_state
         return SimpleNamespace(logits=self.change(self.head(hidden)))
 

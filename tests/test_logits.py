@@ -71,7 +71,7 @@ def test_states_predict_exactly_the_completion_ids(student, tiny_prompts):
     found = engine.generate([Request(prompt, 0) for prompt in prompts], greedy)
     completions = [done.token_ids for done in found]
     completions[1] = completions[1][:4]  # different lengths
-    hidden = completion_states(engine.model, *pack(prompts, completions))
+    hidden = completion_states(engine.model, pack(prompts, completions))
     logits = head_of(engine.model, engine.vocabulary.size).logits(hidden)
     # A greedy completion is the argmax everywhere: one position off, and it is not.
     assert logits.argmax(-1).tolist() == [token for ids in completions for token in ids]
@@ -83,9 +83,10 @@ def test_states_predict_exactly_the_completion_ids(student, tiny_prompts):
         start = stop
 
 
-def scorer(student, teacher, settings, batch_size=32, chunk_size=1000):
-    resources = ScoringResources(batch_size=batch_size, chunk_size=chunk_size)
-    return TransformersScorer(student, teacher, settings, resources, 8)
+def scorer(student, teacher, settings, **resources):
+    resources = ScoringResources(**{"chunk_size": 1000, **resources})
+    scorer = TransformersScorer(student, teacher, settings, resources, 8)
+    return lambda *parts: pl.concat(scorer(parts))
 
 
 def assert_same_scores(one, other):
@@ -100,9 +101,9 @@ def assert_same_scores(one, other):
 
 def test_batches_do_not_change_scores(rows, cache, student, teacher, logits_settings):
     # The cache was made with all rows in one batch.
-    alone = scorer(student, teacher, logits_settings, batch_size=1)
+    alone = scorer(student, teacher, logits_settings, batch_tokens=1)
     assert_same_scores(alone(rows), cache)
-    backwards = scorer(student, teacher, logits_settings, batch_size=3)
+    backwards = scorer(student, teacher, logits_settings, batch_tokens=100)
     assert_same_scores(backwards(rows.reverse()).reverse(), cache)
 
 
@@ -253,7 +254,7 @@ def test_the_cached_support_gives_a_divergence_below_the_dense_one(cache, models
     for number, row in enumerate(cache.to_dicts()):
         support = decoded.support(number)
         entries = support.ids.shape[1]
-        states = completion_states(models[0], *pack([row["prompt_ids"]], [row["completion_ids"]]))
+        states = completion_states(models[0], pack([row["prompt_ids"]], [row["completion_ids"]]))
         logits = head_of(models[0], vocabulary.size).logits(states)
         own, _ = outcomes_of(logits, support.ids.long(), support.distinct, 4)
         assert own.shape == (len(states), entries + 4)

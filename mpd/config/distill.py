@@ -90,8 +90,10 @@ class Training(StrictModel):
         description="gradients with a larger norm are clipped to it; lower it if the loss has "
         "spikes, raise it if nearly every step is clipped",
     )
-    mixed_precision: Literal["no", "bf16"] = Field(
-        "no", description="precision of forward and backward pass; weights stay float32"
+    mixed_precision: Literal["no", "tf32", "bf16"] = Field(
+        "no",
+        description="precision of forward and backward pass; trained weights stay float32; tf32: "
+        "float32 with rounded products on a GPU",
     )
     lora: Lora | None = Field(
         None,

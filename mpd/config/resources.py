@@ -7,7 +7,17 @@ from pydantic import Field
 from mpd.config.base import Count, StrictModel
 
 ChunkSize = Annotated[
-    Count, Field(description="positions whose logits over the vocabulary are in memory at a time")
+    Count | None,
+    Field(
+        description="positions whose logits over the vocabulary are in memory at a time; null: "
+        "4,096 on a GPU, 1,024 on a CPU"
+    ),
+]
+Kernels = Annotated[
+    Literal["auto", "none"],
+    Field(
+        description="auto: fused kernels of liger-kernel on a GPU, where it knows the architecture"
+    ),
 ]
 
 
@@ -80,20 +90,36 @@ class GenerationResources(EngineResources):
 class ScoringResources(EngineResources):
     """Resources of a job that scores."""
 
-    batch_size: Count = Field(32, description="trajectories per forward pass; vLLM: max_num_seqs")
-    chunk_size: ChunkSize = 1024
+    batch_size: Count = Field(32, description="vLLM: max_num_seqs")
+    batch_tokens: Count = Field(
+        16384,
+        description="transformers: tokens of trajectories with their prompts per forward pass; a "
+        "longer trajectory is scored alone",
+    )
+    chunk_size: ChunkSize = None
+    kernels: Kernels = "auto"
 
 
 class DistillResources(ModelResources):
     """Resources of a job that trains."""
 
-    micro_batch_size: Count = Field(32, description="trajectories per forward pass of a process")
+    micro_batch_size: Count = Field(
+        32, description="trajectories per forward pass of a process, at most"
+    )
+    micro_batch_tokens: Count = Field(
+        16_384,
+        description="tokens per forward pass of a process, at most, prompts included; a longer "
+        "trajectory has a pass of its own",
+    )
     num_processes: Count = Field(
         1, description="data-parallel processes, started by torchrun; one per GPU"
     )
-    chunk_size: ChunkSize = 1024
-    gradient_checkpointing: bool = Field(
-        False, description="compute activations twice: less memory, one more forward pass"
+    chunk_size: ChunkSize = None
+    kernels: Kernels = "auto"
+    gradient_checkpointing: Literal["auto"] | bool = Field(
+        "auto",
+        description="layers that compute their activations twice: less memory, one more forward "
+        "pass; auto: as many as the GPU's memory asks for, none on a CPU",
     )
     checkpoint_steps: Count = Field(
         50, description="optimiser steps between checkpoints; a kill can lose as many"

@@ -10,13 +10,16 @@ import time
 
 from tqdm import tqdm
 
+from mpd.job.flops import peak_flops
+from mpd.store.spent import gpu_name, gpu_peak_bytes
+
 log = logging.getLogger("mpd")
 
 LINE_SECONDS = 15  # between two lines where there is no terminal
 
 
 class Progress:
-    """Counts sequences, and shows tokens per second and the time left.
+    """Counts sequences, and shows tokens per second, the time left and the use of a GPU.
 
     Both are measured from the first call of `advance`, so that they leave out the start of an
     engine and the loading of weights.
@@ -33,38 +36,74 @@ class Progress:
             leave=False,
             bar_format="{desc}: {n_fmt}/{total_fmt} sequences{postfix} |{bar}|",
         )
-        self.sequences = self.tokens = 0
-        self.first: tuple[float, int, int] | None = None
+        self.sequences = self.tokens = self.flops = 0
+        self.first: tuple[float, int, int, int] | None = None
         self.last_line = time.monotonic()
 
-    def advance(self, sequences: int, tokens: int) -> None:
-        """Count sequences that finished, and tokens that were generated, since the last call."""
+    def advance(self, sequences: int, tokens: int, flops: int = 0) -> None:
+        """Count sequences that finished, and tokens that were computed, since the last call.
+
+        `flops` are the operations that the model needed for them, where they are known.
+        """
         now = time.monotonic()
         self.sequences += sequences
         self.tokens += tokens
+        self.flops += flops
         if self.first is None:
-            self.first = now, self.sequences, self.tokens
+            self.first = now, self.sequences, self.tokens, self.flops
         start, *before = self.first
         speed = self._speed(now - start, *before)
         self.bar.set_postfix_str(speed, refresh=False)
         self.bar.update(sequences)
         if sequences and self.sequences >= self.total:
             self.bar.close()
-            log.info("%s: %d sequences, %s", self.description, self.sequences, speed)
+            counts = self.description, self.sequences
+            log.info("%s: %d sequences, %s%s", *counts, speed, _gpu_memory())
         elif self.bar.disable and now - self.last_line >= LINE_SECONDS:
             self.last_line = now
-            counts = self.description, self.sequences, self.total
-            log.info("%s: %d of %d sequences, %s", *counts, speed)
+            log.info(
+                "%s: %d of %d sequences, %s", self.description, self.sequences, self.total, speed
+            )
 
-    def _speed(self, seconds: float, sequences: int, tokens: int) -> str:
-        """Tokens so far, tokens per second and time left, `seconds` after the counts given."""
+    def _speed(self, seconds: float, sequences: int, tokens: int, flops: int) -> str:
+        """Tokens so far, tokens per second and time left, `seconds` after the counts given.
+
+        On a GPU also operations per second, and what share of its peak they are.
+        """
         text = f"{self.tokens:,} tokens"
         if seconds > 0:
             text += f", {(self.tokens - tokens) / seconds:,.0f} tokens/s"
+            text += _utilisation((self.flops - flops) / seconds)
         if sequences < self.sequences < self.total:
             left = seconds * (self.total - self.sequences) / (self.sequences - sequences)
             text += f", {duration(left)} left"
         return text
+
+
+def speed_of(tokens: int, seconds: float, flops: int) -> dict[str, float]:
+    """Tokens per second; where there is a GPU, its MFU and its peak memory in gigabytes too."""
+    speed = {"tokens_per_second": tokens / seconds}
+    name = gpu_name()
+    if name is not None:
+        speed["gpu_memory_gb"] = gpu_peak_bytes() / 1e9
+        peak = peak_flops(name)
+        if peak is not None:
+            speed["mfu"] = flops / seconds / peak
+    return speed
+
+
+def _utilisation(flops_per_second: float) -> str:
+    """Operations per second and MFU, where there is a GPU; its peak may be unknown."""
+    name = gpu_name()
+    if name is None or not flops_per_second:
+        return ""
+    text, peak = f", {flops_per_second / 1e12:,.0f} TFLOP/s", peak_flops(name)
+    return text if peak is None else f"{text}, MFU {flops_per_second / peak:.2f}"
+
+
+def _gpu_memory() -> str:
+    peak = gpu_peak_bytes()
+    return f", {peak / 1e9:.1f} GB of GPU memory" if peak else ""
 
 
 def duration(seconds: float) -> str:

@@ -1,7 +1,11 @@
-"""The interface of scorers: rows of trajectories go in, rows of the cache come out."""
+"""The interface of scorers: rows of trajectories go in, rows of the cache come out.
+
+Models run in one thread; encoding and writing what they gave take place in the other.
+"""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,11 +15,15 @@ import torch
 
 from mpd.config.logits import ConciseScores, LogitsSettings, PlainScores
 from mpd.config.resources import ScoringResources
+from mpd.job.ahead import ahead
 from mpd.job.progress import Progress
 from mpd.scoring.cache import complete_columns, encode
+from mpd.scoring.transfer import Transfer
 from mpd.text.completions import CompletionFormat, ids_digest
 from mpd.text.prompts import Prompts
 from mpd.text.vocabulary import Vocabulary
+
+LEAD = 2  # batches that are scored, or being scored, while an earlier one is encoded
 
 
 def teacher_prompts(vocabulary: Vocabulary, settings: LogitsSettings) -> Prompts | None:
@@ -36,8 +44,22 @@ class Trajectories:
     completions: list[list[int]]
 
 
+@dataclass(frozen=True)
+class Batch:
+    """Rows that are scored together, and whether they are the last ones of a part.
+
+    Each row has its `number` in the part. `flops` are the operations of the forward passes.
+    """
+
+    rows: pl.DataFrame
+    trajectories: Trajectories
+    scores: Transfer
+    flops: int
+    is_last: bool
+
+
 class Scorer(ABC):
-    """Scores one part of rows at a time; subclasses implement `scores`.
+    """Scores rows part by part; subclasses implement `batches` and `scores`.
 
     `control_ids` [C] are the ids whose log-probabilities it always stores.
     """
@@ -51,32 +73,61 @@ class Scorer(ABC):
         vocabulary = Vocabulary.of_folder(student.parent)
         self.format = CompletionFormat(vocabulary, settings.chat)
         self.teacher_prompts = teacher_prompts(vocabulary, settings)
-        self.settings, self.batch_size = settings, resources.batch_size
+        self.settings, self.resources = settings, resources
         self.progress = Progress("scored", total)
 
-    def __call__(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """The cache of the rows of a part, in their order; batches hold rows of similar length."""
-        ordered = rows.with_row_index("number").sort("num_tokens", "number")
-        scored = []
-        for batch in ordered.iter_slices(self.batch_size):
-            scored.append(self._score(batch))
-            self.progress.advance(len(batch), int(batch["num_tokens"].sum()))
-        return pl.concat(scored)[ordered["number"].arg_sort()]
+    def __call__(self, parts: Iterable[pl.DataFrame]) -> Generator[pl.DataFrame, None, None]:
+        """The cache of each part of rows, in their order.
+
+        The next batches are scored while one is encoded, and while the caller writes a part.
+        """
+        with closing(ahead(self._scored(parts), LEAD)) as batches:
+            frames: list[pl.DataFrame] = []
+            for batch in batches:
+                frames.append(self._encoded(batch))
+                num_tokens = int(batch.rows["num_tokens"].sum())
+                self.progress.advance(len(batch.rows), num_tokens, batch.flops)
+                if batch.is_last:
+                    yield pl.concat(frames).sort("number").drop("number")
+                    frames = []
+
+    @abstractmethod
+    def batches(self, rows: pl.DataFrame) -> Iterator[pl.DataFrame]:
+        """Slices of the rows of a part, which are sorted by length, that are scored together."""
 
     @abstractmethod
     def scores(self, trajectories: Trajectories) -> dict[str, torch.Tensor]:
-        """What mpd.scoring.cache.encode stores of all N completion positions, on the CPU."""
+        """What mpd.scoring.cache.encode stores of all N completion positions, on any device."""
 
-    def _score(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """The cache of one batch of rows."""
-        trajectories = Trajectories(
+    def flops(self, trajectories: Trajectories) -> int:
+        """Floating-point operations of the models' forward passes; 0 where they are not known."""
+        return 0
+
+    def _scored(self, parts: Iterable[pl.DataFrame]) -> Iterator[Batch]:
+        """The batches of all parts, as soon as their work is given to the device."""
+        for part in parts:
+            size = pl.col("prompt_ids").list.len() + pl.col("num_tokens")
+            ordered = part.with_row_index("number").with_columns(size=size)
+            ordered = ordered.sort("size", "number", descending=[True, False])
+            num_left = len(ordered)
+            for rows in self.batches(ordered):
+                num_left -= len(rows)
+                trajectories = self._trajectories(rows)
+                scores = Transfer(self.scores(trajectories))
+                yield Batch(rows, trajectories, scores, self.flops(trajectories), num_left == 0)
+
+    def _trajectories(self, rows: pl.DataFrame) -> Trajectories:
+        return Trajectories(
             rows["prompt_ids"].to_list(),
             [self._teacher_prompt(row) for row in rows.iter_rows(named=True)],
             rows["completion_ids"].to_list(),
         )
-        scores = encode(self.scores(trajectories), rows["num_tokens"].to_list())
-        frame = pl.DataFrame([*self._key_columns(rows, trajectories), *scores])
-        return complete_columns(self._with_summaries(frame))
+
+    def _encoded(self, batch: Batch) -> pl.DataFrame:
+        """The cache of a batch, with the number of each row in its part."""
+        scores = encode(batch.scores.result(), batch.rows["num_tokens"].to_list())
+        frame = pl.DataFrame([*self._key_columns(batch.rows, batch.trajectories), *scores])
+        return complete_columns(self._with_summaries(frame)).with_columns(batch.rows["number"])
 
     def _teacher_prompt(self, row: Mapping[str, Any]) -> list[int]:
         """The prompt under which the teacher scores a row: the student's, or one of its own."""

@@ -1,17 +1,21 @@
 """Teacher and student side by side, as transformers models."""
 
-from itertools import chain
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import polars as pl
 import torch
 
 from mpd.config.logits import LogitsSettings
 from mpd.config.resources import ScoringResources
-from mpd.scoring.forward import completion_states, pack, require_separate_sequences
-from mpd.scoring.output_head import head_of, require_known_head
+from mpd.job.flops import forward_flops
+from mpd.scoring.forward import Packed, completion_states, pack
+from mpd.scoring.output_head import CHUNK_SIZES, OutputHead, head_of
+from mpd.scoring.packed_model import load_packed_model
 from mpd.scoring.scorer import Scorer, Trajectories
 from mpd.scoring.support import score
-from mpd.store.model_folder import load_model
+
+Pair = tuple[Packed, Packed]  # the sequences of student and teacher
 
 
 class TransformersScorer(Scorer):
@@ -30,41 +34,89 @@ class TransformersScorer(Scorer):
         super().__init__(student, settings, resources, total)
         self.control_ids = self.format.control_ids
         self.models = [
-            load_model(manifest.parent, settings.dtype) for manifest in (student, teacher)
+            load_packed_model(manifest.parent, settings.dtype, resources.kernels)
+            for manifest in (student, teacher)
         ]
-        for model in self.models:
-            require_known_head(model)
-            require_separate_sequences(model)
         with torch.no_grad():
             size = self.format.vocabulary.size
             self.heads = [head_of(model, size) for model in self.models]
-        self.chunk_size = resources.chunk_size
+        self.device = self.models[0].device
+        self.chunk_size = resources.chunk_size or CHUNK_SIZES[self.device.type]
+        self.control = torch.tensor(self.control_ids, device=self.device)
+
+    def batches(self, rows: pl.DataFrame) -> Iterator[pl.DataFrame]:
+        """As many rows as have `batch_tokens` tokens; a longer row is a batch of its own."""
+        start = 0
+        for count in batch_counts(rows["size"].to_list(), self.resources.batch_tokens):
+            yield rows[start : start + count]
+            start += count
+
+    def flops(self, trajectories: Trajectories) -> int:
+        """Floating-point operations of the forward passes of both models."""
+        completions = trajectories.completions
+        prompts = trajectories.prompts, trajectories.teacher_prompts
+        total = 0
+        for model, model_prompts in zip(self.models, prompts, strict=True):
+            pairs = zip(model_prompts, completions, strict=True)
+            lengths = [len(prompt) + len(completion) for prompt, completion in pairs]
+            total += forward_flops(model, lengths, sum(map(len, completions)))
+        return total
 
     @torch.no_grad()
     def states(self, trajectories: Trajectories) -> tuple[torch.Tensor, torch.Tensor]:
         """Inputs [N, H] of the output heads of student and teacher at all positions."""
-        prompts = trajectories.prompts, trajectories.teacher_prompts
-        student_states, teacher_states = (
-            completion_states(model, *pack(model_prompts, trajectories.completions))
-            for model, model_prompts in zip(self.models, prompts, strict=True)
-        )
-        return student_states, teacher_states
+        return self._states(self._packed(trajectories))
 
     @torch.no_grad()
     def scores(self, trajectories: Trajectories) -> dict[str, torch.Tensor]:
         """What mpd.scoring.support.score gives at all positions, computed chunk by chunk."""
-        student_states, teacher_states = self.states(trajectories)
-        device = student_states.device
-        realised = torch.tensor(list(chain(*trajectories.completions)), device=device)
-        control = torch.tensor(self.control_ids, device=device)
-        chunks = []
-        for start in range(0, len(realised), self.chunk_size):
-            part = slice(start, start + self.chunk_size)
-            student_logits = self.heads[0].logits(student_states[part])
-            teacher_logits = self.heads[1].logits(teacher_states[part])
-            scores = score(student_logits, teacher_logits, realised[part], control, self.settings)
-            chunks.append(scores)
-        merged = {name: torch.cat([chunk[name] for chunk in chunks]).cpu() for name in chunks[0]}
+        packed = self._packed(trajectories)
+        realised = packed[0].ids[0].index_select(0, packed[0].predicts + 1)
+        states = self._states(packed)
+        starts = range(0, len(realised), self.chunk_size)
+        parts = [slice(start, start + self.chunk_size) for start in starts]
+        chunks = [
+            self._chunk_scores([values[part] for values in states], realised[part])
+            for part in parts
+        ]
+        merged = {name: torch.cat([chunk[name] for chunk in chunks]) for name in chunks[0]}
         if self.settings.cache == "hidden":
-            merged["teacher_hidden"] = teacher_states.float().cpu()
+            merged["teacher_hidden"] = states[1]
         return merged
+
+    def _chunk_scores(
+        self, states: list[torch.Tensor], realised: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        student_logits, teacher_logits = map(OutputHead.logits, self.heads, states)
+        return score(student_logits, teacher_logits, realised, self.control, self.settings)
+
+    def _states(self, packed: Pair) -> tuple[torch.Tensor, torch.Tensor]:
+        student_states, teacher_states = (
+            completion_states(model, sequences)
+            for model, sequences in zip(self.models, packed, strict=True)
+        )
+        return student_states, teacher_states
+
+    def _packed(self, trajectories: Trajectories) -> Pair:
+        """The sequences of student and teacher: packed and moved once where they are the same."""
+        completions = trajectories.completions
+        student = self._moved(pack(trajectories.prompts, completions))
+        if trajectories.teacher_prompts == trajectories.prompts:
+            return student, student
+        return student, self._moved(pack(trajectories.teacher_prompts, completions))
+
+    def _moved(self, packed: Packed) -> Packed:
+        """The same on the device, without waiting for what it is still to do."""
+        return (packed.pin_memory() if self.device.type == "cuda" else packed).to(self.device)
+
+
+def batch_counts(sizes: Sequence[int], limit: int) -> Iterator[int]:
+    """How many sizes, one after another, sum up to at most `limit`; a larger one is alone."""
+    count, total = 0, 0
+    for size in sizes:
+        if count and total + size > limit:
+            yield count
+            count, total = 0, 0
+        count, total = count + 1, total + size
+    if count:
+        yield count

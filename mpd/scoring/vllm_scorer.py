@@ -1,7 +1,9 @@
 """The teacher alone, by vLLM: its most probable ids and the realised one."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import polars as pl
 import torch
 
 from mpd.config.logits import LogitsSettings
@@ -33,6 +35,10 @@ class VllmScorer(Scorer):
         super().__init__(student, settings, resources, total)
         self.control_ids = []
         self.engine = PromptScorer(teacher, settings, resources, self.format.vocabulary.size)
+
+    def batches(self, rows: pl.DataFrame) -> Iterator[pl.DataFrame]:
+        """As many rows as vLLM has side by side."""
+        return rows.iter_slices(self.resources.batch_size)
 
     def scores(self, trajectories: Trajectories) -> dict[str, torch.Tensor]:
         """The scores by the teacher's J most probable ids at all positions; B is 1."""

@@ -140,16 +140,21 @@ def vocabulary_size(tokenizer: "PreTrainedTokenizerFast") -> int:
     return max(tokenizer.get_vocab().values()) + 1
 
 
-def load_model(folder: Path, dtype: str) -> Any:
-    """The model in evaluation mode, on the GPU where there is one. `dtype` as torch names it."""
+def load_model(folder: Path, dtype: str, attention: str | None = None) -> Any:
+    """The model in evaluation mode, read straight to the GPU where there is one.
+
+    `dtype` as torch names it; `attention` is a function that transformers knows by this name.
+    """
     import torch
     from transformers import AutoModelForCausalLM
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype))
-    return model.to(device).eval()
+    device = torch.cuda.current_device() if torch.cuda.is_available() else "cpu"
+    model: Any = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=getattr(torch, dtype), device_map={"": device}, attn_implementation=attention
+    )
+    return model.eval()
 
 
 def stop_ids(folder: Path, tokenizer: "PreTrainedTokenizerFast") -> list[int]:

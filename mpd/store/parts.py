@@ -1,7 +1,8 @@
 """The parts of a table while it is computed. A kill loses at most the part in flight."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from mpd.store.table import Identity
 
 log = logging.getLogger("mpd")
+Frames = Generator["pl.DataFrame", None, None]
 
 
 class Parts:
@@ -43,27 +45,44 @@ class Parts:
         `prepare` loads what the work needs; it is not called when every part is there. No call of
         the work spans two slices, so that a resumed run batches as an undisturbed one does.
         """
+
+        def prepare_stream() -> Callable[[Iterator["pl.DataFrame"]], Frames]:
+            work = prepare()
+            return lambda slices: (work(part) for part in slices)
+
+        self.stream(rows, rows_per_part, prepare_stream)
+
+    def stream(
+        self,
+        rows: "pl.DataFrame",
+        rows_per_part: int | None,
+        prepare: Callable[[], Callable[[Iterator["pl.DataFrame"]], "Frames"]],
+    ) -> None:
+        """As `map`, with work that takes all missing slices and yields the frame of each, in order.
+
+        It may compute what follows while a frame is written. It is closed in the end, also where
+        writing fails.
+        """
         from mpd.store import table
 
         step = rows_per_part or max(len(rows), 1)
         slices = [
             (start, min(start + step, len(rows))) for start in range(0, max(len(rows), 1), step)
         ]
-        paths = [self.folder / f"rows_{start:09d}_{stop:09d}.parquet" for start, stop in slices]
-        missing = [path for path in paths if not self._is_there(path)]
-        self.remaining = sum(
-            stop - start
-            for (start, stop), path in zip(slices, paths, strict=True)
-            if path in missing
-        )
+        paths = {
+            self.folder / f"rows_{start:09d}_{stop:09d}.parquet": (start, stop)
+            for start, stop in slices
+        }
+        missing = {path: bounds for path, bounds in paths.items() if not self._is_there(path)}
+        self.remaining = sum(stop - start for start, stop in missing.values())
         if len(missing) < len(paths):
             log.info("resumed: %d of %d parts were there", len(paths) - len(missing), len(paths))
-        work = prepare() if missing else None
-        for (start, stop), path in zip(slices, paths, strict=True):
-            if work is not None and path in missing:
-                frame = work(rows[start:stop])
-                table.write(path, frame, self.artifact, self.identity)
-                self.meter.save()
+        if missing:
+            parts = (rows[start:stop] for start, stop in missing.values())
+            with closing(prepare()(parts)) as frames:
+                for path, frame in zip(missing, frames, strict=True):
+                    table.write(path, frame, self.artifact, self.identity)
+                    self.meter.save()
         self.finished += paths
 
     def write(self, rows: "pl.DataFrame") -> None:

@@ -26,15 +26,18 @@ class Meter:
     def spent(self) -> dict[str, Any]:
         """Seconds by the clock and of processors, peak memory in megabytes, and the device.
 
-        Memory is that of the process or of its largest child, since each began.
+        Memory is that of the process or of its largest child, since each began. That of the GPU is
+        there where this process itself has tensors on one.
         """
         seconds = time.monotonic() - self.start + self.before.get("seconds", 0.0)
         processor = _processor_seconds() - self.processor_start
         processor += self.before.get("processor_seconds", 0.0)
+        gpu = max(gpu_peak_bytes() / MEGABYTE, self.before.get("peak_gpu_mb", 0.0))
         return {
             "seconds": round(seconds, 3),
             "processor_seconds": round(processor, 3),
             "peak_mb": round(max(_peak_bytes() / MEGABYTE, self.before.get("peak_mb", 0.0)), 1),
+            **({"peak_gpu_mb": round(gpu, 1)} if gpu else {}),
             "device": _device(),
         }
 
@@ -54,8 +57,18 @@ def _peak_bytes() -> int:
 
 
 def _device() -> str:
-    """The name of the GPU that this process uses, or cpu. Loads no torch to find out."""
+    """The name of the GPU that this process uses, or cpu."""
+    return gpu_name() or "cpu"
+
+
+def gpu_name() -> str | None:
+    """The name of the GPU that this process uses, if any. Loads no torch to find out."""
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
         return torch.cuda.get_device_name()
-    return "cpu"
+    return None
+
+
+def gpu_peak_bytes() -> int:
+    """The most bytes that tensors of this process have taken on its GPU; 0 where there is none."""
+    return sys.modules["torch"].cuda.max_memory_allocated() if gpu_name() else 0

@@ -6,12 +6,14 @@ what the others hold. Only a few row groups of the cache are in memory at a time
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 
@@ -19,8 +21,8 @@ from mpd.config.distill import DistillSettings
 from mpd.scoring.cache import DecodedRows, Support
 from mpd.scoring.cache_layout import FIXED_COLUMNS, SUPPORT_COLUMNS
 from mpd.scoring.divergence import LOGPROB_FLOOR
-from mpd.scoring.forward import pack
-from mpd.training.steps import WINDOW, split_step
+from mpd.scoring.forward import Packed, pack
+from mpd.training.steps import WINDOW, Limits, split_step
 
 TRAINING_COLUMNS = [
     *("sample_id", "prompt_ids", "completion_ids", "num_tokens", "think_end", "control_ids"),
@@ -43,6 +45,13 @@ class CachedRows:
         self.lengths: list[int] = [
             length for file in files for length in file.read(["num_tokens"])[0].to_pylist()
         ]
+        # Of whole sequences, prompts included.
+        prompts = [
+            length
+            for file in files
+            for length in pc.list_value_length(file.read(["prompt_ids"])[0]).to_pylist()
+        ]
+        self.sizes = [sum(pair) for pair in zip(prompts, self.lengths, strict=True)]
         # A step may draw from two windows.
         self.decoded = lru_cache(maxsize=2 * WINDOW)(self._decode)
 
@@ -58,6 +67,26 @@ class CachedRows:
         return self.decoded(group), row - self.starts[group]
 
 
+@dataclass(frozen=True)
+class MicroBatch:
+    """Packed sequences, and tensors whose first dimension is their N completion positions."""
+
+    packed: Packed
+    places: dict[str, torch.Tensor]
+
+    def to(self, device: torch.device) -> "MicroBatch":
+        """The same on a device; copies from pinned memory are not waited for."""
+        places = {
+            name: values.to(device, non_blocking=True) for name, values in self.places.items()
+        }
+        return MicroBatch(self.packed.to(device), places)
+
+    def pin_memory(self) -> "MicroBatch":
+        """The same in pinned memory."""
+        places = {name: values.pin_memory() for name, values in self.places.items()}
+        return MicroBatch(self.packed.pin_memory(), places)
+
+
 class TrajectoryDataset(torch.utils.data.Dataset):
     """Cached trajectories; the key of an item is its step and its row."""
 
@@ -68,6 +97,7 @@ class TrajectoryDataset(torch.utils.data.Dataset):
         self.is_supervised = settings.divergence == "cross_entropy"
         lengths = cached.lengths
         self.step_tokens = [sum(lengths[row] for row in step) for step in steps]
+        self.sizes = cached.sizes
 
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
         """Ids and teacher of a row, and the weights of each of its positions in the step."""
@@ -88,42 +118,35 @@ class TrajectoryDataset(torch.utils.data.Dataset):
             "hidden": decoded.hidden(place) if has_hidden else None,
         }
 
-    def plan(self, micro_batch_size: int, num_processes: int) -> list[list[list[tuple[int, int]]]]:
+    def plan(self, limits: Limits, num_processes: int) -> list[list[list[tuple[int, int]]]]:
         """The micro-batches of every step; each names its items as (step, row)."""
-        lengths = self.cached.lengths
         return [
             [
                 [(number, row) for row in part]
-                for part in split_step(step, lengths, micro_batch_size, num_processes)
+                for part in split_step(step, self.sizes, limits, num_processes)
             ]
             for number, step in enumerate(self.steps)
         ]
 
 
-def collate(items: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-    """A micro-batch: packed sequences, and what is known of their N completion positions.
+def collate(items: list[dict[str, Any]]) -> MicroBatch:
+    """A micro-batch: `packed` sequences, and what is known of their N completion positions.
 
-    `usage` counts the tokens without and with padding. `closes` [N] marks where thinking ends,
-    `stops` [N] the last ids. The teacher is in `support_ids`, `distinct` [N, K] and `teacher`
-    [N, K + B], or in `teacher_hidden` [N, H]; cross-entropy needs none.
+    `closes` [N] marks where thinking ends, `stops` [N] the last ids. The teacher is in
+    `support_ids`, `distinct` [N, K] and `teacher` [N, K + B], or in `teacher_hidden` [N, H];
+    cross-entropy needs none.
     """
     completions = [item["completion"] for item in items]
     lengths = torch.tensor([len(completion) for completion in completions])
-    prompts = [item["prompt"] for item in items]
-    ids, positions, predicts = pack(prompts, completions)
-    num_used = sum(len(prompt) for prompt in prompts) + lengths.sum()
+    packed = pack([item["prompt"] for item in items], completions)
     ends = lengths.cumsum(0)
-    closes = torch.zeros(len(predicts), dtype=torch.bool)
+    closes = torch.zeros(len(packed.predicts), dtype=torch.bool)
     for item, end, length in zip(items, ends.tolist(), lengths.tolist(), strict=True):
         if item["think_end"] is not None:
             closes[end - length + item["think_end"]] = True
     stops = torch.zeros_like(closes)
     stops[ends - 1] = True
-    batch = {
-        "ids": ids,
-        "positions": positions,
-        "predicts": predicts,
-        "usage": torch.tensor([int(num_used), ids.numel()], dtype=torch.float32),
+    places = {
         "realised": torch.tensor([token for completion in completions for token in completion]),
         "closes": closes,
         "stops": stops,
@@ -133,10 +156,10 @@ def collate(items: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         },
     }
     if items[0]["hidden"] is not None:
-        return {**batch, "teacher_hidden": torch.cat([item["hidden"] for item in items])}
-    if items[0]["support"] is None:
-        return batch
-    return {**batch, **_join([item["support"] for item in items])}
+        places["teacher_hidden"] = torch.cat([item["hidden"] for item in items])
+    elif items[0]["support"] is not None:
+        places |= _join([item["support"] for item in items])
+    return MicroBatch(packed, places)
 
 
 def _join(supports: list[Support]) -> dict[str, torch.Tensor]:

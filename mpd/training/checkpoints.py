@@ -1,6 +1,7 @@
 """The saved states of a training run, from which a killed one resumes.
 
-A folder of a run holds one state, `state_<steps>`: accelerate's files and the metrics so far.
+A folder of a run holds one state, STATE and the number of steps: accelerate's files and the metrics
+so far.
 """
 
 import json
@@ -14,8 +15,8 @@ from accelerate import Accelerator
 from mpd.store.files import sync
 
 log = logging.getLogger("mpd")
-# It warns that tied weights are saved once, as they should be.
-logging.getLogger("accelerate.utils.other").setLevel(logging.ERROR)
+
+STATE = "trained_"  # states of earlier releases, of other contents, were named state_
 
 
 def save(accelerator: Accelerator, folder: Path, metrics: list[dict[str, Any]]) -> None:
@@ -33,8 +34,8 @@ def save(accelerator: Accelerator, folder: Path, metrics: list[dict[str, Any]]) 
         (draft / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
         for path in draft.iterdir():
             sync(path)
-        older = list(folder.glob("state_*"))
-        draft.rename(folder / f"state_{len(metrics):08d}")
+        older = list(folder.glob(f"{STATE}*"))
+        draft.rename(folder / f"{STATE}{len(metrics):08d}")
         for path in older:
             shutil.rmtree(path)
     accelerator.wait_for_everyone()
@@ -42,12 +43,10 @@ def save(accelerator: Accelerator, folder: Path, metrics: list[dict[str, Any]]) 
 
 def resume(accelerator: Accelerator, folder: Path) -> list[dict[str, Any]]:
     """Load the newest saved state, if any; returns the metrics of the steps that it includes."""
-    states = sorted(folder.glob("state_*"))
+    states = sorted(folder.glob(f"{STATE}*"))
     if not states:
         return []
     accelerator.load_state(str(states[-1]))
-    # States follow whole steps: a count of micro-batches of another size would cut steps in two.
-    accelerator.step = 0
     metrics = json.loads((states[-1] / "metrics.json").read_text(encoding="utf-8"))
     log.info("resumed training after step %d", len(metrics))
     return metrics

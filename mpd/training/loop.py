@@ -7,32 +7,39 @@ With several processes this module is a program of its own:
 
 import logging
 import math
-import os
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator, DataLoaderConfiguration
+from accelerate import Accelerator
 from accelerate.utils import set_seed
 
-from mpd.job.progress import Progress
-from mpd.scoring.output_head import load_head
+from mpd.job.ahead import ahead
+from mpd.job.flops import forward_flops
+from mpd.job.progress import Progress, speed_of
+from mpd.scoring.output_head import CHUNK_SIZES, load_head
 from mpd.store import schema, table
 from mpd.text.vocabulary import Vocabulary
 from mpd.training import checkpoints
-from mpd.training.batches import CachedRows, TrajectoryDataset, collate
+from mpd.training.batches import CachedRows, MicroBatch, TrajectoryDataset, collate
 from mpd.training.job import METRICS_FILE, TrainingJob
+from mpd.training.master_weights import MasterWeights
 from mpd.training.metrics import StepMeasures, metrics_row
 from mpd.training.objective import NUM_SUMS, Objective
-from mpd.training.steps import extent, plan_steps
+from mpd.training.recomputation import Recomputation
+from mpd.training.steps import Limits, extent, plan_steps
 from mpd.training.student import load_student
 from mpd.training.tracking import Tracker
 
 log = logging.getLogger("mpd")
+
+AHEAD = 2  # micro-batches that are collated in advance
 
 
 def learning_rate_factor(step: int, num_steps: int, warmup: float, schedule: str) -> float:
@@ -56,45 +63,39 @@ class TrainingRun:
 
     accelerator: Accelerator
     model: Any
+    weights: MasterWeights
     steps: list[list[int]]
     metrics: list[dict[str, Any]]
-    measures: Iterator[StepMeasures]
+    measures: Generator[StepMeasures, None, None]
 
 
-def start(job: TrainingJob) -> TrainingRun:
-    """Plan and load a training run, or resume a killed one; nothing is trained yet."""
+def start(job: TrainingJob, model: Any = None) -> TrainingRun:
+    """Plan and load a training run, or resume a killed one; nothing is trained yet.
+
+    `model` is the student in float32, if it is in memory already.
+    """
     settings, resources = job.settings, job.resources
     torch.set_num_threads(resources.threads)
+    if settings.mixed_precision == "tf32":
+        torch.backends.cuda.matmul.allow_tf32 = True
     set_seed(settings.seed)
     cached = CachedRows(job.rows)
     steps = plan_steps(cached.group_sizes, cached.lengths, settings)
     dataset = TrajectoryDataset(cached, steps, settings)
-    num_processes = int(os.environ.get("WORLD_SIZE", 1))
-    plan = dataset.plan(resources.micro_batch_size, num_processes)
     accelerator = Accelerator(
         cpu=not torch.cuda.is_available(),  # else several processes on a CPU are each alone
-        mixed_precision=settings.mixed_precision,
-        gradient_accumulation_steps=len(plan[0]) // num_processes,
+        mixed_precision="no",  # the model itself is in the precision of its passes
         log_with=None if resources.tracker == "none" else resources.tracker,
         project_dir=job.tracking,
-        dataloader_config=DataLoaderConfiguration(even_batches=False),
     )
-    assert accelerator.num_processes == num_processes
-    model = load_student(job)
-    objective, optimizer, scheduler = _prepare(job, model, accelerator, len(steps))
+    limits = Limits(resources.micro_batch_size, resources.micro_batch_tokens)
+    plan = dataset.plan(limits, accelerator.num_processes)
+    if model is None:
+        model = load_student(job)
+    loop = Loop(job, model, accelerator, len(steps))
     metrics = checkpoints.resume(accelerator, job.scratch)
-    micro_batches = list(chain.from_iterable(plan[len(metrics) :]))
-    loader: Any = torch.utils.data.DataLoader(
-        dataset,
-        batch_sampler=micro_batches,
-        collate_fn=collate,
-        generator=torch.Generator(),  # else a resumed run draws from the restored global one
-    )
-    loader = accelerator.prepare(loader)
-    measures = _optimise(
-        accelerator, loader, objective, optimizer, scheduler, settings.max_gradient_norm
-    )
-    return TrainingRun(accelerator, model, steps, metrics, measures)
+    measures = loop.measures(dataset, plan[len(metrics) :])
+    return TrainingRun(accelerator, model, loop.weights, steps, metrics, measures)
 
 
 def train(job: TrainingJob) -> None:
@@ -105,79 +106,121 @@ def train(job: TrainingJob) -> None:
         log.info("%s", extent(steps))
     tracker = Tracker(accelerator, job)
     progress = Progress("trained", (len(steps) - len(metrics)) * len(steps[0]))
-    for measures in run.measures:
-        metrics.append(metrics_row(measures, metrics, job.settings.loss))
-        progress.advance(len(steps[0]), metrics[-1]["num_tokens"])
-        tracker.log(metrics[-1])
-        if len(metrics) % job.resources.checkpoint_steps == 0 and len(metrics) < len(steps):
-            checkpoints.save(accelerator, job.scratch, metrics)
+    with closing(run.measures):
+        for measures in run.measures:
+            metrics.append(metrics_row(measures, metrics, job.settings.loss))
+            num_tokens = metrics[-1]["num_tokens"]
+            progress.advance(len(steps[0]), num_tokens, measures.flops)
+            speed = speed_of(num_tokens, measures.seconds, measures.flops)
+            tracker.log({**metrics[-1], **speed})
+            if len(metrics) % job.resources.checkpoint_steps == 0 and len(metrics) < len(steps):
+                checkpoints.save(accelerator, job.scratch, metrics)
     if accelerator.is_main_process:
-        model = run.model.merge_and_unload() if job.settings.lora else run.model
-        model.save_pretrained(job.folder)
+        with run.weights.in_model():
+            model = run.model.merge_and_unload() if job.settings.lora else run.model
+            model.save_pretrained(job.folder)
         rows = table.frame_of(metrics, schema.METRICS)
         table.write(job.folder / METRICS_FILE, rows, schema.METRICS, {})
     accelerator.wait_for_everyone()
     accelerator.end_training()
 
 
-def _prepare(
-    job: TrainingJob, model: Any, accelerator: Accelerator, num_steps: int
-) -> tuple[Any, Any, Any]:
-    """Objective, optimiser and schedule, ready to train or to resume."""
-    settings = job.settings
-    optimizer = torch.optim.AdamW(
-        [parameter for parameter in model.parameters() if parameter.requires_grad],
-        lr=settings.learning_rate,
-        betas=settings.betas,
-        weight_decay=settings.weight_decay,
-    )
-    # Not prepared: a prepared schedule steps once for each process.
-    scheduler = torch.optim.lr_scheduler.LambdaLR(
-        optimizer,
-        lambda step: learning_rate_factor(step, num_steps, settings.warmup, settings.schedule),
-    )
-    accelerator.register_for_checkpointing(scheduler)
-    vocabulary = Vocabulary.of_folder(job.student)
-    objective = Objective(
-        model.get_base_model() if settings.lora else model,
-        vocabulary.size,
-        vocabulary.stop_ids,
-        settings,
-        job.resources.chunk_size,
-    )
-    if job.head:
-        objective.teacher_head = load_head(job.head, accelerator.device)
-    return *accelerator.prepare(objective, optimizer), scheduler
+class Loop:
+    """What an optimiser step needs: weights, loss, optimiser, schedule and memory."""
+
+    def __init__(
+        self, job: TrainingJob, model: Any, accelerator: Accelerator, num_steps: int
+    ) -> None:
+        """Take a float32 model, and register what a checkpoint has to hold."""
+        settings, resources = job.settings, job.resources
+        self.accelerator, self.device = accelerator, accelerator.device
+        self.max_gradient_norm = settings.max_gradient_norm
+        is_bf16 = settings.mixed_precision == "bf16"
+        self.weights = MasterWeights(model, torch.bfloat16 if is_bf16 else torch.float32)
+        self.optimizer = torch.optim.AdamW(
+            self.weights.trained,
+            lr=settings.learning_rate,
+            betas=settings.betas,
+            weight_decay=settings.weight_decay,
+            fused=self.device.type == "cuda",
+        )
+        self.scheduler = torch.optim.lr_scheduler.LambdaLR(
+            self.optimizer,
+            lambda step: learning_rate_factor(step, num_steps, settings.warmup, settings.schedule),
+        )
+        accelerator.register_for_checkpointing(self.weights, self.optimizer, self.scheduler)
+        self.has_adapters = settings.lora is not None
+        student = model.get_base_model() if settings.lora else model
+        vocabulary = Vocabulary.of_folder(job.student)
+        chunk_size = resources.chunk_size or CHUNK_SIZES[self.device.type]
+        self.objective = Objective(
+            student, vocabulary.size, vocabulary.stop_ids, settings, chunk_size
+        )
+        if job.head:
+            self.objective.teacher_head = load_head(job.head, self.device)
+        self.recomputation = Recomputation(
+            student, resources.gradient_checkpointing, chunk_size, self.optimizer
+        )
+
+    def measures(
+        self, dataset: TrajectoryDataset, plan: list[list[list[tuple[int, int]]]]
+    ) -> Generator[StepMeasures, None, None]:
+        """Take the planned optimiser steps, one for each item."""
+        rank, num_processes = self.accelerator.process_index, self.accelerator.num_processes
+        own_plan = [step[rank::num_processes] for step in plan]
+
+        def collated() -> Iterator[MicroBatch]:
+            for items in chain.from_iterable(own_plan):
+                batch = collate([dataset[item] for item in items])
+                yield batch.pin_memory() if self.device.type == "cuda" else batch
+
+        with closing(ahead(collated(), AHEAD)) as batches:
+            for step in own_plan:
+                yield self._step(islice(batches, len(step)), len(step))
+
+    def _step(self, batches: Iterator[MicroBatch], count: int) -> StepMeasures:
+        """One optimiser step on its micro-batches. Nothing waits for the GPU until its end."""
+        start, flops = time.monotonic(), 0
+        sums = torch.zeros(NUM_SUMS, device=self.device)
+        self.recomputation.before_step()
+        for number, batch in enumerate(batches, start=1):
+            flops += self.flops_of_batch(batch)
+            self.recomputation.before_micro_batch(batch.packed.ids.numel())
+            try:
+                loss, batch_sums = self.objective(batch.to(self.device))
+                self.weights.backward(loss, is_last=number == count)
+            except torch.OutOfMemoryError as error:
+                raise ValueError(out_of_memory(batch)) from error
+            sums += batch_sums
+        norm = torch.nn.utils.clip_grad_norm_(self.weights.trained, self.max_gradient_norm)
+        learning_rate = float(self.scheduler.get_last_lr()[0])
+        self.optimizer.step()
+        self.scheduler.step()
+        self.optimizer.zero_grad()
+        self.weights.copy_to_model()
+        total = self.accelerator.reduce(sums, "sum").tolist()
+        return StepMeasures(total, learning_rate, float(norm), time.monotonic() - start, flops)
+
+    def flops_of_batch(self, batch: MicroBatch) -> int:
+        """Operations of the forward and backward pass of a micro-batch.
+
+        A backward pass takes as many as the forward pass for its inputs, and as many for the
+        weights, unless they are frozen.
+        """
+        forward = forward_flops(
+            self.objective.model, batch.packed.lengths, len(batch.packed.predicts)
+        )
+        return forward * (2 if self.has_adapters else 3)
 
 
-def _optimise(
-    accelerator: Accelerator,
-    loader: Any,
-    objective: Any,
-    optimizer: Any,
-    scheduler: Any,
-    max_gradient_norm: float,
-) -> Iterator[StepMeasures]:
-    """Take the optimiser steps, one for each item."""
-    divisor = accelerator.gradient_accumulation_steps * accelerator.num_processes
-    sums = torch.zeros(NUM_SUMS + 2, device=accelerator.device)  # and the usage
-    for batch in loader:
-        with accelerator.accumulate(objective):
-            with accelerator.autocast():
-                loss, batch_sums = objective(batch)
-            # Undo what accelerate (accumulation) and data parallelism (mean) divide by.
-            accelerator.backward(loss * divisor)
-            sums += torch.cat([batch_sums, batch["usage"]])
-            if not accelerator.sync_gradients:
-                continue
-            norm = accelerator.clip_grad_norm_(objective.parameters(), max_gradient_norm)
-            learning_rate = float(scheduler.get_last_lr()[0])
-            optimizer.step()
-            scheduler.step()
-            optimizer.zero_grad()
-        total = accelerator.reduce(sums.clone(), "sum").tolist()
-        sums.zero_()
-        yield StepMeasures(total, learning_rate, float(norm))
+def out_of_memory(batch: MicroBatch) -> str:
+    """What to do where a micro-batch does not fit into the memory of a GPU."""
+    lengths = batch.packed.lengths
+    return (
+        f"the GPU's memory is full with a micro-batch of {len(lengths)} trajectories and "
+        f"{sum(lengths)} tokens; lower resources.distill.micro_batch_tokens (one trajectory needs "
+        "as many as it has), lower chunk_size, or set gradient_checkpointing: true"
+    )
 
 
 if __name__ == "__main__":

@@ -11,9 +11,8 @@ from mpd.scoring.divergence import LOGPROB_FLOOR, dense, divergence_of
 from mpd.scoring.forward import completion_states
 from mpd.scoring.outcomes import merge_entries, merge_ids, outcomes_of
 from mpd.scoring.output_head import OutputHead, chunked_loss, head_of
+from mpd.training.batches import MicroBatch
 
-# Tensors of a micro-batch that do not run over its N positions.
-PACKED = ("ids", "positions", "predicts", "usage")
 # What is measured at every position; metrics.parquet has the means.
 MEANS = (
     *("divergence", "realised_logprob", "teacher_tail_mass", "student_tail_mass"),
@@ -23,8 +22,8 @@ SUMS = (*MEANS, "sequence_mean", "think_close_mass", "closes", "stop_mass", "sto
 NUM_SUMS = len(SUMS)
 
 
-class Objective(torch.nn.Module):
-    """The student and its loss in one module, so that data-parallel wrappers see one forward."""
+class Objective:
+    """The loss of a student on micro-batches."""
 
     def __init__(
         self,
@@ -34,22 +33,21 @@ class Objective(torch.nn.Module):
         settings: DistillSettings,
         chunk_size: int,
     ) -> None:
-        super().__init__()
         self.model = model
         self.vocabulary_size, self.chunk_size = vocabulary_size, chunk_size
         self.stop_ids = stop_ids if settings.merge_stop_ids else []
         self.settings = settings
         self.teacher_head: OutputHead | None = None  # needed where the cache holds hidden states
 
-    def forward(self, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    def __call__(self, batch: MicroBatch) -> tuple[torch.Tensor, torch.Tensor]:
         """The weighted loss of a micro-batch, and the sums of SUMS over all positions."""
-        hidden = completion_states(self.model, batch["ids"], batch["positions"], batch["predicts"])
+        hidden = completion_states(self.model, batch.packed)
         compare = self._supervised
         if self.settings.divergence != "cross_entropy":
-            compare = self._dense if "teacher_hidden" in batch else self._sparse
+            compare = self._dense if "teacher_hidden" in batch.places else self._sparse
 
         def evaluate(logits: torch.Tensor, part: slice) -> tuple[torch.Tensor, torch.Tensor]:
-            chunk = {name: values[part] for name, values in batch.items() if name not in PACKED}
+            chunk = {name: values[part] for name, values in batch.places.items()}
             if self.stop_ids:
                 logits = merge_ids(logits, self.stop_ids)
                 stops = torch.tensor(self.stop_ids, device=logits.device)

@@ -4,9 +4,11 @@ A step is a fixed set of trajectories, the same for any number of processes and 
 size.
 """
 
+import heapq
 import math
 from collections.abc import Iterator, Sequence
 from itertools import accumulate, islice
+from typing import NamedTuple
 
 import torch
 
@@ -60,26 +62,56 @@ def _endless_steps(group_sizes: Sequence[int], batch_size: int, seed: int) -> It
         order = order[full:]
 
 
-def split_step(
-    rows: Sequence[int], lengths: Sequence[int], micro_batch_size: int, num_processes: int
-) -> list[list[int]]:
-    """The micro-batches of a step: equally many for each process, of rows of similar length.
+class Limits(NamedTuple):
+    """What a micro-batch holds at most. A trajectory of more tokens is one of its own."""
 
-    Raises ValueError where there are too few rows for that.
+    num_rows: int
+    num_tokens: int
+
+
+def split_step(
+    rows: Sequence[int], sizes: Sequence[int], limits: Limits, num_processes: int
+) -> list[list[int]]:
+    """The micro-batches of a step: equally many for each process, of about equally many tokens.
+
+    `sizes` of rows are in tokens, with their prompts. The longest row goes first, always to the
+    micro-batch that has the fewest tokens (Graham's longest-processing-time rule). Raises
+    ValueError where the processes cannot share the rows.
     """
-    rounds = math.ceil(len(rows) / (micro_batch_size * num_processes))
-    count = rounds * num_processes
-    if count > len(rows):
+    # A row that is longer than a micro-batch may be fills only its own.
+    total = sum(min(sizes[row], limits.num_tokens) for row in rows)
+    num_parts = max(math.ceil(len(rows) / limits.num_rows), math.ceil(total / limits.num_tokens))
+    count = math.ceil(num_parts / num_processes) * num_processes
+    most = len(rows) // num_processes * num_processes
+    if not most or math.ceil(len(rows) / limits.num_rows) > most:
         raise ValueError(
             f"distill.batch_size: {len(rows)} trajectories cannot be shared by {num_processes} "
-            f"processes in micro-batches of {micro_batch_size}; raise it, or lower "
+            f"processes in micro-batches of {limits.num_rows}; raise it, or lower "
             "resources.distill.num_processes, or raise its micro_batch_size"
         )
-    ordered = sorted(rows, key=lambda row: lengths[row])
-    return [
-        ordered[len(rows) * part // count : len(rows) * (part + 1) // count]
-        for part in range(count)
-    ]
+    while True:
+        parts = _balanced(rows, sizes, min(count, most), limits.num_rows)
+        if count >= most or all(_fits(part, sizes, limits.num_tokens) for part in parts):
+            return parts
+        count += num_processes
+
+
+def _balanced(
+    rows: Sequence[int], sizes: Sequence[int], count: int, max_rows: int
+) -> list[list[int]]:
+    """The rows in `count` parts of about equally many tokens and at most `max_rows` rows."""
+    parts: list[list[int]] = [[] for _ in range(count)]
+    filled = [(0, number) for number in range(count)]
+    for row in sorted(rows, key=lambda row: (-sizes[row], row)):
+        total, number = heapq.heappop(filled)
+        parts[number].append(row)
+        if len(parts[number]) < max_rows:
+            heapq.heappush(filled, (total + sizes[row], number))
+    return parts
+
+
+def _fits(rows: Sequence[int], sizes: Sequence[int], num_tokens: int) -> bool:
+    return len(rows) == 1 or sum(sizes[row] for row in rows) <= num_tokens
 
 
 def extent(steps: Sequence[Sequence[int]]) -> str:

@@ -3,9 +3,7 @@
 from typing import Any
 
 from mpd.config.distill import Lora
-from mpd.scoring.forward import require_separate_sequences
-from mpd.scoring.output_head import require_known_head
-from mpd.store.model_folder import load_model
+from mpd.scoring.packed_model import load_packed_model
 from mpd.training.job import TrainingJob
 
 
@@ -14,17 +12,9 @@ def load_student(job: TrainingJob) -> Any:
 
     Raises ValueError where its architecture, or the place of an adapter, is not supported.
     """
-    model = load_model(job.student, "float32")
-    require_known_head(model)
-    require_separate_sequences(model)
-    if job.resources.gradient_checkpointing:
-        model.gradient_checkpointing_enable()
+    model = load_packed_model(job.student, "float32", job.resources.kernels)
     lora = job.settings.lora
-    if not lora:
-        return model.train()
-    if job.resources.gradient_checkpointing:
-        model.enable_input_require_grads()  # else nothing that is recomputed has a gradient
-    return _with_adapters(model, lora).train()
+    return _with_adapters(model, lora).train() if lora else model.train()
 
 
 def _with_adapters(model: Any, lora: Lora) -> Any:

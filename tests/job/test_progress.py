@@ -52,6 +52,40 @@ def test_a_terminal_has_a_bar_and_one_last_line(clock, caplog, monkeypatch, caps
 
 
 @pytest.mark.parametrize(
+    ("device", "use"),
+    [
+        ("NVIDIA H100 80GB HBM3", "400 TFLOP/s, MFU 0.40"),
+        ("NVIDIA Future", "400 TFLOP/s"),
+    ],
+)
+def test_a_gpu_has_its_use_in_the_line(clock, caplog, monkeypatch, device, use):
+    caplog.set_level(logging.INFO, "mpd")
+    monkeypatch.setattr(progress, "gpu_name", lambda: device)
+    monkeypatch.setattr(progress, "gpu_peak_bytes", lambda: 25_120_000_000)
+    shown = Progress("scored", 9)
+    shown.advance(3, 1000, 10**18)  # whatever came before the first time that is known
+    clock[0] += 20
+    shown.advance(3, 4000, 8 * 10**15)
+    clock[0] += 20
+    shown.advance(3, 4000, 8 * 10**15)
+    assert caplog.messages == [
+        f"scored: 6 of 9 sequences, 5,000 tokens, 200 tokens/s, {use}, 20 s left",
+        f"scored: 9 sequences, 9,000 tokens, 200 tokens/s, {use}, 25.1 GB of GPU memory",
+    ]
+
+
+def test_a_gpu_whose_work_is_not_counted_has_its_memory_alone(clock, caplog, monkeypatch):
+    caplog.set_level(logging.INFO, "mpd")
+    monkeypatch.setattr(progress, "gpu_name", lambda: "NVIDIA H100 80GB HBM3")
+    monkeypatch.setattr(progress, "gpu_peak_bytes", lambda: 10**9)
+    shown = Progress("sampled", 2)
+    shown.advance(1, 10)
+    clock[0] += 10
+    shown.advance(1, 10)
+    assert caplog.messages == ["sampled: 2 sequences, 20 tokens, 1 tokens/s, 1.0 GB of GPU memory"]
+
+
+@pytest.mark.parametrize(
     ("seconds", "text"),
     [(0.4, "0 s"), (89.0, "89 s"), (91.0, "2 min"), (3600.0, "1 h 0 min"), (12000.0, "3 h 20 min")],
 )

@@ -293,7 +293,7 @@ def scored(draw):
     lengths = draw(st.lists(st.integers(1, 7), min_size=1, max_size=4))
     logits = torch.randn(sum(lengths), 40, generator=generator) * scale
     realised = torch.randint(40, (sum(lengths),), generator=generator)
-    scores = score(logits, logits, realised, torch.tensor(CONTROL), SCORING)
+    scores = score(logits.clone(), logits.clone(), realised, torch.tensor(CONTROL), SCORING)
     completions = [part.tolist() for part in realised.split(lengths)]
     return logits, completions, scores
 

@@ -235,7 +235,7 @@ def with_tail(mass):
 def test_value_and_gradient_are_finite_at_extreme_tails(name, of_student, of_teacher, autocast):
     # An identity for weights makes logits of hidden states.
     hidden, teacher = with_tail(of_student).requires_grad_(), with_tail(of_teacher)
-    head = OutputHead(torch.eye(SIZE).requires_grad_(), None, 1.0, None)
+    head = OutputHead(torch.eye(SIZE).requires_grad_(), None, 1.0, None, SIZE)
     ids, distinct = torch.tensor([[0, 1]]), torch.ones(1, 2, dtype=torch.bool)
     cached = outcomes_of(teacher, ids, distinct, 2)[0]
 

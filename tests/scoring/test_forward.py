@@ -7,44 +7,33 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mpd.scoring.forward import arrange, completion_states, pack, require_separate_sequences
+from mpd.scoring.forward import completion_states, pack, require_separate_sequences
+from mpd.scoring.packed_model import load_packed_model
 from mpd.store.model_folder import load_model
 
 
 @pytest.fixture(scope="module")
 def model(student):
+    return load_packed_model(student.parent, "float32", "auto")
+
+
+@pytest.fixture(scope="module")
+def plain(student):
+    """The model with the attention of transformers."""
     return load_model(student.parent, "float32")
 
 
 some_lengths = st.lists(st.integers(1, 500), min_size=1, max_size=64)
 
 
-@settings(max_examples=50, deadline=None)
-@given(some_lengths)
-def test_little_is_padding_and_every_sequence_stands_once(lengths):
-    rows = arrange(lengths)
-    assert sorted(number for row in rows for number in row) == list(range(len(lengths)))
-    width = max(sum(lengths[number] for number in row) for row in rows)
-    assert sum(lengths) > 0.95 * len(rows) * width
-
-
-def test_arrange_by_hand():
-    assert arrange([7]) == [[0]]
-    assert arrange([5, 5, 5, 5]) == [[0], [1], [2], [3]]  # the shortest rows that waste nothing
-    assert [sorted(row) for row in arrange([10, 10, 4, 6])] == [[0], [1], [2, 3]]
-    assert arrange([100, 1]) == [[0, 1]]
-
-
 def test_pack_by_hand():
-    ids, positions, predicts = pack([[5, 6], [7]], [[8, 9], [1, 2, 3]])
-    assert ids.tolist() == [[5, 6, 8, 9], [7, 1, 2, 3]]
-    assert positions.tolist() == [[0, 1, 2, 3], [0, 1, 2, 3]]
-    assert predicts.tolist() == [1, 2, 4, 5, 6]
-    ids, positions, predicts = pack([[5, 6], [7]], [[8], [1, 2, 3, 4, 9, 9]])
-    # The longest goes first; what belongs to the first sequence is still named first.
-    assert ids.tolist() == [[7, 1, 2, 3, 4, 9, 9, 5, 6, 8]]
-    assert positions.tolist() == [[0, 1, 2, 3, 4, 5, 6, 0, 1, 2]]
-    assert predicts.tolist() == [8, 0, 1, 2, 3, 4, 5]
+    packed = pack([[5, 6], [7]], [[8, 9], [1, 2, 3]])
+    assert packed.ids.tolist() == [[5, 6, 8, 9, 7, 1, 2, 3]]
+    assert packed.positions.tolist() == [[0, 1, 2, 3, 0, 1, 2, 3]]
+    assert packed.predicts.tolist() == [1, 2, 4, 5, 6]
+    assert packed.starts.tolist() == [0, 4, 8]
+    assert packed.starts.dtype == torch.int32
+    assert (packed.lengths, packed.longest) == ([4, 4], 4)
 
 
 @settings(max_examples=50, deadline=None)
@@ -57,22 +46,20 @@ def test_what_is_predicted_stands_behind_its_place(lengths, seed):
     cuts = [1 + seed % len(sequence[1:]) for sequence in sequences]
     prompts = [sequence[:cut] for sequence, cut in zip(sequences, cuts, strict=True)]
     completions = [sequence[cut:] for sequence, cut in zip(sequences, cuts, strict=True)]
-    ids, positions, predicts = pack(prompts, completions)
-    assert sum(map(len, sequences)) > 0.95 * ids.numel()
-    flat, place = ids.flatten(), positions.flatten()
+    packed = pack(prompts, completions)
+    flat, place = packed.ids[0], packed.positions[0]
+    assert len(flat) == sum(map(len, sequences))
     expected = [token for completion in completions for token in completion]
-    assert flat[predicts + 1].tolist() == expected
+    assert flat[packed.predicts + 1].tolist() == expected
     # Position ids count from the beginning of each sequence.
-    starts = iter(predicts.split(list(map(len, completions))))
+    starts = iter(packed.predicts.split(list(map(len, completions))))
     for prompt, completion, own in zip(prompts, completions, starts, strict=True):
         assert place[own].tolist() == list(range(len(prompt) - 1, len(prompt + completion) - 1))
         first = int(own[0]) - len(prompt) + 1
         whole = prompt + completion
         assert flat[first : first + len(whole)].tolist() == whole
         assert place[first : first + len(whole)].tolist() == list(range(len(whole)))
-    # Sequences begin where the positions do; padding is one more, in rows that have some.
-    padded = ((ids == 0).sum(-1) > 0).sum().item()
-    assert (place == 0).sum().item() == len(sequences) + padded
+    assert (place == 0).nonzero()[:, 0].tolist() == packed.starts[:-1].tolist()
 
 
 def sequences_of(lengths, seed=0):
@@ -86,12 +73,12 @@ def sequences_of(lengths, seed=0):
 @pytest.mark.parametrize(
     "lengths", [[12], [9, 9, 9], [40, 3, 17, 5, 9, 30, 2], [60, 4, 4, 4, 50], [2] * 30]
 )
-def test_packed_states_are_those_of_each_sequence_alone(model, lengths):
+def test_packed_states_are_those_of_each_sequence_alone(model, plain, lengths):
     prompts, completions = sequences_of(lengths)
-    found = completion_states(model, *pack(prompts, completions))
+    found = completion_states(model, pack(prompts, completions))
     expected = []
     for prompt, completion in zip(prompts, completions, strict=True):
-        whole = model.base_model(torch.tensor([prompt + completion])).last_hidden_state[0]
+        whole = plain.base_model(torch.tensor([prompt + completion])).last_hidden_state[0]
         expected.append(whole[len(prompt) - 1 : -1])
     torch.testing.assert_close(found, torch.cat(expected), rtol=0, atol=1e-5)
 
@@ -104,9 +91,9 @@ def test_gradients_of_packed_sequences_are_those_of_each_alone(model):
         found = torch.autograd.grad(states.square().sum(), weights, allow_unused=True)
         return [values for values in found if values is not None]
 
-    packed = gradient(completion_states(model, *pack(prompts, completions)))
+    packed = gradient(completion_states(model, pack(prompts, completions)))
     alone = [
-        gradient(completion_states(model, *pack([prompt], [completion])))
+        gradient(completion_states(model, pack([prompt], [completion])))
         for prompt, completion in zip(prompts, completions, strict=True)
     ]
     for found, *parts in zip(packed, *alone, strict=True):
@@ -127,7 +114,7 @@ class Mixing(torch.nn.Module):
         self.base_model = lambda **of: SimpleNamespace(last_hidden_state=self.states(**of))
         self.register_parameter("unused", torch.nn.Parameter(torch.zeros(1)))
 
-    def states(self, input_ids, position_ids, use_cache):
+    def states(self, input_ids, position_ids, use_cache, packed):
         embedded = self.embedding(input_ids)
         sequences = (position_ids == 0).cumsum(-1)
         seen = torch.ones(input_ids.shape[-1], input_ids.shape[-1]).tril().bool()

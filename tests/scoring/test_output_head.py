@@ -53,7 +53,7 @@ def gradients(made, loss):
 @pytest.mark.parametrize("frozen", [(), ("weight", "bias"), ("weight",), ("hidden",)])
 def test_chunks_have_the_loss_and_gradient_of_the_whole(chunk_size, scale, cap, frozen):
     one, other = tensors(frozen), tensors(frozen)
-    head = OutputHead(one["weight"], one["bias"], scale, cap)
+    head = OutputHead(one["weight"], one["bias"], scale, cap, SIZE)
     loss, sums = chunked_loss(one["hidden"], head, evaluate, chunk_size)
     logits = (other["hidden"] @ other["weight"].T + other["bias"]) * scale
     if cap is not None:
@@ -72,7 +72,7 @@ def test_a_bias_alone_is_trained():
     frozen = ("hidden", "weight")
     made, other = tensors(frozen), tensors(frozen)
     loss, _ = chunked_loss(
-        made["hidden"], OutputHead(made["weight"], made["bias"], 1.0, None), evaluate, 4
+        made["hidden"], OutputHead(made["weight"], made["bias"], 1.0, None, SIZE), evaluate, 4
     )
     expected, _ = evaluate(other["hidden"] @ other["weight"].T + other["bias"], slice(0, COUNT))
     found, wanted = gradients(made, loss)["bias"], gradients(other, expected)["bias"]
@@ -81,7 +81,9 @@ def test_a_bias_alone_is_trained():
 
 def test_a_head_without_bias():
     made, other = tensors(), tensors()
-    loss, _ = chunked_loss(made["hidden"], OutputHead(made["weight"], None, 1.0, None), evaluate, 4)
+    loss, _ = chunked_loss(
+        made["hidden"], OutputHead(made["weight"], None, 1.0, None, SIZE), evaluate, 4
+    )
     expected, _ = evaluate(other["hidden"] @ other["weight"].T, slice(0, COUNT))
     found, wanted = gradients(made, loss), gradients(other, expected)
     for name in ("hidden", "weight"):
@@ -91,7 +93,7 @@ def test_a_head_without_bias():
 def test_measures_have_no_gradient():
     """Else the sums that a training adds up would hold the graphs of all its steps."""
     made = tensors()
-    head = OutputHead(made["weight"], made["bias"], 1.0, None)
+    head = OutputHead(made["weight"], made["bias"], 1.0, None, SIZE)
     loss, sums = chunked_loss(made["hidden"], head, evaluate, 4)
     assert loss.requires_grad
     assert not sums.requires_grad
@@ -99,7 +101,7 @@ def test_measures_have_no_gradient():
 
 def test_nothing_trained():
     made = tensors(("hidden", "weight", "bias"))
-    head = OutputHead(made["weight"], made["bias"], 1.0, None)
+    head = OutputHead(made["weight"], made["bias"], 1.0, None, SIZE)
     loss, _ = chunked_loss(made["hidden"], head, evaluate, 4)
     assert not loss.requires_grad
     expected, _ = evaluate(head.logits(made["hidden"]), slice(0, COUNT))
@@ -111,7 +113,7 @@ def test_bfloat16_autocast_is_near_float32(chunk_size):
     plain, mixed = tensors(), tensors()
     results = {}
     for name, made in (("plain", plain), ("mixed", mixed)):
-        head = OutputHead(made["weight"], made["bias"], 1.0, None)
+        head = OutputHead(made["weight"], made["bias"], 1.0, None, SIZE)
         with torch.autocast("cpu", torch.bfloat16, enabled=name == "mixed"):
             loss, _ = chunked_loss(made["hidden"], head, evaluate, chunk_size)
         assert loss.dtype == torch.float32
@@ -127,7 +129,7 @@ def test_bfloat16_autocast_is_near_float32(chunk_size):
 def test_bfloat16_states_have_a_bfloat16_gradient():
     made = tensors()
     hidden = made["hidden"].detach().bfloat16().requires_grad_()
-    head = OutputHead(made["weight"].detach().bfloat16(), None, 1.0, None)
+    head = OutputHead(made["weight"].detach().bfloat16(), None, 1.0, None, SIZE)
     loss, _ = chunked_loss(hidden, head, evaluate, 4)
     loss.backward()
     assert (loss.dtype, hidden.grad.dtype) == (torch.float32, torch.bfloat16)
@@ -135,7 +137,7 @@ def test_bfloat16_states_have_a_bfloat16_gradient():
 
 def test_masked_positions_have_no_loss_and_no_gradient(monkeypatch):
     made = tensors()
-    head = OutputHead(made["weight"], made["bias"], 1.0, None)
+    head = OutputHead(made["weight"], made["bias"], 1.0, None, SIZE)
     weights = WEIGHTS.clone()
     weights[[2, 7]] = 0
     monkeypatch.setitem(globals(), "WEIGHTS", weights)
@@ -145,7 +147,7 @@ def test_masked_positions_have_no_loss_and_no_gradient(monkeypatch):
     assert found["hidden"][[0, 1, 3]].abs().sum(-1).min() > 0
     monkeypatch.setitem(globals(), "WEIGHTS", torch.zeros(COUNT))
     made = tensors()
-    head = OutputHead(made["weight"], made["bias"], 1.0, None)
+    head = OutputHead(made["weight"], made["bias"], 1.0, None, SIZE)
     loss, _ = chunked_loss(made["hidden"], head, evaluate, 4)
     assert loss.item() == 0
     assert not any(gradient.any() for gradient in gradients(made, loss).values())
@@ -154,9 +156,9 @@ def test_masked_positions_have_no_loss_and_no_gradient(monkeypatch):
 def test_shape_by_hand():
     raw = torch.tensor([[-4.0, 0.0, 8.0]])
     weight = torch.zeros(3, 2)
-    assert OutputHead(weight, None, 1.0, None).shape(raw) is raw
-    assert OutputHead(weight, None, 0.25, None).shape(raw).tolist() == [[-1.0, 0.0, 2.0]]
-    capped = OutputHead(weight, None, 0.25, 2.0).shape(raw)
+    assert OutputHead(weight, None, 1.0, None, 3).shape(raw) is raw
+    assert OutputHead(weight, None, 0.25, None, 3).shape(raw).tolist() == [[-1.0, 0.0, 2.0]]
+    capped = OutputHead(weight, None, 0.25, 2.0, 3).shape(raw)
     expected = [2 * math.tanh(-0.5), 0.0, 2 * math.tanh(1.0)]
     assert capped[0].tolist() == pytest.approx(expected, abs=1e-6)
 
@@ -167,6 +169,20 @@ def test_logits_are_float32_of_the_real_ids():
     hidden = random(3, 4, seed=1).bfloat16()
     assert head.logits(hidden).dtype == torch.float32
     assert head.logits(hidden).equal(model.head(hidden)[:, :17].float())
+
+
+def test_rows_are_filled_up_to_a_multiple_of_eight():
+    """The product over aligned rows has the logits and the gradients of the sliced weights."""
+    made = tensors()
+    model = Embedded(SIZE - 3, WIDTH)  # 13 rows, of which 11 are tokens
+    head = head_of(model, SIZE - 5)
+    assert (len(head.weight), head.size) == (SIZE, SIZE - 5)
+    logits = made["hidden"] @ model.head.weight[: SIZE - 5].T
+    torch.testing.assert_close(head.logits(made["hidden"]), logits)
+    loss, _ = chunked_loss(made["hidden"], head, lambda logits, _: (logits.square().sum(),) * 2, 4)
+    found = torch.autograd.grad(loss, [made["hidden"], model.head.weight])
+    expected = torch.autograd.grad(logits.square().sum(), [made["hidden"], model.head.weight])
+    torch.testing.assert_close(found, expected)
 
 
 def test_padded_rows_have_no_gradient():
@@ -183,16 +199,18 @@ def test_padded_rows_have_no_gradient():
 @pytest.mark.parametrize("device", ["cpu", "cpu:0"])
 def test_a_saved_head_is_loaded_as_it_was(tmp_path, scale, cap, has_bias, dtype, device):
     model = Embedded(20, 4).to(dtype)
-    bias = random(17, seed=2).to(dtype) if has_bias else None
+    bias = random(24, seed=2).to(dtype) if has_bias else None
     head = replace(head_of(model, 17), bias=bias, scale=scale, cap=cap)
     path = tmp_path / "head.safetensors"
     save_head(head, path, "digest of the teacher")
     found = load_head(path, torch.device(device))
     assert found.weight.dtype == dtype
-    assert found.weight.equal(head.weight)
+    assert (found.size, len(found.weight)) == (17, 24)
+    assert found.weight[:17].equal(head.weight[:17])
+    assert not found.weight[17:].any()
     assert not found.weight.requires_grad
     assert (found.scale, found.cap) == (scale, cap)
-    assert found.bias is None if bias is None else found.bias.equal(bias)
+    assert found.bias is None if bias is None else found.bias[:17].equal(bias[:17])
 
 
 @pytest.mark.parametrize(

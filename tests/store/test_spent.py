@@ -59,3 +59,12 @@ def test_processor_seconds_and_memory_are_those_of_the_work():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["True", "True", "False"]
+
+
+def test_memory_of_a_gpu_is_there_where_one_is_used(tmp_path, monkeypatch):
+    path = tmp_path / "spent.json"
+    assert "peak_gpu_mb" not in spent.Meter(path).spent()
+    monkeypatch.setattr(spent, "gpu_peak_bytes", lambda: 2_000_000_000)
+    spent.Meter(path).save()
+    monkeypatch.setattr(spent, "gpu_peak_bytes", lambda: 1_000_000_000)
+    assert spent.Meter(path).spent()["peak_gpu_mb"] == 2000.0

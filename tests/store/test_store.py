@@ -407,6 +407,69 @@ def test_no_rows_are_one_empty_part(tmp_path, root):
     assert table.read(output, SQUARES).equals(RESULT.clear())
 
 
+class Streamed(Squares):
+    """The same work, which computes a slice more before it gives the frame of one away."""
+
+    def __call__(self, parts):
+        self.written = lambda: sorted(path.name for path in parts.folder.glob("rows_*"))
+        self.events = []
+        parts.stream(ROWS, self.rows_per_part, self.prepare)
+
+    def work(self, slices):
+        before = None
+        try:
+            for rows in slices:
+                frame = super().work(rows)
+                if before is not None:
+                    yield before
+                    self.events.append(len(self.written()))
+                before = frame
+            yield before
+        finally:
+            self.events.append("closed")
+
+
+def test_what_is_streamed_is_written_while_the_work_goes_on(tmp_path, root):
+    output, compute = tmp_path / "out.parquet", Streamed()
+    publish(root, output, compute)
+    assert (compute.prepared, compute.computed) == (1, [0, 3, 6, 9])
+    assert compute.events == [1, 2, 3, "closed"]
+    mapped = tmp_path / "mapped.parquet"
+    publish(tmp_path / "another store", mapped, Squares())
+    assert output.read_bytes() == mapped.read_bytes()
+
+
+def test_streaming_resumes_behind_the_parts_that_were_written(tmp_path, root, messages):
+    output = tmp_path / "out.parquet"
+    stopped = Streamed(stop_after=3)
+    with pytest.raises(InterruptedError):
+        publish(root, output, stopped)
+    # The third slice was computed, and lost with the job.
+    assert (stopped.computed, stopped.events) == ([0, 3, 6], [1, 2, "closed"])
+    compute = Streamed()
+    publish(root, output, compute)
+    assert compute.computed == [6, 9]
+    assert messages()[0] == "resumed: 2 of 4 parts were there"
+    assert table.read(output, SQUARES).equals(RESULT)
+
+
+def test_work_that_is_streamed_is_closed_where_writing_fails(tmp_path, root):
+    compute = Streamed()
+    compute.prepare = lambda: (
+        lambda slices: (frame.drop("square") for frame in compute.work(slices))
+    )
+    with pytest.raises(ValueError, match="expected the columns"):
+        publish(root, tmp_path / "out.parquet", compute)
+    assert compute.computed == [0, 3]
+
+
+def test_work_that_yields_too_few_frames_is_an_error(tmp_path, root):
+    compute = Streamed()
+    compute.prepare = lambda: lambda slices: (frame for frame in [*compute.work(slices)][1:])
+    with pytest.raises(ValueError, match="zip"):
+        publish(root, tmp_path / "out.parquet", compute)
+
+
 def parts_of(root):
     parts = entry_of(root).with_suffix(".parts")
     return {

@@ -12,7 +12,7 @@ from mpd.scoring.cache import DecodedRows
 from mpd.scoring.divergence import LOGPROB_FLOOR
 from mpd.store import schema, table
 from mpd.training.batches import CachedRows, TrajectoryDataset, collate
-from mpd.training.steps import WINDOW, plan_steps
+from mpd.training.steps import WINDOW, Limits, plan_steps
 from tests.changes import with_changes
 
 SETTINGS = DistillSettings(learning_rate=1.0)
@@ -109,7 +109,7 @@ def test_an_epoch_decodes_each_row_group_once(write):
     data = TrajectoryDataset(cached, steps, SETTINGS)
     seen = [
         data[key]["prompt"][0]
-        for parts in data.plan(micro_batch_size=2, num_processes=1)
+        for parts in data.plan(Limits(2, 1000), num_processes=1)
         for part in parts
         for key in part
     ]
@@ -134,8 +134,8 @@ def test_weights_are_shares_of_the_step(write):
                 assert item["sequence_weight"] == pytest.approx(of_sequence)
                 assert item["prompt"] == [row]
             batch = collate(items)
-            assert batch["weight"].sum().item() == pytest.approx(1.0)
-            assert batch["sequence_weight"].sum().item() == pytest.approx(1.0)
+            assert batch.places["weight"].sum().item() == pytest.approx(1.0)
+            assert batch.places["sequence_weight"].sum().item() == pytest.approx(1.0)
 
 
 def test_a_micro_batch_by_hand(write, frame):
@@ -143,32 +143,32 @@ def test_a_micro_batch_by_hand(write, frame):
     data = TrajectoryDataset(cached, [[0, 1, 2]], SETTINGS)
     batch = collate([data[0, row] for row in (1, 2)])
     completions = [frame["completion_ids"][row].to_list() for row in (1, 2)]
-    assert batch["realised"].tolist() == list(chain(*completions))
-    assert batch["ids"].flatten()[batch["predicts"] + 1].equal(batch["realised"])
+    assert batch.places["realised"].tolist() == list(chain(*completions))
+    assert batch.packed.ids[0, batch.packed.predicts + 1].equal(batch.places["realised"])
     used = 2 + sum(map(len, completions))
-    assert batch["usage"].tolist() == [used, batch["ids"].numel()]
+    assert batch.packed.ids.shape == (1, used)
     first = len(completions[0])
     ends = [frame["think_end"][1], first + frame["think_end"][2]]
-    assert batch["closes"].nonzero()[:, 0].tolist() == ends
-    assert batch["stops"].nonzero()[:, 0].tolist() == [first - 1, used - 3]
+    assert batch.places["closes"].nonzero()[:, 0].tolist() == ends
+    assert batch.places["stops"].nonzero()[:, 0].tolist() == [first - 1, used - 3]
     # Each position has its outcomes, whatever the width of its neighbours.
-    width = batch["support_ids"].shape[1]
-    assert batch["teacher"].logsumexp(-1).abs().max() < 1e-5
-    assert batch["support_ids"][:, 0].equal(batch["realised"].int())
-    assert batch["distinct"][:, 0].all()
-    filled = ~batch["distinct"][:, 3:]
+    width = batch.places["support_ids"].shape[1]
+    assert batch.places["teacher"].logsumexp(-1).abs().max() < 1e-5
+    assert batch.places["support_ids"][:, 0].equal(batch.places["realised"].int())
+    assert batch.places["distinct"][:, 0].all()
+    filled = ~batch.places["distinct"][:, 3:]
     assert filled.any()
-    same = batch["realised"].int()[:, None].expand(-1, width - 3)
-    assert batch["support_ids"][:, 3:][filled].equal(same[filled])
-    assert (batch["teacher"][:, 3:width][filled] <= LOGPROB_FLOOR + 0.1).all()
+    same = batch.places["realised"].int()[:, None].expand(-1, width - 3)
+    assert batch.places["support_ids"][:, 3:][filled].equal(same[filled])
+    assert (batch.places["teacher"][:, 3:width][filled] <= LOGPROB_FLOOR + 0.1).all()
 
 
 def test_a_sequence_that_never_ends_its_thinking(write):
     cached = CachedRows([write("one", 0, 2, 2, think_end=pl.lit(None, pl.Int32))])
     data = TrajectoryDataset(cached, [[0, 1]], SETTINGS)
     batch = collate([data[0, 0], data[0, 1]])
-    assert not batch["closes"].any()
-    assert batch["stops"].sum() == 2
+    assert not batch.places["closes"].any()
+    assert batch.places["stops"].sum() == 2
 
 
 def test_hidden_states_stand_behind_each_other(write, frame):
@@ -183,14 +183,14 @@ def test_hidden_states_stand_behind_each_other(write, frame):
     data = TrajectoryDataset(cached, [[0, 1, 2, 3]], SETTINGS)
     batch = collate([data[0, row] for row in (3, 0)])
     expected = torch.tensor(states[3] + states[0]).view(-1, 3)
-    assert batch["teacher_hidden"].equal(expected)
-    assert len(expected) == len(batch["realised"]) == lengths[3] + lengths[0]
-    assert "teacher" not in batch
+    assert batch.places["teacher_hidden"].equal(expected)
+    assert len(expected) == len(batch.places["realised"]) == lengths[3] + lengths[0]
+    assert "teacher" not in batch.places
 
 
 def test_cross_entropy_needs_no_teacher(write):
     cached = CachedRows([write("one", 0, 2, 2)])
     data = TrajectoryDataset(cached, [[0, 1]], with_changes(SETTINGS, divergence="cross_entropy"))
     batch = collate([data[0, 0], data[0, 1]])
-    assert not {"teacher", "support_ids", "distinct", "teacher_hidden"} & batch.keys()
-    assert len(batch["realised"]) == sum(cached.lengths)
+    assert not {"teacher", "support_ids", "distinct", "teacher_hidden"} & batch.places.keys()
+    assert len(batch.places["realised"]) == sum(cached.lengths)

@@ -12,6 +12,7 @@ from mpd.config.distill import DistillSettings
 from mpd.scoring.forward import pack
 from mpd.scoring.outcomes import outcomes_of
 from mpd.scoring.output_head import head_of
+from mpd.training.batches import MicroBatch
 from mpd.training.objective import SUMS, Objective
 from tests.changes import with_changes
 from tests.embedded import Embedded, random
@@ -26,7 +27,6 @@ def batch_of(lengths, num_ids, num_entries=3, num_buckets=2, seed=0):
     completions = [
         torch.randint(num_ids, (length,), generator=generator).tolist() for length in lengths
     ]
-    ids, positions, predicts = pack(prompts, completions)
     realised = torch.tensor(list(chain(*completions)))
     entries = torch.rand(len(realised), num_ids, generator=generator)
     entries.scatter_(1, realised[:, None], 2.0)  # the realised id first
@@ -36,11 +36,7 @@ def batch_of(lengths, num_ids, num_entries=3, num_buckets=2, seed=0):
     stops[ends] = True
     weight = torch.full((len(realised),), 1 / len(realised))
     teacher = torch.rand(len(realised), num_entries + num_buckets, generator=generator)
-    return {
-        "ids": ids,
-        "positions": positions,
-        "predicts": predicts,
-        "usage": torch.zeros(2),
+    places = {
         "realised": realised,
         "closes": torch.zeros_like(stops),
         "stops": stops,
@@ -50,6 +46,7 @@ def batch_of(lengths, num_ids, num_entries=3, num_buckets=2, seed=0):
         "distinct": torch.ones_like(support, dtype=torch.bool),
         "teacher": teacher.log().log_softmax(-1),
     }
+    return MicroBatch(pack(prompts, completions), places)
 
 
 class Sizes(TorchDispatchMode):
@@ -70,6 +67,12 @@ class Sizes(TorchDispatchMode):
 LENGTHS, NUM_IDS, CHUNK = [60, 55, 50, 35], 600, 8
 
 
+def without_teacher(batch, **others):
+    """A micro-batch without its supports, and with other tensors."""
+    names = batch.places.keys() - {"support_ids", "teacher"}
+    return MicroBatch(batch.packed, {name: batch.places[name] for name in names} | others)
+
+
 @pytest.mark.parametrize("kind", ["sparse", "merged", "hidden", "cross-entropy"])
 def test_no_tensor_has_positions_times_vocabulary(kind):
     """Forward and backward; what is checked sees such a tensor where there is one chunk."""
@@ -81,12 +84,11 @@ def test_no_tensor_has_positions_times_vocabulary(kind):
     model = Embedded(NUM_IDS, width)
     batch = batch_of(LENGTHS, NUM_IDS)
     control = torch.tensor([5, 9]).int().expand(count, -1)
-    batch["support_ids"] = torch.cat([batch["support_ids"][:, :1], control], 1)
-    batch["distinct"] = batch["support_ids"] != batch["support_ids"][:, :1]
-    batch["distinct"][:, 0] = True
+    batch.places["support_ids"] = torch.cat([batch.places["support_ids"][:, :1], control], 1)
+    batch.places["distinct"] = batch.places["support_ids"] != batch.places["support_ids"][:, :1]
+    batch.places["distinct"][:, 0] = True
     if kind == "hidden":
-        batch = {name: batch[name] for name in batch if name not in ("support_ids", "teacher")}
-        batch["teacher_hidden"] = random(count, width, seed=1)
+        batch = without_teacher(batch, teacher_hidden=random(count, width, seed=1))
 
     def largest(chunk_size):
         settings = with_changes(SETTINGS, **changes.get(kind, {}))
@@ -99,7 +101,7 @@ def test_no_tensor_has_positions_times_vocabulary(kind):
         return sizes.largest
 
     parameters = max(values.numel() for values in model.parameters())
-    places = batch["ids"].numel() * width
+    places = batch.packed.ids.numel() * width
     assert largest(CHUNK) <= max(CHUNK * NUM_IDS, parameters, places) < count * NUM_IDS / 10
     assert largest(count) >= count * NUM_IDS
 
@@ -113,11 +115,11 @@ def test_cross_entropy_is_that_of_the_realised_ids():
     """By hand of logits; it needs no teacher, be its cache of supports or of hidden states."""
     model = Embedded(12, 4)
     batch = batch_of([3, 2], 12)
-    logits = model.head(model.base_model.weight[batch["ids"].flatten()[batch["predicts"]]])
-    logprobs = logits.log_softmax(-1).gather(1, batch["realised"][:, None])[:, 0]
+    logits = model.head(model.base_model.weight[batch.packed.ids[0, batch.packed.predicts]])
+    logprobs = logits.log_softmax(-1).gather(1, batch.places["realised"][:, None])[:, 0]
     settings = with_changes(SETTINGS, divergence="cross_entropy")
-    plain = {name: batch[name] for name in batch if name not in ("support_ids", "teacher")}
-    for own in (batch, plain, {**plain, "teacher_hidden": torch.zeros(5, 4)}):
+    hidden = without_teacher(batch, teacher_hidden=torch.zeros(5, 4))
+    for own in (batch, without_teacher(batch), hidden):
         loss, sums = sums_of(Objective(model, 12, [5], settings, 2), own)
         assert loss.item() == pytest.approx(-logprobs.mean().item(), abs=1e-6)
         assert sums["divergence"] == pytest.approx(-logprobs.sum().item(), abs=1e-5)
@@ -134,21 +136,23 @@ def test_realised_stop_ids_are_one_outcome(kind):
     found = {}
     for stop in (5, 9):
         batch = batch_of([3], 12)
-        batch["realised"] = torch.tensor([1, 2, stop])
+        batch.places["realised"] = torch.tensor([1, 2, stop])
         control = torch.tensor([5, 9]).int().expand(3, -1)
-        batch["support_ids"] = torch.cat([batch["realised"][:, None].int(), control], 1)
-        batch["distinct"] = batch["support_ids"] != batch["support_ids"][:, :1]
-        batch["distinct"][:, 0] = True
-        hidden = teacher.base_model.weight[batch["ids"].flatten()[batch["predicts"]]].detach()
-        ids, distinct = batch["support_ids"].long(), batch["distinct"]
-        batch["teacher"] = outcomes_of(teacher.head(hidden), ids, distinct, 2)[0].detach()
+        batch.places["support_ids"] = torch.cat(
+            [batch.places["realised"][:, None].int(), control], 1
+        )
+        batch.places["distinct"] = batch.places["support_ids"] != batch.places["support_ids"][:, :1]
+        batch.places["distinct"][:, 0] = True
+        hidden = teacher.base_model.weight[batch.packed.ids[0, batch.packed.predicts]].detach()
+        ids, distinct = batch.places["support_ids"].long(), batch.places["distinct"]
+        batch.places["teacher"] = outcomes_of(teacher.head(hidden), ids, distinct, 2)[0].detach()
         if kind == "hidden":
-            del batch["support_ids"], batch["teacher"]
-            batch["teacher_hidden"] = hidden
+            del batch.places["support_ids"], batch.places["teacher"]
+            batch.places["teacher_hidden"] = hidden
         objective = Objective(model, 12, [5, 9], settings, 2)
         objective.teacher_head = head_of(teacher, 12)
         found[stop] = sums_of(objective, batch)[1]
-        own = model.base_model.weight[batch["ids"].flatten()[batch["predicts"]]]
+        own = model.base_model.weight[batch.packed.ids[0, batch.packed.predicts]]
         p = model.head(own).detach().softmax(-1)
         stopping = p[2, [5, 9]].sum().item()
         expected = math.log(p[0, 1]) + math.log(p[1, 2]) + math.log(stopping)

@@ -3,7 +3,7 @@
 import pytest
 
 from mpd.config.distill import DistillSettings
-from mpd.training.steps import WINDOW, extent, plan_steps, split_step
+from mpd.training.steps import WINDOW, Limits, extent, plan_steps, split_step
 from tests.changes import with_changes
 
 SETTINGS = DistillSettings(learning_rate=1e-3, warmup=0, epochs=2, batch_size=8)
@@ -57,23 +57,47 @@ def test_a_step_draws_from_few_row_groups():
 
 
 def test_a_step_is_shared_in_equal_numbers_of_micro_batches():
-    lengths = [50, 10, 40, 20, 30, 60, 70, 5, 15, 25]
+    sizes = [50, 10, 40, 20, 30, 60, 70, 5, 15, 25]
     rows = [9, 8, 7, 6, 5, 4, 3, 2, 1, 0]
-    for micro_batch_size, processes in [(1, 1), (2, 1), (3, 2), (2, 2), (8, 4), (99, 3)]:
-        parts = split_step(rows, lengths, micro_batch_size, processes)
-        assert len(parts) % processes == 0
-        assert all(0 < len(part) <= micro_batch_size for part in parts)
+    for num_rows, num_processes in [(1, 1), (2, 1), (3, 2), (2, 2), (8, 4), (99, 3)]:
+        parts = split_step(rows, sizes, Limits(num_rows, 1000), num_processes)
+        assert len(parts) % num_processes == 0
+        assert all(0 < len(part) <= num_rows for part in parts)
         assert sorted(row for part in parts for row in part) == sorted(rows)
-        in_order = [lengths[row] for part in parts for row in part]
-        assert in_order == sorted(lengths)
-    assert split_step(rows, lengths, 5, 1) == [[7, 1, 8, 3, 9], [4, 2, 0, 5, 6]]
+    # The longest first, each to the part with the fewest tokens.
+    assert split_step(rows, sizes, Limits(5, 1000), 1) == [[6, 2, 4, 8, 1], [5, 0, 9, 3, 7]]
+    assert split_step(rows, sizes, Limits(99, 1000), 1) == [[6, 5, 0, 2, 4, 9, 3, 8, 1, 7]]
+
+
+def test_micro_batches_hold_no_more_tokens_than_they_may():
+    sizes = [50, 10, 40, 20, 30, 60, 70, 5, 15, 25]
+    for num_tokens, num_parts in [
+        (325, 1),
+        (324, 2),
+        (165, 2),
+        (164, 3),
+        (75, 5),
+        (70, 5),
+        (1, 10),
+    ]:
+        parts = split_step(range(10), sizes, Limits(99, num_tokens), 1)
+        assert len(parts) == num_parts
+        totals = [sum(sizes[row] for row in part) for part in parts]
+        fits = [
+            len(part) == 1 or total <= num_tokens for part, total in zip(parts, totals, strict=True)
+        ]
+        assert all(fits)
+    # A long trajectory is a micro-batch of its own, and each process has as many as the others.
+    assert split_step([0, 1, 2], [900, 10, 10], Limits(99, 100), 1) == [[0], [1, 2]]
+    assert len(split_step(range(10), sizes, Limits(99, 164), 2)) == 4
+    assert len(split_step(range(10), sizes, Limits(99, 1), 4)) == 8
 
 
 @pytest.mark.parametrize(("num_rows", "micro", "processes"), [(3, 8, 4), (3, 1, 2)])
 def test_a_step_that_cannot_be_shared_is_refused(num_rows, micro, processes):
     message = f"{num_rows} trajectories cannot be shared by {processes} processes"
     with pytest.raises(ValueError, match=message):
-        split_step(range(num_rows), [1] * num_rows, micro, processes)
+        split_step(range(num_rows), [1] * num_rows, Limits(micro, 1000), processes)
 
 
 def test_extent_of_a_training():

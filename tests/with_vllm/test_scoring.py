@@ -63,7 +63,7 @@ def test_a_decoded_support_is_the_dense_distribution(caches, teacher, vocabulary
     for number, row in enumerate(frame.iter_rows(named=True)):
         packed = pack([row["prompt_ids"]], [row["completion_ids"]])
         with torch.no_grad():
-            dense = head.logits(completion_states(model, *packed)).log_softmax(-1).double()
+            dense = head.logits(completion_states(model, packed)).log_softmax(-1).double()
         support = rows.support(number)
         assert support.ids[:, 0].tolist() == row["completion_ids"]
         entries, width = support.distinct, support.ids.shape[1]

@@ -33,7 +33,7 @@ class PromptScorer:
             "max_logprobs": self.num_candidates,
             # The full logits of no more positions than these exist at a time.
             "enable_chunked_prefill": True,
-            "max_num_batched_tokens": max(resources.chunk_size, resources.batch_size),
+            "max_num_batched_tokens": max(resources.chunk_size or 1024, resources.batch_size),
             **settings.engine_arguments,
         }
         self.backend = start_engine(arguments, self.section, resources, vocabulary_size)

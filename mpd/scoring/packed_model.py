@@ -1,0 +1,50 @@
+"""Models that take packed sequences, with the kernels that a GPU has for them."""
+
+import logging
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from mpd.config.resources import Kernels
+from mpd.scoring.attention import PACKED, require_packed_attention
+from mpd.scoring.forward import require_separate_sequences
+from mpd.scoring.output_head import require_known_head
+from mpd.store.model_folder import load_model
+
+log = logging.getLogger("mpd")
+
+
+def load_packed_model(folder: Path, dtype: str, kernels: Kernels) -> Any:
+    """The model of a folder, in evaluation mode, for `completion_states`.
+
+    Raises ValueError where its architecture is not supported.
+    """
+    model = load_model(folder, dtype, PACKED)
+    prepare(model, kernels)
+    return model
+
+
+def prepare(model: Any, kernels: Kernels) -> None:
+    """Check the architecture of a model that attends by PACKED, and apply kernels on a GPU.
+
+    Raises ValueError where the architecture is not supported.
+    """
+    require_packed_attention(model)
+    if kernels == "auto" and model.device.type == "cuda":
+        _apply_liger(model)
+    require_known_head(model)
+    require_separate_sequences(model)
+
+
+def _apply_liger(model: Any) -> None:
+    """Fused norms, rotary embeddings and gated units of liger-kernel, where it knows the model."""
+    if find_spec("liger_kernel") is None:
+        log.warning(
+            "liger-kernel is not installed; steps take about a third longer without it "
+            "(pip install 'mpd[gpu]', or set kernels: none)"
+        )
+        return
+    from transformers.integrations.liger import apply_liger_kernel
+
+    # The loss is ours: it needs logits of completion positions alone.
+    apply_liger_kernel(model, {"fused_linear_cross_entropy": False, "cross_entropy": False})

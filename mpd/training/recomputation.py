@@ -1,0 +1,105 @@
+"""Which layers of a model keep what their backward pass needs, and which compute it again.
+
+Recomputing a layer takes another forward pass of it and saves its activations (arXiv 1604.06174).
+They are proportional to the tokens of a micro-batch, so each micro-batch recomputes only as many
+layers as its own size asks for.
+"""
+
+import logging
+import math
+from typing import Any, Literal
+
+import torch
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from mpd.scoring.forward import completion_states, pack
+
+log = logging.getLogger("mpd")
+
+PROBE_TOKENS = 512
+RESERVE = 0.06  # share of the GPU's memory that stays free: the allocator wastes some
+# Bytes of a logit while a chunk's loss is computed: float32 product, exponentials and gradient, and
+# the gradient in bfloat16. Bytes of a weight of the output head: its gradient, scaled and cast.
+LOGIT_BYTES, WEIGHT_BYTES = 18, 10
+
+
+class Recomputation:
+    """Recomputes all layers, none, or as many as the GPU's memory asks for."""
+
+    def __init__(
+        self, model: Any, choice: Literal["auto"] | bool, chunk_size: int, optimizer: Any
+    ) -> None:
+        """`chunk_size` positions have logits at a time; the optimiser may have no state yet."""
+        self.model, self.optimizer = model, optimizer
+        rows, width = model.get_output_embeddings().weight.shape
+        self.head_bytes = rows * (chunk_size * LOGIT_BYTES + width * WEIGHT_BYTES)
+        modules = model.modules()
+        self.layers = [one for one in modules if isinstance(one, GradientCheckpointingLayer)]
+        self.device = next(model.parameters()).device
+        self.is_chosen = choice == "auto" and self.device.type == "cuda" and bool(self.layers)
+        self.number = len(self.layers)
+        if choice is True or self.is_chosen:
+            model.gradient_checkpointing_enable()
+            self.set(len(self.layers) if choice is True else 0)
+        self.bytes_of_token = self._measure() if self.is_chosen else 0.0
+        self.budget = 0
+
+    def set(self, number: int) -> None:
+        """Recompute so many layers, spread evenly."""
+        count = len(self.layers)
+        for index, layer in enumerate(self.layers):
+            layer.gradient_checkpointing = (index + 1) * number // count > index * number // count
+        self.number = number
+
+    def before_step(self) -> None:
+        """Look how much memory the activations of a micro-batch may take."""
+        if not self.is_chosen:
+            return
+        # What earlier steps left in the allocator is free as well.
+        free, total = torch.cuda.mem_get_info(self.device)
+        cached = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
+        weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
+        trained = sum(weight.numel() for weight in weights)
+        pending = 4 * trained * (1 if self.optimizer.state else 3)  # gradients, two moments
+        self.budget = int(free + cached - pending - self.head_bytes - RESERVE * total)
+
+    def before_micro_batch(self, num_tokens: int) -> None:
+        """Recompute as many layers as a micro-batch of so many tokens needs."""
+        if not self.is_chosen:
+            return
+        number = layers_to_recompute(
+            len(self.layers), num_tokens, self.bytes_of_token, self._bytes_of_state(), self.budget
+        )
+        if number != self.number:
+            self.set(number)
+            log.info("%d of %d layers recomputed from now on", number, len(self.layers))
+
+    def _bytes_of_state(self) -> float:
+        """The bytes of a token that a recomputed layer keeps: its input."""
+        config = self.model.config.get_text_config()
+        return config.hidden_size * next(self.model.parameters()).element_size()
+
+    def _measure(self) -> float:
+        """The bytes of a token that a layer keeps, from a pass over PROBE_TOKENS of them."""
+        packed = pack([[0]], [[0] * (PROBE_TOKENS - 1)])
+        for _ in range(2):  # the first pass compiles kernels and makes workspaces
+            before = torch.cuda.memory_allocated(self.device)
+            states = completion_states(self.model, packed)
+            taken = torch.cuda.memory_allocated(self.device) - before
+            del states
+        return taken / (PROBE_TOKENS * len(self.layers))
+
+
+def layers_to_recompute(
+    num_layers: int, num_tokens: int, layer_bytes: float, state_bytes: float, budget: float
+) -> int:
+    """The least number of layers to recompute so that activations fit into a budget of bytes.
+
+    A layer keeps `layer_bytes` of each token, or `state_bytes` where it is recomputed; the layer
+    whose backward pass runs needs `layer_bytes` twice more: what it computed again, and gradients.
+    """
+    needed = num_tokens * layer_bytes * (num_layers + 2)
+    saved = num_tokens * (layer_bytes - state_bytes)
+    if needed <= budget:
+        return 0
+    return min(num_layers, math.ceil((needed - budget) / saved)) if saved > 0 else 0
