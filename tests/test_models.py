@@ -126,7 +126,7 @@ def test_a_folder_without_a_model_is_refused(run, tmp_path):
 def test_a_model_of_the_hub_is_downloaded_at_its_revision(run, user_model, monkeypatch):
     asked = []
 
-    def snapshot_download(name, *, revision, local_dir, allow_patterns):
+    def snapshot_download(name, *, revision, local_dir, **_):
         asked.append((name, revision))
         shutil.copytree(user_model, local_dir)
 

@@ -18,6 +18,9 @@ def model_files(source: ModelSource) -> list[Path]:
         files = sorted(path for kind in kinds for path in folder.glob(kind))
         if not files:
             raise ValueError(f"{folder}: not a model folder; give one with safetensors weights")
+        lost = next((path for path in files if not path.is_file()), None)
+        if lost is not None:
+            raise ValueError(f"{lost}: no file, or a link to nothing; copy the model again")
         return [path for path in files if path.name != "manifest.json"]
     if isinstance(source, GgufModel):
         path = Path(source.path)

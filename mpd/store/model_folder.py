@@ -34,17 +34,16 @@ def write_manifest(folder: Path) -> None:
     how text is cut and what ends a completion; `digest` covers all files; `context_length` in
     tokens; `turn_end` is the id that the chat template puts behind an assistant's turn, or null;
     `files` maps names to sizes in bytes.
-    Raises ValueError where the folder lacks weights, a tokenizer or a chat template, and where one
-    of its JSON files is damaged.
+    Raises ValueError where the folder lacks weights, a tokenizer or a chat template, and where
+    weights or one of its JSON files is damaged.
     """
     files = sorted(path for path in folder.iterdir() if path.name != MANIFEST)
     for path in files:
         if path.name in (*CONFIG_FILES, *TOKENIZER_FILES) or path.name.endswith(".index.json"):
             _object_in(path)  # libraries would end in a traceback
+    _check_weights(folder)
     digests = {path.name: file_digest(path) for path in files}
     weights = {name: value for name, value in digests.items() if name.endswith(".safetensors")}
-    if not weights:
-        raise ValueError(f"{folder}: no *.safetensors in it; save the weights as safetensors")
     tokenizer = {name: digests[name] for name in TOKENIZER_FILES if name in digests}
     manifest = {
         "weights": digest_of(weights),
@@ -168,6 +167,28 @@ def turn_end(folder: Path, tokenizer: "PreTrainedTokenizerFast") -> int | None:
     """The id behind an assistant's turn, of the manifest; older manifests do not say it."""
     manifest = read_json(folder / MANIFEST)
     return manifest["turn_end"] if "turn_end" in manifest else probe_turn_end(tokenizer)
+
+
+def _check_weights(folder: Path) -> None:
+    """Raise ValueError where weights are missing, or a file of them is none, or is cut."""
+    from safetensors import SafetensorError, safe_open
+
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise ValueError(f"{folder}: no *.safetensors in it; save the weights as safetensors")
+    for path in files:
+        try:
+            with safe_open(path, framework="np"):
+                pass
+        except SafetensorError as error:
+            raise ValueError(
+                f"{path}: damaged, or only the pointer of Git LFS ({error}); copy it again"
+            ) from None
+    for index in folder.glob("*.safetensors.index.json"):
+        parts = _object_in(index).get("weight_map")
+        for name in sorted(set(parts.values())) if isinstance(parts, dict) else ():
+            if not (folder / name).is_file():
+                raise ValueError(f"{folder}: no {name}, which {index.name} names; copy it again")
 
 
 def _generation_stop_ids(folder: Path) -> list[int]:
