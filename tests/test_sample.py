@@ -318,6 +318,8 @@ def test_the_longest_given_trajectory_fills_the_context(run, tmp_path, tiny_prom
         ('{"problem": "3+3", "text": "4", "finish_reason": ["stop"]}', "finish_reason ['stop'];"),
         ('{"problem": "3+3", "te', "not JSON ("),
         ('["3+3", "4"]', "not a JSON object, but "),
+        ('{"problem": "3+3", "text": "4", "text": "5"}', "the key text is there twice; remove one"),
+        ('{"problem": "3+3", "text": "\\u200b"}', "no text"),
         ('{"problem": "3+3", "text": ' + "[" * 100_000, "JSON that is nested too deep"),
         ('{"problem": "3+3", "text": "Zebra"}', "the tokenizer cannot encode 'Zebra' without loss"),
     ],

@@ -48,5 +48,6 @@ def problem_files(source: Source) -> list[Path]:
     path = Path(source.path)
     if not path.is_file() or not path.stat().st_size:
         state = "an empty file" if path.is_file() else "no such file"
+        state = "a folder, not a file" if path.is_dir() else state
         raise ValueError(f"{path}: {state}; fix the path of this problem source in the config")
     return [path]

@@ -16,7 +16,7 @@ from mpd.store import schema
 from mpd.store.joins import matched
 from mpd.text.completions import CompletionWriter, LossyText
 from mpd.text.questions import problem_id
-from mpd.text.rows import BadRow, fault_sentence, read_rows
+from mpd.text.rows import BadRow, fault_sentence, is_blank, read_rows
 from mpd.text.vocabulary import Vocabulary
 
 log = logging.getLogger("mpd")
@@ -143,7 +143,7 @@ def _checked(row: Mapping[str, Any] | BadRow, content: str) -> tuple[str, Any, s
     if isinstance(row, BadRow):
         raise ValueError(row.reason)
     for name in ("problem", content):
-        if row[name] is None or (isinstance(row[name], str) and not row[name].strip()):
+        if is_blank(row[name]):
             raise ValueError(f"no {name}")
     for name in {"problem", content} - {"ids"}:
         if not isinstance(row[name], str):
