@@ -117,19 +117,6 @@ def test_a_sharded_model_that_lacks_a_part_is_named(user_model, home, offline):
     )
 
 
-@pytest.mark.parametrize("content", ["cut", "pointer"])
-def test_weights_that_are_none_are_named(user_model, home, offline, content):
-    weights = user_model / "model.safetensors"
-    if content == "cut":
-        weights.write_bytes(weights.read_bytes()[:-100])
-    else:
-        weights.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
-    snapshot = write_repository(home, "model", NAME, user_model)
-    message = offline()
-    assert message.startswith(f"{snapshot}/model.safetensors: damaged, or only the pointer of Git")
-    assert message.endswith(f"copy it again; {DOWNLOAD}")
-
-
 def test_what_the_cache_lacks_is_one_sentence(user_model, home, offline):
     repository = home / "hub" / "models--somebody--small-model"
     assert offline() == (
