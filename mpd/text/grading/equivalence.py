@@ -5,6 +5,7 @@ Small exact rules come first, where they are certain; math-verify decides only w
 
 import re
 
+from mpd.text.grading.boxes import last_box, whole_box
 from mpd.text.grading.exact import same_number
 from mpd.text.grading.extraction import MAX_CHARACTERS
 from mpd.text.grading.labels import (
@@ -17,7 +18,7 @@ from mpd.text.grading.labels import (
     without_unit,
     words_differ,
 )
-from mpd.text.grading.notation import canonical_integer, last_box, normalise_answer, whole_box
+from mpd.text.grading.notation import canonical_integer, normalise_answer
 from mpd.text.grading.numerals import read_number
 from mpd.text.grading.spelling import to_latex
 
