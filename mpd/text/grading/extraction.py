@@ -76,6 +76,14 @@ def _same_text(a: str, b: str) -> bool:
     )
 
 
+def _gold_number(value: int | float, form: str) -> str:
+    """The gold answer in a cell that is a number."""
+    if form in ("hash", "boxed") or not math.isfinite(value):
+        raise ValueError(f"gold answer of form {form!r}: found the number {value!r}")
+    # Decimal: 1e-05 is no LaTeX.
+    return str(int(value)) if value == int(value) else format(Decimal(repr(value)), "f")
+
+
 def gold(value: str | int | float, form: str) -> str:
     r"""The gold answer in the answer cell of a data set.
 
@@ -93,10 +101,7 @@ def gold(value: str | int | float, form: str) -> str:
     if form not in ("auto", "plain", "hash", "boxed"):
         raise ValueError(f"gold answer form {form!r}: expected auto, plain, hash or boxed")
     if isinstance(value, int | float) and not isinstance(value, bool):
-        if form in ("hash", "boxed") or not math.isfinite(value):
-            raise ValueError(f"gold answer of form {form!r}: found the number {value!r}")
-        # Decimal: 1e-05 is no LaTeX.
-        return str(int(value)) if value == int(value) else format(Decimal(repr(value)), "f")
+        return _gold_number(value, form)
     if not isinstance(value, str):
         raise ValueError(f"gold answer: expected text or a number, found {value!r}")
     if form == "auto":
