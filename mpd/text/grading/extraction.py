@@ -84,19 +84,32 @@ def _gold_number(value: int | float, form: str) -> str:
     return str(int(value)) if value == int(value) else format(Decimal(repr(value)), "f")
 
 
+def _gold_box(value: str) -> str:
+    """The gold answer in the last boxes; "" where there is none."""
+    boxed, is_all = boxed_answer(value)
+    if not is_all:
+        raise ValueError(
+            f"gold answer of form 'boxed': several \\boxed{{...}} in one sentence of "
+            f"{value[-200:]!r}; put all parts of the answer into one box"
+        )
+    return boxed or ""
+
+
 def gold(value: str | int | float, form: str) -> str:
     r"""The gold answer in the answer cell of a data set.
 
     Args:
         value: the cell. A number stands for itself: 27.0 gives "27".
-        form: "plain", the text itself, or the content of the box that is all of it; "hash", the
-            rest of the line after the last `####` that is no heading, without thousands commas;
+        form: "plain", the text itself, or the content of the box that is all of it, without
+            "Answer:" or the like; "hash", the same of the rest of the line after the last `####`
+            that is no heading, without thousands commas;
             "boxed", the content of the last balanced `\boxed{...}`, or of those side by side;
             "auto", the one of hash, boxed, plain whose mark is there.
 
     Raises:
-        ValueError: unknown form, a value that is neither text nor a finite number, no answer, or
-            several boxes with words in between, of which it is not clear which ones are the answer.
+        ValueError: unknown form, a value that is neither text nor a finite number, no answer, one
+            of more than MAX_CHARACTERS, or several boxes with words in between, of which it is not
+            clear which ones are the answer.
     """
     if form not in ("auto", "plain", "hash", "boxed"):
         raise ValueError(f"gold answer form {form!r}: expected auto, plain, hash or boxed")
@@ -114,14 +127,8 @@ def gold(value: str | int | float, form: str) -> str:
         answer = whole_box(answer) or answer
         expected = "text after '####'"
     elif form == "boxed":
-        boxed, is_all = boxed_answer(value)
-        answer = boxed or ""
+        answer = _gold_box(value)
         expected = r"balanced, filled \boxed{...}"
-        if not is_all:
-            raise ValueError(
-                f"gold answer of form {form!r}: several \\boxed{{...}} in one sentence of "
-                f"{value[-200:]!r}; put all parts of the answer into one box"
-            )
     else:
         answer = whole_box(value) or without_phrase(value.strip())
         listed = _ONE_OF_LIST.fullmatch(answer)

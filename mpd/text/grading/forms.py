@@ -20,7 +20,8 @@ _NAME = r"[A-Za-z](?:_(?:\{\w+\}|\w))?"
 _OR = re.compile(r"(?<![A-Za-z])(?:and|or)(?![A-Za-z])|;")
 _NAMED_TUPLE = re.compile(rf"\(({_NAME}(?:, ?{_NAME})+)\) ?= ?\((.*)\)")
 _LEFT_SIDE = re.compile(
-    rf"(?:{_NAME}|\\[A-Za-z]+)(?:'|\\prime)*(?:\(.*\))?|\|[A-Za-z]+\||\\(?:angle|text|m?box)\W.*"
+    rf"(?:{_NAME}|\\[A-Za-z]+)(?:'|\\prime)*(?:\(.*\))?|\|[A-Za-z]+\|"
+    r"|\\(?:angle|text|m?box|lvert|left|sum|prod|int|lim|overline)(?![A-Za-z]).*"
 )
 
 
@@ -164,7 +165,7 @@ def _right_side(text: str, is_gold: bool) -> str | None:
     names = set(re.findall(_NAME, re.sub(r"\\[A-Za-z]+", "", left)))
     if len(names) == 1 and re.search("[A-Za-z]", re.sub(r"\\[A-Za-z]+", "", right)):
         return text
-    if len(names) == 1 or (is_gold and names and values[1] is not None):
+    if len(names) == 1 or (is_gold and names and re.search(r"[\d^]", left)):
         return None
     return right if values[1] is not None else text
 

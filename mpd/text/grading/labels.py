@@ -75,7 +75,8 @@ def same_words(gold: str, answer: str) -> bool | None:
             return True
         return True if len(a) > 2 and (a.istitle() or b.istitle()) else None
     is_anagram = sorted(a.casefold()) == sorted(b.casefold()) and " " not in a + b
-    return False if is_anagram and re.search("[A-Zaeiou]", a + b) else None
+    is_word = re.search("[A-Zaeiou]", a + b) and (len(a) > 2 or not a.islower())
+    return False if is_anagram and is_word else None
 
 
 def is_misread(text: str) -> bool:

@@ -9,7 +9,7 @@ _INVISIBLE = re.compile(r"(?<!\\)(?:\$|\\[()\[\]])|\\!\s*|\\(?:display|text)styl
 _FULL_STOP = re.compile(r"(?<!\.)(?<!\\right)(?<!\\right ) ?\.$")
 _MARKS = re.compile(r"(\*\*\*|\*\*|\*|___|__|_|`+)(?![*_`\s])((?:(?!\1).)*)(?<![*_`\s\\])\1")
 _AT_START = re.compile(r"(?:(?:\\approx|\\therefore)(?![A-Za-z])|=(?!=))\s*(?=\S)")
-_AT_END = re.compile(r"(?:\s|\\[ ,;:]|\\q?quad(?![A-Za-z])|(?<!\\)\\)+$")
+_AT_END = re.compile(r"(?:\s|\\[ ,;:]|\\q?quad(?![A-Za-z]))*(?:(?<!\\)\\)?$")
 # 1 234 567: groups of three digits behind spaces, where they are no mixed number or list.
 _GROUPS = re.compile(
     r"(?<![\w.^}\])/])(?<![A-Za-z] )(?<!\d,)[1-9]\d{0,2}(?:(?: |\\[ ;:])\d{3})+(?![\d/^]| ?[/\d])"
@@ -36,7 +36,8 @@ def normalise_answer(text: str) -> str:
         text = _FULL_STOP.sub("", marked[2].strip())
     if text[:1] in ("\\", "="):
         text = _AT_START.sub("", text, count=1) if _AT_START.match(text) else text
-    text = _AT_END.sub("", text) if "\\" in text else text
+    if "\\" in text[-6:]:
+        text = text[:-200] + _AT_END.sub("", text[-200:])
     if " " in text and "&" not in text:
         text = _GROUPS.sub(lambda groups: re.sub(r"\D", "", groups[0]), text)
     return text if text.isascii() else _CURRENCY.sub(r"\1", text)

@@ -48,14 +48,16 @@ _DEGREES = re.compile(rf"\\circ(?![a-z]) ?\}}? ?(?:{TEXT}\{{ ?)?([CF]?)(?![A-Za-
 _DEGREE_SCALE = re.compile(rf"(\\circ ?\}}?) ?(?:{TEXT}\{{ ?[CF] ?\}}|[CF])$")
 _SHORT_UNIT = re.compile(rf"(?<=[0-9}}]) ?([{_SHORT}])(?: ?\^ ?\{{?[23]\}}?)?$")
 _POWER = re.compile(
-    rf"(?:{TEXT}\{{[^{{}}]*\}}|(?<=[0-9}} ])[A-Za-z]{{2,}}) ?\^ ?\{{? ?([23])", re.ASCII
+    rf"(?:{TEXT}\{{[^{{}}]*\}}|(?<=[0-9}} ])[A-Za-z]{{2,}}|(?<=[0-9}} /])[{_SHORT}])"
+    r" ?\^ ?\{? ?([23])",
+    re.ASCII,
 )
 _SCALES = {
     "hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12,
     "dozen": 12,
 }  # fmt: skip
 _SCALE = re.compile(rf"(.*?[0-9}}]) *({'|'.join(_SCALES)})s?(?: (?:of )?([A-Za-z ]+))?", re.I)
-_END = re.compile(rf"(?:{BLANK}|,|(?<!\\)\\)+$")
+_END = re.compile(rf"(?:{BLANK}|,)*(?:(?<!\\)\\)?$")
 _PLAIN = re.compile(
     rf"(.*(?:[0-9)}}]|\\%|%|\\pi(?![A-Za-z])))({BLANK}*)"
     r"([A-Za-z]{2,}\.?(?: [A-Za-z]{2,})*(?: ?/ ?[A-Za-z]+)?|[a-z]/[a-z])"
@@ -123,7 +125,7 @@ def _without_unit(text: str) -> str:
 def _is_unit(words: str) -> bool:
     """Whether words behind a number may be left out."""
     found = re.findall("[a-z]+", words)
-    if not found or re.search(r"[=<>\\^_\d]", words):
+    if not found or re.search(r"[=<>\\^_\d]", re.sub(r"\^[23]", "", words)):
         return False
     return found == ["min"] or found == ["in"] or not set(found) & (_NO_UNIT | _MEANINGFUL)
 
@@ -165,7 +167,7 @@ def _words(text: str) -> set[str]:
     found |= {"percent"} if "%" in text else set()
     found |= {"minute or foot"} if re.search(r"[0-9] ?'(?!')(?!\d{3})", outside) else set()
     found |= {"second or inch"} if re.search(r"[0-9] ?(?:\"|'')", outside) else set()
-    powers = _POWER.search(text)
+    powers = _POWER.search(text) or re.search(r"\^([23])", " ".join(groups))
     if powers and found:
         found.add("sq" if powers[1] == "2" else "cu")
     return found | signs
