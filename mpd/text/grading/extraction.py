@@ -65,7 +65,12 @@ def _hash_answer(value: str) -> str | None:
         has_words = re.search(r"[A-Za-z]{2}", re.sub(r"\\[A-Za-z]+", "", answer))
         return None if has_words or r"\boxed" in value[end:] else answer
     again = (follows[1] or "").strip()
-    return None if again and not _same_text(answer, again) else answer
+    if again and not _same_text(answer, again):
+        raise ValueError(
+            f"gold answer: {answer[:80]!r} after '####', but 'The answer is' {again[:80]!r} below; "
+            "correct one of the two"
+        )
+    return answer
 
 
 def _same_text(a: str, b: str) -> bool:
@@ -108,8 +113,8 @@ def gold(value: str | int | float, form: str) -> str:
 
     Raises:
         ValueError: unknown form, a value that is neither text nor a finite number, no answer, one
-            of more than MAX_CHARACTERS, or several boxes with words in between, of which it is not
-            clear which ones are the answer.
+            of more than MAX_CHARACTERS, two that differ, or several boxes with words in between,
+            of which it is not clear which ones are the answer.
     """
     if form not in ("auto", "plain", "hash", "boxed"):
         raise ValueError(f"gold answer form {form!r}: expected auto, plain, hash or boxed")

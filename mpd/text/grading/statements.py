@@ -20,6 +20,7 @@ _AGAIN = re.compile(rf"(?:^|(?<=[.!?:,] ))(?:and[ \t]+)?{_HENCE}{_SENTENCE}", re
 _PHRASE = re.compile(
     rf"(?:{_HENCE}{_SENTENCE}|{_LABEL}|answer[ \t]+is\b:?)[ \t]*(.*)", re.IGNORECASE | re.DOTALL
 )
+_TAGGED = re.compile(r"<answer>\s*(.{1,300}?)\s*</answer>", re.IGNORECASE | re.DOTALL)
 _HOPE = re.compile(r"[.!]?[ \t]+I hope (?:it|this)(?: is|'s| helps)\b.*$", re.IGNORECASE)
 _ENDING = re.compile(r"(?:[\s*`\u2700-\u27bf\ufe0f\U0001f000-\U0001faff]|(?<=[*`])\.)+$")
 _ADVERB = re.compile(
@@ -47,7 +48,11 @@ def stated_answer(text: str) -> str | None:
 
     That is the rest of a line behind "Answer" and a colon, a dash or the like, the rest of a
     sentence "The answer is", or the one paragraph below the heading "Answer" that ends the text.
+    `<answer>...</answer>` goes before all of these.
     """
+    tagged = _TAGGED.findall(text)
+    if tagged:
+        return _cleaned(" ".join(tagged[-1].split())) or None
     for match in reversed(list(_STATEMENT.finditer(text))):
         label, sentence, short, _ = match.groups()
         answer = _cleaned(label) if label is not None else _said(sentence or short or "")
@@ -61,8 +66,8 @@ def stated_answer(text: str) -> str | None:
 
 
 def without_phrase(text: str) -> str:
-    """The text without "Answer:" or "The answer is" at its start."""
-    phrase = _PHRASE.fullmatch(text)
+    """The text without "Answer:" or "The answer is" at its start, or `<answer>` around it."""
+    phrase = _TAGGED.fullmatch(text) or _PHRASE.fullmatch(text)
     return _cleaned(phrase[1]) if phrase and phrase[1].strip() else text
 
 
