@@ -104,8 +104,8 @@ class CompletionWriter(CompletionFormat):
         """Reasoning and answer of a rewrite.
 
         Think tags separate them where the rewriter used them. Otherwise the answer begins with the
-        last lines that give it, by a box or `Answer:`; see mpd.text.splitting. None where there is
-        no answer, or nothing before it.
+        last lines that give it, by a box or `Answer:`, and one line is used whole; see
+        mpd.text.splitting. None where there is no answer, or nothing before it.
         """
         rewrite = rewrite.strip()
         if self.close_tag is None:

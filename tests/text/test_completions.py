@@ -63,7 +63,8 @@ def test_control_ids_are_the_close_tag_and_the_stop_ids(qwen, untagged, qwen_tok
         ("2+2=4.\n\nSo it is\n\\boxed{4}\nindeed.", ("2+2=4.\n\nSo it is", "\\boxed{4}\nindeed.")),
         ("\\boxed{3}? No.\n\\boxed{4}", ("\\boxed{3}? No.", "\\boxed{4}")),
         ("2+2=4.\nAnswer: 4", ("2+2=4.", "Answer: 4")),
-        ("2+2=4. \\boxed{4}", None),  # nothing before the answer line
+        ("2+2=4. \\boxed{4}", ("2+2=4. \\boxed{4}", "\\boxed{4}")),  # one line is not cut
+        ("\\boxed{4}", None),  # nothing before the answer
         ("<think></think>4", None),
         ("<think>2+2=4</think>", None),
         ("2+2=4", None),
