@@ -53,7 +53,7 @@ def write_manifest(folder: Path) -> None:
         "chat_template": digest_of(chat_template(folder)),
         "digest": digest_of(digests),
         "context_length": _context_length(folder),
-        "turn_end": probe_turn_end(load_tokenizer(folder)),
+        "turn_end": _probed_turn_end(folder, load_tokenizer(folder)),
         "files": {path.name: path.stat().st_size for path in files},
     }
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True), encoding="utf-8")
@@ -167,7 +167,11 @@ def stop_ids(folder: Path, tokenizer: "PreTrainedTokenizerFast") -> list[int]:
 def turn_end(folder: Path, tokenizer: "PreTrainedTokenizerFast") -> int | None:
     """The id behind an assistant's turn, of the manifest; older manifests do not say it."""
     manifest = read_json(folder / MANIFEST)
-    return manifest["turn_end"] if "turn_end" in manifest else probe_turn_end(tokenizer)
+    return manifest["turn_end"] if "turn_end" in manifest else _probed_turn_end(folder, tokenizer)
+
+
+def _probed_turn_end(folder: Path, tokenizer: "PreTrainedTokenizerFast") -> int | None:
+    return probe_turn_end(tokenizer, [tokenizer.eos_token_id, *_generation_stop_ids(folder)])
 
 
 def _generation_stop_ids(folder: Path) -> list[int]:

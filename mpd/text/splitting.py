@@ -19,6 +19,7 @@ _MARK = re.compile(
 )
 _CLOSED_BY = {"\\[": "\\]", "\\(": "\\)", "{": "}", "[": "]"}
 _OPENED_BY = {close: opening for opening, close in _CLOSED_BY.items()}
+_FENCED = re.compile(r"(```|~~~)\w*\n(?P<text>.*)\n\1", re.DOTALL)
 _TABLE = re.compile(r"[ \t]*\|")  # the start of a row of a table in Markdown
 # A line that only says that the answer follows.
 _HEADING = re.compile(
@@ -41,6 +42,9 @@ def split_at_answer(text: str) -> tuple[str, str] | None:
     answer, or nothing stands before it.
     """
     text = "\n".join(text.strip().splitlines())
+    fenced = _FENCED.fullmatch(text)
+    if fenced and fenced[1] not in fenced["text"]:
+        text = fenced["text"].strip()  # a block that is all of the text is a wrapper
     answer = extract(text, None)
     if answer is None:
         return None
