@@ -5,6 +5,7 @@ as plain text.
 """
 
 import re
+from bisect import bisect_left
 from functools import cached_property
 
 from mpd.config.chat import ReadingChat, WritingChat
@@ -44,12 +45,24 @@ class CompletionReader:
         return [] if self.close_tag is None else self.codec.encode(self.close_tag)
 
     def thinking_end(self, ids: list[int]) -> int | None:
-        """The position after the last end of thinking; None where there is none."""
+        """The position after the last end of thinking; None where there is none.
+
+        The ids of a tag of several tokens depend on what stands beside it: a tokenizer may have a
+        token for `>` and two new lines. Its end is that of the token with its last character.
+        """
         width = len(self.close_ids)
-        for start in range(len(ids) - width, -1, -1):
-            if width and ids[start : start + width] == self.close_ids:
-                return start + width
-        return None
+        end = self._end_of_text(ids, self.close_tag) if self.close_tag and width > 1 else None
+        ends = range(len(ids), width - 1, -1) if width else ()
+        return end or next((e for e in ends if ids[e - width : e] == self.close_ids), None)
+
+    def _end_of_text(self, ids: list[int], tag: str) -> int | None:
+        """The position after the token at which the last `tag` of the text of ids is whole."""
+
+        def count(end: int) -> int:
+            return self.codec.decode(ids[:end]).count(tag)
+
+        total = count(len(ids))
+        return bisect_left(range(len(ids) + 1), total, key=count) if total else None
 
     def thinking_tokens(self, ids: list[int]) -> int:
         """The number of ids up to the end of thinking, which is included.
@@ -85,15 +98,9 @@ class CompletionWriter(CompletionFormat):
         return self.opening.strip()
 
     @cached_property
-    def open_ids(self) -> list[int]:
-        """The ids that begin the thinking; none where the format has no tags."""
-        return [] if self.close_tag is None else self.vocabulary.encode(self.open_tag)
-
-    @cached_property
     def _control_texts(self) -> list[str]:
         """What no text may contain."""
-        tags = [] if self.close_tag is None else [self.open_tag, self.close_tag]
-        return [text for text in (*self.vocabulary.control_ids, *tags) if text]
+        return [*self.vocabulary.control_ids, *self._tags]
 
     def without_thinking(self, text: str, prompt: str, can_think: bool) -> str | None:
         """A rewriter's completion without its own thinking; see mpd.text.thinking."""
@@ -146,29 +153,25 @@ class CompletionWriter(CompletionFormat):
 
         Raises LossyText where the text cannot be encoded without loss.
         """
-        pattern = "|".join(re.escape(tag) for tag in self._tags if tag)
+        pattern = "|".join(map(re.escape, self._tags))
         return self._join(re.split(f"({pattern})", text) if pattern else [text], [])
 
     @cached_property
-    def _tags(self) -> dict[str, list[int]]:
-        if self.close_tag is None:
-            return {}
-        return {self.open_tag: self.open_ids, self.close_tag: self.close_ids}
+    def _tags(self) -> list[str]:
+        tags = [] if self.close_tag is None else [self.open_tag, self.close_tag]
+        return [tag for tag in tags if tag]
 
     def _join(self, segments: list[str], before: list[int]) -> list[int]:
         """The ids of tags and of the text between them, stop id at the end.
 
-        Tokenizers may put a space between control tokens and text, so all of it is read back, as
-        what follows the ids `before`. Raises LossyText where that gives another text.
+        Tokenizers may put a space between control tokens and text, and tags of ordinary tokens
+        merge with it, so all is encoded at once and read back, as what follows the ids `before`.
+        Raises LossyText where that gives another text.
         """
-        ids: list[int] = []
-        stop = self.vocabulary.trained_stop
-        for segment in segments:
-            segment_ids = self._tags.get(segment) or self.vocabulary.encode_plain(segment)
-            if segment_ids is None:
-                raise LossyText(segment, self.vocabulary.unknown_word(segment) is None)
-            ids += segment_ids
-        before, text = before or [stop], "".join(segments)
-        if self.vocabulary.decode([*before, *ids]) != self.vocabulary.decode(before) + text:
-            raise LossyText(text, has_tokens=True)
+        stop, encode = self.vocabulary.trained_stop, self.vocabulary.encode_plain
+        ids = self.vocabulary.encode_tagged(segments, self._tags, before or [stop])
+        if ids is None:
+            texts = [segment for segment in segments if segment not in self._tags]
+            lossy = next((text for text in texts if encode(text) is None), "".join(segments))
+            raise LossyText(lossy, self.vocabulary.unknown_word(lossy) is None)
         return [*ids, stop]

@@ -28,16 +28,12 @@ def private_characters(count: int, text: str) -> list[str]:
 class PlainTokenizer:
     """A model's tokenizer in which control tokens have names that start with `mark`.
 
-    `control_ids` maps the texts of control tokens to their ids. `keep_spaces`: added tokens that
-    are no control tokens, such as those for runs of spaces, stay; otherwise none does.
+    `control_ids` maps the texts of control tokens to their ids. Added tokens that are no control
+    tokens, such as those for runs of spaces, stay.
     """
 
     def __init__(
-        self,
-        tokenizer: "PreTrainedTokenizerFast",
-        control_ids: dict[str, int],
-        mark: str,
-        keep_spaces: bool,
+        self, tokenizer: "PreTrainedTokenizerFast", control_ids: dict[str, int], mark: str
     ) -> None:
         self.control_ids = control_ids
         self.anchor = f"{mark}{mark}"
@@ -45,7 +41,7 @@ class PlainTokenizer:
         self.texts = {name: text for text, name in self.names.items()}
         self.spelled, self.named = _pattern(self.names), _pattern(self.texts)
         unknown = tokenizer.unk_token
-        added = list(tokenizer.added_tokens_decoder.items()) if keep_spaces else []
+        added = list(tokenizer.added_tokens_decoder.items())
         renamed = {text: name for text, name in self.names.items() if text != unknown}
         self.tokenizer = _without_added_tokens(tokenizer.backend_tokenizer, renamed, control_ids)
         self._add([token for _, token in added])
@@ -81,6 +77,14 @@ class PlainTokenizer:
     def without_names(self, text: str) -> str:
         """A text with what spells control tokens in place of their names."""
         return self.named.sub(lambda match: self.texts[match.group()], text)
+
+    def as_read(self, text: str) -> str:
+        """A text that names control tokens, without the space that they swallow."""
+        for token in self.tokenizer.get_added_tokens_decoder().values():
+            if token.content in self.texts and (token.lstrip or token.rstrip):
+                before, behind = (r"\s*" * flag for flag in (token.lstrip, token.rstrip))
+                text = re.sub(rf"{before}({re.escape(token.content)}){behind}", r"\1", text)
+        return text
 
     def is_complete(self, ids: list[int], text: str) -> bool:
         """Whether ids have the control tokens that a text names, in their order.

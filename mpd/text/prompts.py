@@ -70,7 +70,7 @@ class Prompts:
         The message is disguised before it is rendered: what spells a control token afterwards was
         written by the chat template.
         """
-        plain = self.vocabulary.plain_tokenizer(text, keep_spaces=True)
+        plain = self.vocabulary.plain_tokenizer(text)
         if "trajectory" in values:
             trajectory = values["trajectory"]
             for tag in self.vocabulary.inseparable:

@@ -2,8 +2,10 @@
 
 import copy
 import hashlib
+import json
 
 import pytest
+from tokenizers import AddedToken
 
 from mpd.config.chat import ReadingChat
 from mpd.text.completions import (
@@ -149,20 +151,22 @@ def test_build_refuses_what_cannot_be_said(tiny_format, tiny_prompts):
     assert tiny_format.build("1+2=3.\n\\boxed{Zebra}", prompt) is None
 
 
-def test_added_tokens_of_space_alone_are_no_control_tokens(qwen_tokenizer, ids_of):
-    """Many tokenizers have added tokens for runs of spaces, some for the end of a line."""
+@pytest.mark.parametrize("spaces", [["    ", "\n"], ["    ", "▁▁"], ["\n\n", "\t"]])
+def test_added_tokens_of_space_alone_are_no_control_tokens(qwen_tokenizer, spaces):
+    """Many tokenizers have added tokens for runs of spaces, some for the end of a line.
+
+    What a model writes has them, and so has what it is trained on.
+    """
     spaced = copy.deepcopy(qwen_tokenizer)
-    spaced.add_tokens(["    ", "\n"])
+    spaced.add_tokens(spaces)
     vocabulary = Vocabulary(spaced, [spaced.eos_token_id])
     prompt = Prompts.plain(vocabulary, QWEN).problem_ids("2+2")
-    opening, closing = spaced.convert_tokens_to_ids(["<think>", "</think>"])
-    assert CompletionWriter(vocabulary, QWEN).build("a\n    b\n\\boxed{4}", prompt) == [
-        opening,
-        *ids_of("\na\n    b\n"),
-        closing,
-        *ids_of("\n\n\\boxed{4}"),
-        spaced.eos_token_id,
-    ]
+    text = "<think>\na\n    b\n\tc\n</think>\n\n\\boxed{4}<|im_end|>"
+    ids = CompletionWriter(vocabulary, QWEN).build("a\n    b\n\tc\n\\boxed{4}", prompt)
+    assert ids == spaced(text, add_special_tokens=False).input_ids
+    assert {*spaced.convert_tokens_to_ids(spaces)} & {*ids}
+    assert vocabulary.decode(ids) == text
+    assert Prompts.plain(vocabulary, QWEN).problem_ids(text)[3:-5] != ids  # they are text there
 
 
 def test_plain_text_never_becomes_a_control_token(untagged, qwen_tokenizer, ids_of):
@@ -200,7 +204,7 @@ def test_encode_refuses_what_cannot_be_encoded(tiny_format):
 
 def spaced(scheme):
     """A tokenizer of SentencePiece's kind, whose texts begin with a space under some schemes."""
-    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
     pieces = [*"▁2+=4.\n\\boxed{}Answer: ", "▁2"]
@@ -221,12 +225,18 @@ def test_no_space_comes_between_control_tokens_and_text(scheme, chat):
     writer = CompletionWriter(vocabulary, chat)
     before = tokenizer.convert_tokens_to_ids(["</think>"])
     ids = writer.build("2+2=4.\n\\boxed{4}", before)
-    if scheme == "always":  # no ids of this tokenizer give this text
+    if scheme == "always" and chat.think == "tags":  # no ids of this tokenizer give this text
         assert ids is None
         with pytest.raises(ValueError, match=r"cannot encode '.*2\+2.*' without loss"):
             writer.encode("<think>2+2</think>4")
         return
     assert ids is not None
+    if (
+        scheme == "always"
+    ):  # without tags, its text is right but for the space that begins all texts
+        assert ids == tokenizer("2+2=4.\n\\boxed{4}<|im_end|>", add_special_tokens=False).input_ids
+        assert vocabulary.text(ids) == "2+2=4.\n\\boxed{4}"
+        return
     tags = (f"{chat.open}2+2=4.{chat.close}", "2+2=4.\n")[chat.think == "none"]
     text = f"{tags}\\boxed{{4}}<|im_end|>"
     assert tokenizer.decode([*before, *ids]) == f"</think>{text}"
@@ -244,12 +254,70 @@ def test_space_of_a_text_stays(scheme, text):
     assert tokenizer.decode(ids) == f"<think>{text}</think>{text}4<|im_end|>"
 
 
-def test_a_close_tag_that_gets_a_space_is_refused():
+def test_a_close_tag_of_ordinary_tokens_gets_no_space():
     tokenizer = spaced("first")
     chat = with_changes(QWEN, open="", close="\nAnswer: ")
-    writer = CompletionWriter(Vocabulary(tokenizer, [tokenizer.eos_token_id]), chat)
-    ids = writer.build("2+2=4.\nAnswer: 4", tokenizer.convert_tokens_to_ids(["</think>"]))
-    assert ids is None or tokenizer.decode(ids) == "2+2=4.\nAnswer: 4<|im_end|>"
+    vocabulary = Vocabulary(tokenizer, [tokenizer.eos_token_id])
+    writer = CompletionWriter(vocabulary, chat)
+    before = tokenizer.convert_tokens_to_ids(["</think>"])
+    ids = writer.build("2+2=4.\nAnswer: 4", before)
+    text = "</think>2+2=4.\nAnswer: 4<|im_end|>"
+    assert [*before, *ids] == tokenizer(text, add_special_tokens=False).input_ids
+    assert writer.thinking_end(ids) == len(ids) - 3  # space, 4 and the stop id
+
+
+def merging(tokenizer, *merges):
+    """The tokenizer with further merges, of punctuation and space too, as of large vocabularies."""
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerFast
+
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    state["pre_tokenizer"]["use_regex"] = False
+    vocabulary = state["model"]["vocab"]
+    place = max(token["id"] for token in state["added_tokens"]) + 1
+    for left, right in merges:
+        vocabulary.setdefault(left + right, place + len(vocabulary))
+    state["model"]["merges"] = [*map(list, merges), *state["model"]["merges"]]
+    return PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(json.dumps(state)),
+        eos_token="<|im_end|>",
+        chat_template=tokenizer.chat_template,
+    )
+
+
+@pytest.mark.parametrize("name", ["reasoning", "thought"])
+def test_tags_of_ordinary_tokens_are_what_the_tokenizer_gives_for_the_whole(qwen_tokenizer, name):
+    """`>` and a new line are one token of most large vocabularies."""
+    tokenizer = merging(qwen_tokenizer, ("<", "/"), (".", "</"), (">", "Ċ"), (">Ċ", "Ċ"))
+    vocabulary = Vocabulary(tokenizer, [tokenizer.eos_token_id])
+    chat = with_changes(QWEN, open=f"<{name}>\n", close=f"</{name}>\n\n")
+    writer = CompletionWriter(vocabulary, chat)
+    prompt = Prompts.plain(vocabulary, chat).problem_ids("2+2")
+    text = f"<{name}>\n2+2=4.</{name}>\n\n\\boxed{{4}}"
+    ids = tokenizer(text, add_special_tokens=False).input_ids
+    assert writer.build("2+2=4.\n\\boxed{4}", prompt) == [*ids, tokenizer.eos_token_id]
+    assert writer.encode(text) == [*ids, tokenizer.eos_token_id]
+    end = writer.thinking_end(ids)
+    assert vocabulary.decode(ids[:end]) == f"<{name}>\n2+2=4.</{name}>\n\n"
+    assert writer.thinking_end(ids[: end - 1]) is None
+
+
+@pytest.mark.parametrize(
+    "flags", [{"rstrip": True}, {"lstrip": True}, {"lstrip": True, "rstrip": True}]
+)
+def test_tags_that_swallow_space(qwen_tokenizer, flags):
+    """As those of Phi: what is trained is what the tokenizer gives for the text."""
+    tokenizer = copy.deepcopy(qwen_tokenizer)
+    tags = [AddedToken(f"<{mark}work>", normalized=False, **flags) for mark in ("", "/")]
+    tokenizer.add_tokens(tags)
+    vocabulary = Vocabulary(tokenizer, [tokenizer.eos_token_id])
+    chat = with_changes(QWEN, open="<work>\n", close="\n</work>\n\n")
+    writer = CompletionWriter(vocabulary, chat)
+    text = "<work>\n2+2=4.\n</work>\n\n\\boxed{4}<|im_end|>"
+    ids = writer.build("2+2=4.\n\\boxed{4}", Prompts.plain(vocabulary, chat).problem_ids("2+2"))
+    assert ids == tokenizer(text, add_special_tokens=False).input_ids
+    assert writer.encode(text.removesuffix("<|im_end|>")) == ids
+    assert len(vocabulary.decode(ids)) < len(text)
 
 
 def test_thinking_ends_after_the_last_close_tag(qwen, untagged, qwen_tokenizer, ids_of):
