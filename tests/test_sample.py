@@ -57,6 +57,30 @@ def shard_of(tmp_path, problems):
     return write
 
 
+@pytest.mark.parametrize(
+    ("question", "prompt", "is_input"),
+    [
+        ("1+3-2", "{problem}", False),
+        ("1 </think> 2", "{problem}", True),
+        ("1+3-2", "{problem} End with </think>.", True),
+    ],
+)
+def test_text_that_once_became_control_tokens_is_an_input(
+    tmp_path, student, question, prompt, is_input
+):
+    """Samples of such prompts are drawn again; those of others are found in the store."""
+    problems = tmp_path / "problems.parquet"
+    row = {"problem_id": problem_id(question), "question": question, "gold": "2", "source_row": 0}
+    table.write(problems, table.frame_of([row], schema.PROBLEMS), schema.PROBLEMS, {})
+    settings = {**DECODING, "trajectories": None, "seed": 7, **ENGINE}
+    settings["chat"] = {"prompt": prompt, "thinking": True}
+    arguments = ["--settings", json.dumps(settings), "--student", str(student)]
+    arguments += ["--problems", str(problems), "--output", str(tmp_path / "sample.parquet")]
+    (output,) = sample.outputs(sample.command_line().parse_args(arguments))
+    names = {"problems", "student", *(["text_in_prompts"] if is_input else [])}
+    assert output.inputs.keys() == names
+
+
 def test_every_problem_has_its_samples():
     problems = pl.DataFrame({"problem_id": ["a", "b"], "question": ["1", "2"]})
     assert with_samples(problems, 2).rows() == [

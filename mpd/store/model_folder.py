@@ -6,6 +6,8 @@ again.
 """
 
 import json
+import re
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +26,7 @@ TOKENIZER_FILES = (
     "special_tokens_map.json",
     "added_tokens.json",
 )
+_SPACE, _WORD = re.compile(r"[\s▁]*"), re.compile(r"[\s▁]*\\?\w+[\s▁]*")
 CONFIG_FILES = ("config.json", "generation_config.json")
 
 
@@ -123,6 +126,23 @@ def token_map(folder: Path) -> dict[str, int]:
     if isinstance(tokens, list):  # a unigram model: pairs of token and score
         tokens = {token: number for number, (token, _) in enumerate(tokens)}
     return {**tokens, **{token["content"]: token["id"] for token in added}}
+
+
+def is_control(text: str, special: bool) -> bool:
+    """Whether an added token is a control token: no space, and no word that someone added.
+
+    Some tokenizers write a space as ▁. Words may be commands of LaTeX.
+    """
+    return not (_SPACE.fullmatch(text) or (_WORD.fullmatch(text) and not special))
+
+
+@cache
+def control_texts(folder: Path) -> tuple[str, ...]:
+    """The texts of the control tokens that the folder's tokenizer.json lists."""
+    added = _object_in(folder / TOKENIZER)["added_tokens"]
+    return tuple(
+        token["content"] for token in added if is_control(token["content"], token["special"])
+    )
 
 
 def load_tokenizer(folder: Path) -> "PreTrainedTokenizerFast":

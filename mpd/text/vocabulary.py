@@ -13,6 +13,7 @@ from tokenizers import Tokenizer
 
 from mpd.store.model_folder import (
     TOKENIZER,
+    is_control,
     load_tokenizer,
     stop_ids,
     turn_end,
@@ -23,8 +24,6 @@ from mpd.text.plain import PlainTokenizer, private_characters
 if TYPE_CHECKING:
     from tokenizers import AddedToken
     from transformers import PreTrainedTokenizerFast
-
-SPACE = " \t\r\n▁"
 
 
 class UnknownWord(ValueError):
@@ -110,12 +109,13 @@ class Vocabulary:
 
     @cached_property
     def control_ids(self) -> dict[str, int]:
-        """The control tokens by their texts: added tokens that are not space alone.
-
-        Some tokenizers write a space as ▁.
-        """
+        """The control tokens by their texts: added tokens that are neither space nor words."""
         added = self.tokenizer.added_tokens_decoder.items()
-        return {str(token): number for number, token in added if str(token).strip(SPACE)}
+        return {
+            token.content: number
+            for number, token in added
+            if is_control(token.content, token.special)
+        }
 
     @cached_property
     def _plain(self) -> dict[str, PlainTokenizer]:
@@ -177,7 +177,7 @@ class Vocabulary:
     def inseparable(self) -> list[str]:
         """Texts of control tokens that are not special, and that no other tokens can spell."""
         texts = [token.content for token in self.added_tokens if not token.special]
-        return [text for text in texts if text.strip() and self.unknown_word(text)]
+        return [text for text in texts if text in self.control_ids and self.unknown_word(text)]
 
     def unknown_word(self, text: str) -> str | None:
         """A word of plain text that has no token, or None where the tokenizer has all of a text."""
