@@ -168,10 +168,21 @@ class CompletionWriter(CompletionFormat):
         merge with it, so all is encoded at once and read back, as what follows the ids `before`.
         Raises LossyText where that gives another text.
         """
-        stop, encode = self.vocabulary.trained_stop, self.vocabulary.encode_plain
+        stop = self.vocabulary.trained_stop
         ids = self.vocabulary.encode_tagged(segments, self._tags, before or [stop])
         if ids is None:
-            texts = [segment for segment in segments if segment not in self._tags]
-            lossy = next((text for text in texts if encode(text) is None), "".join(segments))
-            raise LossyText(lossy, self.vocabulary.unknown_word(lossy) is None)
+            raise self._lossy([segment for segment in segments if segment not in self._tags])
         return [*ids, stop]
+
+    def _lossy(self, texts: list[str]) -> LossyText:
+        """The error for texts that no ids give, with the first word to which that applies."""
+        text = " ".join(texts)
+        unknown = self.vocabulary.unknown_word(text)
+        if unknown is not None:
+            return LossyText(unknown, has_tokens=False)
+        text = self._first_lossy(texts, text)
+        line = self._first_lossy(text.splitlines(), text)
+        return LossyText(self._first_lossy(line.split(" "), line), has_tokens=True)
+
+    def _first_lossy(self, parts: list[str], otherwise: str) -> str:
+        return next((p for p in parts if self.vocabulary.encode_plain(p) is None), otherwise)

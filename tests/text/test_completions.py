@@ -5,7 +5,7 @@ import hashlib
 import json
 
 import pytest
-from tokenizers import AddedToken
+from tokenizers import AddedToken, Regex, normalizers
 
 from mpd.config.chat import ReadingChat
 from mpd.text.completions import (
@@ -382,8 +382,6 @@ def test_a_close_tag_of_several_tokens_is_read_without_transformers_too(student,
     ("text", "has_tokens"), [("e\u0301", True), ("<think>a</think>e\u0301", True), ("é", None)]
 )
 def test_a_letter_that_the_tokenizer_changes_is_a_loss(qwen_tokenizer, text, has_tokens):
-    from tokenizers import normalizers
-
     changing = copy.deepcopy(qwen_tokenizer)
     changing.backend_tokenizer.normalizer = normalizers.NFC()
     writer = CompletionWriter(Vocabulary(changing, [changing.eos_token_id]), QWEN)
@@ -392,4 +390,34 @@ def test_a_letter_that_the_tokenizer_changes_is_a_loss(qwen_tokenizer, text, has
         return
     with pytest.raises(LossyText, match=r"cannot encode 'e\u0301' without loss") as caught:
         writer.encode(text)
+    assert caught.value.has_tokens
+
+
+NORMALIZERS = {
+    "NFC": (normalizers.NFC(), "cafe\u0301"),
+    "NFKC": (normalizers.NFKC(), "x²"),
+    "ligature": (normalizers.NFKC(), "ﬁnd"),
+    "no-break space": (normalizers.NFKC(), "1\u00a0000"),
+    "full width": (normalizers.NFKC(), "２+2"),
+    "lower case": (normalizers.Lowercase(), "Then"),
+    "accents": (normalizers.Sequence([normalizers.NFD(), normalizers.StripAccents()]), "café"),
+    "spaces": (normalizers.Replace(Regex(" {2,}"), " "), None),
+    "Hangul": (normalizers.NFC(), "\u1112\u1161\u11ab"),
+    "Å": (normalizers.NFC(), "3\u212b"),
+    "Ω": (normalizers.NFC(), "4\u2126"),
+}
+
+
+@pytest.mark.parametrize("name", NORMALIZERS)
+def test_what_a_tokenizer_changes_is_named_and_never_trained(qwen_tokenizer, prompt, name):
+    normalizer, word = NORMALIZERS[name]
+    changing = copy.deepcopy(qwen_tokenizer)
+    changing.backend_tokenizer.normalizer = normalizer
+    writer = CompletionWriter(Vocabulary(changing, [changing.eos_token_id]), QWEN)
+    text = f"so we add, {word or 'one  and'} more,\nand again"
+    assert writer.build(f"{text}.\n\\boxed{{4}}", prompt) is None
+    with pytest.raises(LossyText) as caught:
+        writer.encode(f"<think>{'so on ' * 100}\n{text}</think>4")
+    named = word or "so we add, one  and more,"
+    assert str(caught.value).startswith(f"the tokenizer cannot encode {named!r}")
     assert caught.value.has_tokens
