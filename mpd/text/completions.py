@@ -136,13 +136,16 @@ class CompletionWriter(CompletionFormat):
         if self.close_tag is None:
             segments = [answer]
         else:
-            opened = self.vocabulary.decode(prompt_ids).rstrip().endswith(self.open_tag)
+            prompt = self.vocabulary.decode(prompt_ids)
+            opened = prompt.rstrip().endswith(self.open_tag)
             after_open = self.opening.lstrip()[len(self.open_tag) :]
+            if opened:  # the prompt may have the space behind the tag, too
+                after_open = after_open[len(prompt) - len(prompt.rstrip()) :]
             before_close = self.closing[: -len(self.closing.lstrip())]
             after_close = self.closing[len(before_close) + len(self.close_tag) :]
-            begin = [""] if opened else [self.open_tag, after_open]
-            begin[-1] += reasoning + before_close
-            segments = [*begin, self.close_tag, after_close + answer]
+            begin = [] if opened else [self.open_tag]
+            thinking = after_open + reasoning + before_close
+            segments = [*begin, thinking, self.close_tag, after_close + answer]
         try:
             return self._join(segments, prompt_ids[-1:])
         except LossyText:

@@ -18,7 +18,7 @@ from mpd.text.completions import (
 from mpd.text.prompts import Prompts
 from mpd.text.vocabulary import TokenizerFile, Vocabulary
 from tests.changes import with_changes
-from tests.qwen import NONE, OPENED, QWEN
+from tests.qwen import CHATML, NONE, OPENED, QWEN
 
 TAGS = ReadingChat(think="tags", close="</think>")
 
@@ -130,6 +130,37 @@ def test_build_leaves_the_open_tag_to_a_prompt_that_has_it(qwen_tokenizer, ids_o
         *ids_of("\n\n\\boxed{4}"),
         opened.eos_token_id,
     ]
+
+
+@pytest.mark.parametrize(
+    ("opening", "begin"),
+    [("<think>\\n", ""), ("<think>", "\n"), ("<think>\\n\\n", ""), ("", "<think>\n")],
+)
+def test_build_goes_on_where_the_prompt_ends(qwen_tokenizer, opening, begin):
+    """GLM's template, for one, ends in the tag without the new line that the model then writes."""
+    tokenizer = copy.deepcopy(qwen_tokenizer)
+    tokenizer.chat_template = CHATML + f"{{{{- '{opening}' -}}}}"
+    vocabulary = Vocabulary(tokenizer, [tokenizer.eos_token_id])
+    prompt = Prompts.plain(vocabulary, QWEN).problem_ids("2+2")
+    ids = CompletionWriter(vocabulary, QWEN).build("2+2=4.\n\\boxed{4}", prompt)
+    assert tokenizer.decode(ids) == f"{begin}2+2=4.\n</think>\n\n\\boxed{{4}}<|im_end|>"
+
+
+def test_tags_of_several_control_tokens_and_words(qwen_tokenizer, prompt):
+    """As those of gpt-oss."""
+    tokenizer = copy.deepcopy(qwen_tokenizer)
+    tokenizer.add_special_tokens(
+        {"additional_special_tokens": ["<|channel|>", "<|message|>", "<|end|>"]}
+    )
+    vocabulary = Vocabulary(tokenizer, [tokenizer.eos_token_id])
+    opening, closing = "<|channel|>analysis<|message|>", "<|end|><|channel|>final<|message|>"
+    writer = CompletionWriter(vocabulary, with_changes(QWEN, open=opening, close=closing))
+    ids = writer.build("2+2=4.\n\\boxed{4}", prompt)
+    text = f"{opening}2+2=4.{closing}\\boxed{{4}}<|im_end|>"
+    assert ids == tokenizer(text, add_special_tokens=False).input_ids
+    assert writer.encode(text.removesuffix("<|im_end|>")) == ids
+    assert vocabulary.decode(ids[: writer.thinking_end(ids)]) == f"{opening}2+2=4.{closing}"
+    assert writer.build("I write <|message|>.\n\\boxed{4}", prompt) is None
 
 
 def test_build_without_tags_is_the_text_alone(untagged, qwen_tokenizer, ids_of):
