@@ -151,13 +151,15 @@ class CompletionWriter(CompletionFormat):
         except LossyText:
             return None
 
-    def encode(self, text: str) -> list[int]:
+    def encode(self, text: str, is_cut: bool = False) -> list[int]:
         """The completion of a text that is in the student's format already, stop id at the end.
 
-        Raises LossyText where the text cannot be encoded without loss.
+        None ends a text that was cut. Raises LossyText where the text cannot be encoded without
+        loss.
         """
         pattern = "|".join(map(re.escape, self._tags))
-        return self._join(re.split(f"({pattern})", text) if pattern else [text], [])
+        ids = self._join(re.split(f"({pattern})", text) if pattern else [text], [])
+        return ids[:-1] if is_cut else ids
 
     @cached_property
     def _tags(self) -> list[str]:
