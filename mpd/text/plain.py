@@ -46,6 +46,12 @@ class PlainTokenizer:
         self.tokenizer = _without_added_tokens(tokenizer.backend_tokenizer, renamed, control_ids)
         self._add([token for _, token in added])
         self.single_words = {number for number, token in added if token.single_word}
+        self.swallowed = [
+            re.compile(before + f"({re.escape(self.names[token.content])})" + behind)
+            for _, token in added
+            for before, behind in [(r"\s*" * token.lstrip, r"\s*" * token.rstrip)]
+            if (before or behind) and token.content in self.names
+        ]
         self.original = {
             self.tokenizer.token_to_id(self.names[text]): token
             for text, token in control_ids.items()
@@ -80,10 +86,8 @@ class PlainTokenizer:
 
     def as_read(self, text: str) -> str:
         """A text that names control tokens, without the space that they swallow."""
-        for token in self.tokenizer.get_added_tokens_decoder().values():
-            if token.content in self.texts and (token.lstrip or token.rstrip):
-                before, behind = (r"\s*" * flag for flag in (token.lstrip, token.rstrip))
-                text = re.sub(rf"{before}({re.escape(token.content)}){behind}", r"\1", text)
+        for pattern in self.swallowed:
+            text = pattern.sub(r"\1", text)
         return text
 
     def is_complete(self, ids: list[int], text: str) -> bool:
