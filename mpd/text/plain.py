@@ -109,10 +109,16 @@ class PlainTokenizer:
             return None
         return [self.original.get(token, token) for token in ids]
 
-    def encode_behind_control(self, text: str) -> list[int] | None:
-        """The ids of a text that follows a control token: it has no word boundary of its own."""
-        ids = self.encode(self.anchor + text)
-        return None if ids is None else ids[1:]
+    def encode_behind_control(self, text: str, space: str = "") -> list[int] | None:
+        """The ids of a text that follows a control token and space.
+
+        It has no word boundary of its own. None where it has a word without a token, or the space
+        would be other ids.
+        """
+        before, ids = (self.encode(self.anchor + part) for part in (space, space + text))
+        if before is None or ids is None or ids[: len(before)] != before:
+            return None
+        return ids[len(before) :]
 
 
 class Disguise:

@@ -145,18 +145,27 @@ class Vocabulary:
         """The ids of segments behind the ids `before`, as the tokenizer gives them for the whole.
 
         Control tokens are what `tags` spell. None where the ids read back as another text, which
-        they may do as what follows `before`, or alone: some tokenizers begin a text with a space.
+        they may do as what follows `before`, or alone: some tokenizers begin a text with a space,
+        where no line begins.
         """
         plain = self.plain_tokenizer("".join(segments))
         named = "".join(plain.with_names(part) if part in tags else part for part in segments)
-        ids = plain.encode_behind_control(named)
-        if ids is None or not plain.is_complete(ids, named):
-            return None
         text = plain.without_names(plain.as_read(named))
         # Decoders treat the first token in a way of their own.
         control = [*before] or list(self.control_ids.values())[:1]
-        is_read = self.decode([*control, *ids]) == self.decode(control) + text
-        return ids if is_read or self.decode(ids) == text else None
+        start = self.decode(control)
+        behind = plain.encode_behind_control(named)
+        outcomes = [(behind, control, start + text)]
+        if start.isspace():
+            outcomes.append((plain.encode_behind_control(named, start), control, start + text))
+        else:
+            outcomes.append((behind, [], text))
+        for ids, prefix, whole in outcomes:
+            if ids is None or not plain.is_complete(ids, named):
+                continue
+            if self.decode([*prefix, *ids]) == whole:
+                return ids
+        return None
 
     def decode(self, ids: list[int]) -> str:
         """The text of ids, control tokens shown."""

@@ -276,6 +276,18 @@ def test_no_space_comes_between_control_tokens_and_text(scheme, chat):
     assert writer.encode(text.removesuffix("<|im_end|>")) == ids
 
 
+@pytest.mark.parametrize("scheme", ["first", "never", "always"])
+@pytest.mark.parametrize("prompt", ["</think>2\n", "</think>2\n\n", "</think>\n"])
+def test_no_space_begins_a_line(scheme, prompt):
+    """Prompts end in a new line in ChatML: what follows is the beginning of a line."""
+    tokenizer = spaced(scheme)
+    writer = CompletionWriter(Vocabulary(tokenizer, [tokenizer.eos_token_id]), NONE)
+    prompt_ids = tokenizer(prompt, add_special_tokens=False).input_ids
+    text = "2+2=4.\n\\boxed{4}<|im_end|>"
+    ids = writer.build(text.removesuffix("<|im_end|>"), prompt_ids)
+    assert [*prompt_ids, *ids] == tokenizer(prompt + text, add_special_tokens=False).input_ids
+
+
 @pytest.mark.parametrize("scheme", ["first", "never"])
 @pytest.mark.parametrize("text", [" 2", "2 ", "  2", "2  2", " "])
 def test_space_of_a_text_stays(scheme, text):
