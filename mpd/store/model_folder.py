@@ -6,6 +6,8 @@ again.
 """
 
 import json
+import re
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +26,7 @@ TOKENIZER_FILES = (
     "special_tokens_map.json",
     "added_tokens.json",
 )
+_SPACE, _WORD = re.compile(r"[\s▁]*"), re.compile(r"[\s▁]*\\?\w+[\s▁]*")
 CONFIG_FILES = ("config.json", "generation_config.json")
 
 
@@ -52,7 +55,7 @@ def write_manifest(folder: Path) -> None:
         "chat_template": digest_of(chat_template(folder)),
         "digest": digest_of(digests),
         "context_length": _context_length(folder),
-        "turn_end": probe_turn_end(load_tokenizer(folder)),
+        "turn_end": _probed_turn_end(folder, load_tokenizer(folder)),
         "files": {path.name: path.stat().st_size for path in files},
     }
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True), encoding="utf-8")
@@ -124,6 +127,23 @@ def token_map(folder: Path) -> dict[str, int]:
     return {**tokens, **{token["content"]: token["id"] for token in added}}
 
 
+def is_control(text: str, special: bool) -> bool:
+    """Whether an added token is a control token: no space, and no word that someone added.
+
+    Some tokenizers write a space as ▁. Words may be commands of LaTeX.
+    """
+    return not (_SPACE.fullmatch(text) or (_WORD.fullmatch(text) and not special))
+
+
+@cache
+def control_texts(folder: Path) -> tuple[str, ...]:
+    """The texts of the control tokens that the folder's tokenizer.json lists."""
+    added = _object_in(folder / TOKENIZER)["added_tokens"]
+    return tuple(
+        token["content"] for token in added if is_control(token["content"], token["special"])
+    )
+
+
 def load_tokenizer(folder: Path) -> "PreTrainedTokenizerFast":
     """The tokenizer of a folder. Raises ValueError where it is not a fast one."""
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
@@ -166,7 +186,11 @@ def stop_ids(folder: Path, tokenizer: "PreTrainedTokenizerFast") -> list[int]:
 def turn_end(folder: Path, tokenizer: "PreTrainedTokenizerFast") -> int | None:
     """The id behind an assistant's turn, of the manifest; older manifests do not say it."""
     manifest = read_json(folder / MANIFEST)
-    return manifest["turn_end"] if "turn_end" in manifest else probe_turn_end(tokenizer)
+    return manifest["turn_end"] if "turn_end" in manifest else _probed_turn_end(folder, tokenizer)
+
+
+def _probed_turn_end(folder: Path, tokenizer: "PreTrainedTokenizerFast") -> int | None:
+    return probe_turn_end(tokenizer, [tokenizer.eos_token_id, *_generation_stop_ids(folder)])
 
 
 def _check_weights(folder: Path) -> None:
