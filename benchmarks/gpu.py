@@ -33,7 +33,7 @@ import shapes
 ROOT = Path(__file__).resolve().parents[1]
 COMMIT = ("git", "-C", str(ROOT), "describe", "--always", "--dirty")
 # Trajectories of a step, or scored, and the longest completion.
-SHORT, LONG, SINGLE, SCORED = (32, 2048), (8, 8192), (1, 32_768), (64, 2048)
+SHORT, LONG, SINGLE, SCORED = (32, 2048), (8, 8192), (1, 32_768), (128, 2048)
 ON_DEMAND = ("no-recomputation", "tf32", "float32")  # measured where --only names them
 TINY = 32  # the shape tiny is tried with completions so much shorter, and an eighth of the rows
 
@@ -78,14 +78,14 @@ def measurements(arguments: argparse.Namespace) -> list[Measurement]:
 
     single = ("--fewest-tokens", str(SINGLE[1] // (TINY if arguments.shape == "tiny" else 1)))
     scored = (*runs, *lengths(SCORED), *shlex.split(arguments.score_options))
-    starts = (*runs, *lengths((8, 2048)))
+    starts = (*runs, *lengths((8, 2048)), "--verbose")
     profile = ("--profile",) if arguments.profile else ()
     return [
         Measurement("card", "card.py", ("--device", arguments.device)),
         step("distill-short", SHORT, "reverse_kl", *profile),
         step("sft-short", SHORT, "cross_entropy"),
         step("distill-long", LONG, "reverse_kl", *profile),
-        step("distill-32768", SINGLE, "reverse_kl", *single),
+        step("distill-32768", SINGLE, "reverse_kl", *single, "--memory-gb", "80"),
         Measurement("score", "score.py", (*scored, "--profile"), 100),
         Measurement("start-training", "start.py", ("training", *starts), 100, True),
         Measurement("start-scoring", "start.py", ("scoring", *starts), 100, True),
@@ -111,10 +111,8 @@ class Process:
         options = list(measurement.options)
         if measurement.script != "card.py":
             options += ["--folder", str(arguments.folder)]
-            if arguments.matrix_tflops:
-                options += ["--matrix-tflops", str(arguments.matrix_tflops)]
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-        with self.logs["stdout"].open("w") as stdout, self.logs["stderr"].open("w") as stderr:
+        with self.logs["stdout"].open("wb") as stdout, self.logs["stderr"].open("wb") as stderr:
             self.process = subprocess.Popen(
                 [python, str(ROOT / "benchmarks" / measurement.script), *options, "--wait"],
                 stdin=subprocess.PIPE,
@@ -124,11 +122,11 @@ class Process:
                 start_new_session=True,
             )
 
-    def measure(self, limit: float) -> dict[str, Any]:
+    def measure(self, limit: float, matrix_tflops: float | None) -> dict[str, Any]:
         """What the process prints last, or why there is nothing; `limit` is in seconds."""
         start, why = time.monotonic(), ""
         with contextlib.suppress(BrokenPipeError, subprocess.TimeoutExpired):
-            self.process.communicate(b"go\n", timeout=limit)
+            self.process.communicate(f"{matrix_tflops or ''}\n".encode(), timeout=limit)
         if self.process.poll() is None:
             why = f"it ran longer than {limit:.0f} s"
         self.kill()
@@ -140,7 +138,7 @@ class Process:
         if not why and self.process.returncode == 0 and printed and printed[-1].startswith("{"):
             return {**json.loads(printed[-1]), "took": took}
         why = why or " ".join(logged[-3:]) or f"it ended with code {self.process.returncode}"
-        return {"failed": " ".join(why.split())[-300:], "log": logged[-40:], "took": took}
+        return {"failed": " ".join(why.split())[-600:], "log": logged[-40:], "took": took}
 
     def kill(self) -> None:
         """End the process and its children."""
@@ -182,9 +180,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
                 and not (measurement.alone or rest[0].alone)
             ):
                 following = Process(rest[0], arguments)
-            result = process.measure(min(measurement.seconds, left))
-            if measurement.script == "card.py":
-                arguments.matrix_tflops = result.get("matrix_tflops")
+            matrix_tflops = results.get("card", {}).get("matrix_tflops")
+            result = process.measure(min(measurement.seconds, left), matrix_tflops)
             results[measurement.name] = result
             print(gpu_report.line(measurement.name, result), flush=True)
             gpu_report.write(arguments.out, about, results)
@@ -216,7 +213,6 @@ def main() -> None:
     parser.add_argument("--scratch", type=Path, help="where folders are made; default: in memory")
     parser.add_argument("--out", type=Path, default=Path("results/gpu"), help="without suffix")
     arguments = parser.parse_args()
-    arguments.matrix_tflops = None
     names = {measurement.name for measurement in measurements(arguments)}
     unknown = {*arguments.only, *arguments.skip} - names
     if unknown:

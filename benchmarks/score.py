@@ -12,7 +12,9 @@ the time the GPU had nothing to do.
 """
 
 import argparse
+import gc
 import json
+import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -27,29 +29,32 @@ from mpd.config.logits import PlainScores
 from mpd.config.resources import ScoringResources
 from mpd.logits import score_rows
 from mpd.store import schema, table
+from mpd.store.outputs import TableOutput
 from mpd.store.parts import Parts
 from mpd.store.spent import Meter
 
 
-class TimedParts(Parts):
-    """Parts that note when the work is prepared, and begin a trace then, if there is one."""
+class Clock:
+    """Starts behind the loading of models; a trace of the GPU, if there is one, as well."""
 
-    start = 0.0
-    trace: kernels.Trace | None = None
+    def __init__(self, trace: kernels.Trace | None) -> None:
+        self.trace, self.start = trace, 0.0
 
-    def stream(
-        self, rows: pl.DataFrame, rows_per_part: int | None, prepare: Callable[[], Callable]
-    ) -> None:
-        """As of Parts; the clock starts behind the loading of models."""
+    def stream(self, parts: Parts) -> Callable[..., None]:
+        """`parts.stream`, with the clock started when its work is prepared."""
+        stream = parts.stream
 
-        def prepare_and_start() -> Callable:
-            work = prepare()
-            if self.trace:
-                self.trace.start()
-            self.start = time.monotonic()
-            return work
+        def timed(rows: pl.DataFrame, rows_per_part: int, prepare: Callable[[], Any]) -> None:
+            def prepare_and_start() -> Any:
+                work = prepare()
+                if self.trace:
+                    self.trace.start()
+                self.start = time.monotonic()
+                return work
 
-        super().stream(rows, rows_per_part, prepare_and_start)
+            stream(rows, rows_per_part, prepare_and_start)
+
+        return timed
 
 
 def kept_rows(arguments: argparse.Namespace) -> pl.DataFrame:
@@ -93,14 +98,18 @@ def score(
     trace: kernels.Trace | None = None,
 ) -> tuple[float, Path]:
     """Score rows into a file; seconds without the loading of models, and its path."""
-    folder.mkdir()
-    path = folder / "shard.parquet"
-    with table.joining(path, schema.LOGITS, {}) as append:
-        parts = TimedParts(folder, schema.LOGITS, {}, Meter(folder / "spent.json"), append)
-        parts.trace = trace
+    clock, path = Clock(trace), folder / "shard.parquet"
+
+    def compute(parts: Parts) -> None:
+        parts.stream = clock.stream(parts)
         score_rows(job, rows, parts)
+
+    gc.collect()  # models of the run before
+    folder.mkdir()
+    output = TableOutput(schema.LOGITS, path, {}, {}, compute)
+    output.build(path, folder, Meter(folder / "spent.json"))
     card.synchronize(device)
-    return time.monotonic() - parts.start, path
+    return time.monotonic() - clock.start, path
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -127,7 +136,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         "seconds": [round(one, 4) for one in seconds],
         "tokens": num_positions,
         **card.peak_memory(arguments.device),
-        **card.utilisation(arguments, flops, seconds[len(seconds) // 2]),
+        **card.utilisation(arguments, flops, statistics.median(seconds)),
         "entries": round(float(sizes.mean() or 0), 1),
         "bytes_per_token": round(path.stat().st_size / num_positions, 1),
     }
@@ -142,7 +151,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     shapes.add_arguments(parser, batch_size=8, completion_tokens=160, repeats=2)
-    parser.add_argument("--warm-up", type=int, default=8, help="trajectories scored before")
+    parser.add_argument("--warm-up", type=int, default=16, help="trajectories scored before")
     parser.add_argument("--wait", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     shapes.choose_device(arguments)

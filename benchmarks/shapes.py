@@ -101,6 +101,7 @@ def add_arguments(parser: argparse.ArgumentParser, **defaults: Any) -> None:
     parser.add_argument("--settings", type=json.loads, default={}, help="JSON: more settings")
     parser.add_argument("--resources", type=json.loads, default={}, help="JSON: more resources")
     parser.add_argument("--matrix-tflops", type=float, help="default: measured first")
+    parser.add_argument("--memory-gb", type=float, help="of the GPU; the rest is taken away")
     parser.add_argument("--profile", action="store_true", help="what a GPU did, by kernel")
     parser.add_argument("--verbose", action="store_true")
     parser.add_argument("--folder", type=Path, help="prepared models; default: made and deleted")
@@ -235,14 +236,18 @@ def forward_flops(name: str, lengths: list[int], num_positions: int) -> int:
 
 
 def wait_for_turn(arguments: argparse.Namespace, *modules: str) -> None:
-    """Import what loads slowly; then, with --wait, wait for a line before the device is used."""
+    """Import what loads slowly; then, with --wait, wait for a line before the device is used.
+
+    The line may hold the speed of a matrix product.
+    """
     for name in ("transformers.models.qwen3.modeling_qwen3", *modules):
         with suppress(
             ImportError
         ):  # liger-kernel is an extra; others are missed where they are used
             import_module(name)
     if arguments.wait:
-        sys.stdin.readline()
+        told = sys.stdin.readline().strip()
+        arguments.matrix_tflops = float(told) if told else arguments.matrix_tflops
 
 
 @contextmanager
