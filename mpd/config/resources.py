@@ -92,9 +92,9 @@ class ScoringResources(EngineResources):
 
     batch_size: Count = Field(32, description="vLLM: max_num_seqs")
     batch_tokens: Count = Field(
-        16384,
-        description="transformers: tokens of trajectories with their prompts per forward pass; a "
-        "longer trajectory is scored alone",
+        16_384,
+        description="transformers: tokens per forward pass, at most, prompts included; a longer "
+        "trajectory has a pass of its own",
     )
     chunk_size: ChunkSize = None
     kernels: Kernels = "auto"
