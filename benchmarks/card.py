@@ -70,12 +70,27 @@ def copy_tbs(device: str) -> float:
     return 2 * count / seconds_of(device, lambda: target.copy_(source)) / 1e12
 
 
-def peak_memory(device: str) -> dict[str, float]:
-    """Peak memory of this process in GB: allocated and reserved on the GPU, resident on a CPU."""
+def take_memory(left_gb: float | None, device: str) -> Any:
+    """A tensor that leaves so many GB of a GPU to the others, as on a smaller card; or None."""
+    import torch
+
+    if left_gb is None or device != "cuda":
+        return None
+    free, _ = torch.cuda.mem_get_info()
+    return torch.empty(max(0, int(free - left_gb * 1e9)), dtype=torch.uint8, device=device)
+
+
+def peak_memory(device: str, taken: Any = None) -> dict[str, float]:
+    """Peak memory of this process in GB: allocated and reserved on the GPU, resident on a CPU.
+
+    What `take_memory` has taken does not count.
+    """
     import torch
 
     if device == "cuda":
-        allocated, reserved = torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()
+        others = 0 if taken is None else taken.numel()
+        allocated = torch.cuda.max_memory_allocated() - others
+        reserved = torch.cuda.max_memory_reserved() - others
         return {"peak_gb": round(allocated / 1e9, 2), "reserved_gb": round(reserved / 1e9, 2)}
     return {"peak_gb": round(resident_megabytes() * 2**20 / 1e9, 2)}
 

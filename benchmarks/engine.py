@@ -71,11 +71,12 @@ def measure(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     def stage(turn: int) -> int:
         scratch = folder / str(turn)
         scratch.mkdir()
-        parts = Parts(scratch, schema.SAMPLE, {}, Meter(scratch / "spent.json"))
+        meter = Meter(scratch / "spent.json")
         rendered = question_prompts(engine.vocabulary, settings.chat, problems["question"])
         work = sampler(engine, rendered, settings, len(rows))
-        complete(parts, rows, arguments.rows_per_part, "vllm", lambda: work)
-        table.concatenate(scratch / "complete.parquet", parts.finished, schema.SAMPLE, {})
+        with table.joining(scratch / "complete.parquet", schema.SAMPLE, {}) as append:
+            parts = Parts(scratch, schema.SAMPLE, {}, meter, append)
+            complete(parts, rows, arguments.rows_per_part, "vllm", lambda: work)
         return int(table.read(scratch / "complete.parquet", schema.SAMPLE)["num_tokens"].sum())
 
     def generate(parameters: Any) -> int:

@@ -33,7 +33,7 @@ import shapes
 ROOT = Path(__file__).resolve().parents[1]
 COMMIT = ("git", "-C", str(ROOT), "describe", "--always", "--dirty")
 # Trajectories of a step, or scored, and the longest completion.
-SHORT, LONG, SINGLE, SCORED = (32, 2048), (8, 8192), (1, 32_768), (64, 2048)
+SHORT, LONG, SINGLE, SCORED = (32, 2048), (8, 8192), (1, 32_768), (128, 2048)
 ON_DEMAND = ("no-recomputation", "tf32", "float32")  # measured where --only names them
 TINY = 32  # the shape tiny is tried with completions so much shorter, and an eighth of the rows
 
@@ -85,7 +85,7 @@ def measurements(arguments: argparse.Namespace) -> list[Measurement]:
         step("distill-short", SHORT, "reverse_kl", *profile),
         step("sft-short", SHORT, "cross_entropy"),
         step("distill-long", LONG, "reverse_kl", *profile),
-        step("distill-32768", SINGLE, "reverse_kl", *single),
+        step("distill-32768", SINGLE, "reverse_kl", *single, "--memory-gb", "80"),
         Measurement("score", "score.py", (*scored, "--profile"), 100),
         Measurement("start-training", "start.py", ("training", *starts), 100, True),
         Measurement("start-scoring", "start.py", ("scoring", *starts), 100, True),
@@ -112,7 +112,7 @@ class Process:
         if measurement.script != "card.py":
             options += ["--folder", str(arguments.folder)]
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-        with self.logs["stdout"].open("w") as stdout, self.logs["stderr"].open("w") as stderr:
+        with self.logs["stdout"].open("wb") as stdout, self.logs["stderr"].open("wb") as stderr:
             self.process = subprocess.Popen(
                 [python, str(ROOT / "benchmarks" / measurement.script), *options, "--wait"],
                 stdin=subprocess.PIPE,

@@ -92,6 +92,7 @@ def add_arguments(parser: argparse.ArgumentParser, **defaults: Any) -> None:
     parser.add_argument("--settings", type=json.loads, default={}, help="JSON: more settings")
     parser.add_argument("--resources", type=json.loads, default={}, help="JSON: more resources")
     parser.add_argument("--matrix-tflops", type=float, help="default: measured first")
+    parser.add_argument("--memory-gb", type=float, help="of the GPU; the rest is taken away")
     parser.add_argument("--profile", action="store_true", help="what a GPU did, by kernel")
     parser.add_argument("--verbose", action="store_true")
     parser.add_argument("--folder", type=Path, help="prepared models; default: made and deleted")

@@ -35,7 +35,7 @@ ROOT = Path(__file__).parent
 PASSED = (
     *("device", "shape", "teacher_shape", "dtype", "batch_size", "micro_batch_size"),
     *("prompt_tokens", "completion_tokens", "fewest_tokens", "chunk_size", "threads", "repeats"),
-    *("settings", "resources", "matrix_tflops"),
+    *("settings", "resources", "matrix_tflops", "memory_gb"),
 )
 
 
@@ -65,6 +65,7 @@ def take_all(arguments: argparse.Namespace) -> dict[str, Any]:
     lengths, num_positions = shapes.sizes(shapes.trajectories(arguments))
     if not arguments.matrix_tflops:
         arguments.matrix_tflops = card.matrix_tflops(arguments.device)
+    taken = card.take_memory(arguments.memory_gb, arguments.device)
     start = time.monotonic()
     steps = steps_of(arguments.one, arguments)
     first = next(steps)
@@ -77,7 +78,7 @@ def take_all(arguments: argparse.Namespace) -> dict[str, Any]:
         "tokens": num_positions,
         "loss": first["loss"],
         "gradient_norm": first["gradient_norm"],
-        **card.peak_memory(arguments.device),
+        **card.peak_memory(arguments.device, taken),
     }
     if arguments.one != "trl":  # whose teacher computes too
         flops = 3 * shapes.forward_flops(arguments.shape, lengths, num_positions)

@@ -31,6 +31,7 @@ from mpd.store import schema, table
 from mpd.store.model_folder import read_manifest
 from mpd.store.outputs import Outputs, TableOutput
 from mpd.store.parts import Parts
+from mpd.text.prompts import prompt_inputs
 
 ASKED = ("problem_id", "question")  # the columns of a benchmark that the answers depend on
 
@@ -94,11 +95,18 @@ def outputs(arguments: Namespace) -> Outputs:
 
     for name, path in arguments.benchmarks:
         benchmark_settings = settings.of_benchmark(name)
+        digest = table.column_digest(path, schema.PROBLEMS, ASKED)
+        questions = table.read_columns(path, ["question"])["question"]
+        texts = [benchmark_settings.chat.prompt, *questions]
         yield TableOutput(
             schema.ANSWERS,
             table_in(arguments.output, name),
             benchmark_settings.meaning(),
-            {"questions": table.column_digest(path, schema.PROBLEMS, ASKED), "student": student},
+            {
+                "questions": digest,
+                "student": student,
+                **prompt_inputs(arguments.student.parent, texts),
+            },
             partial(answer, engine, name, path, benchmark_settings, resources.rows_per_part),
             identity={"student": student},
         )

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from mpd.config.logits import LogitsSettings, RewritingScores
+from mpd.config.logits import ConciseScores, LogitsSettings, RewritingScores
 from mpd.config.resources import ScoringResources
 from mpd.job import command
 from mpd.store import schema, table
@@ -28,6 +28,7 @@ from mpd.store.lineage import require_made_from, rewritten_by, sampled_by
 from mpd.store.model_folder import read_manifest, require_same_tokens
 from mpd.store.outputs import Outputs, TableOutput
 from mpd.store.parts import Parts
+from mpd.text.prompts import prompt_inputs
 
 if TYPE_CHECKING:
     from mpd.scoring.scorer import Scorer
@@ -113,9 +114,12 @@ def outputs(arguments: Namespace) -> Outputs:
         rows = kept_rows(*(table.read(*shard) for shard in paths.values()))
         score_rows(arguments, rows, parts)
 
-    # Trajectories in rewriting prompts were encoded with their control tokens once.
-    rewriting = isinstance(settings, RewritingScores)
-    prompts = {"trajectories_in_prompts": "plain text"} if rewriting else {}
+    prompts: dict[str, str] = {}
+    if isinstance(settings, RewritingScores):
+        # Trajectories in rewriting prompts were encoded with their control tokens once.
+        prompts = {"trajectories_in_prompts": "plain text"}
+    elif isinstance(settings, ConciseScores):
+        prompts = prompt_inputs(arguments.teacher.parent, [settings.prompt])
     yield TableOutput(
         schema.LOGITS,
         arguments.output,

@@ -25,13 +25,16 @@ from mpd.config.models import (
 )
 from mpd.config.resources import ModelResources
 from mpd.job import command
-from mpd.store import schema
+from mpd.store import hub, schema
 from mpd.store.digests import file_digest
 from mpd.store.links import PROVENANCE
 from mpd.store.model_folder import chat_template, write_manifest
 from mpd.store.outputs import FolderOutput, Outputs
 
 log = logging.getLogger("mpd")
+
+HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model"]
+SUBFOLDERS = ["*/*"]  # such as the same weights in another format
 
 
 def resolve(settings: ModelsSettings, folder: Path, scratch: Path, threads: int) -> None:
@@ -40,11 +43,15 @@ def resolve(settings: ModelsSettings, folder: Path, scratch: Path, threads: int)
     What is in `scratch` is kept when the stage is killed. Raises ValueError where the source is no
     complete model, naming it as the user did.
     """
+    name, advice = getattr(settings, "path", settings.source), ""
     try:
         if isinstance(settings, TinySettings):
             _pretrain(settings, folder, scratch, threads)
         elif isinstance(settings, HubModel):
-            _download(settings, folder, scratch)
+            local = _download(settings, scratch / "download")
+            if local != scratch / "download":
+                name, advice = str(local), f"; {hub.advice('model', name, settings.revision)}"
+            _copy(FolderModel(source="folder", path=str(local)), folder)
         elif isinstance(settings, GgufModel):
             _unpack(settings, folder, threads)
         else:
@@ -53,8 +60,8 @@ def resolve(settings: ModelsSettings, folder: Path, scratch: Path, threads: int)
     except ValueError as error:
         message = str(error)
         for path in (scratch / "download", folder):  # the user knows the source, not the store
-            message = message.replace(str(path), getattr(settings, "path", settings.source))
-        raise ValueError(message) from error
+            message = message.replace(str(path), name)
+        raise ValueError(message + advice) from error
 
 
 def _copy(settings: FolderModel, folder: Path) -> None:
@@ -69,16 +76,29 @@ def _files(settings: ModelSource) -> list[Path]:
     return [path for path in model_files(settings) if path.name != PROVENANCE]
 
 
-def _download(settings: HubModel, folder: Path, scratch: Path) -> None:
+def _download(settings: HubModel, local: Path) -> Path:
+    """The folder of a model of the hub: `local`, or one in the Hugging Face cache.
+
+    The cache takes the place of a hub that cannot be reached. Raises ValueError where it lacks the
+    model.
+    """
     from huggingface_hub import snapshot_download
 
-    snapshot_download(
-        settings.path,
-        revision=settings.revision,
-        local_dir=scratch / "download",
-        allow_patterns=["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model"],
-    )
-    _copy(FolderModel(source="folder", path=str(scratch / "download")), folder)
+    name, revision = settings.path, settings.revision
+    try:
+        snapshot_download(
+            name,
+            revision=revision,
+            local_dir=local,
+            allow_patterns=HUB_FILES,
+            ignore_patterns=SUBFOLDERS,
+        )
+    except Exception as error:
+        if not hub.is_unreachable(error):
+            raise
+        local = hub.complete_snapshot("model", name, revision, error, HUB_FILES, SUBFOLDERS)
+        log.info("%s is taken from the cache, %s", name, local)
+    return local
 
 
 def _unpack(settings: GgufModel, folder: Path, threads: int) -> None:

@@ -28,7 +28,7 @@ from mpd.store.parts import Parts
 from mpd.text.grading.extraction import gold as gold_answer
 from mpd.text.overlap import Row, without_benchmarks, without_duplicates
 from mpd.text.questions import problem_id
-from mpd.text.rows import BadRow, FileRow, fault_sentence
+from mpd.text.rows import BadRow, FileRow, fault_sentence, is_blank
 from mpd.text.sources import answer_text, read_cells
 
 log = logging.getLogger("mpd")
@@ -92,8 +92,7 @@ def _gold_of(cells: FileRow, source: Source) -> str:
     if isinstance(cells, BadRow):
         raise ValueError(cells.reason)
     for column in (source.question, source.answer):
-        cell = cells[column]
-        if cell is None or not str(cell).strip():
+        if is_blank(cells[column]):
             raise ValueError(f"column {column} is empty; fix or remove it")
     question = cells[source.question]
     if not isinstance(question, str):

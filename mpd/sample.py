@@ -35,6 +35,7 @@ from mpd.store.outputs import Outputs, TableOutput
 from mpd.store.parts import Parts
 from mpd.text.completions import CompletionWriter
 from mpd.text.given import encode_given, given_rows
+from mpd.text.prompts import prompt_inputs
 from mpd.text.vocabulary import Vocabulary
 
 # Raise it where given trajectories are refused that were taken before: the store has their rows.
@@ -149,6 +150,8 @@ def outputs(arguments: Namespace) -> Outputs:
         inputs |= {key: student[key] for key in ("tokenizer", "chat_template")}
     else:
         inputs["student"] = identity["student"] = student["digest"]
+        questions = table.read_columns(arguments.problems, ["question"])["question"]
+        inputs |= prompt_inputs(arguments.student.parent, [settings.chat.prompt, *questions])
 
     yield TableOutput(
         schema.SAMPLE,

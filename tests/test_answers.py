@@ -14,6 +14,7 @@ from mpd.engines.base import Completion, Request, seed_of
 from mpd.engines.transformers import TransformersEngine
 from mpd.store import schema, table
 from mpd.store.model_folder import read_manifest
+from mpd.text.questions import problem_id
 
 ENGINE = {"engine": "transformers", "engine_arguments": {}, "dtype": "float32"}
 DECODING = {"num_samples": 2, "temperature": 0.7, "top_p": 1.0, "top_k": 0, "max_new_tokens": 8}
@@ -201,3 +202,16 @@ def test_completions_of_the_engine_are_asked_by_prompt(
     (rows,) = run("dev")
     expected = [rf"<think></think>\boxed{{{gold}}}" for gold in golds.values() for _ in range(2)]
     assert rows["text"].to_list() == expected
+
+
+@pytest.mark.parametrize(("question", "is_input"), [("1+1", False), ("1 <think> 2", True)])
+def test_text_that_once_became_control_tokens_is_an_input(tmp_path, student, question, is_input):
+    path = tmp_path / "dev.parquet"
+    row = {"problem_id": problem_id(question), "question": question, "gold": "2", "source_row": 0}
+    table.write(path, table.frame_of([row], schema.PROBLEMS), schema.PROBLEMS, {})
+    chat = {"prompt": "{problem}", "thinking": True}
+    settings = {"benchmarks": {"dev": DECODING}, "chat": chat, "seed": 4, **ENGINE}
+    arguments = ["--settings", json.dumps(settings), "--student", str(student)]
+    arguments += ["--output", str(tmp_path / "answers"), "--benchmarks", f"dev={path}"]
+    (output,) = answers.outputs(answers.command_line().parse_args(arguments))
+    assert ("text_in_prompts" in output.inputs) is is_input

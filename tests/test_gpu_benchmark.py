@@ -11,7 +11,7 @@ import pytest
 from tests.test_house import REPOSITORY
 
 BENCHMARKS = REPOSITORY / "benchmarks"
-STARTED = {"name": "job", "starts": [{"imported": 1, "ready": 1, "step": 2}]}
+STARTED = {"name": "job", "starts": [{"imported": 0.5, "ready": 1, "step": 2}]}
 PROGRAMS = {
     "good": f"import sys; sys.stdin.readline(); print('noise'); print({json.dumps(STARTED)!r})",
     "broken": "raise ValueError('no such | kernel')",

@@ -123,10 +123,46 @@ def test_a_folder_without_a_model_is_refused(run, tmp_path):
             run(source="folder", path=str(tmp_path / name))
 
 
+def test_a_link_to_nothing_in_a_folder_is_named(run, user_model):
+    """As in a folder of the Hugging Face cache whose download was stopped, or copied by halves."""
+    weights = user_model / "model.safetensors"
+    weights.unlink()
+    weights.symlink_to(user_model / "blobs" / "0")
+    with pytest.raises(ValueError, match=f"^{weights}: no file, or a link to nothing; copy the"):
+        run(source="folder", path=str(user_model))
+
+
+def test_a_folder_of_links_is_a_model(run, user_model, student, tmp_path):
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    for path in user_model.glob("*.*"):
+        (linked / path.name).symlink_to(path)
+    folder = run(source="folder", path=str(linked))
+    assert read_manifest(folder / "manifest.json") == read_manifest(student)
+    assert not any(path.is_symlink() for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("content", ["cut", "pointer", "empty"])
+def test_weights_that_are_none_are_named(run, user_model, content):
+    weights = user_model / "model.safetensors"
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
+    contents = {"cut": weights.read_bytes()[:-100], "pointer": pointer, "empty": b""}
+    weights.write_bytes(contents[content])
+    with pytest.raises(ValueError, match=f"^{weights}: damaged, or only the pointer of Git LFS"):
+        run(source="folder", path=str(user_model))
+
+
+def test_a_part_of_the_weights_that_is_missing_is_named(run, user_model):
+    index = {"weight_map": {"a": "model-00002-of-00002.safetensors", "b": "model.safetensors"}}
+    (user_model / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(ValueError, match=f"^{user_model}: no model-00002-of-00002.safetensors, wh"):
+        run(source="folder", path=str(user_model))
+
+
 def test_a_model_of_the_hub_is_downloaded_at_its_revision(run, user_model, monkeypatch):
     asked = []
 
-    def snapshot_download(name, *, revision, local_dir, allow_patterns):
+    def snapshot_download(name, *, revision, local_dir, **_):
         asked.append((name, revision))
         shutil.copytree(user_model, local_dir)
 

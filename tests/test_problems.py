@@ -429,14 +429,17 @@ def test_a_dataset_of_the_hub_is_read_as_written(tmp_path, monkeypatch, split, n
     pq.write_table(
         pa.table({"question": ["a", "b", "c"], "level": [1, 2, 3], "answer": column}), path
     )
-    load = datasets.load_dataset
+    build = datasets.load_dataset_builder
 
-    def load_dataset(name, config, split, revision):
+    def load_dataset_builder(name, config, revision):
         assert (name, config, revision) == ("a/b", None, "0" * 40)
         cache = str(tmp_path / "cache")
-        return load("parquet", data_files=str(path), split=split, cache_dir=cache)
+        builder = build("parquet", data_files=str(path), cache_dir=cache)
+        builder.hash = revision  # as a dataset of the hub has it
+        return builder
 
-    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    monkeypatch.setattr("huggingface_hub.HfApi.repo_info", lambda *_, **__: None)
+    monkeypatch.setattr(datasets, "load_dataset_builder", load_dataset_builder)
     source = Source(source="hub", path="a/b", revision="0" * 40, split=split)
     rows, bad = problems.load(source, 0, "train")
     assert bad == []
@@ -445,6 +448,63 @@ def test_a_dataset_of_the_hub_is_read_as_written(tmp_path, monkeypatch, split, n
         ValueError, match=r"^a/b: no column x for the answer; it has question, level"
     ):
         problems.load(source.model_copy(update={"answer": "x"}), 0, "train")
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        '{"question": "a", "question": "b", "answer": "1"}',
+        '{"question": "a", "answer": "1", "answer": "2"}',
+        '{"question": "a", "answer": "1", "\\u0061nswer": "1"}',
+    ],
+)
+def test_a_row_that_has_a_key_twice_is_refused(tmp_path, row):
+    path = tmp_path / "a.jsonl"
+    path.write_text(f'{row}\n{{"id": 1, "id": 2, "question": "c", "answer": "3"}}\n')
+    key = "question" if row.count('"question"') > 1 else "answer"
+    assert message_of_load(path) == f"{path}, row 0: the key {key} is there twice; remove one"
+    path = tmp_path / "a.json"
+    path.write_text(f'[{row}, {{"question": "c", "answer": "3"}}]')
+    assert message_of_load(path) == f"{path}, row 0: the key {key} is there twice; remove one"
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl"])
+def test_columns_that_are_there_twice_are_refused(tmp_path, name):
+    path = tmp_path / name
+    path.write_text('{"question": ["a"], "answer": ["1"], "answer": ["2"]}')
+    assert "row 0: the key answer is there twice; remove one" in message_of_load(path)
+
+
+def test_parquet_columns_of_one_name_are_refused(tmp_path):
+    path = tmp_path / "a.parquet"
+    columns = {name: pa.array([name]) for name in "abcd"}
+    table = pa.table(columns).rename_columns(["question", "answer", "x", "x"])
+    pq.write_table(table, path)
+    assert loaded(path) == [(0, "a", "b")]
+    pq.write_table(table.rename_columns(["question", "answer", "answer", "x"]), path)
+    assert message_of_load(path).endswith(": two columns have the name answer; rename one")
+
+
+def test_an_exponent_that_no_number_has_is_refused(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("question,answer\nq,1e999999999999999999999\nr,2\n")
+    assert message_of_load(path) == f"{path}, row 0: column answer: the number NaN is not finite"
+    path = write_jsonl(tmp_path / "a.jsonl", [{"question": "q", "answer": "X"}, *questions("r")])
+    path.write_text(path.read_text().replace('"X"', "1e999999999999999999999"))
+    assert message_of_load(path) == f"{path}, row 0: column answer: the number NaN is not finite"
+
+
+@pytest.mark.parametrize("text", ["\u200b", " \ufeff ", "\u00a0", "\u00ad\u2060"])
+@pytest.mark.parametrize("column", ["question", "answer"])
+def test_a_cell_that_nobody_sees_is_empty(tmp_path, text, column):
+    rows = [{"question": "q", "answer": "1", column: text}, *questions("r")]
+    path = write_jsonl(tmp_path / "a.jsonl", rows)
+    assert message_of_load(path) == f"{path}, row 0: column {column} is empty; fix or remove it"
+
+
+def test_a_folder_is_no_file(tmp_path):
+    (tmp_path / "a.jsonl").mkdir()
+    assert message_of_load(tmp_path / "a.jsonl").startswith(f"{tmp_path}/a.jsonl: a folder, not a")
 
 
 BAD = [

@@ -57,6 +57,30 @@ def shard_of(tmp_path, problems):
     return write
 
 
+@pytest.mark.parametrize(
+    ("question", "prompt", "is_input"),
+    [
+        ("1+3-2", "{problem}", False),
+        ("1 </think> 2", "{problem}", True),
+        ("1+3-2", "{problem} End with </think>.", True),
+    ],
+)
+def test_text_that_once_became_control_tokens_is_an_input(
+    tmp_path, student, question, prompt, is_input
+):
+    """Samples of such prompts are drawn again; those of others are found in the store."""
+    problems = tmp_path / "problems.parquet"
+    row = {"problem_id": problem_id(question), "question": question, "gold": "2", "source_row": 0}
+    table.write(problems, table.frame_of([row], schema.PROBLEMS), schema.PROBLEMS, {})
+    settings = {**DECODING, "trajectories": None, "seed": 7, **ENGINE}
+    settings["chat"] = {"prompt": prompt, "thinking": True}
+    arguments = ["--settings", json.dumps(settings), "--student", str(student)]
+    arguments += ["--problems", str(problems), "--output", str(tmp_path / "sample.parquet")]
+    (output,) = sample.outputs(sample.command_line().parse_args(arguments))
+    names = {"problems", "student", *(["text_in_prompts"] if is_input else [])}
+    assert output.inputs.keys() == names
+
+
 def test_every_problem_has_its_samples():
     problems = pl.DataFrame({"problem_id": ["a", "b"], "question": ["1", "2"]})
     assert with_samples(problems, 2).rows() == [
@@ -185,6 +209,7 @@ def write_given(path, rows):
 def test_given_trajectories(run, tmp_path, tiny_format, tiny_prompts, caplog, name, content):
     texts = ["<think>1+3=4.</think>\\boxed{2}", "<think>So 4", "<think>2+2=4.</think>6"]
     columns = {"text": texts, "ids": [tiny_format.encode(text) for text in texts]}
+    columns["ids"][1].pop()  # the stop id, which a text that was cut does not have
     given = [
         {"problem": problem, content: value, "finish_reason": reason}
         for problem, value, reason in zip(
@@ -225,6 +250,8 @@ def test_given_ids_stay_as_they_are_and_are_whole_by_default(run, tmp_path):
         ({"problem": ONE, "text": None}, "; they are:\n  row 0: no text\n  row 1: no text$"),
         ({"problem": None, "ids": [1]}, "\n  row 0: no problem\n  row 1: no problem$"),
         ({"problem": ONE, "text": "Zebra"}, "cannot encode 'Zebra' without loss"),
+        ({"problem": ONE, "text": "<think>4</think>4<|im_end|>\n"},
+         r"row 1: its text ends with <\|im_end\|>, which would be trained letter by letter; leave"),
         ({"problem": 12, "text": "4"}, "row 0: column problem must hold text, but holds 12"),
         ({"problem": ONE, "text": ["4"]}, r"row 1: column text must hold text, but holds \['4'\]"),
         ({"problem": ONE, "ids": "4"}, "row 0: column ids must hold lists of token ids, but"),
@@ -318,6 +345,8 @@ def test_the_longest_given_trajectory_fills_the_context(run, tmp_path, tiny_prom
         ('{"problem": "3+3", "text": "4", "finish_reason": ["stop"]}', "finish_reason ['stop'];"),
         ('{"problem": "3+3", "te', "not JSON ("),
         ('["3+3", "4"]', "not a JSON object, but "),
+        ('{"problem": "3+3", "text": "4", "text": "5"}', "the key text is there twice; remove one"),
+        ('{"problem": "3+3", "text": "\\u200b"}', "no text"),
         ('{"problem": "3+3", "text": ' + "[" * 100_000, "JSON that is nested too deep"),
         ('{"problem": "3+3", "text": "Zebra"}', "the tokenizer cannot encode 'Zebra' without loss"),
     ],

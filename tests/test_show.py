@@ -13,7 +13,7 @@ from rich.console import Console
 from mpd.scoring.token_records import token_record
 from mpd.show import __main__ as show
 from mpd.show.trajectory import SIDE_BY_SIDE
-from mpd.store import schema, table
+from mpd.store import schema, table, table_writer
 from mpd.text.questions import problem_id
 
 SAMPLE = f"{problem_id('3+3')}-0"
@@ -299,7 +299,7 @@ def test_of_a_cache_only_the_rows_of_the_sample_are_held(folder, shown, monkeypa
     # Row groups of one row each, as those of long trajectories are.
     path = folder / "logits" / "shard_0.parquet"
     rows = table.read(path, schema.LOGITS)
-    monkeypatch.setattr(table, "ROW_GROUP_BYTES", 1)
+    monkeypatch.setattr(table_writer, "ROW_GROUP_BYTES", 1)
     table.write(path, rows, schema.LOGITS, {})
     held, groups = [], table.groups
 

@@ -18,6 +18,9 @@ def model_files(source: ModelSource) -> list[Path]:
         files = sorted(path for kind in kinds for path in folder.glob(kind))
         if not files:
             raise ValueError(f"{folder}: not a model folder; give one with safetensors weights")
+        lost = next((path for path in files if not path.is_file()), None)
+        if lost is not None:
+            raise ValueError(f"{lost}: no file, or a link to nothing; copy the model again")
         return [path for path in files if path.name != "manifest.json"]
     if isinstance(source, GgufModel):
         path = Path(source.path)
@@ -45,5 +48,6 @@ def problem_files(source: Source) -> list[Path]:
     path = Path(source.path)
     if not path.is_file() or not path.stat().st_size:
         state = "an empty file" if path.is_file() else "no such file"
+        state = "a folder, not a file" if path.is_dir() else state
         raise ValueError(f"{path}: {state}; fix the path of this problem source in the config")
     return [path]

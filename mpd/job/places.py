@@ -18,6 +18,8 @@ log = logging.getLogger("mpd")
 NOWHERE = Path(os.devnull)  # a path below which nothing can be created
 ROOM = 1 << 20  # bytes that a cache needs at least: Snakemake copies the rules into its cache
 
+# Folders of caches that a user may name.
+HUGGING_FACE = ("HF_HOME", "HF_HUB_CACHE", "HF_DATASETS_CACHE")
 # What is only read stays where it is: the tokens of Hugging Face and of wandb.
 CREDENTIALS = {"HF_TOKEN_PATH": ".cache/huggingface/token", "NETRC": ".netrc"}
 
@@ -26,8 +28,13 @@ def settle() -> None:
     """Set HOME, LOGNAME and TMPDIR so that this process and its children can use them.
 
     Where HOME or its cache cannot be written to, a temporary folder takes its place. Raises
-    ValueError where there is no temporary folder either, or no room in it.
+    ValueError where there is no temporary folder either, or no room in it, and where a variable of
+    Hugging Face names no folder.
     """
+    for name in HUGGING_FACE:
+        value = os.environ.get(name)
+        if value and not _existing(Path(value).expanduser()).is_dir():
+            raise ValueError(f"{name} is {value}, which is no folder; set it to one, or unset it")
     try:
         temporary = Path(tempfile.gettempdir())
     except FileNotFoundError as error:
@@ -61,12 +68,23 @@ def _move(home: Path, other: Path) -> None:
     for name, path in CREDENTIALS.items():
         if os.access(home / path, os.R_OK):
             os.environ.setdefault(name, str(home / path))
+    hub = Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache", "huggingface", "hub")
+    if _is_offline() and "HF_HOME" not in os.environ and os.access(hub, os.R_OK):
+        os.environ.setdefault("HF_HUB_CACHE", str(hub))  # nothing is downloaded into it
     with suppress(FileExistsError):
         other.mkdir(mode=0o700)
     if not _is_own_folder(other):  # somebody else was there first
         other = Path(tempfile.mkdtemp(prefix="mpd-"))
     os.environ.pop("XDG_CACHE_HOME", None)
     os.environ["HOME"] = str(other)
+
+
+def _is_offline() -> bool:
+    """Whether Hugging Face's libraries are told to download nothing; the words are theirs."""
+    words = {
+        os.environ.get(name, "").upper() for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+    }
+    return not words.isdisjoint({"1", "ON", "YES", "TRUE"})
 
 
 def _is_own_folder(path: Path) -> bool:
@@ -77,11 +95,16 @@ def _is_own_folder(path: Path) -> bool:
 
 def _can_be_written(folder: Path) -> bool:
     """Whether a folder exists, or can be created, with room for some files."""
-    ancestors = (folder, *folder.parents)
-    # Not Path.exists, which raises where a search is forbidden.
-    existing = next((path for path in ancestors if os.access(path, os.F_OK)), folder)
+    existing = _existing(folder)
     usable = os.access(existing, os.W_OK | os.X_OK) and existing.is_dir()
     return usable and shutil.disk_usage(existing).free >= ROOM
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest of its parents that exists."""
+    # Not Path.exists, which raises where a search is forbidden.
+    paths = (path for path in (folder, *folder.parents) if os.access(path, os.F_OK))
+    return next(paths, folder)
 
 
 def room_left(*folders: Path) -> str:

@@ -23,7 +23,9 @@ from mpd.text.completions import CompletionFormat, ids_digest
 from mpd.text.prompts import Prompts
 from mpd.text.vocabulary import Vocabulary
 
-LEAD = 2  # batches that are scored, or being scored, while an earlier one is encoded
+# Batches that may wait for their encoding. Writing a part of 256 long rows takes as long as a GPU
+# takes for a few batches.
+LEAD = 4
 
 
 def teacher_prompts(vocabulary: Vocabulary, settings: LogitsSettings) -> Prompts | None:
@@ -88,8 +90,9 @@ class Scorer(ABC):
                 num_tokens = int(batch.rows["num_tokens"].sum())
                 self.progress.advance(len(batch.rows), num_tokens, batch.flops)
                 if batch.is_last:
-                    yield pl.concat(frames).sort("number").drop("number")
-                    frames = []
+                    part, frames = pl.concat(frames).sort("number").drop("number"), []
+                    yield part
+                    del part
 
     @abstractmethod
     def batches(self, rows: pl.DataFrame) -> Iterator[pl.DataFrame]:

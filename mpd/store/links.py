@@ -13,6 +13,7 @@ from typing import Any
 
 from mpd.store.digests import file_digest
 from mpd.store.files import marks, read_json, replacing, sizes, write_json
+from mpd.store.outputs import MEANING, fingerprint
 
 PROVENANCE = "provenance.json"
 COPIES = (
@@ -63,6 +64,31 @@ def is_copied(note: Path) -> bool:
     return any(path.is_file() and path.read_bytes() == content for path in paths)
 
 
+def entries_noted_in(results: Path, root: Path) -> set[Path]:
+    """The entries in the store `root`, without suffix, that notes beside outputs name.
+
+    The outputs are below `results`, also behind symbolic links to folders. A note whose output has
+    gone names nothing.
+    """
+    entries, seen = set(), {root.resolve()}
+    for folder, folders, names in os.walk(results, followlinks=True):
+        place = Path(folder).resolve()
+        if place in seen:  # the store, or where links lead in a circle
+            folders.clear()
+            continue
+        seen.add(place)
+        outputs = {Path(name).stem for name in names if not name.endswith(".json")}
+        for name in names:
+            note = Path(folder, name)
+            if note.suffix != ".json" or not (name == PROVENANCE or note.stem in outputs):
+                continue
+            content = read_json(note)
+            if set(MEANING) <= set(content) and _has_output(note, content):
+                key = fingerprint(**{name: content[name] for name in MEANING})
+                entries.add(root / str(content["kind"]) / key)
+    return entries
+
+
 def other_links(entry: Path, output: Path) -> int:
     """How many outputs but `output` link to the files of an entry."""
     pairs = [(entry / name, output / name) for name in sizes(entry)]
@@ -96,6 +122,12 @@ def require_unchanged(note: Path, path: Path, seen: Mapping[str, Any]) -> None:
                 f"{file} was changed after it was made, so nothing is computed from it; run again "
                 f"with --forcerun {file}, which puts what was made in its place"
             )
+
+
+def _has_output(note: Path, content: Mapping[str, Any]) -> bool:
+    """Whether a file that a note in a folder names is there; other notes lie beside a file."""
+    paths = _paths_in(note.parent, content.get("sizes"))
+    return note.name != PROVENANCE or not paths or any(path.is_file() for path in paths)
 
 
 def _paths_in(folder: Path, names: Any) -> list[Path]:

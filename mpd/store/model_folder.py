@@ -6,6 +6,8 @@ again.
 """
 
 import json
+import re
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +26,7 @@ TOKENIZER_FILES = (
     "special_tokens_map.json",
     "added_tokens.json",
 )
+_SPACE, _WORD = re.compile(r"[\s▁]*"), re.compile(r"[\s▁]*\\?\w+[\s▁]*")
 CONFIG_FILES = ("config.json", "generation_config.json")
 
 
@@ -34,17 +37,16 @@ def write_manifest(folder: Path) -> None:
     how text is cut and what ends a completion; `digest` covers all files; `context_length` in
     tokens; `turn_end` is the id that the chat template puts behind an assistant's turn, or null;
     `files` maps names to sizes in bytes.
-    Raises ValueError where the folder lacks weights, a tokenizer or a chat template, and where one
-    of its JSON files is damaged.
+    Raises ValueError where the folder lacks weights, a tokenizer or a chat template, and where
+    weights or one of its JSON files is damaged.
     """
     files = sorted(path for path in folder.iterdir() if path.name != MANIFEST)
     for path in files:
         if path.name in (*CONFIG_FILES, *TOKENIZER_FILES) or path.name.endswith(".index.json"):
             _object_in(path)  # libraries would end in a traceback
+    _check_weights(folder)
     digests = {path.name: file_digest(path) for path in files}
     weights = {name: value for name, value in digests.items() if name.endswith(".safetensors")}
-    if not weights:
-        raise ValueError(f"{folder}: no *.safetensors in it; save the weights as safetensors")
     tokenizer = {name: digests[name] for name in TOKENIZER_FILES if name in digests}
     manifest = {
         "weights": digest_of(weights),
@@ -53,7 +55,7 @@ def write_manifest(folder: Path) -> None:
         "chat_template": digest_of(chat_template(folder)),
         "digest": digest_of(digests),
         "context_length": _context_length(folder),
-        "turn_end": probe_turn_end(load_tokenizer(folder)),
+        "turn_end": _probed_turn_end(folder, load_tokenizer(folder)),
         "files": {path.name: path.stat().st_size for path in files},
     }
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True), encoding="utf-8")
@@ -125,6 +127,23 @@ def token_map(folder: Path) -> dict[str, int]:
     return {**tokens, **{token["content"]: token["id"] for token in added}}
 
 
+def is_control(text: str, special: bool) -> bool:
+    """Whether an added token is a control token: no space, and no word that someone added.
+
+    Some tokenizers write a space as ▁. Words may be commands of LaTeX.
+    """
+    return not (_SPACE.fullmatch(text) or (_WORD.fullmatch(text) and not special))
+
+
+@cache
+def control_texts(folder: Path) -> tuple[str, ...]:
+    """The texts of the control tokens that the folder's tokenizer.json lists."""
+    added = _object_in(folder / TOKENIZER)["added_tokens"]
+    return tuple(
+        token["content"] for token in added if is_control(token["content"], token["special"])
+    )
+
+
 def load_tokenizer(folder: Path) -> "PreTrainedTokenizerFast":
     """The tokenizer of a folder. Raises ValueError where it is not a fast one."""
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
@@ -172,7 +191,33 @@ def stop_ids(folder: Path, tokenizer: "PreTrainedTokenizerFast") -> list[int]:
 def turn_end(folder: Path, tokenizer: "PreTrainedTokenizerFast") -> int | None:
     """The id behind an assistant's turn, of the manifest; older manifests do not say it."""
     manifest = read_json(folder / MANIFEST)
-    return manifest["turn_end"] if "turn_end" in manifest else probe_turn_end(tokenizer)
+    return manifest["turn_end"] if "turn_end" in manifest else _probed_turn_end(folder, tokenizer)
+
+
+def _probed_turn_end(folder: Path, tokenizer: "PreTrainedTokenizerFast") -> int | None:
+    return probe_turn_end(tokenizer, [tokenizer.eos_token_id, *_generation_stop_ids(folder)])
+
+
+def _check_weights(folder: Path) -> None:
+    """Raise ValueError where weights are missing, or a file of them is none, or is cut."""
+    from safetensors import SafetensorError, safe_open
+
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise ValueError(f"{folder}: no *.safetensors in it; save the weights as safetensors")
+    for path in files:
+        try:
+            with safe_open(path, framework="np"):
+                pass
+        except SafetensorError as error:
+            raise ValueError(
+                f"{path}: damaged, or only the pointer of Git LFS ({error}); copy it again"
+            ) from None
+    for index in folder.glob("*.safetensors.index.json"):
+        parts = _object_in(index).get("weight_map")
+        for name in sorted(set(parts.values())) if isinstance(parts, dict) else ():
+            if not (folder / name).is_file():
+                raise ValueError(f"{folder}: no {name}, which {index.name} names; copy it again")
 
 
 def _generation_stop_ids(folder: Path) -> list[int]:

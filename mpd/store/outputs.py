@@ -91,12 +91,11 @@ class TableOutput(Output):
         return ".parquet"
 
     def build(self, fresh: Path, scratch: Path, meter: Meter) -> None:
-        """Compute the missing parts and concatenate all."""
+        """Compute the missing parts; each is appended to the table as soon as it is there."""
         from mpd.store import table
 
-        parts = Parts(scratch, self.artifact, self.identity, meter)
-        self.compute(parts)
-        table.concatenate(fresh, parts.finished, self.artifact, self.identity)
+        with table.joining(fresh, self.artifact, self.identity) as append:
+            self.compute(Parts(scratch, self.artifact, self.identity, meter, append))
 
 
 @dataclass(frozen=True)

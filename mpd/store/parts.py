@@ -23,13 +23,19 @@ class Parts:
     """The rows of one table, computed part by part so that a stopped job can be resumed."""
 
     def __init__(
-        self, folder: Path, artifact: Artifact, identity: "Identity", meter: Meter
+        self,
+        folder: Path,
+        artifact: Artifact,
+        identity: "Identity",
+        meter: Meter,
+        take: Callable[[Path], None],
     ) -> None:
+        """Parts are files in `folder`; `take` gets the path of each, in order, once it is there."""
         self.folder = folder
         self.meter = meter
         self.artifact = artifact
         self.identity = identity
-        self.finished: list[Path] = []
+        self.take = take
         self.remaining = 0  # rows that are still to be computed when the work is prepared
 
     def map(
@@ -77,13 +83,18 @@ class Parts:
         self.remaining = sum(stop - start for start, stop in missing.values())
         if len(missing) < len(paths):
             log.info("resumed: %d of %d parts were there", len(paths) - len(missing), len(paths))
-        if missing:
-            parts = (rows[start:stop] for start, stop in missing.values())
-            with closing(prepare()(parts)) as frames:
-                for path, frame in zip(missing, frames, strict=True):
+        parts = (rows[start:stop] for start, stop in missing.values())
+        nothing: Frames = (part for part in parts)
+        with closing(prepare()(parts) if missing else nothing) as frames:
+            for path in paths:
+                if path in missing:
+                    frame = next(frames, None)
+                    assert frame is not None, f"{len(missing)} parts are missing; too few came"
                     table.write(path, frame, self.artifact, self.identity)
                     self.meter.save()
-        self.finished += paths
+                    del frame
+                self.take(path)
+            assert next(frames, None) is None, f"{len(missing)} parts are missing; more came"
 
     def write(self, rows: "pl.DataFrame") -> None:
         """Write rows that need no further work, as one part."""
@@ -127,7 +138,7 @@ class Parts:
         ordered = rows.select(key).join(computed, on=key, maintain_order="left_right")
         path = self.folder / "ordered.parquet"
         table.write(path, ordered.select(self.artifact.names), self.artifact, self.identity)
-        self.finished.append(path)
+        self.take(path)
 
     def _is_there(self, path: Path) -> bool:
         from mpd.store import table

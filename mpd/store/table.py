@@ -5,9 +5,10 @@ content, and the identity (digests of models and tokenizers) that the writer gav
 else, so that equal rows are equal bytes.
 """
 
-import errno
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,9 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mpd.store.files import replacing, sync
 from mpd.store.row_digest import RowDigest
 from mpd.store.schema import Artifact
-
-Identity = Mapping[str, str]
-
-# About what a reader holds that goes row group by row group. Each has at least one row.
-ROW_GROUP_BYTES = 8 << 20
+from mpd.store.table_writer import Identity, writing
 
 _ARROW = {
     "string": pa.large_string(),
@@ -60,14 +56,33 @@ def write(path: Path, frame: pl.DataFrame, artifact: Artifact, identity: Identit
     Raises ValueError where the columns are not the artifact's, or a column that must not be
     null is; OSError, naming the file, where the disk is full.
     """
-    return _write(path, [_checked(frame, artifact, path)], artifact, identity)
+    checked = _checked(frame, artifact, path)
+    with writing(path, arrow_schema(artifact), artifact, identity) as (append, digest):
+        append(checked)
+    return digest.hexdigest()
 
 
 def concatenate(path: Path, parts: list[Path], artifact: Artifact, identity: Identity) -> str:
     """Write the rows of `parts`, row group by row group; returns the digest."""
-    advice = "delete it and run again"
-    tables = (group for part in parts for group in _row_groups(part, None, advice))
-    return _write(path, tables, artifact, identity)
+    with writing(path, arrow_schema(artifact), artifact, identity) as (append, digest):
+        for part in parts:
+            _append_part(append, part)
+    return digest.hexdigest()
+
+
+@contextmanager
+def joining(path: Path, artifact: Artifact, identity: Identity) -> Iterator[Callable[[Path], None]]:
+    """As `concatenate`, of parts that come one by one: a function that appends the rows of one.
+
+    The file is there once the block has ended without an error.
+    """
+    with writing(path, arrow_schema(artifact), artifact, identity) as (append, _):
+        yield partial(_append_part, append)
+
+
+def _append_part(append: Callable[[pa.Table], None], part: Path) -> None:
+    for group in _row_groups(part, None, "delete it and run again"):
+        append(group)
 
 
 def read(path: Path, artifact: Artifact, identity: Identity | None = None) -> pl.DataFrame:
@@ -196,36 +211,3 @@ def _checked(frame: pl.DataFrame, artifact: Artifact, path: Path) -> pa.Table:
     if frame.select(artifact.key).is_duplicated().any():
         raise ValueError(f"{path}: two rows have the same {', '.join(artifact.key)}")
     return frame.to_arrow()
-
-
-def _write(path: Path, tables: Iterable[pa.Table], artifact: Artifact, identity: Identity) -> str:
-    schema = arrow_schema(artifact)
-    # Numbers in lists (token ids, log-probabilities) are smallest as split bytes.
-    lists = [field.name for field in schema if pa.types.is_large_list(field.type)]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    digest = RowDigest()
-    try:
-        with replacing(path) as draft:
-            with pq.ParquetWriter(
-                draft,
-                schema,
-                compression="zstd",
-                compression_level=3,
-                use_dictionary=[name for name in schema.names if name not in lists],
-                column_encoding={f"{name}.list.element": "BYTE_STREAM_SPLIT" for name in lists},
-            ) as writer:
-                for table in tables:
-                    digest.update(table)
-                    rows = len(table) * ROW_GROUP_BYTES // max(table.nbytes, 1)
-                    writer.write_table(table, row_group_size=max(rows, 1))
-                footer = {
-                    "artifact": artifact.name,
-                    "version": artifact.version,
-                    "content": digest.hexdigest(),
-                    "identity": dict(identity),
-                }
-                writer.add_key_value_metadata({"mpd": json.dumps(footer, sort_keys=True)})
-            sync(draft)
-    except OSError as error:
-        raise OSError(error.errno or errno.EIO, error.strerror or str(error), str(path)) from error
-    return digest.hexdigest()

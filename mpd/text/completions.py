@@ -5,6 +5,7 @@ as plain text.
 """
 
 import re
+from bisect import bisect_left
 from functools import cached_property
 
 from mpd.config.chat import ReadingChat, WritingChat
@@ -44,12 +45,24 @@ class CompletionReader:
         return [] if self.close_tag is None else self.codec.encode(self.close_tag)
 
     def thinking_end(self, ids: list[int]) -> int | None:
-        """The position after the last end of thinking; None where there is none."""
+        """The position after the last end of thinking; None where there is none.
+
+        The ids of a tag of several tokens depend on what stands beside it: a tokenizer may have a
+        token for `>` and two new lines. Its end is that of the token with its last character.
+        """
         width = len(self.close_ids)
-        for start in range(len(ids) - width, -1, -1):
-            if width and ids[start : start + width] == self.close_ids:
-                return start + width
-        return None
+        end = self._end_of_text(ids, self.close_tag) if self.close_tag and width > 1 else None
+        ends = range(len(ids), width - 1, -1) if width else ()
+        return end or next((e for e in ends if ids[e - width : e] == self.close_ids), None)
+
+    def _end_of_text(self, ids: list[int], tag: str) -> int | None:
+        """The position after the token at which the last `tag` of the text of ids is whole."""
+
+        def count(end: int) -> int:
+            return self.codec.decode(ids[:end]).count(tag)
+
+        total = count(len(ids))
+        return bisect_left(range(len(ids) + 1), total, key=count) if total else None
 
     def thinking_tokens(self, ids: list[int]) -> int:
         """The number of ids up to the end of thinking, which is included.
@@ -85,15 +98,9 @@ class CompletionWriter(CompletionFormat):
         return self.opening.strip()
 
     @cached_property
-    def open_ids(self) -> list[int]:
-        """The ids that begin the thinking; none where the format has no tags."""
-        return [] if self.close_tag is None else self.vocabulary.encode(self.open_tag)
-
-    @cached_property
     def _control_texts(self) -> list[str]:
         """What no text may contain."""
-        tags = [] if self.close_tag is None else [self.open_tag, self.close_tag]
-        return [text for text in (*self.vocabulary.control_ids, *tags) if text]
+        return [*self.vocabulary.control_ids, *self._tags]
 
     def without_thinking(self, text: str, prompt: str, can_think: bool) -> str | None:
         """A rewriter's completion without its own thinking; see mpd.text.thinking."""
@@ -104,8 +111,8 @@ class CompletionWriter(CompletionFormat):
         """Reasoning and answer of a rewrite.
 
         Think tags separate them where the rewriter used them. Otherwise the answer begins with the
-        last lines that give it, by a box or `Answer:`; see mpd.text.splitting. None where there is
-        no answer, or nothing before it.
+        last lines that give it, by a box or `Answer:`, and one line is used whole; see
+        mpd.text.splitting. None where there is no answer, or nothing before it.
         """
         rewrite = rewrite.strip()
         if self.close_tag is None:
@@ -129,46 +136,58 @@ class CompletionWriter(CompletionFormat):
         if self.close_tag is None:
             segments = [answer]
         else:
-            opened = self.vocabulary.decode(prompt_ids).rstrip().endswith(self.open_tag)
+            prompt = self.vocabulary.decode(prompt_ids)
+            opened = prompt.rstrip().endswith(self.open_tag)
             after_open = self.opening.lstrip()[len(self.open_tag) :]
+            if opened:  # the prompt may have the space behind the tag, too
+                after_open = after_open[len(prompt) - len(prompt.rstrip()) :]
             before_close = self.closing[: -len(self.closing.lstrip())]
             after_close = self.closing[len(before_close) + len(self.close_tag) :]
-            begin = [""] if opened else [self.open_tag, after_open]
-            begin[-1] += reasoning + before_close
-            segments = [*begin, self.close_tag, after_close + answer]
+            begin = [] if opened else [self.open_tag]
+            thinking = after_open + reasoning + before_close
+            segments = [*begin, thinking, self.close_tag, after_close + answer]
         try:
             return self._join(segments, prompt_ids[-1:])
         except LossyText:
             return None
 
-    def encode(self, text: str) -> list[int]:
+    def encode(self, text: str, is_cut: bool = False) -> list[int]:
         """The completion of a text that is in the student's format already, stop id at the end.
 
-        Raises LossyText where the text cannot be encoded without loss.
+        None ends a text that was cut. Raises LossyText where the text cannot be encoded without
+        loss.
         """
-        pattern = "|".join(re.escape(tag) for tag in self._tags if tag)
-        return self._join(re.split(f"({pattern})", text) if pattern else [text], [])
+        pattern = "|".join(map(re.escape, self._tags))
+        ids = self._join(re.split(f"({pattern})", text) if pattern else [text], [])
+        return ids[:-1] if is_cut else ids
 
     @cached_property
-    def _tags(self) -> dict[str, list[int]]:
-        if self.close_tag is None:
-            return {}
-        return {self.open_tag: self.open_ids, self.close_tag: self.close_ids}
+    def _tags(self) -> list[str]:
+        tags = [] if self.close_tag is None else [self.open_tag, self.close_tag]
+        return [tag for tag in tags if tag]
 
     def _join(self, segments: list[str], before: list[int]) -> list[int]:
         """The ids of tags and of the text between them, stop id at the end.
 
-        Tokenizers may put a space between control tokens and text, so all of it is read back, as
-        what follows the ids `before`. Raises LossyText where that gives another text.
+        Tokenizers may put a space between control tokens and text, and tags of ordinary tokens
+        merge with it, so all is encoded at once and read back, as what follows the ids `before`.
+        Raises LossyText where that gives another text.
         """
-        ids: list[int] = []
         stop = self.vocabulary.trained_stop
-        for segment in segments:
-            segment_ids = self._tags.get(segment) or self.vocabulary.encode_plain(segment)
-            if segment_ids is None:
-                raise LossyText(segment, self.vocabulary.unknown_word(segment) is None)
-            ids += segment_ids
-        before, text = before or [stop], "".join(segments)
-        if self.vocabulary.decode([*before, *ids]) != self.vocabulary.decode(before) + text:
-            raise LossyText(text, has_tokens=True)
+        ids = self.vocabulary.encode_tagged(segments, self._tags, before or [stop])
+        if ids is None:
+            raise self._lossy([segment for segment in segments if segment not in self._tags])
         return [*ids, stop]
+
+    def _lossy(self, texts: list[str]) -> LossyText:
+        """The error for texts that no ids give, with the first word to which that applies."""
+        text = " ".join(texts)
+        unknown = self.vocabulary.unknown_word(text)
+        if unknown is not None:
+            return LossyText(unknown, has_tokens=False)
+        text = self._first_lossy(texts, text)
+        line = self._first_lossy(text.splitlines(), text)
+        return LossyText(self._first_lossy(line.split(" "), line), has_tokens=True)
+
+    def _first_lossy(self, parts: list[str], otherwise: str) -> str:
+        return next((p for p in parts if self.vocabulary.encode_plain(p) is None), otherwise)

@@ -16,7 +16,7 @@ from mpd.store import schema
 from mpd.store.joins import matched
 from mpd.text.completions import CompletionWriter, LossyText
 from mpd.text.questions import problem_id
-from mpd.text.rows import BadRow, fault_sentence, read_rows
+from mpd.text.rows import BadRow, fault_sentence, is_blank, read_rows
 from mpd.text.vocabulary import Vocabulary
 
 log = logging.getLogger("mpd")
@@ -111,7 +111,7 @@ def encode_given(
     for row in rows.iter_rows(named=True):
         place = f"row {row['row']}"
         try:
-            ids = row["ids"] if "ids" in row else writer.encode(row["text"])
+            ids = row["ids"] if "ids" in row else _encode(row["text"], row["finish_reason"], writer)
             _check_ids(ids, writer.vocabulary)
             prompt = len(prompts[row["question"]])
             if prompt + len(ids) > context_length:
@@ -143,7 +143,7 @@ def _checked(row: Mapping[str, Any] | BadRow, content: str) -> tuple[str, Any, s
     if isinstance(row, BadRow):
         raise ValueError(row.reason)
     for name in ("problem", content):
-        if row[name] is None or (isinstance(row[name], str) and not row[name].strip()):
+        if is_blank(row[name]):
             raise ValueError(f"no {name}")
     for name in {"problem", content} - {"ids"}:
         if not isinstance(row[name], str):
@@ -171,6 +171,21 @@ def _ids_of(cell: Any) -> np.ndarray:
     if cell == []:
         raise ValueError("no ids")
     raise ValueError(f"column ids must hold lists of token ids, but holds {str(cell)[:80]}")
+
+
+def _encode(text: str, finish_reason: str, writer: CompletionWriter) -> list[int]:
+    """The ids of a text; a stop id ends them unless it was cut.
+
+    Raises ValueError where the text spells one at its end, which would stay text.
+    """
+    vocabulary = writer.vocabulary
+    for end in (vocabulary.decode([token]) for token in vocabulary.stop_ids):
+        if end.strip() and text.rstrip().endswith(end):
+            raise ValueError(
+                f"its text ends with {end}, which would be trained letter by letter; leave it out: "
+                "trajectories get the stop id of the model"
+            )
+    return writer.encode(text, is_cut=finish_reason == "length")
 
 
 def _check_ids(ids: list[int], vocabulary: Vocabulary) -> None:

@@ -28,16 +28,12 @@ def private_characters(count: int, text: str) -> list[str]:
 class PlainTokenizer:
     """A model's tokenizer in which control tokens have names that start with `mark`.
 
-    `control_ids` maps the texts of control tokens to their ids. `keep_spaces`: added tokens that
-    are no control tokens, such as those for runs of spaces, stay; otherwise none does.
+    `control_ids` maps the texts of control tokens to their ids. Added tokens that are no control
+    tokens, such as those for runs of spaces, stay.
     """
 
     def __init__(
-        self,
-        tokenizer: "PreTrainedTokenizerFast",
-        control_ids: dict[str, int],
-        mark: str,
-        keep_spaces: bool,
+        self, tokenizer: "PreTrainedTokenizerFast", control_ids: dict[str, int], mark: str
     ) -> None:
         self.control_ids = control_ids
         self.anchor = f"{mark}{mark}"
@@ -45,11 +41,17 @@ class PlainTokenizer:
         self.texts = {name: text for text, name in self.names.items()}
         self.spelled, self.named = _pattern(self.names), _pattern(self.texts)
         unknown = tokenizer.unk_token
-        added = list(tokenizer.added_tokens_decoder.items()) if keep_spaces else []
+        added = list(tokenizer.added_tokens_decoder.items())
         renamed = {text: name for text, name in self.names.items() if text != unknown}
         self.tokenizer = _without_added_tokens(tokenizer.backend_tokenizer, renamed, control_ids)
         self._add([token for _, token in added])
         self.single_words = {number for number, token in added if token.single_word}
+        self.swallowed = [
+            re.compile(before + f"({re.escape(self.names[token.content])})" + behind)
+            for _, token in added
+            for before, behind in [(r"\s*" * token.lstrip, r"\s*" * token.rstrip)]
+            if (before or behind) and token.content in self.names
+        ]
         self.original = {
             self.tokenizer.token_to_id(self.names[text]): token
             for text, token in control_ids.items()
@@ -82,6 +84,12 @@ class PlainTokenizer:
         """A text with what spells control tokens in place of their names."""
         return self.named.sub(lambda match: self.texts[match.group()], text)
 
+    def as_read(self, text: str) -> str:
+        """A text that names control tokens, without the space that they swallow."""
+        for pattern in self.swallowed:
+            text = pattern.sub(r"\1", text)
+        return text
+
     def is_complete(self, ids: list[int], text: str) -> bool:
         """Whether ids have the control tokens that a text names, in their order.
 
@@ -101,10 +109,16 @@ class PlainTokenizer:
             return None
         return [self.original.get(token, token) for token in ids]
 
-    def encode_behind_control(self, text: str) -> list[int] | None:
-        """The ids of a text that follows a control token: it has no word boundary of its own."""
-        ids = self.encode(self.anchor + text)
-        return None if ids is None else ids[1:]
+    def encode_behind_control(self, text: str, space: str = "") -> list[int] | None:
+        """The ids of a text that follows a control token and space.
+
+        It has no word boundary of its own. None where it has a word without a token, or the space
+        would be other ids.
+        """
+        before, ids = (self.encode(self.anchor + part) for part in (space, space + text))
+        if before is None or ids is None or ids[: len(before)] != before:
+            return None
+        return ids[len(before) :]
 
 
 class Disguise:

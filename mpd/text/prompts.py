@@ -5,10 +5,13 @@ it spells.
 """
 
 import re
+from collections.abc import Iterable
 from datetime import date
 from functools import cached_property
+from pathlib import Path
 
 from mpd.config.chat import PromptChat
+from mpd.store.model_folder import control_texts
 from mpd.text.plain import Disguise
 from mpd.text.thinking import mentions_thinking
 from mpd.text.vocabulary import UnknownWord, Vocabulary
@@ -18,6 +21,22 @@ def fill(template: str, **values: str) -> str:
     """Put values in place of their {placeholders}; every other brace is left as it is."""
     pattern = "|".join(f"{{{name}}}" for name in values)
     return re.sub(pattern, lambda match: values[match.group()[1:-1]], template)
+
+
+def prompt_inputs(folder: Path, texts: Iterable[str]) -> dict[str, str]:
+    """An input of the stages whose prompts for the model in `folder` have these texts.
+
+    Text that spells a control token once became that token: results of such prompts are computed
+    again, and all others stay valid.
+    """
+    controls = control_texts(folder)
+    firsts = {control[0] for control in controls}
+    spelled = any(
+        char in firsts and text.startswith(controls, place)
+        for text in texts
+        for place, char in enumerate(text)
+    )
+    return {"text_in_prompts": "plain text"} if spelled else {}
 
 
 class Prompts:
@@ -70,7 +89,7 @@ class Prompts:
         The message is disguised before it is rendered: what spells a control token afterwards was
         written by the chat template.
         """
-        plain = self.vocabulary.plain_tokenizer(text, keep_spaces=True)
+        plain = self.vocabulary.plain_tokenizer(text)
         if "trajectory" in values:
             trajectory = values["trajectory"]
             for tag in self.vocabulary.inseparable:

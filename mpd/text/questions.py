@@ -8,11 +8,13 @@ from collections.abc import Collection, Iterable, Sequence
 from itertools import groupby
 
 OVERLAP_WORDS = 13
-# Shared boilerplate: so many words in a row that so many problems of a set, and so large a share of
-# them, have. Of GSM8K's and MATH-500's questions, no five words in a row are in 6 %.
+# Shared boilerplate: so many words in a row that so large a share of the problems of a set has, and
+# so many that are no near-copies of each other; near-copies do not matter where most of the set has
+# the words. Of GSM8K's and MATH-500's questions, no five words in a row are in 6 %.
 BOILERPLATE_WORDS = 5
 MIN_BOILERPLATE_PROBLEMS = 5
 MIN_BOILERPLATE_SHARE = 0.1
+MOST = 0.5  # also the share of their runs of words that near-copies have in common
 MAX_COUNTED = 10_000  # questions of a set, evenly spaced, in which runs are counted
 
 Run = tuple[str, ...]  # of words
@@ -64,12 +66,30 @@ def boilerplate_runs(sets: Iterable[Sequence[str]]) -> set[Run]:
     boilerplate = set()
     for whole_set in sets:
         questions = whole_set[:: -(-len(whole_set) // MAX_COUNTED) or 1]
-        counts = Counter(
-            run for question in questions for run in set(_runs(_words(question), BOILERPLATE_WORDS))
-        )
+        runs = [set(_runs(_words(question), BOILERPLATE_WORDS)) for question in questions]
+        counts = Counter(run for of_question in runs for run in of_question)
         least = max(MIN_BOILERPLATE_PROBLEMS, MIN_BOILERPLATE_SHARE * len(questions))
-        boilerplate |= {run for run, count in counts.items() if count >= least}
+        common = {run for run, count in counts.items() if count >= least}
+        most = {run for run in common if counts[run] > MOST * len(questions)}
+        boilerplate |= most | _in_different_questions(common - most, runs)
     return boilerplate
+
+
+def _in_different_questions(candidates: set[Run], runs: Sequence[set[Run]]) -> set[Run]:
+    """The candidates that enough questions have, of which no two are near-copies.
+
+    `runs` has those of each question.
+    """
+    different: dict[Run, list[set[Run]]] = {run: [] for run in candidates}
+    for of_question in runs:
+        for run in candidates & of_question:
+            others = different[run]
+            if len(others) < MIN_BOILERPLATE_PROBLEMS and not any(
+                len(of_question & other) > MOST * min(len(of_question), len(other))
+                for other in others
+            ):
+                others.append(of_question)
+    return {run for run, others in different.items() if len(others) >= MIN_BOILERPLATE_PROBLEMS}
 
 
 def boilerplate_texts(question: str, boilerplate: Collection[Run]) -> list[str]:

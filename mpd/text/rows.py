@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 FORMATS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv"}
+VISIBLE = "[^\\s\u00ad\u200b-\u200f\u2060\ufeff]"
 NUM_NAMED = 10  # rows that one message names
 
 
@@ -51,7 +52,7 @@ def read_rows(
     elif path.suffix == ".csv":
         names, stream = _csv_rows(_text_of(path), wanted)
     else:
-        names, stream = [], _json_rows(_text_of(path), path.suffix)
+        names, stream = [], _json_rows(_text_of(path), path.suffix, wanted)
     columns = dict.fromkeys(names)
     rows: list[FileRow] = []
     is_readable = False
@@ -81,6 +82,11 @@ def cells_of(column: "pa.ChunkedArray") -> list[Any]:
     if pa.types.is_temporal(column.type) and not pa.types.is_duration(column.type):
         column = column.cast(pa.string())
     return column.to_pylist()
+
+
+def is_blank(cell: Any) -> bool:
+    """Whether a cell is empty: nothing, or text of space and of characters of no width."""
+    return cell is None or (isinstance(cell, str) and not re.search(VISIBLE, cell))
 
 
 def fault_sentence(path: object, faults: Sequence[tuple[str, str]], advice: str) -> str:
@@ -122,12 +128,20 @@ def _with_cells(
     return cells
 
 
+def _require_once(names: Sequence[str], wanted: Collection[str]) -> None:
+    """Raise ValueError where two columns have one name."""
+    twice = next((name for name in wanted if names.count(name) > 1), None)
+    if twice is not None:
+        raise ValueError(f"two columns have the name {twice}; rename one")
+
+
 def _parquet_rows(path: Path, wanted: Collection[str]) -> tuple[list[str], Iterable[FileRow]]:
     import pyarrow.parquet as pq
 
     with path.open("rb") as opened:
         file = pq.ParquetFile(opened)
         names = file.schema_arrow.names
+        _require_once(names, wanted)
         held = [name for name in wanted if name in names]
         table = file.read(columns=held)
         columns = {name: cells_of(table.column(name)) for name in held}
@@ -143,9 +157,7 @@ def _csv_rows(text: str, wanted: Collection[str]) -> tuple[list[str], list[FileR
     except csv.Error as error:
         raise ValueError(f"line {reader.line_num}: {error}") from None
     names = lines[0] if lines else []
-    twice = next((name for name in wanted if names.count(name) > 1), None)
-    if twice is not None:
-        raise ValueError(f"two columns have the name {twice}; rename one")
+    _require_once(names, wanted)
     rows: list[FileRow] = []
     for line in lines[1:]:
         if len(line) <= len(names):
@@ -155,24 +167,24 @@ def _csv_rows(text: str, wanted: Collection[str]) -> tuple[list[str], list[FileR
     return names, rows
 
 
-def _json_rows(text: str, suffix: str) -> Iterable[FileRow]:
+def _json_rows(text: str, suffix: str, wanted: Collection[str]) -> Iterable[FileRow]:
     if text.lstrip().startswith("["):
-        return (_json_row(value) for value in _json(text))
-    whole = _single_object(text) if suffix == ".json" else None
+        return (_json_row(value) for value in _json(text, wanted))
+    whole = _single_object(text, wanted) if suffix == ".json" else None
     if whole is None:
-        return _json_lines(text)
-    if whole and all(isinstance(cells, list) for cells in whole.values()):
+        return _json_lines(text, wanted)
+    if isinstance(whole, dict) and whole and all(isinstance(item, list) for item in whole.values()):
         return _rows_of_columns(whole)
     return [whole]
 
 
-def _single_object(text: str) -> dict[str, Any] | None:
+def _single_object(text: str, wanted: Collection[str]) -> FileRow | None:
     """The object that a text is as a whole; None where it is something else, such as lines."""
     try:
-        value = _json(text)
+        value = _json(text, wanted)
     except ValueError:
         return None
-    return value if isinstance(value, dict) else None
+    return value if isinstance(value, dict | BadRow) else None
 
 
 def _rows_of_columns(columns: dict[str, list[Any]]) -> list[FileRow]:
@@ -182,26 +194,37 @@ def _rows_of_columns(columns: dict[str, list[Any]]) -> list[FileRow]:
     return [dict(zip(columns, cells, strict=True)) for cells in values]
 
 
-def _json_lines(text: str) -> Iterator[FileRow]:
+def _json_lines(text: str, wanted: Collection[str]) -> Iterator[FileRow]:
     # Not splitlines: a string may hold other separators as they are, U+2028 for example.
     for line in re.split(r"\r\n|\n|\r", text):
         line = line.strip(" \t\ufeff")
         if line:
             try:
-                yield _json_row(_json(line))
+                yield _json_row(_json(line, wanted))
             except ValueError as error:
                 yield BadRow(f"{error} in {line[:80]!r}")
 
 
 def _json_row(value: Any) -> FileRow:
-    if isinstance(value, dict):
+    if isinstance(value, dict | BadRow):
         return value
     return BadRow(f"not a JSON object, but {str(value)[:80]!r}")
 
 
-def _json(text: str) -> Any:
+def _json(text: str, wanted: Collection[str]) -> Any:
+    """The value of a JSON text. An object that has a wanted key twice is a BadRow."""
+
+    def object_of(pairs: list[tuple[str, Any]]) -> FileRow:
+        if len(content := dict(pairs)) == len(pairs):
+            return content
+        keys = [key for key, _ in pairs]
+        twice = next((key for key in keys if key in wanted and keys.count(key) > 1), None)
+        return content if twice is None else BadRow(f"the key {twice} is there twice; remove one")
+
     try:
-        return json.loads(text, parse_float=_fraction, parse_constant=Decimal)
+        return json.loads(
+            text, parse_float=fraction_of, parse_constant=Decimal, object_pairs_hook=object_of
+        )
     except RecursionError:
         raise ValueError("JSON that is nested too deep") from None
     except json.JSONDecodeError as error:
@@ -211,8 +234,9 @@ def _json(text: str) -> Any:
         raise ValueError(f"a whole number of more than {limit} digits") from None
 
 
-def _fraction(text: str) -> Decimal:
+def fraction_of(text: str) -> Decimal:
+    """The number that a text is; NaN where its exponent is beyond those of Decimal."""
     try:
         return Decimal(text)
-    except InvalidOperation:  # an exponent beyond those of Decimal
+    except InvalidOperation:
         return Decimal("NaN")

@@ -9,7 +9,8 @@ from typing import Any
 
 from mpd.config.files import problem_files
 from mpd.config.problems import Source
-from mpd.text.rows import FORMATS, BadRow, FileRow, cells_of, read_rows
+from mpd.text.hub_datasets import hub_dataset
+from mpd.text.rows import FORMATS, BadRow, FileRow, cells_of, fraction_of, read_rows
 
 MAX_DIGITS = 1_000  # of a number, before and after its point together
 _FRACTION = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
@@ -54,12 +55,7 @@ def answer_text(cell: Any) -> Any:
 
 
 def _hub_rows(source: Source) -> tuple[list[str], list[FileRow], int]:
-    import datasets
-
-    datasets.disable_progress_bars()
-    rows = datasets.load_dataset(
-        source.path, source.config, split=source.split, revision=source.revision
-    )
+    rows = hub_dataset(source)
     names = list(dict.fromkeys((source.question, source.answer)))
     if not set(names) <= set(rows.column_names):
         return rows.column_names, [], 0
@@ -97,7 +93,7 @@ def _with_number(row: FileRow, column: str) -> FileRow:
         return row
     text = (row[column] or "").strip()
     is_fraction = _FRACTION.fullmatch(text) and not text.removeprefix("-").isdigit()
-    return {**row, column: Decimal(text)} if is_fraction else row
+    return {**row, column: fraction_of(text)} if is_fraction else row
 
 
 def _slices(split: str, lengths: dict[str, int]) -> list[tuple[int, int]]:

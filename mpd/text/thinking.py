@@ -12,12 +12,19 @@ PAIRS = {
     "<|begin_of_thought|>": "<|end_of_thought|>",
     "<|START_THINKING|>": "<|END_THINKING|>",
     "<|channel|>analysis<|message|>": "<|channel|>final<|message|>",
+    "<|channel>thought": "<channel|>",
+    "Here is my thought process:": "Here is my response:",
 }
-_WORD = r"(?:\w+:)?\w*(?:think|thought|reason)\w*"
+for _word in ("think", "thinking", "thought", "reasoning"):
+    PAIRS[f"<|{_word}|>"] = f"<|/{_word}|>"
+    PAIRS[f"<|{_word}_start|>"] = f"<|{_word}_end|>"
+_WORD = r"(?:\w+:)?\w*(?:think|thought|reason|reflection|scratchpad|analysis|monologue)\w*"
 _TAG = re.compile(rf"<({_WORD})>|\[({_WORD})\]", re.IGNORECASE)
 _CLOSE = re.compile(
     "|".join([rf"</{_WORD}>", rf"\[/{_WORD}\]", *map(re.escape, PAIRS.values())]), re.IGNORECASE
 )
+
+_ANSWER = re.compile(r"<answer>(.*)</answer>", re.DOTALL | re.IGNORECASE)
 
 Tags = tuple[str, str]
 
@@ -68,11 +75,17 @@ def _after(text: str, tags: Tags) -> str | None:
     _, found, rest = text.partition(close)
     if not found:
         return None
-    rest = rest.strip()
+    rest = _bare(rest)
     while close in rest and not (opening and rest.startswith(opening)):
-        rest = rest.partition(close)[2].strip()
+        rest = _bare(rest.partition(close)[2])
     empty = re.match(rf"{re.escape(opening)}\s*{re.escape(close)}", rest) if opening else None
-    return rest[empty.end() :].strip() if empty else rest
+    return _bare(rest[empty.end() :]) if empty else rest
+
+
+def _bare(text: str) -> str:
+    """What follows thinking, without the tags that some models put around all of it."""
+    answer = _ANSWER.fullmatch(text.strip())
+    return (answer[1] if answer else text).strip()
 
 
 def _known_tags(tags: Tags | None) -> dict[str, str]:

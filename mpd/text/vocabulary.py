@@ -4,6 +4,7 @@ Text is encoded once. What a user or a model wrote is encoded with every added t
 that text can never turn into a control token.
 """
 
+from collections.abc import Collection, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -12,6 +13,7 @@ from tokenizers import Tokenizer
 
 from mpd.store.model_folder import (
     TOKENIZER,
+    is_control,
     load_tokenizer,
     stop_ids,
     turn_end,
@@ -107,37 +109,63 @@ class Vocabulary:
 
     @cached_property
     def control_ids(self) -> dict[str, int]:
-        """The control tokens by their texts: added tokens that are not space alone."""
+        """The control tokens by their texts: added tokens that are neither space nor words."""
         added = self.tokenizer.added_tokens_decoder.items()
-        return {str(token): number for number, token in added if str(token).strip()}
+        return {
+            token.content: number
+            for number, token in added
+            if is_control(token.content, token.special)
+        }
 
     @cached_property
-    def _plain(self) -> dict[tuple[str, bool], PlainTokenizer]:
-        return {}  # by mark, and whether added tokens of space alone stay
+    def _plain(self) -> dict[str, PlainTokenizer]:
+        return {}  # by mark
 
-    def plain_tokenizer(self, text: str, keep_spaces: bool) -> PlainTokenizer:
+    def plain_tokenizer(self, text: str) -> PlainTokenizer:
         """The tokenizer to which all of a text is plain text; see PlainTokenizer."""
         (mark,) = private_characters(1, text)
-        key = mark, keep_spaces
-        if key not in self._plain:
-            self._plain[key] = PlainTokenizer(self.tokenizer, self.control_ids, *key)
-        return self._plain[key]
+        if mark not in self._plain:
+            self._plain[mark] = PlainTokenizer(self.tokenizer, self.control_ids, mark)
+        return self._plain[mark]
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text that spells control tokens, such as a rendered prompt."""
         return self.tokenizer(text, add_special_tokens=False).input_ids
 
     def encode_plain(self, text: str) -> list[int] | None:
-        """The ids of a text behind a control token, without any added token.
+        """The ids of a text behind a control token, without any control token.
 
         None where some of it would be lost.
         """
-        ids = self.plain_tokenizer(text, False).encode_behind_control(text)
-        if ids is None:
-            return None
-        control = self.stop_ids[:1] or list(self.control_ids.values())[:1]
-        # Decoders treat the first token in a way of their own, so a control token stands before.
-        return ids if self.decode([*control, *ids]) == self.decode(control) + text else None
+        return self.encode_tagged([text], (), self.stop_ids[:1])
+
+    def encode_tagged(
+        self, segments: Sequence[str], tags: Collection[str], before: Sequence[int]
+    ) -> list[int] | None:
+        """The ids of segments behind the ids `before`, as the tokenizer gives them for the whole.
+
+        Control tokens are what `tags` spell. None where the ids read back as another text, which
+        they may do as what follows `before`, or alone: some tokenizers begin a text with a space,
+        where no line begins.
+        """
+        plain = self.plain_tokenizer("".join(segments))
+        named = "".join(plain.with_names(part) if part in tags else part for part in segments)
+        text = plain.without_names(plain.as_read(named))
+        # Decoders treat the first token in a way of their own.
+        control = [*before] or list(self.control_ids.values())[:1]
+        start = self.decode(control)
+        behind = plain.encode_behind_control(named)
+        outcomes = [(behind, control, start + text)]
+        if start.isspace():
+            outcomes.append((plain.encode_behind_control(named, start), control, start + text))
+        else:
+            outcomes.append((behind, [], text))
+        for ids, prefix, whole in outcomes:
+            if ids is None or not plain.is_complete(ids, named):
+                continue
+            if self.decode([*prefix, *ids]) == whole:
+                return ids
+        return None
 
     def decode(self, ids: list[int]) -> str:
         """The text of ids, control tokens shown."""
@@ -158,13 +186,13 @@ class Vocabulary:
     def inseparable(self) -> list[str]:
         """Texts of control tokens that are not special, and that no other tokens can spell."""
         texts = [token.content for token in self.added_tokens if not token.special]
-        return [text for text in texts if text.strip() and self.unknown_word(text)]
+        return [text for text in texts if text in self.control_ids and self.unknown_word(text)]
 
     def unknown_word(self, text: str) -> str | None:
         """A word of plain text that has no token, or None where the tokenizer has all of a text."""
         if self.tokenizer.unk_token is None:
             return None
-        plain = self.plain_tokenizer(text, True)
+        plain = self.plain_tokenizer(text)
         if plain.encode(text) is not None:
             return None
         return next((word for word in text.split() if plain.encode(word) is None), text)

@@ -365,7 +365,7 @@ def test_problem_files(tmp_path):
         path.touch()
     with pytest.raises(ValueError) as caught:
         problem_files(Source(path=str(tmp_path)))
-    assert str(caught.value) == f"{tmp_path}: no such file; {fix}"
+    assert str(caught.value) == f"{tmp_path}: a folder, not a file; {fix}"
     path.write_text("{}")
     assert problem_files(Source(path=str(path))) == [path]
 

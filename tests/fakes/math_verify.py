@@ -24,6 +24,10 @@ class grader:
     """Where the comparisons are that mpd replaces."""
 
 
+class parser:
+    """Where the readings are that mpd replaces."""
+
+
 class LatexExtractionConfig:
     def __init__(self, **_):
         pass

@@ -21,6 +21,7 @@ from mpd.job import places
 from mpd.job.preflight import check_folder
 from mpd.store.schema.__main__ import artifact_reference
 from mpd.text import given
+from tests.ordinary import ORDINARY
 from tests.workflow.project import ENVIRONMENT, REPOSITORY, WORLD, Project, merged
 
 # Every file is ASCII to a Python that is started so, and so is the terminal.
@@ -35,7 +36,8 @@ def world(tmp_path, monkeypatch):
         (tmp_path / name.lower()).mkdir()
         monkeypatch.setenv(name, str(tmp_path / name.lower()))
     monkeypatch.setenv("LOGNAME", "somebody")
-    for name in ("XDG_CACHE_HOME", "HF_TOKEN_PATH", "NETRC"):
+    hugging_face = ("HF_HOME", "HF_HUB_CACHE", "HF_DATASETS_CACHE", "HF_HUB_OFFLINE")
+    for name in ("XDG_CACHE_HOME", "HF_TOKEN_PATH", "NETRC", *hugging_face):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
     monkeypatch.setattr(tempfile, "tempdir", None)
@@ -79,6 +81,70 @@ def test_credentials_are_read_where_they_are(world):
     places.settle()
     assert os.environ["NETRC"] == str(world / "home/.netrc")
     assert "HF_TOKEN_PATH" not in os.environ
+
+
+@pytest.mark.parametrize(("offline", "kept"), [("1", True), ("true", True), ("0", False)])
+def test_a_cache_that_can_only_be_read_is_read_offline(world, monkeypatch, offline, kept):
+    """Online, a library would download into it."""
+    hub = world / "home/.cache/huggingface/hub"
+    hub.mkdir(parents=True)
+    real = os.access
+
+    def access(path, mode):
+        return real(path, mode) and not (mode & os.W_OK and "home" in Path(path).parts)
+
+    monkeypatch.setattr(os, "access", access)
+    monkeypatch.setenv("HF_HUB_OFFLINE", offline)
+    places.settle()
+    assert os.environ["HOME"] == str(world / "tmpdir" / f"mpd-{os.getuid()}")
+    assert os.environ.get("HF_HUB_CACHE") == (str(hub) if kept else None)
+
+
+@pytest.mark.parametrize("name", ["HF_HOME", "HF_HUB_CACHE", "HF_DATASETS_CACHE"])
+@pytest.mark.parametrize("value", ["/dev/null", "/dev/null/below", "file"])
+def test_a_cache_that_is_no_folder_is_one_sentence(world, monkeypatch, name, value):
+    monkeypatch.chdir(world)
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError) as caught:
+        places.settle()
+    assert str(caught.value) == (
+        f"{name} is {value}, which is no folder; set it to one, or unset it"
+    )
+    monkeypatch.setenv(name, "not/yet")
+    places.settle()
+
+
+@pytest.mark.parametrize("home", ["/dev/null", "read-only", None])
+def test_stages_run_whatever_the_home_is(tmp_path, student, request, home):
+    """Also those that load libraries of models."""
+    environment = {name: value for name, value in ENVIRONMENT.items() if name != "HOME"}
+    if home == "read-only":
+        (tmp_path / home).mkdir(mode=0o555)
+        home = str(tmp_path / home)
+    environment |= {"TMPDIR": str(tmp_path)} | ({} if home is None else {"HOME": home})
+    decoding = {"num_samples": 1, "temperature": 0, "max_new_tokens": 2}
+    model = {"source": "folder", "path": str(student.parent)}
+    more = [
+        "--student",
+        str(student),
+        "--benchmarks",
+        f"held={request.getfixturevalue('problems')}",
+    ]
+    for stage, settings, output, arguments in [
+        ("models", model, "model/manifest.json", []),
+        ("answers", {"benchmarks": {"held": decoding}}, "answers", more),
+    ]:
+        words = [*ORDINARY, sys.executable, "-m", f"mpd.{stage}"]
+        words += ["--output", str(tmp_path / output), "--store", str(tmp_path / "store")]
+        done = subprocess.run(
+            [*words, "--settings", json.dumps(settings), *arguments],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+    assert (tmp_path / "answers" / "held.parquet").is_file()
 
 
 def test_a_folder_of_that_name_that_is_another_s_is_not_taken(world, monkeypatch):

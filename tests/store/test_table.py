@@ -9,7 +9,7 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
-from mpd.store import schema, table
+from mpd.store import schema, table, table_writer
 from mpd.store.schema import Artifact, Column
 
 DTYPES = {
@@ -88,7 +88,7 @@ def test_empty_frame_keeps_its_columns(path):
 
 
 def test_groups_of_some_keys_are_read_only_where_these_are(path, monkeypatch):
-    monkeypatch.setattr(table, "ROW_GROUP_BYTES", 1)  # a row group for each row
+    monkeypatch.setattr(table_writer, "ROW_GROUP_BYTES", 1)  # a row group for each row
     rows = pl.DataFrame({"a": ["x", "y", "z", "y"], "b": [1, 2, 3, 4]}, schema=PAIRS.schema)
     table.write(path, rows, PAIR, {})
     assert [group.rows() for group in table.groups(path, ["b"])] == [[(1,)], [(2,)], [(3,)], [(4,)]]

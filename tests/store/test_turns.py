@@ -12,6 +12,7 @@ from mpd.text.vocabulary import Vocabulary
 from tests.qwen import CHATML, NONE, OPENED
 
 TURNS = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}{% endfor %}"
+ROLES = "{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}{% endfor %}"
 
 
 @pytest.mark.parametrize(
@@ -35,7 +36,29 @@ def test_the_template_says_what_ends_a_turn(qwen_tokenizer, template, end):
     tokenizer = copy.deepcopy(qwen_tokenizer)
     tokenizer.chat_template = template
     expected = None if end is None else tokenizer.convert_tokens_to_ids(end)
-    assert probe_turn_end(tokenizer) == expected
+    assert probe_turn_end(tokenizer, [tokenizer.eos_token_id]) == expected
+
+
+@pytest.mark.parametrize(
+    ("template", "stops", "end"),
+    [
+        (ROLES, ["<|endoftext|>", "<|user|>"], "<|user|>"),  # as GLM's
+        (ROLES, ["<|endoftext|>"], None),  # it does not stop there: nothing is known
+        (ROLES, ["<|assistant|>"], None),
+        (ROLES + "{{ eos_token }}", ["<|im_end|>", "<|user|>"], "<|im_end|>"),
+        (
+            "{% if messages | length > 2 %}{{ raise_exception('') }}{% endif %}" + ROLES,
+            ["<|user|>"],
+            None,
+        ),
+    ],
+)
+def test_a_turn_may_end_with_what_begins_the_next(qwen_tokenizer, template, stops, end):
+    tokenizer = copy.deepcopy(qwen_tokenizer)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|user|>", "<|assistant|>"]})
+    tokenizer.chat_template = template
+    expected = None if end is None else tokenizer.convert_tokens_to_ids(end)
+    assert probe_turn_end(tokenizer, tokenizer.convert_tokens_to_ids(stops)) == expected
 
 
 @pytest.fixture

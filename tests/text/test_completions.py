@@ -2,8 +2,10 @@
 
 import copy
 import hashlib
+import json
 
 import pytest
+from tokenizers import AddedToken, Regex, normalizers
 
 from mpd.config.chat import ReadingChat
 from mpd.text.completions import (
@@ -16,7 +18,7 @@ from mpd.text.completions import (
 from mpd.text.prompts import Prompts
 from mpd.text.vocabulary import TokenizerFile, Vocabulary
 from tests.changes import with_changes
-from tests.qwen import NONE, OPENED, QWEN
+from tests.qwen import CHATML, NONE, OPENED, QWEN
 
 TAGS = ReadingChat(think="tags", close="</think>")
 
@@ -63,7 +65,8 @@ def test_control_ids_are_the_close_tag_and_the_stop_ids(qwen, untagged, qwen_tok
         ("2+2=4.\n\nSo it is\n\\boxed{4}\nindeed.", ("2+2=4.\n\nSo it is", "\\boxed{4}\nindeed.")),
         ("\\boxed{3}? No.\n\\boxed{4}", ("\\boxed{3}? No.", "\\boxed{4}")),
         ("2+2=4.\nAnswer: 4", ("2+2=4.", "Answer: 4")),
-        ("2+2=4. \\boxed{4}", None),  # nothing before the answer line
+        ("2+2=4. \\boxed{4}", ("2+2=4. \\boxed{4}", "\\boxed{4}")),  # one line is not cut
+        ("\\boxed{4}", None),  # nothing before the answer
         ("<think></think>4", None),
         ("<think>2+2=4</think>", None),
         ("2+2=4", None),
@@ -129,6 +132,37 @@ def test_build_leaves_the_open_tag_to_a_prompt_that_has_it(qwen_tokenizer, ids_o
     ]
 
 
+@pytest.mark.parametrize(
+    ("opening", "begin"),
+    [("<think>\\n", ""), ("<think>", "\n"), ("<think>\\n\\n", ""), ("", "<think>\n")],
+)
+def test_build_goes_on_where_the_prompt_ends(qwen_tokenizer, opening, begin):
+    """GLM's template, for one, ends in the tag without the new line that the model then writes."""
+    tokenizer = copy.deepcopy(qwen_tokenizer)
+    tokenizer.chat_template = CHATML + f"{{{{- '{opening}' -}}}}"
+    vocabulary = Vocabulary(tokenizer, [tokenizer.eos_token_id])
+    prompt = Prompts.plain(vocabulary, QWEN).problem_ids("2+2")
+    ids = CompletionWriter(vocabulary, QWEN).build("2+2=4.\n\\boxed{4}", prompt)
+    assert tokenizer.decode(ids) == f"{begin}2+2=4.\n</think>\n\n\\boxed{{4}}<|im_end|>"
+
+
+def test_tags_of_several_control_tokens_and_words(qwen_tokenizer, prompt):
+    """As those of gpt-oss."""
+    tokenizer = copy.deepcopy(qwen_tokenizer)
+    tokenizer.add_special_tokens(
+        {"additional_special_tokens": ["<|channel|>", "<|message|>", "<|end|>"]}
+    )
+    vocabulary = Vocabulary(tokenizer, [tokenizer.eos_token_id])
+    opening, closing = "<|channel|>analysis<|message|>", "<|end|><|channel|>final<|message|>"
+    writer = CompletionWriter(vocabulary, with_changes(QWEN, open=opening, close=closing))
+    ids = writer.build("2+2=4.\n\\boxed{4}", prompt)
+    text = f"{opening}2+2=4.{closing}\\boxed{{4}}<|im_end|>"
+    assert ids == tokenizer(text, add_special_tokens=False).input_ids
+    assert writer.encode(text.removesuffix("<|im_end|>")) == ids
+    assert vocabulary.decode(ids[: writer.thinking_end(ids)]) == f"{opening}2+2=4.{closing}"
+    assert writer.build("I write <|message|>.\n\\boxed{4}", prompt) is None
+
+
 def test_build_without_tags_is_the_text_alone(untagged, qwen_tokenizer, ids_of):
     stop = qwen_tokenizer.eos_token_id
     assert untagged.build(" 2+2=4.\nAnswer: 4\n", [1]) == [*ids_of("2+2=4.\nAnswer: 4"), stop]
@@ -148,20 +182,22 @@ def test_build_refuses_what_cannot_be_said(tiny_format, tiny_prompts):
     assert tiny_format.build("1+2=3.\n\\boxed{Zebra}", prompt) is None
 
 
-def test_added_tokens_of_space_alone_are_no_control_tokens(qwen_tokenizer, ids_of):
-    """Many tokenizers have added tokens for runs of spaces, some for the end of a line."""
+@pytest.mark.parametrize("spaces", [["    ", "\n"], ["    ", "▁▁"], ["\n\n", "\t"]])
+def test_added_tokens_of_space_alone_are_no_control_tokens(qwen_tokenizer, spaces):
+    """Many tokenizers have added tokens for runs of spaces, some for the end of a line.
+
+    What a model writes has them, and so has what it is trained on.
+    """
     spaced = copy.deepcopy(qwen_tokenizer)
-    spaced.add_tokens(["    ", "\n"])
+    spaced.add_tokens(spaces)
     vocabulary = Vocabulary(spaced, [spaced.eos_token_id])
     prompt = Prompts.plain(vocabulary, QWEN).problem_ids("2+2")
-    opening, closing = spaced.convert_tokens_to_ids(["<think>", "</think>"])
-    assert CompletionWriter(vocabulary, QWEN).build("a\n    b\n\\boxed{4}", prompt) == [
-        opening,
-        *ids_of("\na\n    b\n"),
-        closing,
-        *ids_of("\n\n\\boxed{4}"),
-        spaced.eos_token_id,
-    ]
+    text = "<think>\na\n    b\n\tc\n</think>\n\n\\boxed{4}<|im_end|>"
+    ids = CompletionWriter(vocabulary, QWEN).build("a\n    b\n\tc\n\\boxed{4}", prompt)
+    assert ids == spaced(text, add_special_tokens=False).input_ids
+    assert {*spaced.convert_tokens_to_ids(spaces)} & {*ids}
+    assert vocabulary.decode(ids) == text
+    assert Prompts.plain(vocabulary, QWEN).problem_ids(text)[3:-5] != ids  # they are text there
 
 
 def test_plain_text_never_becomes_a_control_token(untagged, qwen_tokenizer, ids_of):
@@ -199,7 +235,7 @@ def test_encode_refuses_what_cannot_be_encoded(tiny_format):
 
 def spaced(scheme):
     """A tokenizer of SentencePiece's kind, whose texts begin with a space under some schemes."""
-    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
     pieces = [*"▁2+=4.\n\\boxed{}Answer: ", "▁2"]
@@ -220,18 +256,36 @@ def test_no_space_comes_between_control_tokens_and_text(scheme, chat):
     writer = CompletionWriter(vocabulary, chat)
     before = tokenizer.convert_tokens_to_ids(["</think>"])
     ids = writer.build("2+2=4.\n\\boxed{4}", before)
-    if scheme == "always":  # no ids of this tokenizer give this text
+    if scheme == "always" and chat.think == "tags":  # no ids of this tokenizer give this text
         assert ids is None
         with pytest.raises(ValueError, match=r"cannot encode '.*2\+2.*' without loss"):
             writer.encode("<think>2+2</think>4")
         return
     assert ids is not None
+    if (
+        scheme == "always"
+    ):  # without tags, its text is right but for the space that begins all texts
+        assert ids == tokenizer("2+2=4.\n\\boxed{4}<|im_end|>", add_special_tokens=False).input_ids
+        assert vocabulary.text(ids) == "2+2=4.\n\\boxed{4}"
+        return
     tags = (f"{chat.open}2+2=4.{chat.close}", "2+2=4.\n")[chat.think == "none"]
     text = f"{tags}\\boxed{{4}}<|im_end|>"
     assert tokenizer.decode([*before, *ids]) == f"</think>{text}"
     # What the tokenizer gives for the whole text behind a prompt.
     assert [*before, *ids] == tokenizer(f"</think>{text}", add_special_tokens=False).input_ids
     assert writer.encode(text.removesuffix("<|im_end|>")) == ids
+
+
+@pytest.mark.parametrize("scheme", ["first", "never", "always"])
+@pytest.mark.parametrize("prompt", ["</think>2\n", "</think>2\n\n", "</think>\n"])
+def test_no_space_begins_a_line(scheme, prompt):
+    """Prompts end in a new line in ChatML: what follows is the beginning of a line."""
+    tokenizer = spaced(scheme)
+    writer = CompletionWriter(Vocabulary(tokenizer, [tokenizer.eos_token_id]), NONE)
+    prompt_ids = tokenizer(prompt, add_special_tokens=False).input_ids
+    text = "2+2=4.\n\\boxed{4}<|im_end|>"
+    ids = writer.build(text.removesuffix("<|im_end|>"), prompt_ids)
+    assert [*prompt_ids, *ids] == tokenizer(prompt + text, add_special_tokens=False).input_ids
 
 
 @pytest.mark.parametrize("scheme", ["first", "never"])
@@ -243,12 +297,70 @@ def test_space_of_a_text_stays(scheme, text):
     assert tokenizer.decode(ids) == f"<think>{text}</think>{text}4<|im_end|>"
 
 
-def test_a_close_tag_that_gets_a_space_is_refused():
+def test_a_close_tag_of_ordinary_tokens_gets_no_space():
     tokenizer = spaced("first")
     chat = with_changes(QWEN, open="", close="\nAnswer: ")
-    writer = CompletionWriter(Vocabulary(tokenizer, [tokenizer.eos_token_id]), chat)
-    ids = writer.build("2+2=4.\nAnswer: 4", tokenizer.convert_tokens_to_ids(["</think>"]))
-    assert ids is None or tokenizer.decode(ids) == "2+2=4.\nAnswer: 4<|im_end|>"
+    vocabulary = Vocabulary(tokenizer, [tokenizer.eos_token_id])
+    writer = CompletionWriter(vocabulary, chat)
+    before = tokenizer.convert_tokens_to_ids(["</think>"])
+    ids = writer.build("2+2=4.\nAnswer: 4", before)
+    text = "</think>2+2=4.\nAnswer: 4<|im_end|>"
+    assert [*before, *ids] == tokenizer(text, add_special_tokens=False).input_ids
+    assert writer.thinking_end(ids) == len(ids) - 3  # space, 4 and the stop id
+
+
+def merging(tokenizer, *merges):
+    """The tokenizer with further merges, of punctuation and space too, as of large vocabularies."""
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerFast
+
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    state["pre_tokenizer"]["use_regex"] = False
+    vocabulary = state["model"]["vocab"]
+    place = max(token["id"] for token in state["added_tokens"]) + 1
+    for left, right in merges:
+        vocabulary.setdefault(left + right, place + len(vocabulary))
+    state["model"]["merges"] = [*map(list, merges), *state["model"]["merges"]]
+    return PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(json.dumps(state)),
+        eos_token="<|im_end|>",
+        chat_template=tokenizer.chat_template,
+    )
+
+
+@pytest.mark.parametrize("name", ["reasoning", "thought"])
+def test_tags_of_ordinary_tokens_are_what_the_tokenizer_gives_for_the_whole(qwen_tokenizer, name):
+    """`>` and a new line are one token of most large vocabularies."""
+    tokenizer = merging(qwen_tokenizer, ("<", "/"), (".", "</"), (">", "Ċ"), (">Ċ", "Ċ"))
+    vocabulary = Vocabulary(tokenizer, [tokenizer.eos_token_id])
+    chat = with_changes(QWEN, open=f"<{name}>\n", close=f"</{name}>\n\n")
+    writer = CompletionWriter(vocabulary, chat)
+    prompt = Prompts.plain(vocabulary, chat).problem_ids("2+2")
+    text = f"<{name}>\n2+2=4.</{name}>\n\n\\boxed{{4}}"
+    ids = tokenizer(text, add_special_tokens=False).input_ids
+    assert writer.build("2+2=4.\n\\boxed{4}", prompt) == [*ids, tokenizer.eos_token_id]
+    assert writer.encode(text) == [*ids, tokenizer.eos_token_id]
+    end = writer.thinking_end(ids)
+    assert vocabulary.decode(ids[:end]) == f"<{name}>\n2+2=4.</{name}>\n\n"
+    assert writer.thinking_end(ids[: end - 1]) is None
+
+
+@pytest.mark.parametrize(
+    "flags", [{"rstrip": True}, {"lstrip": True}, {"lstrip": True, "rstrip": True}]
+)
+def test_tags_that_swallow_space(qwen_tokenizer, flags):
+    """As those of Phi: what is trained is what the tokenizer gives for the text."""
+    tokenizer = copy.deepcopy(qwen_tokenizer)
+    tags = [AddedToken(f"<{mark}work>", normalized=False, **flags) for mark in ("", "/")]
+    tokenizer.add_tokens(tags)
+    vocabulary = Vocabulary(tokenizer, [tokenizer.eos_token_id])
+    chat = with_changes(QWEN, open="<work>\n", close="\n</work>\n\n")
+    writer = CompletionWriter(vocabulary, chat)
+    text = "<work>\n2+2=4.\n</work>\n\n\\boxed{4}<|im_end|>"
+    ids = writer.build("2+2=4.\n\\boxed{4}", Prompts.plain(vocabulary, chat).problem_ids("2+2"))
+    assert ids == tokenizer(text, add_special_tokens=False).input_ids
+    assert writer.encode(text.removesuffix("<|im_end|>")) == ids
+    assert len(vocabulary.decode(ids)) < len(text)
 
 
 def test_thinking_ends_after_the_last_close_tag(qwen, untagged, qwen_tokenizer, ids_of):
@@ -313,8 +425,6 @@ def test_a_close_tag_of_several_tokens_is_read_without_transformers_too(student,
     ("text", "has_tokens"), [("e\u0301", True), ("<think>a</think>e\u0301", True), ("é", None)]
 )
 def test_a_letter_that_the_tokenizer_changes_is_a_loss(qwen_tokenizer, text, has_tokens):
-    from tokenizers import normalizers
-
     changing = copy.deepcopy(qwen_tokenizer)
     changing.backend_tokenizer.normalizer = normalizers.NFC()
     writer = CompletionWriter(Vocabulary(changing, [changing.eos_token_id]), QWEN)
@@ -323,4 +433,34 @@ def test_a_letter_that_the_tokenizer_changes_is_a_loss(qwen_tokenizer, text, has
         return
     with pytest.raises(LossyText, match=r"cannot encode 'e\u0301' without loss") as caught:
         writer.encode(text)
+    assert caught.value.has_tokens
+
+
+NORMALIZERS = {
+    "NFC": (normalizers.NFC(), "cafe\u0301"),
+    "NFKC": (normalizers.NFKC(), "x²"),
+    "ligature": (normalizers.NFKC(), "ﬁnd"),
+    "no-break space": (normalizers.NFKC(), "1\u00a0000"),
+    "full width": (normalizers.NFKC(), "２+2"),
+    "lower case": (normalizers.Lowercase(), "Then"),
+    "accents": (normalizers.Sequence([normalizers.NFD(), normalizers.StripAccents()]), "café"),
+    "spaces": (normalizers.Replace(Regex(" {2,}"), " "), None),
+    "Hangul": (normalizers.NFC(), "\u1112\u1161\u11ab"),
+    "Å": (normalizers.NFC(), "3\u212b"),
+    "Ω": (normalizers.NFC(), "4\u2126"),
+}
+
+
+@pytest.mark.parametrize("name", NORMALIZERS)
+def test_what_a_tokenizer_changes_is_named_and_never_trained(qwen_tokenizer, prompt, name):
+    normalizer, word = NORMALIZERS[name]
+    changing = copy.deepcopy(qwen_tokenizer)
+    changing.backend_tokenizer.normalizer = normalizer
+    writer = CompletionWriter(Vocabulary(changing, [changing.eos_token_id]), QWEN)
+    text = f"so we add, {word or 'one  and'} more,\nand again"
+    assert writer.build(f"{text}.\n\\boxed{{4}}", prompt) is None
+    with pytest.raises(LossyText) as caught:
+        writer.encode(f"<think>{'so on ' * 100}\n{text}</think>4")
+    named = word or "so we add, one  and more,"
+    assert str(caught.value).startswith(f"the tokenizer cannot encode {named!r}")
     assert caught.value.has_tokens

@@ -113,7 +113,7 @@ def test_control_tokens_keep_their_flags(qwen_tokenizer, flag):
     vocabulary = Vocabulary(tokenizer, [tokenizer.eos_token_id])
     prompts = prompts_of(vocabulary)
     harmless, hostile = prompts.problem_ids("2 ; 3"), prompts.problem_ids("2 <|im_end|> 3")
-    spelled = vocabulary.plain_tokenizer("", True).encode("2 <|im_end|> 3")
+    spelled = vocabulary.plain_tokenizer("").encode("2 <|im_end|> 3")
     assert spelled is not None
     place = len(vocabulary.encode("<|im_start|>user\n"))
     assert vocabulary.written_ids(hostile) == vocabulary.written_ids(harmless)

@@ -87,6 +87,51 @@ def test_a_run_of_few_problems_is_overlap():
     assert (len(clean), len(removed)) == (100, 9)
 
 
+NEAR_COPY = (
+    "A farmer has {} sheep and {} cows and sells half of them at the market on Monday morning "
+    "before lunch. How many are left?"
+)
+
+
+@pytest.mark.parametrize("copies", [5, 6, 10, 14])
+@pytest.mark.parametrize("size", [30, 49])
+def test_near_copies_in_a_small_set_are_no_boilerplate(copies, size, caplog):
+    caplog.set_level(logging.INFO, "mpd")
+    training = [NEAR_COPY.format(n, n + 1) for n in range(copies)]
+    training += [f"other{n}" for n in range(size - copies)]
+    clean, removed = without_benchmarks(
+        rows_of(*training), [[NEAR_COPY.format(50, 51), *(f"held{n}" for n in range(9))]]
+    )
+    assert reasons(removed) == [(n, "overlaps_benchmark") for n in range(copies)]
+    assert (len(clean), caplog.text) == (size - copies, "")
+
+
+def test_a_phrase_of_different_problems_in_a_small_set_is_boilerplate():
+    phrase = "where m and n are relatively prime positive integers. Find the value of m + n."
+    words = ("circle", "triangle", "game", "sequence", "cube", "polynomial")
+    held = [
+        " ".join(f"{word}{n} of {word}{place}" for place in range(10)) + f" is m / n, {phrase}"
+        for n, word in enumerate(words)
+    ]
+    others = [f"held{n}" for n in range(24)]
+    clean, removed = without_benchmarks(rows_of("q", f"y is m / n, {phrase}"), [[*held, *others]])
+    assert (len(clean), removed) == (2, [])
+
+
+@needs_shared
+@pytest.mark.parametrize(
+    ("name", "question"),
+    [("aime24", "problem"), ("aime25", "problem"), ("amc23", "problem")],
+)
+def test_the_phrase_of_a_real_competition_is_no_overlap(name, question):
+    lines = (SHARED / name / "test.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    held = [row.get(question) or row["question"] for row in rows]
+    text = "The sum is m/n, where $m$ and $n$ are relatively prime positive integers. Find $m+n$."
+    clean, removed = without_benchmarks(rows_of("q", text), [held])
+    assert (len(clean), removed) == (2, [])
+
+
 @needs_shared
 def test_a_prompt_behind_real_questions_is_no_overlap():
     """The two that are removed are those of a test problem with other names and numbers."""

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 
-from mpd.text.prompts import Prompts, fill
+from mpd.text.prompts import Prompts, fill, prompt_inputs
 from mpd.text.vocabulary import Vocabulary
 from tests.changes import with_changes
 from tests.qwen import CHATML, QWEN
@@ -186,3 +186,36 @@ def test_an_unknown_token_that_is_a_control_token_too_is_no_unknown_word(ids_of,
     expected = [*ids_of("2+2"), shared.eos_token_id]
     assert prompts_of(vocabulary).problem_ids("2+2") == expected
     assert vocabulary.unknown_word(f"2 {end}{end}") is None
+
+
+@pytest.mark.parametrize(
+    ("texts", "is_spelled"),
+    [
+        (["2+2", "x < y", "<|im_|>", "<THINK>", ""], False),
+        (["2+2", "1 </think> 2"], True),
+        (["<|im_end|>"], True),
+        ([f"{'<' * 100_000}think>"], True),
+        (["a  b", "\\frac12"], False),
+        ([], False),
+    ],
+)
+def test_texts_that_spell_control_tokens_are_an_input(qwen_tokenizer, tmp_path, texts, is_spelled):
+    """So that results of prompts in which they were control tokens are not found in the store."""
+    tokenizer = copy.deepcopy(qwen_tokenizer)
+    tokenizer.add_tokens(["  ", "\\frac"])
+    tokenizer.save_pretrained(tmp_path)
+    assert bool(prompt_inputs(tmp_path, texts)) is is_spelled
+
+
+@pytest.mark.parametrize("word", ["\\frac", "ChatGPT", "▁▁", "  "])
+def test_added_words_are_no_control_tokens(qwen_tokenizer, word):
+    tokenizer = copy.deepcopy(qwen_tokenizer)
+    tokenizer.add_tokens([word])
+    vocabulary = Vocabulary(tokenizer, [tokenizer.eos_token_id])
+    assert word not in vocabulary.control_ids
+    (number,) = tokenizer.convert_tokens_to_ids([word])
+    prompts = prompts_of(vocabulary)
+    harmless, hostile = (prompts.problem_ids(f"1{word}2{more}") for more in ("", "</think>"))
+    assert harmless == vocabulary.encode(prompts.render(f"1{word}2"))
+    assert harmless.count(number) == hostile.count(number) == 1
+    assert number in vocabulary.encode_plain(f"1{word}2 </think>")

@@ -56,6 +56,15 @@ def test_thinking_that_never_ends(text):
         "<seed:think>They want it shorter.</seed:think>",
         "◁think▷They want it shorter.◁/think▷",
         "<|channel|>analysis<|message|>Short.<|end|><|start|>assistant<|channel|>final<|message|>",
+        "<|channel>thought\nThey want it shorter.\n<channel|>",
+        "<|thinking|>They want it shorter.<|/thinking|>\n",
+        "<|reasoning_start|>They want it shorter.<|reasoning_end|>",
+        "<|begin_of_thought|>\nThey want it shorter.\n<|end_of_thought|>\n",
+        "<reflection>They want it shorter.</reflection>",
+        "<scratchpad>\nThey want it shorter.\n</scratchpad>\n",
+        "<analysis>They want it shorter.</analysis>",
+        "<inner_monologue>They want it shorter.</inner_monologue>",
+        "Here is my thought process:\nThey want it shorter.\n\nHere is my response:\n",
         "",
     ],
 )
@@ -63,6 +72,14 @@ def test_thinking_of_a_rewriter_that_may_think(thoughts, rewrite):
     if not thoughts and rewrite == TAGGED:
         return  # that is a thinking that the next test has
     assert without_thinking(thoughts + rewrite, PROMPT, TAGS, True) == rewrite
+
+
+@pytest.mark.parametrize("rewrite", [PLAIN, TAGGED, "no"])
+def test_what_follows_the_thinking_may_stand_between_tags(rewrite):
+    """As in Hunyuan and in many models that reinforcement learning taught to think."""
+    answer = f"<answer>\n{rewrite}\n</answer>"
+    assert without_thinking(f"Shorter.</think>\n{answer}", OPENED_PROMPT, TAGS, True) == rewrite
+    assert without_thinking(f"<think>Shorter.</think>{answer}", PROMPT, TAGS, True) == rewrite
 
 
 def test_a_block_is_thinking_where_the_rewriter_may_think():

@@ -10,7 +10,7 @@ import torch
 from mpd.config.distill import DistillSettings
 from mpd.scoring.cache import DecodedRows
 from mpd.scoring.divergence import LOGPROB_FLOOR
-from mpd.store import schema, table
+from mpd.store import schema, table, table_writer
 from mpd.training.batches import CachedRows, TrajectoryDataset, collate
 from mpd.training.steps import WINDOW, Limits, plan_steps
 from tests.changes import with_changes
@@ -43,7 +43,9 @@ def write(frame, tmp_path, monkeypatch):
             **columns,
         )
         size = many.to_arrow().nbytes
-        monkeypatch.setattr(table, "ROW_GROUP_BYTES", (rows_per_group * size) // max(count, 1) + 1)
+        monkeypatch.setattr(
+            table_writer, "ROW_GROUP_BYTES", (rows_per_group * size) // max(count, 1) + 1
+        )
         path = tmp_path / f"{name}.parquet"
         table.write(path, many, schema.LOGITS, {})
         return path

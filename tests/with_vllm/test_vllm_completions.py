@@ -11,11 +11,14 @@ pytest.importorskip("vllm", minversion="0.32.0", reason="needs vLLM: make vllm")
 
 import torch
 
+from mpd.config.chat import Chat
 from mpd.config.generation import Decoding
 from mpd.config.resources import GenerationResources
 from mpd.engines.base import PROMPT_TOO_LONG, Request, seed_of
 from mpd.engines.transformers import TransformersEngine, choose
 from mpd.store.model_folder import write_manifest
+from mpd.text.prompts import Prompts
+from tests.text.test_control_text import HOSTILE
 
 GREEDY = Decoding(temperature=0, max_new_tokens=32)
 SAMPLED = Decoding(max_new_tokens=32)
@@ -241,3 +244,20 @@ def test_data_parallel_replicas_complete_the_same(make_engine, student, engine, 
             require_equal(two.generate(requests, decoding), engine.generate(requests, decoding))
     finally:
         two.backend.stop()
+
+
+def test_text_that_spells_control_tokens_is_text_for_vllm_too(
+    make_engine, write_model, qwen_tokenizer, tmp_path
+):
+    model = tmp_path / "byte_level"
+    manifest = write_model(model, 4, vocabulary=qwen_tokenizer, head_dim=32, context=1024)
+    engine = make_engine(manifest)
+    plain = TransformersEngine(manifest, "float32", GenerationResources(batch_size=4))
+    prompts = [Prompts.plain(engine.vocabulary, Chat()).problem_ids(text) for text in HOSTILE]
+    controls = qwen_tokenizer.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>"])
+    for text, prompt in zip(HOSTILE, prompts, strict=True):
+        assert [token for token in prompt if token in controls] == [*controls, controls[0]]
+        assert len(engine.vocabulary.written_ids(prompt)) == 3
+        assert text in qwen_tokenizer.decode(prompt)
+    requests = [Request(prompt, seed) for seed, prompt in enumerate(prompts)]
+    require_equal(engine.generate(requests, GREEDY), plain.generate(requests, GREEDY))

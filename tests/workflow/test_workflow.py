@@ -18,6 +18,8 @@ from typing import Any
 import polars as pl
 import pytest
 
+from mpd import prune
+from mpd.store.links import entries_noted_in
 from tests.ordinary import ORDINARY
 from tests.workflow.project import ENVIRONMENT, WORLD, Project, computed
 
@@ -75,6 +77,25 @@ def test_complete_run(project: Project) -> None:
 
 def test_a_finished_run_does_nothing(project: Project) -> None:
     assert project.visits() == set()
+
+
+@pytest.mark.parametrize("command", ["cp -r", "cp -rp", "cp -a"])
+def test_a_copied_project_computes_nothing(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    """Without the hard links, all that is stored would count as unused."""
+    monkeypatch.chdir(project.folder)
+    unused = list(prune.unused(prune.STORE))  # of earlier settings
+    subprocess.run([*command.split(), f"{project.folder}/.", str(tmp_path)], check=True)
+    copy = Project(tmp_path)
+    assert copy.visits() == set()
+    monkeypatch.chdir(tmp_path)
+    noted = entries_noted_in(prune.RESULTS, prune.STORE)
+    assert list(prune.unused(prune.STORE, noted)) == unused
+    if command == "cp -r":
+        assert list(prune.unused(prune.STORE)) != unused
+        assert computed(copy.run("--forceall")) == []
+        assert list(prune.unused(prune.STORE)) == unused
 
 
 BENCHMARKS = WORLD["problems"]["benchmarks"]

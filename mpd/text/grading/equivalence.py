@@ -5,27 +5,35 @@ Small exact rules come first, where they are certain; math-verify decides only w
 
 import re
 
+from mpd.text.grading.boxes import last_box, whole_box
 from mpd.text.grading.exact import same_number
 from mpd.text.grading.extraction import MAX_CHARACTERS
+from mpd.text.grading.forms import (
+    date_verdict,
+    in_one_form,
+    same_numeral,
+    same_percent,
+    same_ratio,
+)
 from mpd.text.grading.labels import (
     brackets_differ,
     choice,
     clock_time,
     is_misread,
-    scaled,
-    without_text_commands,
-    without_unit,
-    words_differ,
+    same_words,
+    vertices_differ,
 )
-from mpd.text.grading.notation import canonical_integer, last_box, normalise_answer, whole_box
+from mpd.text.grading.notation import canonical_integer, normalise_answer
 from mpd.text.grading.numerals import read_number
 from mpd.text.grading.spelling import to_latex
+from mpd.text.grading.units import quantities, scaled, signs_differ, without_units, words_differ
 
 # Two numbers side by side, which math-verify would multiply: 1 2 3 as 6.
 _SIDE_BY_SIDE = re.compile(
     r"(?<!frac )(?<!binom )(?<!sqrt )(?<!frac)(?<!binom)(?<![\d.,_^])\d(?:\d|[.,]\d)* +\d"
 )
-_BASE = re.compile(r"([0-9A-Za-z]+)_(?:\{ ?(?:\\text\{)?(\d+)\}{1,2}|(\d))")
+_SIGN = re.compile("[^\\x00-\\x7f]|[%$]")
+_STRUCK = re.compile(r"\s*~~.*~~\s*", re.DOTALL)  # crossed out, in Markdown
 
 
 def verify_integer(gold: str, answer: str) -> bool | None:
@@ -43,14 +51,14 @@ def verdict_by_text(gold: str, answer: str | None) -> str | None:
     if max(len(gold), len(answer)) > MAX_CHARACTERS:
         return "unparsed"
     gold, answer = (whole_box(text) or text if "boxed" in text else text for text in (gold, answer))
-    equal = verify_integer(gold, answer)
-    currencies = not (gold.isascii() and answer.isascii()) and words_differ(gold, answer)
-    if equal is not None:
-        return "correct" if equal and not currencies else "wrong"
+    equal = None if "~~" in gold + answer else verify_integer(gold, answer)
+    signs = [_SIGN.search(text) for text in (gold, answer)]
+    if equal or (equal is False and ("%" in gold) == ("%" in answer)):
+        return "correct" if equal and not (all(signs) and signs_differ(gold, answer)) else "wrong"
     pair = normalise_answer(gold), normalise_answer(answer)
-    if not all(pair):
+    if not all(pair) or any(_STRUCK.fullmatch(text) for text in (gold, answer)):
         return "unparsed"
-    if currencies:
+    if any(signs) and signs_differ(gold, answer):
         return "wrong"
     if pair[0] == pair[1]:
         return "correct"
@@ -58,11 +66,12 @@ def verdict_by_text(gold: str, answer: str | None) -> str | None:
     if any(last_box(rf"\boxed{{{text}}}") != text for text in pair):
         return "unparsed"
     equal = _same_choice(*pair)
-    if equal is None:
-        equal = _same_exactly(*pair)
     if equal is not None:
         return "correct" if equal else "wrong"
-    if any(_SIDE_BY_SIDE.search(to_latex(text)) or is_misread(text) for text in pair):
+    verdict = _verdict_by_form(*pair)
+    if verdict is not None:
+        return verdict
+    if any(_SIDE_BY_SIDE.search(to_latex(text)) or is_misread(to_latex(text)) for text in pair):
         return "unparsed"
     return None
 
@@ -84,37 +93,63 @@ def _same_choice(gold: str, answer: str) -> bool | None:
     return True if not all(contents) else verdict_by_text(*contents) == "correct"
 
 
-def _same_exactly(gold: str, answer: str) -> bool | None:
-    """Whether two answers are the same time, or number; None where these do not decide.
-
-    Texts whose words contradict each other are not the same.
-    """
+def _verdict_by_form(gold: str, answer: str) -> str | None:
+    """The verdict on two answers by small exact rules; None where these do not decide."""
+    verdict = date_verdict(gold, answer)
+    if verdict is not None:
+        return verdict
     times = clock_time(gold), clock_time(answer)
-    if all(times) or any(time is not None and time[2] for time in times):
-        return times[0] == times[1]
-    plain = without_text_commands(gold), without_text_commands(answer)
-    if plain[0] == plain[1]:
-        return True
-    if (
-        any("\\text" in text for text in (gold, answer))
-        and plain[0].casefold() == plain[1].casefold()
-    ):
-        return bool(re.fullmatch("[A-Za-z ]+", plain[0])) or None
-    (gold_count, scale), (answer_count, answer_scale) = scaled(gold), scaled(answer)
-    if scale != 1 or answer_scale != 1:
-        counts = read_number(gold_count), read_number(answer_count)
-        if counts[0] is not None and counts[1] is not None:
-            return counts[0].value * scale == counts[1].value * answer_scale
-    if words_differ(gold, answer) or brackets_differ(gold, answer):
+    if all(times) or (any(times) and "=" not in gold + answer):
+        if not all(times) and not any(time[2] for time in times if time):
+            return "unparsed"
+        return "correct" if times[0] == times[1] else "wrong"
+    for rule in (same_words, _same_scaled, _same_quantities, _words_agree, same_numeral,
+                 same_percent, same_ratio, _same_number, _same_list):  # fmt: skip
+        equal = rule(gold, answer)
+        if equal is not None:
+            return "correct" if equal else "wrong"
+    if vertices_differ(gold, answer) or in_one_form(gold, answer) is None:
+        return "unparsed"
+    return None
+
+
+def _same_scaled(gold: str, answer: str) -> bool | None:
+    """Whether 3 million dollars are a number with the same unit, or none."""
+    values = scaled(gold), scaled(answer)
+    if not any(values):
+        return None
+    plain = [
+        f"0 {value[1]}" if value else text
+        for value, text in zip(values, (gold, answer), strict=True)
+    ]
+    if words_differ(*plain):
         return False
-    bases = _BASE.fullmatch(gold), _BASE.fullmatch(answer)
-    if bases[0] and bases[1]:
-        (digits, *base), (other_digits, *other_base) = bases[0].groups(), bases[1].groups()
-        return digits == other_digits and (base[0] or base[1]) == (other_base[0] or other_base[1])
-    numbers = read_number(without_unit(gold)), read_number(without_unit(answer))
-    if numbers[0] is not None and numbers[1] is not None:
-        return same_number(numbers[0], numbers[1])
-    return _same_list(gold, answer)
+    numbers = [value[0] if value else None for value in values]
+    for this, text in ((0, gold), (1, answer)):
+        if numbers[this] is None:
+            number = read_number(without_units(text, "")[0].replace("\\$", "").strip())
+            numbers[this] = number.value if number else None
+    return None if None in numbers else numbers[0] == numbers[1]
+
+
+def _same_quantities(gold: str, answer: str) -> bool | None:
+    """Whether the parts of two quantities, 5 ft 3 in, are the same; None where one has no parts."""
+    parts = quantities(gold), quantities(answer)
+    return parts[0] == parts[1] if all(parts) else None
+
+
+def _words_agree(gold: str, answer: str) -> bool | None:
+    """False for answers whose words or brackets contradict each other; else None."""
+    return False if words_differ(gold, answer) or brackets_differ(gold, answer) else None
+
+
+def _same_number(gold: str, answer: str) -> bool | None:
+    """Whether two numbers are equal; None where one of the two is none."""
+    gold, answer = without_units(gold, answer)
+    numbers = read_number(gold), read_number(answer)
+    if numbers[0] is None or numbers[1] is None:
+        return None
+    return same_number(numbers[0], numbers[1])
 
 
 def _same_list(gold: str, answer: str) -> bool | None:
@@ -136,18 +171,22 @@ def verdict_by_mathematics(gold: str, answer: str) -> str:
     from mpd.text.grading.symbolic import use_exact_comparison, with_one_imaginary_unit
 
     use_exact_comparison()
+    pair = without_units(normalise_answer(gold), normalise_answer(answer))
+    texts = in_one_form(*pair)
+    if texts is None:
+        return "unparsed"
     # Read the box as a whole or not at all: any other setting lets math-verify pick a part of the
     # answer, down to its last number, where the whole does not parse.
     config = [LatexExtractionConfig(boxed_match_priority=0, try_extract_without_anchor=False)]
     readings = with_one_imaginary_unit(
         [
             parse(
-                rf"\boxed{{{to_latex(normalise_answer(text)).strip()}}}",
+                rf"\boxed{{{to_latex(text).strip()}}}",
                 config,
                 extraction_mode="first_match",
                 parsing_timeout=None,
             )
-            for text in (gold, answer)
+            for text in texts
         ]
     )
     try:

@@ -53,6 +53,12 @@ _MIXED = re.compile(
     r"(?<![\w.^}\])])(?<!frac )(?<!binom )(?<!sqrt )\b(\d+) +(\d+) ?/ ?(\d+)(?![\d^!(\w]|[.,]\d)",
     re.ASCII,
 )
+_DEGREES = re.compile(
+    r"(\\(?:sin|cos|tan|cot|sec|csc)(?: ?\^ ?\{?\d\}?)?) *(?:\\left)?[({]? *(\d+(?:\.\d+)?) *"
+    r"\^ ?\{? *\\circ *\}? *(?:\\right)?[)}]?"
+)
+# A logarithm without a base may have base 10 or e: it has one that no number is.
+_LOG = re.compile(r"\\log(?![A-Za-z]|\s*_)")
 _ARGUMENT = r"(?:(\\(?:pi|theta|alpha|beta)(?![A-Za-z])|[A-Za-z0-9])|(\{[^{}]*\}))"
 _FRACTION = re.compile(rf"\\[dtc]?frac(?![A-Za-z])\s*{_ARGUMENT}\s*{_ARGUMENT}")
 
@@ -93,7 +99,9 @@ def _to_latex(text: str) -> str:
     text = text.replace("**", "^").replace("*", r"\cdot ")
     text = text.replace("<=", r"\le ").replace(">=", r"\ge ")
     text = _INFINITY.sub(r"\\infty ", text)
-    return _NAME.sub(r"\\\1 ", text)
+    text = _NAME.sub(r"\\\1 ", text)
+    text = _DEGREES.sub(r"\1\\left(\\frac{\2\\pi }{180}\\right)", text)
+    return _LOG.sub(r"\\log_{\\beta }", text)
 
 
 def _fraction(text: str) -> str:

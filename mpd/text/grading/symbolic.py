@@ -1,5 +1,6 @@
-"""math-verify, with an exact comparison in place of its own to 15 digits."""
+"""math-verify, with an exact comparison in place of its own to 15 digits, and other readings."""
 
+from dataclasses import replace
 from typing import Any
 
 from mpd.text.grading.exact import nearly
@@ -138,28 +139,72 @@ def solutions_equal(gold: Any, answer: Any, *precision: int) -> bool:
     return bool(_REPLACED["solutions"](gold, answer, *precision))
 
 
+def normalised_latex(text: str, config: Any) -> str:
+    """What math-verify calls to normalise LaTeX: as it does, but no letter at the end is a unit.
+
+    To it, `v_0 t` is `v_0`.
+    """
+    return str(_REPLACED["normalise"](text, replace(config, units=False)))
+
+
+def expression(latex: str) -> Any:
+    """What math-verify calls to parse LaTeX: as it does, but letters keep their case.
+
+    Of an equation chain that has no reading, the last side counts.
+    """
+    from latex2sympy2_extended import latex2sympy
+    from latex2sympy2_extended.latex2sympy2 import ConversionConfig
+    from math_verify import grader, parser
+
+    def read(text: str) -> Any:
+        """SymPy's expression."""
+        return latex2sympy(
+            text,
+            is_real=not grader.should_treat_as_complex(text),
+            normalization_config=None,
+            conversion_config=ConversionConfig(lowercase_symbols=False),
+        )
+
+    try:
+        return read(latex)
+    except Exception:  # of many kinds
+        last = parser.get_last_eq(latex)
+        if last == latex:
+            raise
+        return read(last)
+
+
 def use_exact_comparison() -> None:
-    """Let math-verify compare as this module does, in this process."""
-    from math_verify import grader
+    """Let math-verify read and compare as this module does, in this process."""
+    from math_verify import grader, parser
 
     if _REPLACED:
         return
     _REPLACED["solutions"] = getattr(grader, "sympy_solve_and_compare", None)
+    _REPLACED["normalise"] = getattr(parser, "normalize_latex", None)
     grader.sympy_solve_and_compare = solutions_equal
     grader.sympy_numeric_eq = numbers_equal
     grader.sympy_symbolic_eq = forms_equal
+    parser.normalize_latex = normalised_latex
+    parser.parse_latex_cached = expression
 
 
 def with_one_imaginary_unit(readings: list[list[Any]]) -> list[list[Any]]:
-    """The readings with one symbol for `i`: math-verify has two, real and not, that are unequal."""
-    from sympy import Basic, MatrixBase, Symbol
+    """The readings with the imaginary unit for `i`, which math-verify reads as a symbol.
 
-    unit = Symbol("i")
+    Where an equation is for `i`, it stays a symbol.
+    """
+    from sympy import Basic, I, MatrixBase, Symbol
+    from sympy.logic.boolalg import BooleanAtom
 
-    def replaced(item: Any) -> Any:
+    def replaced(item: Any, unit: Any) -> Any:
         """An item of a reading."""
         if not isinstance(item, Basic | MatrixBase):
             return item
         return item.xreplace({s: unit for s in item.free_symbols if s.name == "i"})
 
-    return [[replaced(item) for item in reading] for reading in readings]
+    for unit in (I, Symbol("i")):
+        units = [[replaced(item, unit) for item in reading] for reading in readings]
+        if not any(isinstance(item, BooleanAtom) for reading in units for item in reading):
+            return units
+    return readings

@@ -1,0 +1,50 @@
+"""What runs on a card has the results of a CPU. Skipped where there is no GPU."""
+
+import pytest
+import torch
+
+from mpd.scoring.attention import PACKED
+from mpd.scoring.forward import completion_states, pack
+from mpd.scoring.output_head import head_of
+from mpd.scoring.packed_model import prepare
+from mpd.training.recomputation import Recomputation
+from tests.scoring.test_attention import sequences, states_one_by_one, tiny
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"),
+]
+# Kernels for packed sequences take heads of 16 and more.
+SIZES = {"hidden_size": 64, "head_dim": 32, "intermediate_size": 96}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kernels", ["auto", "none"])
+@pytest.mark.parametrize("architecture", ["Llama", "Qwen3", "Mistral", "Gemma3Text"])
+@pytest.mark.parametrize(("dtype", "limit"), [(torch.float32, 1e-4), (torch.bfloat16, 0.05)])
+def test_packed_states_are_those_of_a_cpu(architecture, kernels, dtype, limit):
+    prompts, completions = sequences()
+    expected = states_one_by_one(tiny(architecture, "eager", **SIZES), prompts, completions)
+    model = tiny(architecture, PACKED, **SIZES).to("cuda", dtype)
+    prepare(model, kernels)
+    states = completion_states(model, pack(prompts, completions)).float().cpu()
+    assert (states - expected).norm() < limit * expected.norm()
+
+
+@torch.no_grad()
+def test_logits_in_bfloat16_are_not_rounded_twice():
+    model = tiny("Qwen3", PACKED, **SIZES).to("cuda", torch.bfloat16)
+    hidden = torch.randn(40, 64, device="cuda", dtype=torch.bfloat16)
+    logits = head_of(model, 90).logits(hidden)
+    exact = hidden.double() @ model.get_output_embeddings().weight[:90].double().T
+    assert (logits - exact).norm() < 1e-5 * exact.norm()
+
+
+def test_as_many_layers_are_recomputed_as_memory_asks_for():
+    model = tiny("Qwen3", PACKED, num_hidden_layers=6, **SIZES).to("cuda").train()
+    recomputation = Recomputation(model, "auto", 64, torch.optim.AdamW(model.parameters()))
+    recomputation.before_step()
+    recomputation.before_micro_batch(1000)
+    assert recomputation.number == 0
+    recomputation.before_micro_batch(10**9)
+    assert recomputation.number == 6
