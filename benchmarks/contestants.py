@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import random_models
 import shapes
 
 OURS = ("reverse_kl", "cross_entropy")
@@ -20,7 +21,7 @@ def prepare(folder: Path, arguments: argparse.Namespace) -> Path:
     from mpd.store import schema, table
 
     weights = "float32" if arguments.device == "cpu" else None
-    shapes.write_model(folder / arguments.shape, arguments.shape, weights)
+    random_models.write_model(folder / arguments.shape, arguments.shape, weights)
     rows = shapes.trajectories(arguments)
     lengths, num_positions = shapes.sizes(rows)
     path = folder / f"cache_{len(rows)}_{sum(lengths)}_{num_positions}.parquet"
@@ -73,7 +74,7 @@ def ours(
     from mpd.training.metrics import metrics_row
 
     cache = prepare(folder, arguments)
-    shapes.make_weights_when_loading()
+    random_models.make_weights_when_loading()
     job = training_job(folder, folder / arguments.shape, cache, divergence, arguments)
     for measures in start(job).measures:
         row = metrics_row(measures, [], job.settings.loss)
@@ -87,8 +88,8 @@ def trl(folder: Path, arguments: argparse.Namespace) -> Iterator[dict[str, float
     from trl import DistillationConfig, DistillationTrainer
 
     torch.set_num_threads(arguments.threads)
-    shapes.make_weights_when_loading()
-    student = shapes.write_model(folder / arguments.shape, arguments.shape)
+    random_models.make_weights_when_loading()
+    student = random_models.write_model(folder / arguments.shape, arguments.shape)
     on_gpu = arguments.device == "cuda"
     tokenizer = AutoTokenizer.from_pretrained(student, padding_side="left")
     tokenizer.chat_template = "{{ messages[0].content }}"
@@ -101,7 +102,7 @@ def trl(folder: Path, arguments: argparse.Namespace) -> Iterator[dict[str, float
     teacher = shapes.SHAPES[arguments.teacher_shape or shapes.SHAPES[arguments.shape].teacher]
     trainer = DistillationTrainer(
         model=AutoModelForCausalLM.from_pretrained(student, dtype=torch.float32),
-        teacher_model=shapes.random_model(teacher.config(), getattr(torch, arguments.dtype)),
+        teacher_model=random_models.random_model(teacher.config(), getattr(torch, arguments.dtype)),
         args=config,
         train_dataset=[{"prompt": "1 2 3"}] * micro,
         processing_class=tokenizer,

@@ -14,6 +14,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import random_models
 import shapes
 
 BF16_FACTOR = 2.0
@@ -81,8 +82,10 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """The errors of every path, and whether each is within its limit."""
     import torch
 
-    shapes.make_weights_when_loading()
-    folder = shapes.write_model(arguments.folder / "equal" / arguments.shape, arguments.shape)
+    random_models.make_weights_when_loading()
+    folder = random_models.write_model(
+        arguments.folder / "equal" / arguments.shape, arguments.shape
+    )
     settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     settings["num_hidden_layers"] = min(settings["num_hidden_layers"], NUM_LAYERS)
     settings.pop("layer_types", None)

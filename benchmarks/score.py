@@ -23,6 +23,7 @@ from typing import Any
 import card
 import kernels
 import polars as pl
+import random_models
 import shapes
 
 from mpd.config.logits import PlainScores
@@ -76,9 +77,9 @@ def kept_rows(arguments: argparse.Namespace) -> pl.DataFrame:
 
 def job_of(arguments: argparse.Namespace) -> argparse.Namespace:
     """What the stage's command line gives."""
-    student = shapes.write_model(arguments.folder / arguments.shape, arguments.shape)
+    student = random_models.write_model(arguments.folder / arguments.shape, arguments.shape)
     name = arguments.teacher_shape or shapes.SHAPES[arguments.shape].teacher
-    teacher = shapes.write_model(arguments.folder / name, name)
+    teacher = random_models.write_model(arguments.folder / name, name)
     resources = shapes.batch_resources(arguments, "batch_size")
     settings = {"context": "problem", "dtype": arguments.dtype, **arguments.settings}
     return argparse.Namespace(
@@ -114,7 +115,7 @@ def score(
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """All measures of one run."""
-    shapes.make_weights_when_loading()
+    random_models.make_weights_when_loading()
     if not arguments.matrix_tflops:
         arguments.matrix_tflops = card.matrix_tflops(arguments.device)
     job, rows = job_of(arguments), kept_rows(arguments)

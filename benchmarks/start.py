@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import contestants
+import random_models
 import shapes
 
 TRAINING = """
@@ -92,7 +93,7 @@ def timed(command: list[str], arguments: argparse.Namespace) -> dict[str, float]
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """All starts of one kind of job."""
     student = arguments.folder / f"{arguments.shape}-bfloat16"
-    shapes.write_model(student, arguments.shape, "bfloat16")
+    random_models.write_model(student, arguments.shape, "bfloat16")
     with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
         commands = {"training": training_command, "scoring": scoring_command}
         command = commands[arguments.job](student, Path(name), arguments)

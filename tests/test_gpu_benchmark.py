@@ -117,16 +117,17 @@ def test_idle_time_is_what_no_kernel_covers(benchmarks):
 
 @pytest.mark.parametrize("name", ["tiny", "smollm2-135m"])
 def test_tokenizers_have_every_token_of_a_shape(benchmarks, name):
+    import random_models
     import shapes
 
     num_tokens = shapes.SHAPES[name].num_tokens
-    tokenizer = shapes.tokenizer_of(num_tokens)
+    tokenizer = random_models.tokenizer_of(num_tokens)
     assert sorted(tokenizer.get_vocab().values()) == list(range(num_tokens))
     assert tokenizer.decode(tokenizer("1 + 2 = é")["input_ids"]) == "1 + 2 = é"
 
 
 def test_weights_are_made_where_a_folder_has_none(benchmarks, monkeypatch, tmp_path):
-    import shapes
+    import random_models
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -135,8 +136,8 @@ def test_weights_are_made_where_a_folder_has_none(benchmarks, monkeypatch, tmp_p
     monkeypatch.setattr(
         AutoModelForCausalLM, "from_pretrained", AutoModelForCausalLM.from_pretrained
     )
-    shapes.make_weights_when_loading()
-    folder = shapes.write_model(tmp_path / "tiny", "tiny")
+    random_models.make_weights_when_loading()
+    folder = random_models.write_model(tmp_path / "tiny", "tiny")
     assert not list(Path(folder).glob("*.safetensors"))
     wide, narrow = (load_model(folder, dtype) for dtype in ("float32", "bfloat16"))
     assert wide.lm_head.weight.dtype == torch.float32
