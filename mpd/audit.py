@@ -197,7 +197,7 @@ def main(argv: list[str] | None = None) -> None:
         arguments.max_noise_divergence = EXPECTED_NOISE[settings.dtype]
 
     models = arguments.student, arguments.teacher
-    resources = ScoringResources(batch_size=1, chunk_size=CHUNK_SIZE, threads=arguments.threads)
+    resources = ScoringResources(chunk_size=CHUNK_SIZE, threads=arguments.threads)
     scorer = TransformersScorer(*models, settings, resources, total=0)
     measures = measure(scorer, rows)
     for name, value in measures.items():

@@ -93,7 +93,7 @@ class ScoringResources(EngineResources):
     batch_size: Count = Field(32, description="vLLM: max_num_seqs")
     batch_tokens: Count = Field(
         16_384,
-        description="transformers: tokens per forward pass, at most, prompts included; a longer "
+        description="transformers: tokens per forward pass of a model, at most, prompts included; a longer "
         "trajectory has a pass of its own",
     )
     chunk_size: ChunkSize = None
@@ -116,7 +116,7 @@ class DistillResources(ModelResources):
     )
     chunk_size: ChunkSize = None
     kernels: Kernels = "auto"
-    gradient_checkpointing: Literal["auto"] | bool = Field(
+    gradient_checkpointing: Literal["auto", True, False] = Field(
         "auto",
         description="layers that compute their activations twice: less memory, one more forward "
         "pass; auto: as many as the GPU's memory asks for, none on a CPU",

@@ -24,7 +24,8 @@ def type_of(field: JsonSchema) -> str:
     if "const" in field:
         return f"`{field['const']}`"
     if "enum" in field:
-        return ", ".join(f"`{value}`" for value in field["enum"])
+        values = (value if isinstance(value, str) else json.dumps(value) for value in field["enum"])
+        return ", ".join(f"`{value}`" for value in values)
     if "anyOf" in field:
         return " or ".join(type_of(kind) for kind in field["anyOf"])
     if "$ref" in field or "oneOf" in field:

@@ -44,7 +44,7 @@ def _apply_liger(model: Any) -> None:
     if find_spec("liger_kernel") is None:
         log.warning(
             "liger-kernel is not installed; steps take about a third longer without it "
-            "(pip install 'mpd[gpu]', or set kernels: none)"
+            "(pip install -e '.[gpu]', or set kernels: none)"
         )
         return
     from transformers.integrations.liger import apply_liger_kernel

@@ -96,7 +96,7 @@ class Scorer(ABC):
 
     @abstractmethod
     def batches(self, rows: pl.DataFrame) -> Iterator[pl.DataFrame]:
-        """Slices of the rows of a part, which are sorted by length, that are scored together."""
+        """Slices of the rows of a part, which are sorted by `size`, that are scored together."""
 
     @abstractmethod
     def scores(self, trajectories: Trajectories) -> dict[str, torch.Tensor]:
@@ -109,22 +109,25 @@ class Scorer(ABC):
     def _scored(self, parts: Iterable[pl.DataFrame]) -> Iterator[Batch]:
         """The batches of all parts, as soon as their work is given to the device."""
         for part in parts:
-            size = pl.col("prompt_ids").list.len() + pl.col("num_tokens")
-            ordered = part.with_row_index("number").with_columns(size=size)
-            ordered = ordered.sort("size", "number", descending=[True, False])
+            ordered = self._ordered(part)
             num_left = len(ordered)
             for rows in self.batches(ordered):
                 num_left -= len(rows)
-                trajectories = self._trajectories(rows)
+                trajectories = _trajectories(rows)
                 scores = Transfer(self.scores(trajectories))
                 yield Batch(rows, trajectories, scores, self.flops(trajectories), num_left == 0)
 
-    def _trajectories(self, rows: pl.DataFrame) -> Trajectories:
-        return Trajectories(
-            rows["prompt_ids"].to_list(),
-            [self._teacher_prompt(row) for row in rows.iter_rows(named=True)],
-            rows["completion_ids"].to_list(),
-        )
+    def _ordered(self, part: pl.DataFrame) -> pl.DataFrame:
+        """The rows of a part with `number`, `teacher_prompt` and `size`, the largest first.
+
+        The size of a row is the tokens of its sequence, of that model which has the longer prompt.
+        """
+        prompts = [self._teacher_prompt(row) for row in part.iter_rows(named=True)]
+        part = part.with_columns(pl.Series("teacher_prompt", prompts, pl.List(pl.Int32)))
+        lengths = (pl.col(name).list.len() for name in ("prompt_ids", "teacher_prompt"))
+        size = pl.max_horizontal(lengths) + pl.col("num_tokens")
+        ordered = part.with_row_index("number").with_columns(size=size)
+        return ordered.sort("size", "number", descending=[True, False])
 
     def _encoded(self, batch: Batch) -> pl.DataFrame:
         """The cache of a batch, with the number of each row in its part."""
@@ -170,3 +173,9 @@ class Scorer(ABC):
             .cast(pl.Float64),
             stop_logprob=realised.list.last().cast(pl.Float64),
         )
+
+
+def _trajectories(rows: pl.DataFrame) -> Trajectories:
+    names = ("prompt_ids", "teacher_prompt", "completion_ids")
+    prompts, teacher_prompts, completions = (rows[name].to_list() for name in names)
+    return Trajectories(prompts, teacher_prompts, completions)

@@ -69,7 +69,16 @@ class TransformersScorer(Scorer):
 
     @torch.no_grad()
     def scores(self, trajectories: Trajectories) -> dict[str, torch.Tensor]:
-        """What mpd.scoring.support.score gives at all positions, computed chunk by chunk."""
+        """What mpd.scoring.support.score gives at all positions, computed chunk by chunk.
+
+        Raises ValueError where the memory of the GPU is full.
+        """
+        try:
+            return self._scores(trajectories)
+        except torch.OutOfMemoryError as error:
+            raise ValueError(out_of_memory(trajectories)) from error
+
+    def _scores(self, trajectories: Trajectories) -> dict[str, torch.Tensor]:
         packed = self._packed(trajectories)
         realised = packed[0].ids[0].index_select(0, packed[0].predicts + 1)
         states = self._states(packed)
@@ -108,6 +117,18 @@ class TransformersScorer(Scorer):
     def _moved(self, packed: Packed) -> Packed:
         """The same on the device, without waiting for what it is still to do."""
         return (packed.pin_memory() if self.device.type == "cuda" else packed).to(self.device)
+
+
+def out_of_memory(trajectories: Trajectories) -> str:
+    """What to do where a batch does not fit into the memory of a GPU."""
+    prompts = zip(trajectories.prompts, trajectories.teacher_prompts, strict=True)
+    count = sum(max(map(len, pair)) for pair in prompts)
+    count += sum(map(len, trajectories.completions))
+    return (
+        f"the GPU's memory is full with both models and a batch of {len(trajectories.prompts)} "
+        f"trajectories and {count} tokens; lower resources.logits.batch_tokens (one trajectory "
+        "needs as many as it has) or chunk_size"
+    )
 
 
 def batch_counts(sizes: Sequence[int], limit: int) -> Iterator[int]:

@@ -177,6 +177,11 @@ def test_unknown_key_is_refused(place, message):
         ("resources__distill__num_processes", 0, "Input should be greater than or equal to 1, "
          "found 0"),
         ("resources__sample__gpu", -1, "Input should be greater than or equal to 0, found -1"),
+        ("resources__distill__gradient_checkpointing", "none", "Input should be 'auto', True or "
+         "False, found 'none'"),
+        ("resources__logits__batch_tokens", 0, "Input should be greater than or equal to 1, "
+         "found 0"),
+        ("resources__logits__kernels", False, "Input should be 'auto' or 'none', found False"),
     ],
 )  # fmt: skip
 def test_value_out_of_range_is_refused(place, value, message):

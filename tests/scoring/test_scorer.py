@@ -9,8 +9,10 @@ import polars as pl
 import pytest
 import torch
 
+from mpd.config.logits import RewritingScores
 from mpd.config.resources import ScoringResources
 from mpd.scoring import scorer as scorers
+from mpd.scoring import transformers_scorer
 from mpd.scoring.scorer import Scorer
 from mpd.scoring.transfer import Transfer
 from mpd.scoring.transformers_scorer import TransformersScorer, batch_counts
@@ -104,6 +106,40 @@ def test_a_batch_has_rows_of_similar_length_up_to_its_tokens(rows, make_scorer, 
     assert all(sum(batch) <= batch_tokens or len(batch) == 1 for batch in batches)
     for batch, following in pairwise(batches):
         assert sum(batch) + following[0] > batch_tokens
+
+
+def test_a_batch_counts_the_prompt_of_the_model_that_has_the_longer_one(rows, make_scorer, chat):
+    prompt = "{problem}\n{trajectory}\nrewrite"
+    shown = chat.model_dump(include={"think", "close", "thinking"})
+    settings = RewritingScores(
+        context="rewriting", prompt=prompt, chat=shown, top_k=8, student_top_k=8, tail_buckets=4
+    )
+    texts = ["+".join("1" * count) for count in range(1, len(rows) + 1)]
+    rows = rows.with_columns(sample_text=pl.Series(texts))
+    scorer, batches = make_scorer(settings, batch_tokens=90), []
+
+    def scores(trajectories):
+        ids = zip(trajectories.teacher_prompts, trajectories.completions, strict=True)
+        batches.append([len(prompt) + len(completion) for prompt, completion in ids])
+        return TransformersScorer.scores(scorer, trajectories)
+
+    scorer.scores = scores
+    (found,) = scorer([rows])
+    assert found["sample_id"].equals(rows["sample_id"])
+    assert found["teacher_prompt_ids"].list.len().is_sorted()
+    assert any(len(batch) > 1 for batch in batches)
+    assert all(sum(batch) <= 90 or len(batch) == 1 for batch in batches)
+
+
+def test_a_full_gpu_is_one_sentence(rows, make_scorer, monkeypatch):
+    def no_memory(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(transformers_scorer, "score", no_memory)
+    with pytest.raises(ValueError, match="a batch of 1 trajectories and 204 tokens; lower") as error:
+        next(make_scorer(batch_tokens=204)([rows]))
+    assert "resources.logits.batch_tokens" in str(error.value)
+    assert not ahead_threads()
 
 
 def test_counts_of_batches():
