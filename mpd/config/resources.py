@@ -93,8 +93,8 @@ class ScoringResources(EngineResources):
     batch_size: Count = Field(32, description="vLLM: max_num_seqs")
     batch_tokens: Count = Field(
         16_384,
-        description="transformers: tokens per forward pass of a model, at most, prompts included; a longer "
-        "trajectory has a pass of its own",
+        description="transformers: tokens per forward pass of a model, at most, prompts included; "
+        "a longer trajectory has a pass of its own",
     )
     chunk_size: ChunkSize = None
     kernels: Kernels = "auto"

@@ -136,7 +136,7 @@ def test_a_full_gpu_is_one_sentence(rows, make_scorer, monkeypatch):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
     monkeypatch.setattr(transformers_scorer, "score", no_memory)
-    with pytest.raises(ValueError, match="a batch of 1 trajectories and 204 tokens; lower") as error:
+    with pytest.raises(ValueError, match="1 trajectories and 204 tokens; lower") as error:
         next(make_scorer(batch_tokens=204)([rows]))
     assert "resources.logits.batch_tokens" in str(error.value)
     assert not ahead_threads()
