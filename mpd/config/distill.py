@@ -2,13 +2,18 @@
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from mpd.config.base import AlsoFromKey, Count, FromJob, Gate, Share, StageSettings, StrictModel
 from mpd.config.generation import BranchSeed
 from mpd.config.methods import DivergenceName
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
+# YAML reads the word no as false.
+MixedPrecision = Annotated[
+    Literal["no", "tf32", "bf16"],
+    BeforeValidator(lambda value: "no" if value is False else value),
+]
 
 
 class Lora(StrictModel):
@@ -90,7 +95,7 @@ class Training(StrictModel):
         description="gradients with a larger norm are clipped to it; lower it if the loss has "
         "spikes, raise it if nearly every step is clipped",
     )
-    mixed_precision: Literal["no", "tf32", "bf16"] = Field(
+    mixed_precision: MixedPrecision = Field(
         "no",
         description="precision of forward and backward pass; trained weights stay float32; tf32: "
         "float32 with rounded products on a GPU",

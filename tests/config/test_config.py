@@ -92,6 +92,11 @@ def test_the_smallest_config_validates():
     assert config.seeds == (0,)
 
 
+def test_a_word_that_yaml_reads_as_false():
+    config = parse_config(changed(distill__mixed_precision=yaml.safe_load("no")))
+    assert config.distill.mixed_precision == "no"
+
+
 def test_a_dumped_config_validates_to_the_same():
     config = parse_config(RAW)
     assert parse_config(json.loads(config.model_dump_json())) == config
