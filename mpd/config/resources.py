@@ -56,8 +56,8 @@ class EngineResources(ModelResources):
     )
     rows_per_part: Count = Field(
         256,
-        description="rows that are saved together; a kill can lose as many; no batch spans two "
-        "parts",
+        description="rows that are saved together; a kill can lose as many, and the batches that "
+        "scoring has computed ahead; no batch spans two parts",
     )
     tensor_parallel_size: Count = Field(1, description="vLLM: GPUs that share one replica")
     data_parallel_size: Count = Field(1, description="vLLM: replicas of the model")

@@ -1,4 +1,7 @@
-"""The parts of a table while it is computed. A kill loses at most the part in flight."""
+"""The parts of a table while it is computed.
+
+A kill loses at most the part in flight, and what work that is streamed has computed ahead.
+"""
 
 import logging
 from collections.abc import Callable, Generator, Iterator
