@@ -40,6 +40,10 @@ from mpd.training.tracking import Tracker
 log = logging.getLogger("mpd")
 
 AHEAD = 2  # micro-batches that are collated in advance
+NO_MOMENTS = (
+    "the GPU's memory is full with the weights, their gradients and the moments of AdamW; take a "
+    "smaller student, or train adapters (distill.lora)"
+)
 
 
 def learning_rate_factor(step: int, num_steps: int, warmup: float, schedule: str) -> float:
@@ -76,8 +80,7 @@ def start(job: TrainingJob, model: Any = None) -> TrainingRun:
     """
     settings, resources = job.settings, job.resources
     torch.set_num_threads(resources.threads)
-    if settings.mixed_precision == "tf32":
-        torch.backends.cuda.matmul.allow_tf32 = True
+    torch.backends.cuda.matmul.allow_tf32 = settings.mixed_precision == "tf32"
     set_seed(settings.seed)
     cached = CachedRows(job.rows)
     steps = plan_steps(cached.group_sizes, cached.lengths, settings)
@@ -194,7 +197,10 @@ class Loop:
             sums += batch_sums
         norm = torch.nn.utils.clip_grad_norm_(self.weights.trained, self.max_gradient_norm)
         learning_rate = float(self.scheduler.get_last_lr()[0])
-        self.optimizer.step()
+        try:
+            self.optimizer.step()
+        except torch.OutOfMemoryError as error:
+            raise ValueError(NO_MOMENTS) from error
         self.scheduler.step()
         self.optimizer.zero_grad()
         self.weights.copy_to_model()

@@ -38,6 +38,7 @@ class Recomputation:
         self.device = next(model.parameters()).device
         self.is_chosen = choice == "auto" and self.device.type == "cuda" and bool(self.layers)
         self.number = len(self.layers)
+        self.most = 0  # layers that any micro-batch recomputed
         if choice is True or self.is_chosen:
             model.gradient_checkpointing_enable()
             self.set(len(self.layers) if choice is True else 0)
@@ -72,7 +73,10 @@ class Recomputation:
         )
         if number != self.number:
             self.set(number)
-            log.info("%d of %d layers recomputed from now on", number, len(self.layers))
+        if number > self.most:
+            self.most = number
+            counts = number, len(self.layers), num_tokens
+            log.info("%d of %d layers are recomputed with a micro-batch of %d tokens", *counts)
 
     def _bytes_of_state(self) -> float:
         """The bytes of a token that a recomputed layer keeps: its input."""
