@@ -23,7 +23,7 @@ from accelerate.utils import set_seed
 from mpd.job.ahead import ahead
 from mpd.job.flops import forward_flops
 from mpd.job.progress import Progress, speed_of
-from mpd.scoring.output_head import CHUNK_SIZES, load_head
+from mpd.scoring.output_head import CHUNK_SIZES, DENSE_CHUNK_SIZE, load_head
 from mpd.store import schema, table
 from mpd.text.vocabulary import Vocabulary
 from mpd.training import checkpoints
@@ -155,14 +155,16 @@ class Loop:
         self.has_adapters = settings.lora is not None
         student = model.get_base_model() if settings.lora else model
         vocabulary = Vocabulary.of_folder(job.student)
-        chunk_size = resources.chunk_size or CHUNK_SIZES[self.device.type]
+        is_dense = job.head is not None and settings.divergence != "cross_entropy"
+        default = DENSE_CHUNK_SIZE if is_dense else CHUNK_SIZES[self.device.type]
+        chunk_size = resources.chunk_size or default
         self.objective = Objective(
             student, vocabulary.size, vocabulary.stop_ids, settings, chunk_size
         )
         if job.head:
             self.objective.teacher_head = load_head(job.head, self.device)
         self.recomputation = Recomputation(
-            student, resources.gradient_checkpointing, chunk_size, self.optimizer
+            student, resources.gradient_checkpointing, chunk_size, self.optimizer, is_dense
         )
 
     def measures(

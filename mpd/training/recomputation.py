@@ -19,20 +19,30 @@ log = logging.getLogger("mpd")
 PROBE_TOKENS = 512
 RESERVE = 0.06  # share of the GPU's memory that stays free: the allocator wastes some
 # Bytes of a logit while a chunk's loss is computed: float32 product, exponentials and gradient, and
-# the gradient in bfloat16. Bytes of a weight of the output head: its gradient, scaled and cast.
-LOGIT_BYTES, WEIGHT_BYTES = 18, 10
+# the gradient in bfloat16. Autograd keeps more for a divergence over the whole vocabulary.
+LOGIT_BYTES, DENSE_LOGIT_BYTES = 18, 66
+WEIGHT_BYTES = 10  # of the output head: its gradient, scaled and cast
 
 
 class Recomputation:
     """Recomputes all layers, none, or as many as the GPU's memory asks for."""
 
     def __init__(
-        self, model: Any, choice: Literal["auto"] | bool, chunk_size: int, optimizer: Any
+        self,
+        model: Any,
+        choice: Literal["auto"] | bool,
+        chunk_size: int,
+        optimizer: Any,
+        is_dense: bool = False,
     ) -> None:
-        """`chunk_size` positions have logits at a time; the optimiser may have no state yet."""
+        """`chunk_size` positions have logits at a time; the optimiser may have no state yet.
+
+        `is_dense`: the loss is a divergence over the whole vocabulary.
+        """
         self.model, self.optimizer = model, optimizer
         rows, width = model.get_output_embeddings().weight.shape
-        self.head_bytes = rows * (chunk_size * LOGIT_BYTES + width * WEIGHT_BYTES)
+        logit_bytes = DENSE_LOGIT_BYTES if is_dense else LOGIT_BYTES
+        self.head_bytes = rows * (chunk_size * logit_bytes + width * WEIGHT_BYTES)
         modules = model.modules()
         self.layers = [one for one in modules if isinstance(one, GradientCheckpointingLayer)]
         self.device = next(model.parameters()).device
