@@ -45,7 +45,7 @@ def packed_attention(
     name = type(module).__name__
     asked = [option for option in UNSUPPORTED if others.get(option) is not None]
     if dropout and module.training:
-        asked.append("dropout")
+        asked.append("dropout (0 in its config.json turns it off)")
     if not getattr(module, "is_causal", True) or others.get("is_causal") is False:
         asked.append("attention in both directions")
     if attention_mask is not None:

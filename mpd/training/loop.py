@@ -73,11 +73,8 @@ class TrainingRun:
     measures: Generator[StepMeasures, None, None]
 
 
-def start(job: TrainingJob, model: Any = None) -> TrainingRun:
-    """Plan and load a training run, or resume a killed one; nothing is trained yet.
-
-    `model` is the student in float32, if it is in memory already.
-    """
+def start(job: TrainingJob) -> TrainingRun:
+    """Plan and load a training run, or resume a killed one; nothing is trained yet."""
     settings, resources = job.settings, job.resources
     torch.set_num_threads(resources.threads)
     torch.backends.cuda.matmul.allow_tf32 = settings.mixed_precision == "tf32"
@@ -93,8 +90,7 @@ def start(job: TrainingJob, model: Any = None) -> TrainingRun:
     )
     limits = Limits(resources.micro_batch_size, resources.micro_batch_tokens)
     plan = dataset.plan(limits, accelerator.num_processes)
-    if model is None:
-        model = load_student(job)
+    model = load_student(job)
     loop = Loop(job, model, accelerator, len(steps))
     metrics = checkpoints.resume(accelerator, job.scratch)
     measures = loop.measures(dataset, plan[len(metrics) :])
