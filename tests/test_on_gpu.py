@@ -1,5 +1,7 @@
 """What runs on a card has the results of a CPU. Skipped where there is no GPU."""
 
+import importlib
+
 import pytest
 import torch
 
@@ -15,13 +17,27 @@ pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"),
 ]
+ARCHITECTURES = {"Llama": "llama", "Qwen3": "qwen3", "Mistral": "mistral", "Gemma3Text": "gemma3"}
 # Kernels for packed sequences take heads of 16 and more.
 SIZES = {"hidden_size": 64, "head_dim": 32, "intermediate_size": 96}
 
 
+@pytest.fixture(autouse=True)
+def plain_classes():
+    """Kernels replace the classes and functions of a modelling module: put them back."""
+    modules = [
+        importlib.import_module(f"transformers.models.{name}.modeling_{name}")
+        for name in ARCHITECTURES.values()
+    ]
+    before = [dict(vars(module)) for module in modules]
+    yield
+    for module, names in zip(modules, before, strict=True):
+        vars(module).update(names)
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("kernels", ["auto", "none"])
-@pytest.mark.parametrize("architecture", ["Llama", "Qwen3", "Mistral", "Gemma3Text"])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize(("dtype", "limit"), [(torch.float32, 1e-4), (torch.bfloat16, 0.05)])
 def test_packed_states_are_those_of_a_cpu(architecture, kernels, dtype, limit):
     prompts, completions = sequences()

@@ -37,7 +37,10 @@ def prepare(model: Any, kernels: Kernels) -> None:
 
 
 def _apply_liger(model: Any) -> None:
-    """Fused norms, rotary embeddings and gated units of liger-kernel, where it knows the model."""
+    """Fused norms, rotary embeddings and gated units of liger-kernel, where it knows the model.
+
+    They replace functions and classes of the architecture for the whole process.
+    """
     if find_spec("liger_kernel") is None:
         log.warning(
             "liger-kernel is not installed; steps take about a third longer without it "

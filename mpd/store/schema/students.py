@@ -38,7 +38,12 @@ METRICS = Artifact(
         ),
         Column("stop_mass", "float64", "", "mean student probability of the last id"),
         Column("gradient_norm", "float64", "", "norm of the gradient before clipping"),
-        Column("padding_share", "float64", "", "share of the tokens of the step that are padding"),
+        Column(
+            "padding_share",
+            "float64",
+            "",
+            "share of a step that is padding: 0 since sequences share a row",
+        ),
         Column("num_tokens", "int64", "token", "completion tokens of this step"),
         Column("tokens_seen", "int64", "token", "completion tokens so far"),
     ),
