@@ -2,8 +2,8 @@
 
 The sequences of a batch lie one after another in a single row, and each attends to itself alone. No
 mask of the square of the row exists. On a GPU, in bfloat16 and float16, the kernel is
-torch.nn.attention.varlen; otherwise, and for heads that it does not know, scaled dot-product
-attention takes one sequence at a time.
+torch.nn.attention.varlen; otherwise, and for heads or GPUs that it does not know, scaled
+dot-product attention takes one sequence at a time.
 
 transformers hands each layer's heads to the function that is registered under `PACKED`, with the
 `Packed` sequences that the forward pass was given (mpd/scoring/forward.py).
@@ -81,10 +81,11 @@ def require_packed_attention(model: Any) -> None:
 
 
 def _varlen_takes(query: torch.Tensor, value: torch.Tensor) -> bool:
-    """Whether the kernel of flash attention knows this type and these head sizes."""
-    size = query.shape[-1]
-    is_half = query.dtype in (torch.bfloat16, torch.float16)
-    return is_half and value.shape[-1] == size <= 256 and size % 8 == 0
+    """Whether the kernel of flash attention knows this type, these head sizes and this GPU."""
+    if query.dtype not in (torch.bfloat16, torch.float16):
+        return False
+    size, (generation, _) = query.shape[-1], torch.cuda.get_device_capability(query.device)
+    return value.shape[-1] == size <= 256 and size % 8 == 0 and generation >= 8
 
 
 def _by_varlen(
