@@ -314,6 +314,22 @@ def test_mixed_precision_keeps_float32_weights(make_job, whole):
     assert found == pytest.approx(same, rel=0.05)
 
 
+@pytest.mark.parametrize(
+    ("owner", "name", "message"),
+    [
+        (torch.optim.AdamW, "step", "moments of AdamW; take a smaller student"),
+        (Objective, "__call__", "a micro-batch of 8 trajectories and .* tokens; lower resources"),
+    ],
+)
+def test_a_full_gpu_is_one_sentence(make_job, monkeypatch, owner, name, message):
+    def fail(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(owner, name, fail)
+    with pytest.raises(ValueError, match=message):
+        train(make_job("full"))
+
+
 def test_the_loss_decreases(make_job):
     job = make_job("longer", epochs=30.0, learning_rate=1e-2)
     train(job)
