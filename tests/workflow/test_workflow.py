@@ -300,7 +300,8 @@ def test_how_an_engine_runs_stands_in_the_command(tmp_path: Path) -> None:
     assert '"engine": "server"' in command_of("compress")
     assert resources_of("sample") == {**sizes, **alone, **own}
     assert '"engine": "transformers"' in command_of("sample")
-    assert resources_of("logits") == {**sizes, **alone, "chunk_size": 1024}
+    scoring = {"batch_tokens": 16_384, "chunk_size": None, "kernels": "auto"}
+    assert resources_of("logits") == {**sizes, **alone, **scoring}
 
 
 @pytest.mark.parametrize(
