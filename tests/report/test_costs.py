@@ -151,17 +151,23 @@ def write_notes(folder, seconds):
 
 def test_seconds_are_those_of_the_notes(tmp_path):
     round = Round.at(tmp_path / "mpd/seed_0/round_1")
-    assert costs.seconds_of(costs.seconds_by_stage(round, 1, ["dev"])) == NO_TIME
+    assert (
+        costs.seconds_of(costs.seconds_by_stage(costs.spent_by_stage(round, 1, ["dev"]))) == NO_TIME
+    )
     write_notes(round.folder, SECONDS)
-    found = costs.seconds_of(costs.seconds_by_stage(round, 2, ["dev"]))
+    found = costs.seconds_of(costs.seconds_by_stage(costs.spent_by_stage(round, 2, ["dev"])))
     assert found == {"wall_seconds": 7.5, "evaluation_seconds": 8.5}
     # A second shard, or a benchmark, of an earlier run does not count.
     by_stage = {"sample": 1.5, "distill": 4.0, "answers": 8.0, "evaluate": 0.5}
-    assert costs.seconds_by_stage(round, 1, ["dev"]) == by_stage
+    assert costs.seconds_by_stage(costs.spent_by_stage(round, 1, ["dev"])) == by_stage
 
 
 def test_a_stage_of_which_one_note_has_no_time_has_none(tmp_path):
     round = Round.at(tmp_path / "mpd/seed_0/round_1")
     write_notes(round.folder, SECONDS)
     (round.folder / "sample/shard_1.json").write_text("{}")  # as before times were kept
-    assert set(costs.seconds_by_stage(round, 2, ["dev"])) == {"distill", "answers", "evaluate"}
+    assert set(costs.seconds_by_stage(costs.spent_by_stage(round, 2, ["dev"]))) == {
+        "distill",
+        "answers",
+        "evaluate",
+    }
