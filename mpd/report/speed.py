@@ -25,7 +25,9 @@ def stage_speed(notes: Sequence[Mapping[str, Any]], tokens: int | None) -> dict[
 
     `notes` are the fields `spent`; `tokens` are those of all the notes, None where no model runs.
     """
-    seconds, flops = _sum_all(notes, "seconds"), _sum_all(notes, "flops")
+    devices = {note["device"] for note in notes if "device" in note}
+    seconds = _sum_all(notes, "seconds")
+    flops = None if "cpu" in devices else _sum_all(notes, "flops")
     peaks = [peak_flops(note.get("device", "")) for note in notes]
     possible = None
     if seconds and None not in peaks:
@@ -41,7 +43,7 @@ def stage_speed(notes: Sequence[Mapping[str, Any]], tokens: int | None) -> dict[
         "peak_gpu_mb": max(
             (note["peak_gpu_mb"] for note in notes if "peak_gpu_mb" in note), default=None
         ),
-        "device": ", ".join(sorted({note["device"] for note in notes if "device" in note})) or None,
+        "device": ", ".join(sorted(devices)) or None,
     }
 
 

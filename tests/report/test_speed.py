@@ -91,3 +91,12 @@ def test_passes_that_were_not_counted_have_no_use():
         None,
         2.0,
     )
+
+
+def test_operations_of_a_cpu_are_no_use_of_a_card():
+    found = speed.stage_speed([note(2.0, 10)], 8)
+    assert (found["flops_per_second"], found["mfu"], found["tokens_per_second"]) == (
+        None,
+        None,
+        4.0,
+    )

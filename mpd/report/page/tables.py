@@ -184,7 +184,7 @@ def speed_table(speed: pl.DataFrame) -> Grid:
         "seconds": ("seconds", 1, ",.0f"),
         "tokens": ("tokens", 1, ",.0f"),
         "tokens_per_second": ("tokens/s", 1, ",.0f"),
-        "flops_per_second": ("TFLOP/s", 1e12, ",.2f"),
+        "flops_per_second": ("TFLOP/s", 1e12, ",.1f"),
         "mfu": ("MFU", 1, ".2f"),
         "peak_mb": ("memory, GB", 1000, ",.1f"),
         "peak_gpu_mb": ("GPU memory, GB", 1000, ",.1f"),

@@ -110,8 +110,9 @@ SPEED = Artifact(
             "flops_per_second",
             "float64",
             "1/s",
-            "floating-point operations of the models' passes over seconds; null unless each note "
-            "has their number: no engine counts them, nor training in several processes",
+            "floating-point operations of the models' passes over seconds; null on a CPU, and "
+            "where a note has no number of them: engines count none, nor does training in several "
+            "processes",
             nullable=True,
         ),
         Column(
