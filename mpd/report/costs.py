@@ -67,11 +67,16 @@ def tokens_of(frames: Mapping[str, pl.DataFrame], given: bool) -> dict[str, int]
     `given`: the samples are the user's, and no model drew them.
     """
     return {
-        "sample": 0 if given else int(frames["sample"]["num_tokens"].sum()),
-        "compress": int(frames["compress"]["rewrite_tokens"].sum()),
-        "logits": int(frames["logits"]["num_tokens"].sum()),
+        "sample": 0 if given else sum_of(frames["sample"]["num_tokens"]),
+        "compress": sum_of(frames["compress"]["rewrite_tokens"]),
+        "logits": sum_of(frames["logits"]["num_tokens"]),
         "distill": max(frames["metrics"]["tokens_seen"], default=0),
     }
+
+
+def sum_of(tokens: pl.Series) -> int:
+    """The sum of a column of int32. Polars alone would keep the type, and overflow."""
+    return int(tokens.cast(pl.Int64).sum())
 
 
 def costs_of(frames: Mapping[str, pl.DataFrame], sampler: str | None) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import polars as pl
 
 from mpd.job.flops import peak_flops
 from mpd.job.layout import Round
-from mpd.report.costs import tokens_of
+from mpd.report.costs import sum_of, tokens_of
 from mpd.report.rounds import Files, Spent, Trained
 from mpd.report.students import Student, by_student
 from mpd.store import schema, table
@@ -102,7 +102,7 @@ def read_tokens(
     ]
     return {
         **tokens_of(frames, given),
-        "answers": int(pl.concat(answers)["num_tokens"].sum()),
+        "answers": sum_of(pl.concat(answers)["num_tokens"]),
     }
 
 

@@ -53,6 +53,11 @@ def test_who_generated_pays(sampler, student, teacher):
     }
 
 
+def test_tokens_of_a_large_round_are_counted_in_64_bits():
+    counted = costs.costs_of(frames(tokens=(2**31 - 1, 2**31 - 1)), "student")
+    assert counted["student_tokens"] == 2**32 - 2
+
+
 def test_nothing_trained_costs_no_steps():
     found = costs.costs_of(frames(steps=()), "student")
     assert (found["num_steps"], found["trained_tokens"]) == (0, 0)

@@ -4,7 +4,7 @@ from mpd.store.schema.column import METHOD, ROUND, Artifact, Column
 
 COSTS = Artifact(
     "costs",
-    3,
+    4,
     "what each round of each method cost, and how probable the teacher (or whoever scored) found "
     "the trained completions; sums over seeds, with each method charged in full, also for what it "
     "shares with another",
