@@ -37,7 +37,7 @@ def jobs_from(stage: str, round: int) -> set[str]:
 
 ALL_ROUNDS = jobs_from("sample", 1)
 # Of the report; they follow the evaluations.
-TABLES = ("budgets", "comparison", "costs", "difficulty", "report", "summary")
+TABLES = ("budgets", "comparison", "costs", "difficulty", "report", "speed", "summary")
 
 
 @pytest.fixture(scope="module")
