@@ -96,11 +96,12 @@ class Recomputation:
     def _measure(self) -> float:
         """The bytes of a token that a layer keeps, from a pass over PROBE_TOKENS of them."""
         packed = pack([[0]], [[0] * (PROBE_TOKENS - 1)])
-        for _ in range(2):  # the first pass compiles kernels and makes workspaces
-            before = torch.cuda.memory_allocated(self.device)
-            states = completion_states(self.model, packed)
-            taken = torch.cuda.memory_allocated(self.device) - before
-            del states
+        with torch.random.fork_rng([self.device]):  # adapters may have dropout
+            for _ in range(2):  # the first pass compiles kernels and makes workspaces
+                before = torch.cuda.memory_allocated(self.device)
+                states = completion_states(self.model, packed)
+                taken = torch.cuda.memory_allocated(self.device) - before
+                del states
         return taken / (PROBE_TOKENS * len(self.layers))
 
 

@@ -1,8 +1,8 @@
 """Datasets of the hub on a machine without a network: what the Hugging Face cache has."""
 
 import json
-import re
 import os
+import re
 import shutil
 
 import polars as pl
