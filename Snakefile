@@ -42,6 +42,7 @@ rule all:
         f"results/{CONFIG.experiment}/budgets.parquet",
         f"results/{CONFIG.experiment}/difficulty.parquet",
         f"results/{CONFIG.experiment}/costs.parquet",
+        f"results/{CONFIG.experiment}/speed.parquet",
     localrule: True
     message:
         "all"

@@ -11,7 +11,7 @@ from mpd.config.logits import HeadSettings
 from mpd.config.resources import ModelResources
 from mpd.job import command
 from mpd.store import schema
-from mpd.store.model_folder import load_model, load_tokenizer, read_manifest, vocabulary_size
+from mpd.store.model_folder import load_tokenizer, read_manifest, vocabulary_size
 from mpd.store.outputs import FileOutput, Outputs
 
 
@@ -30,12 +30,12 @@ def outputs(arguments: Namespace) -> Outputs:
     def write(path: Path) -> None:
         import torch
 
-        from mpd.scoring.output_head import head_of, require_known_head, save_head
+        from mpd.scoring.output_head import head_of, save_head
+        from mpd.scoring.packed_model import load_packed_model
 
         torch.set_num_threads(command.resources_of(arguments).threads)
         folder = arguments.teacher.parent
-        model = load_model(folder, settings.dtype)
-        require_known_head(model)
+        model = load_packed_model(folder, settings.dtype, "none")
         size = vocabulary_size(load_tokenizer(folder))
         save_head(head_of(model, size), path, teacher["digest"])
 

@@ -1,7 +1,7 @@
 # Requires: the answers of every student with their grades, every file of the rounds that trained
 # it, the training problems, and the base student for its tokenizer, which all models share.
 # Gives: the report, and tables: students, differences between them, accuracy under a token budget,
-# accuracy by difficulty, and costs.
+# accuracy by difficulty, costs, and speed by stage.
 # The stage gets the folders of the rounds, since a command line has no room for all of their files.
 
 
@@ -30,6 +30,7 @@ rule report:
         budgets="results/{experiment}/budgets.parquet",
         difficulty="results/{experiment}/difficulty.parquet",
         costs="results/{experiment}/costs.parquet",
+        speed="results/{experiment}/speed.parquet",
     log:
         "results/{experiment}/logs/report.log",
     benchmark:
@@ -44,7 +45,7 @@ rule report:
         version=[
             *(schema.SUMMARY.version, schema.COMPARISON.version),
             *(schema.BUDGETS.version, schema.DIFFICULTY.version),
-            *(schema.COSTS.version, schema.REPORT_VERSION),
+            *(schema.COSTS.version, schema.SPEED.version, schema.REPORT_VERSION),
         ],
         settings=settings_of("report"),
         rounds=round_folders,

@@ -198,6 +198,16 @@ def test_two_processes_make_the_same_update(run):
     assert_same_training(run(*TWO_PROCESSES, name="two"), run(name="one"))
 
 
+@pytest.mark.parametrize(
+    "lora", [None, {"rank": 4, "alpha": 8.0, "dropout": 0.0, "targets": "all-linear"}], ids=str
+)
+def test_two_processes_in_bfloat16_make_the_same_update(run, lora):
+    """Two micro-batches, in one process or in two: the same gradients are summed in float32."""
+    settings = {"batch_size": 4, "mixed_precision": "bf16", "lora": lora}
+    one = run("--resources", '{"micro_batch_size": 2}', name="one", **settings)
+    assert_same_training(run(*TWO_PROCESSES, name="two", **settings), one)
+
+
 @pytest.fixture
 def hidden(tmp_path, run_logits, shard, student, teacher, logits_settings):
     """A cache of hidden states and the teacher's output head."""

@@ -29,7 +29,7 @@ from mpd.config.resources import GenerationResources
 from mpd.config.sample import DrawnSample
 from mpd.engines import rewriting
 from mpd.engines.question_tasks import question_prompts
-from mpd.report import browser_section, budgets, compare, costs, difficulty, summary
+from mpd.report import browser_section, budgets, compare, costs, difficulty, speed, summary
 from mpd.store import schema, table
 from mpd.store.model_folder import load_model, load_tokenizer
 from mpd.text.completions import CompletionReader
@@ -160,6 +160,11 @@ def frames(tmp_path_factory, tiny_format, tiny_prompts, shard, chat, cached, stu
     made["report"] = report(folder, student)
     rounds, samplers = {("mpd", 1): [made]}, {"mpd": "student"}
     made["costs"] = costs.costs_by_student(rounds, seconds, samplers, given=False)
+    tokens, note = {("mpd", 1): [{"logits": 300}]}, {"seconds": 2.0, "flops": 10**15}
+    note |= {"peak_mb": 1e3, "peak_gpu_mb": 2e3, "device": "NVIDIA H100 80GB HBM3"}
+    made["speed"] = speed.speed_by_student(
+        tokens, {("mpd", 1): [{"filter": [{}], "logits": [note]}]}
+    )
     return made
 
 

@@ -9,6 +9,7 @@ from mpd.scoring.attention import PACKED
 from mpd.scoring.forward import completion_states, pack
 from mpd.scoring.output_head import head_of
 from mpd.scoring.packed_model import prepare
+from mpd.training.master_weights import MasterWeights
 from mpd.training.recomputation import Recomputation
 from tests.scoring.test_attention import sequences, states_one_by_one, tiny
 
@@ -64,3 +65,16 @@ def test_as_many_layers_are_recomputed_as_memory_asks_for():
     assert recomputation.number == 0
     recomputation.before_micro_batch(10**9)
     assert recomputation.number == 6
+
+
+def test_adapters_are_merged_where_frozen_weights_are():
+    from peft import LoraConfig, get_peft_model
+
+    model = tiny("Qwen3", PACKED, **SIZES).to("cuda")
+    exact = model.model.layers[0].mlp.up_proj.weight.detach().cpu()
+    adapted = get_peft_model(model, LoraConfig(r=2, target_modules=["q_proj"]))
+    weights = MasterWeights(adapted, torch.bfloat16)
+    with weights.in_model():
+        merged = adapted.merge_and_unload()
+        assert {weight.device.type for weight in merged.parameters()} == {"cpu"}
+        assert merged.model.layers[0].mlp.up_proj.weight.equal(exact)

@@ -314,6 +314,7 @@ def test_main(run, capsys, caplog):
         ["reused", "budgets"],
         ["reused", "difficulty"],
         ["reused", "costs"],
+        ["reused", "speed"],
         ["reused", "report"],
     ]
 
@@ -351,6 +352,21 @@ def test_main_writes_differences_and_costs(run):
     ]
 
 
+def test_main_writes_the_speed_of_each_stage(run):
+    root, arguments = run
+    report.main(arguments)
+    rows = table.read(root / "speed.parquet", schema.SPEED)
+    assert rows.select("stage", "tokens", "seconds", "tokens_per_second").rows() == [
+        ("sample", 200, None, None),
+        ("compress", 4, None, None),
+        ("filter", None, None, None),
+        ("logits", 7, None, None),
+        ("distill", 7, 2.5, 2.8),
+        ("answers", 28, None, None),  # of two benchmarks
+        ("evaluate", None, None, None),
+    ]
+
+
 def test_main_writes_budgets_and_difficulty(run):
     root, arguments = run
     report.main(arguments)
@@ -381,7 +397,7 @@ def test_main_quotes_what_computing_took_and_a_rerun_is_the_same(run, caplog):
     written = (root / "report.html").read_bytes()
     caplog.clear()
     report.main(arguments)
-    names = ["summary", "comparison", "budgets", "difficulty", "costs", "report"]
+    names = ["summary", "comparison", "budgets", "difficulty", "costs", "speed", "report"]
     assert [message.split()[:2] for message in caplog.messages] == [
         ["reused", name] for name in names
     ]
@@ -390,7 +406,7 @@ def test_main_quotes_what_computing_took_and_a_rerun_is_the_same(run, caplog):
         write_spent(root / f"mpd/seed_0/round_1/evaluate/{name}.json", 0.5)
     caplog.clear()
     report.main(arguments)
-    assert [message.split()[0] for message in caplog.messages] == ["reused"] * 4 + ["computed"] * 2
+    assert [message.split()[0] for message in caplog.messages] == ["reused"] * 4 + ["computed"] * 3
     assert table.read(root / "costs.parquet", schema.COSTS)["evaluation_seconds"].to_list() == [1.0]
 
 
@@ -401,6 +417,7 @@ def test_main_of_nothing_trained(run):
     mpd = str(root / "mpd/seed_0/round_1")
     report.main([str(prompted) if argument == mpd else argument for argument in arguments])
     assert table.read(root / "costs.parquet", schema.COSTS).is_empty()
+    assert table.read(root / "speed.parquet", schema.SPEED).is_empty()
     comparison = table.read(root / "comparison.parquet", schema.COMPARISON)
     assert comparison.select("method", "accuracy", "tokens").rows() == [
         ("prompt_only", 0.5, -3.0),

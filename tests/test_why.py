@@ -28,7 +28,7 @@ WRITERS = {
     "DROPPED": "problems",
     "METRICS": "distill",
     "STUDENT_VERSION": "distill",
-    **dict.fromkeys(("SUMMARY", "COMPARISON", "BUDGETS", "DIFFICULTY", "COSTS"), "report"),
+    **dict.fromkeys(("SUMMARY", "COMPARISON", "BUDGETS", "DIFFICULTY", "COSTS", "SPEED"), "report"),
 }
 
 

@@ -10,7 +10,7 @@ ChunkSize = Annotated[
     Count | None,
     Field(
         description="positions whose logits over the vocabulary are in memory at a time; null: "
-        "4,096 on a GPU, 1,024 on a CPU"
+        "4,096 on a GPU, 1,024 on a CPU and for training on hidden states"
     ),
 ]
 Kernels = Annotated[

@@ -11,7 +11,7 @@ import time
 from tqdm import tqdm
 
 from mpd.job.flops import peak_flops
-from mpd.store.spent import gpu_name, gpu_peak_bytes
+from mpd.store.spent import count_flops, gpu_name, gpu_peak_bytes
 
 log = logging.getLogger("mpd")
 
@@ -43,12 +43,14 @@ class Progress:
     def advance(self, sequences: int, tokens: int, flops: int = 0) -> None:
         """Count sequences that finished, and tokens that were computed, since the last call.
 
-        `flops` are the operations that the model needed for them, where they are known.
+        `flops` are the operations that the model needed for them, where they are known. The
+        notes of artifacts have them too.
         """
         now = time.monotonic()
         self.sequences += sequences
         self.tokens += tokens
         self.flops += flops
+        count_flops(flops)
         if self.first is None:
             self.first = now, self.sequences, self.tokens, self.flops
         start, *before = self.first

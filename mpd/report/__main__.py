@@ -5,9 +5,9 @@
         --problems .../shard_0.parquet --student .../student_seed_0/manifest.json \\
         --output results/tiny/report.html
 
-Writes summary, comparison, budgets, difficulty and costs.parquet beside report.html, and prints
-the summary and the round to ship. Round 0 trains nothing, so that only its evaluations are read.
-The answers of a round are not read, only counted.
+Writes summary, comparison, budgets, difficulty, costs and speed.parquet beside report.html, and
+prints the summary and the round to ship. Round 0 trains nothing, so that only its evaluations are
+read. The answers of a round are not read, only counted.
 """
 
 from argparse import ArgumentParser, Namespace
@@ -30,6 +30,7 @@ from mpd.report.findings import findings_of
 from mpd.report.page.page import page
 from mpd.report.run import Run
 from mpd.report.shipping import shipped
+from mpd.report.speed import speed_frame
 from mpd.report.summary import summary_frame
 from mpd.report.terminal import print_table
 from mpd.store import schema, table
@@ -41,7 +42,7 @@ REPORT_TABLES = {
     artifact.name: artifact
     for artifact in (
         *(schema.SUMMARY, schema.COMPARISON, schema.BUDGETS),
-        *(schema.DIFFICULTY, schema.COSTS),
+        *(schema.DIFFICULTY, schema.COSTS, schema.SPEED),
     )
 }
 
@@ -62,6 +63,7 @@ def run_of(arguments: Namespace) -> Run:
 def tables_of(run: Run) -> Iterator[TableOutput]:
     """The tables of the report, beside it."""
     settings, evaluations, answered = run.settings, run.evaluations, run.evaluation_digests
+    timed = {**answered, **run.round_digests, "spent": run.spent_digest}
     limits = settings.model_dump(include={"max_new_tokens"})
     payers = settings.model_dump(include={"samplers", "given"})
     tables: list[tuple[schema.Artifact, Mapping[str, Any], Mapping[str, str], Any]] = [
@@ -72,6 +74,10 @@ def tables_of(run: Run) -> Iterator[TableOutput]:
         (
             *(schema.COSTS, payers, run.round_digests),
             lambda: cost_frame(run.trained, run.seconds, settings),
+        ),
+        (
+            *(schema.SPEED, settings.model_dump(include={"given"}), timed),
+            lambda: speed_frame(run.trained, run.spent, run.benchmarks, settings.given),
         ),
     ]
     for artifact, meaning, inputs, frame in tables:

@@ -7,7 +7,7 @@ import polars as pl
 
 from mpd.config.report import ReportSettings
 from mpd.job.layout import BENCHMARK_STAGES, Round
-from mpd.report.rounds import SHARDED, Files, Seconds, Trained
+from mpd.report.rounds import SHARDED, Files, Seconds, Spent, Trained
 from mpd.report.students import Student, by_student
 from mpd.store import schema, table
 from mpd.store.differences import note_beside
@@ -24,10 +24,10 @@ COST_INPUTS = {
 }
 
 
-def seconds_by_stage(round: Round, num_shards: int, benchmarks: Sequence[str]) -> dict[str, float]:
-    """Wall seconds that computing the artifacts of a trained round took, from their notes.
+def spent_by_stage(round: Round, num_shards: int, benchmarks: Sequence[str]) -> Spent:
+    """What computing the artifacts of a trained round took, as each of their notes has it.
 
-    A stage is left out unless each of its notes has them; older notes have none.
+    It is empty for a note that has nothing, as older ones.
     """
     outputs = {
         **{stage: round.shards(stage, num_shards) for stage in SHARDED},
@@ -37,9 +37,16 @@ def seconds_by_stage(round: Round, num_shards: int, benchmarks: Sequence[str]) -
             for stage in BENCHMARK_STAGES
         },
     }
-    seconds = {
-        stage: [note_beside(path).get("spent", {}).get("seconds") for path in paths]
+    return {
+        stage: [note_beside(path).get("spent", {}) for path in paths]
         for stage, paths in outputs.items()
+    }
+
+
+def seconds_by_stage(spent: Spent) -> dict[str, float]:
+    """Wall seconds of a trained round. A stage is left out unless each of its notes has them."""
+    seconds: dict[str, list[Any]] = {
+        stage: [note.get("seconds") for note in notes] for stage, notes in spent.items()
     }
     return {stage: sum(each) for stage, each in seconds.items() if each and None not in each}
 
@@ -54,23 +61,39 @@ def seconds_of(stages: Mapping[str, float]) -> dict[str, float | None]:
     return {"wall_seconds": _sum_known(others), "evaluation_seconds": _sum_known(held_out)}
 
 
+def tokens_of(frames: Mapping[str, pl.DataFrame], given: bool) -> dict[str, int]:
+    """Tokens that the stages of a round generated, scored or trained on.
+
+    `given`: the samples are the user's, and no model drew them.
+    """
+    return {
+        "sample": 0 if given else sum_of(frames["sample"]["num_tokens"]),
+        "compress": sum_of(frames["compress"]["rewrite_tokens"]),
+        "logits": sum_of(frames["logits"]["num_tokens"]),
+        "distill": max(frames["metrics"]["tokens_seen"], default=0),
+    }
+
+
+def sum_of(tokens: pl.Series) -> int:
+    """The sum of a column of int32. Polars alone would keep the type, and overflow."""
+    return int(tokens.cast(pl.Int64).sum())
+
+
 def costs_of(frames: Mapping[str, pl.DataFrame], sampler: str | None) -> dict[str, Any]:
     """The costs of one round of one seed, in full even where it shares what another computed.
 
     `frames` have the columns of COST_INPUTS. `sampler` is student or teacher, whichever drew the
     samples; None where the user gave them.
     """
-    sampled = int(frames["sample"]["num_tokens"].sum())
-    rewritten = int(frames["compress"]["rewrite_tokens"].sum())
-    logits, metrics = frames["logits"], frames["metrics"]
+    tokens = tokens_of(frames, given=sampler is None)
     return {
         "num_samples": len(frames["sample"]),
-        "student_tokens": sampled if sampler == "student" else 0,
-        "teacher_tokens": rewritten + (sampled if sampler == "teacher" else 0),
+        "student_tokens": tokens["sample"] if sampler == "student" else 0,
+        "teacher_tokens": tokens["compress"] + (tokens["sample"] if sampler == "teacher" else 0),
         "kept_rows": frames["filter"]["keep"].sum(),
-        "scored_tokens": logits["num_tokens"].sum(),
-        "num_steps": len(metrics),
-        "trained_tokens": metrics["tokens_seen"].max() or 0,
+        "scored_tokens": tokens["logits"],
+        "num_steps": len(frames["metrics"]),
+        "trained_tokens": tokens["distill"],
     }
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 
 from mpd.report import browser_section, compare, funnel, series
-from mpd.report.rounds import Evaluations, Seconds, Trained, read_evaluations
+from mpd.report.rounds import Evaluations, Trained, read_evaluations
 from mpd.report.run import Run
 from mpd.report.students import Student, by_student, with_place
 from mpd.store import table
@@ -18,10 +18,10 @@ from mpd.store.model_folder import TOKENIZER
 class Findings:
     """All that the page shows.
 
-    `summary`, `comparison`, `budgets`, `difficulty` and `costs` are the tables of the report,
-    `means` those of compare.means, `choice` that of shipping.shipped. `contexts` say what the
-    scorer of each method sees. `experiment`, `artifacts`, `models`, `stages` and `versions` are
-    those of `Run.origin`; the rest is computed in this module.
+    `summary`, `comparison`, `budgets`, `difficulty`, `costs` and `speed` are the tables of the
+    report, `means` those of compare.means, `choice` that of shipping.shipped. `contexts` say what
+    the scorer of each method sees. `experiment`, `artifacts`, `models`, `stages` and `versions`
+    are those of `Run.origin`; the rest is computed in this module.
     """
 
     experiment: str
@@ -31,6 +31,7 @@ class Findings:
     budgets: pl.DataFrame
     difficulty: pl.DataFrame
     costs: pl.DataFrame
+    speed: pl.DataFrame
     artifacts: Sequence[Mapping[str, Any]]
     choice: pl.DataFrame
     contexts: Mapping[str, str]
@@ -38,7 +39,6 @@ class Findings:
     lengths: pl.DataFrame
     metrics: pl.DataFrame
     funnels: Mapping[Student, Mapping[str, Any]]
-    seconds: Mapping[Student, Mapping[str, float]]
     stages: Mapping[str, Mapping[str, Sequence[str]]]
     models: Mapping[str, Mapping[str, Any]]
     versions: Mapping[str, str]
@@ -56,7 +56,6 @@ def findings_of(run: Run, tables: Mapping[str, Any], choice: pl.DataFrame) -> Fi
         lengths=lengths(run.evaluations),
         metrics=training(run.trained),
         funnels=funnels(run.trained),
-        seconds=stage_seconds(run.seconds),
     )
 
 
@@ -103,14 +102,3 @@ def funnels(trained: Trained) -> dict[Student, dict[str, Any]]:
         student: funnel.summed([funnel_of(trained[round]) for round in rounds])
         for student, rounds in by_student(trained).items()
     }
-
-
-def stage_seconds(seconds: Seconds) -> dict[Student, dict[str, float]]:
-    """Wall seconds of each student by stage, summed over the seeds that have them."""
-    students: dict[Student, dict[str, float]] = {}
-    for student, rounds in by_student(seconds).items():
-        sums = students.setdefault(student, {})
-        for round in rounds:
-            for stage, stage_time in seconds[round].items():
-                sums[stage] = sums.get(stage, 0.0) + stage_time
-    return students

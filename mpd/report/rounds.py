@@ -13,6 +13,7 @@ from mpd.store import schema, table
 
 Files = Mapping[str, Sequence[Path]]  # the files of a trained round by kind, as in KINDS
 Trained = Mapping[Round, Files]
+Spent = Mapping[str, Sequence[Mapping[str, Any]]]  # by stage, `spent` of each note of a round
 Seconds = Mapping[Round, Mapping[str, float]]  # wall seconds of each round by stage
 Evaluations = Mapping[Path, Mapping[str, Any]]  # file to method, round, seed and benchmark
 
@@ -70,8 +71,13 @@ def round_digests(trained: Trained, seconds: Seconds) -> dict[str, str]:
         for kind, paths in files.items()
         for number, path in enumerate(paths)
     }
-    times = repr([(round.name, stages) for round, stages in seconds.items()])
-    return {**digests, "seconds": hashlib.sha256(times.encode()).hexdigest()[:32]}
+    return {**digests, "seconds": spent_digest(seconds)}
+
+
+def spent_digest(spent: Mapping[Round, Any]) -> str:
+    """One digest of what rounds took, by their names."""
+    values = repr([(round.name, stages) for round, stages in spent.items()])
+    return hashlib.sha256(values.encode()).hexdigest()[:32]
 
 
 def count_links(files: Files) -> list[dict[str, Any]]:

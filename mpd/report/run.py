@@ -11,6 +11,7 @@ import polars as pl
 from mpd.config.report import ReportSettings
 from mpd.job.layout import BENCHMARK_STAGES, Experiment, Round
 from mpd.report import compare, costs, origin, rounds
+from mpd.report.rounds import Spent
 from mpd.store import schema, table
 from mpd.store.model_folder import read_manifest
 
@@ -51,12 +52,17 @@ class Run:
         }
 
     @cached_property
-    def seconds(self) -> dict[Round, dict[str, float]]:
-        """The wall seconds of the trained rounds, by stage."""
+    def spent(self) -> dict[Round, Spent]:
+        """What computing the artifacts of the trained rounds took, by stage."""
         return {
-            round: costs.seconds_by_stage(round, self.num_shards, self.benchmarks)
+            round: costs.spent_by_stage(round, self.num_shards, self.benchmarks)
             for round in self.trained
         }
+
+    @cached_property
+    def seconds(self) -> dict[Round, dict[str, float]]:
+        """The wall seconds of the trained rounds, by stage."""
+        return {round: costs.seconds_by_stage(spent) for round, spent in self.spent.items()}
 
     @cached_property
     def evaluation_digests(self) -> dict[str, str]:
@@ -67,6 +73,11 @@ class Run:
     def round_digests(self) -> dict[str, str]:
         """Content digests of the trained rounds, and one of their seconds."""
         return rounds.round_digests(self.trained, self.seconds)
+
+    @cached_property
+    def spent_digest(self) -> str:
+        """One digest of what computing the artifacts of the trained rounds took."""
+        return rounds.spent_digest(self.spent)
 
     @cached_property
     def page_digests(self) -> dict[str, str]:

@@ -2,7 +2,8 @@
 
 The sequences of a batch lie one after another in a single row, and each attends to itself alone. No
 mask of the square of the row exists. On a GPU, in bfloat16 and float16, the kernel is
-torch.nn.attention.varlen; otherwise scaled dot-product attention takes one sequence at a time.
+torch.nn.attention.varlen; otherwise, and for heads or GPUs that it does not know, scaled
+dot-product attention takes one sequence at a time.
 
 transformers hands each layer's heads to the function that is registered under `PACKED`, with the
 `Packed` sequences that the forward pass was given (mpd/scoring/forward.py).
@@ -44,7 +45,7 @@ def packed_attention(
     name = type(module).__name__
     asked = [option for option in UNSUPPORTED if others.get(option) is not None]
     if dropout and module.training:
-        asked.append("dropout")
+        asked.append("dropout (0 in its config.json turns it off)")
     if not getattr(module, "is_causal", True) or others.get("is_causal") is False:
         asked.append("attention in both directions")
     if attention_mask is not None:
@@ -53,7 +54,7 @@ def packed_attention(
         raise ValueError(f"{name}: attention with {', '.join(asked)} is not supported")
     if packed is None:
         raise ValueError(f"{name}: its model does not hand on which sequences are packed")
-    if query.is_cuda and query.dtype in (torch.bfloat16, torch.float16):
+    if query.is_cuda and _varlen_takes(query, value):
         return _by_varlen(query, key, value, scaling, sliding_window, packed), None
     return _one_by_one(query, key, value, scaling, sliding_window, packed), None
 
@@ -77,6 +78,14 @@ def require_packed_attention(model: Any) -> None:
             f"{name}: layers with {', '.join(sorted(others))} are not supported; take a model "
             "with plain or sliding attention"
         )
+
+
+def _varlen_takes(query: torch.Tensor, value: torch.Tensor) -> bool:
+    """Whether the kernel of flash attention knows this type, these head sizes and this GPU."""
+    if query.dtype not in (torch.bfloat16, torch.float16):
+        return False
+    size, (generation, _) = query.shape[-1], torch.cuda.get_device_capability(query.device)
+    return value.shape[-1] == size <= 256 and size % 8 == 0 and generation >= 8
 
 
 def _by_varlen(
@@ -121,7 +130,7 @@ def _one_by_one(
     heads = [
         _attend(*sequence, scaling, window) for sequence in zip(queries, keys, values, strict=True)
     ]
-    return torch.cat(heads, 2).transpose(1, 2)
+    return torch.cat(heads, 2).transpose(1, 2).contiguous()  # some architectures take a view
 
 
 def _attend(

@@ -70,12 +70,30 @@ def pack(prompts: Sequence[list[int]], completions: Sequence[list[int]]) -> Pack
 
 
 def completion_states(model: Any, packed: Packed) -> torch.Tensor:
-    """Hidden states [N, H] at the places that predict."""
+    """Hidden states [N, H] at the places that predict.
+
+    Raises ValueError where the rotary embedding of some would depend on the others' lengths.
+    """
+    _require_one_rope(model, packed.lengths)
     packed = packed.to(next(model.parameters()).device)
     hidden = model.base_model(
         input_ids=packed.ids, position_ids=packed.positions, use_cache=False, packed=packed
     ).last_hidden_state
     return hidden[0].index_select(0, packed.predicts)
+
+
+def _require_one_rope(model: Any, lengths: list[int]) -> None:
+    """transformers takes the factors of longrope for all positions by the longest sequence."""
+    rope = getattr(model.config.get_text_config(), "rope_parameters", None) or {}
+    if rope.get("rope_type") != "longrope":
+        return
+    bound = rope["original_max_position_embeddings"]
+    if min(lengths) <= bound < max(lengths):
+        raise ValueError(
+            f"{type(model).__name__}: its rotary embedding (longrope) has other factors above "
+            f"{bound} tokens, and a batch has sequences of {min(lengths)} and {max(lengths)}; set "
+            "resources.logits.batch_tokens and resources.distill.micro_batch_size to 1"
+        )
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""What it took to compute an artifact, for its note: seconds, memory and device."""
+"""What it took to compute an artifact, for its note: seconds, operations, memory and device."""
 
 import resource
 import sys
@@ -11,6 +11,8 @@ from mpd.store.files import read_json, write_json
 MEGABYTE = 1e6
 RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes in one unit of ru_maxrss
 
+_flops = 0  # floating-point operations that this process has counted
+
 
 class Meter:
     """Counts from its creation, on top of what earlier, stopped processes saved.
@@ -22,20 +24,24 @@ class Meter:
         self.path = path
         self.before: dict[str, Any] = read_json(path)
         self.start, self.processor_start = time.monotonic(), _processor_seconds()
+        self.flops_start = _flops
 
     def spent(self) -> dict[str, Any]:
-        """Seconds by the clock and of processors, peak memory in megabytes, and the device.
+        """Seconds by the clock and of processors, operations, peak memory in MB, and the device.
 
         Memory is that of the process or of its largest child, since each began. That of the GPU is
-        there where this process itself has tensors on one.
+        there where this process itself has tensors on one. `flops` are there where this process
+        counted any: training in several processes counts them in its children, and has none.
         """
         seconds = time.monotonic() - self.start + self.before.get("seconds", 0.0)
         processor = _processor_seconds() - self.processor_start
         processor += self.before.get("processor_seconds", 0.0)
+        flops = _flops - self.flops_start + self.before.get("flops", 0)
         gpu = max(gpu_peak_bytes() / MEGABYTE, self.before.get("peak_gpu_mb", 0.0))
         return {
             "seconds": round(seconds, 3),
             "processor_seconds": round(processor, 3),
+            **({"flops": flops} if flops else {}),
             "peak_mb": round(max(_peak_bytes() / MEGABYTE, self.before.get("peak_mb", 0.0)), 1),
             **({"peak_gpu_mb": round(gpu, 1)} if gpu else {}),
             "device": _device(),
@@ -72,3 +78,9 @@ def gpu_name() -> str | None:
 def gpu_peak_bytes() -> int:
     """The most bytes that tensors of this process have taken on its GPU; 0 where there is none."""
     return sys.modules["torch"].cuda.max_memory_allocated() if gpu_name() else 0
+
+
+def count_flops(flops: int) -> None:
+    """Count operations of the passes of a model, for the notes of what this process computes."""
+    global _flops
+    _flops += flops

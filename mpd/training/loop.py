@@ -23,7 +23,7 @@ from accelerate.utils import set_seed
 from mpd.job.ahead import ahead
 from mpd.job.flops import forward_flops
 from mpd.job.progress import Progress, speed_of
-from mpd.scoring.output_head import CHUNK_SIZES, load_head
+from mpd.scoring.output_head import CHUNK_SIZES, DENSE_CHUNK_SIZE, load_head
 from mpd.store import schema, table
 from mpd.text.vocabulary import Vocabulary
 from mpd.training import checkpoints
@@ -40,6 +40,10 @@ from mpd.training.tracking import Tracker
 log = logging.getLogger("mpd")
 
 AHEAD = 2  # micro-batches that are collated in advance
+NO_MOMENTS = (
+    "the GPU's memory is full with the weights, their gradients and the moments of AdamW; take a "
+    "smaller student, or train adapters (distill.lora)"
+)
 
 
 def learning_rate_factor(step: int, num_steps: int, warmup: float, schedule: str) -> float:
@@ -69,15 +73,11 @@ class TrainingRun:
     measures: Generator[StepMeasures, None, None]
 
 
-def start(job: TrainingJob, model: Any = None) -> TrainingRun:
-    """Plan and load a training run, or resume a killed one; nothing is trained yet.
-
-    `model` is the student in float32, if it is in memory already.
-    """
+def start(job: TrainingJob) -> TrainingRun:
+    """Plan and load a training run, or resume a killed one; nothing is trained yet."""
     settings, resources = job.settings, job.resources
     torch.set_num_threads(resources.threads)
-    if settings.mixed_precision == "tf32":
-        torch.backends.cuda.matmul.allow_tf32 = True
+    torch.backends.cuda.matmul.allow_tf32 = settings.mixed_precision == "tf32"
     set_seed(settings.seed)
     cached = CachedRows(job.rows)
     steps = plan_steps(cached.group_sizes, cached.lengths, settings)
@@ -90,8 +90,7 @@ def start(job: TrainingJob, model: Any = None) -> TrainingRun:
     )
     limits = Limits(resources.micro_batch_size, resources.micro_batch_tokens)
     plan = dataset.plan(limits, accelerator.num_processes)
-    if model is None:
-        model = load_student(job)
+    model = load_student(job)
     loop = Loop(job, model, accelerator, len(steps))
     metrics = checkpoints.resume(accelerator, job.scratch)
     measures = loop.measures(dataset, plan[len(metrics) :])
@@ -152,14 +151,16 @@ class Loop:
         self.has_adapters = settings.lora is not None
         student = model.get_base_model() if settings.lora else model
         vocabulary = Vocabulary.of_folder(job.student)
-        chunk_size = resources.chunk_size or CHUNK_SIZES[self.device.type]
+        is_dense = job.head is not None and settings.divergence != "cross_entropy"
+        default = DENSE_CHUNK_SIZE if is_dense else CHUNK_SIZES[self.device.type]
+        chunk_size = resources.chunk_size or default
         self.objective = Objective(
             student, vocabulary.size, vocabulary.stop_ids, settings, chunk_size
         )
         if job.head:
             self.objective.teacher_head = load_head(job.head, self.device)
         self.recomputation = Recomputation(
-            student, resources.gradient_checkpointing, chunk_size, self.optimizer
+            student, resources.gradient_checkpointing, chunk_size, self.optimizer, is_dense
         )
 
     def measures(
@@ -194,7 +195,10 @@ class Loop:
             sums += batch_sums
         norm = torch.nn.utils.clip_grad_norm_(self.weights.trained, self.max_gradient_norm)
         learning_rate = float(self.scheduler.get_last_lr()[0])
-        self.optimizer.step()
+        try:
+            self.optimizer.step()
+        except torch.OutOfMemoryError as error:
+            raise ValueError(NO_MOMENTS) from error
         self.scheduler.step()
         self.optimizer.zero_grad()
         self.weights.copy_to_model()

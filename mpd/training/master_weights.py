@@ -29,7 +29,8 @@ class MasterWeights:
         self.masters: list[Weight] = self.parameters
         if dtype != torch.float32:
             self.masters = [_master_of(parameter) for parameter in self.parameters]
-            model.to(dtype)
+            for parameter in self.parameters:  # buffers, such as rotary frequencies, stay float32
+                parameter.data = parameter.data.to(dtype)
         pairs = zip(self.parameters, self.masters, strict=True)
         self.pairs = [pair for pair in pairs if pair[0].requires_grad]
         self.trained = [master for _, master in self.pairs]
@@ -62,10 +63,14 @@ class MasterWeights:
 
     @contextmanager
     def in_model(self) -> Iterator[None]:
-        """The model with the float32 weights in it, to be saved."""
+        """The model with the float32 weights in it, to be saved.
+
+        All of them are on the CPU if those that are not trained are: adapters are merged there.
+        """
         rounded = [parameter.data for parameter in self.parameters]
+        is_split = self.is_copied and len(self.pairs) < len(self.parameters)
         for parameter, master in zip(self.parameters, self.masters, strict=True):
-            parameter.data = master.data
+            parameter.data = master.data.cpu() if is_split else master.data
         yield
         for parameter, data in zip(self.parameters, rounded, strict=True):
             parameter.data = data

@@ -119,6 +119,6 @@ def _sums(measures: tuple[torch.Tensor, ...], chunk: dict[str, torch.Tensor]) ->
         closes.sum(),
         (realised_mass * stops).sum(),
         stops.sum(),
-        realised_mass.new_tensor(len(realised_mass)),
+        realised_mass.new_full((), len(realised_mass)),
     ]
     return torch.stack([*(values.sum() for values in measures), *others]).float()

@@ -19,25 +19,36 @@ log = logging.getLogger("mpd")
 PROBE_TOKENS = 512
 RESERVE = 0.06  # share of the GPU's memory that stays free: the allocator wastes some
 # Bytes of a logit while a chunk's loss is computed: float32 product, exponentials and gradient, and
-# the gradient in bfloat16. Bytes of a weight of the output head: its gradient, scaled and cast.
-LOGIT_BYTES, WEIGHT_BYTES = 18, 10
+# the gradient in bfloat16. Autograd keeps more for a divergence over the whole vocabulary.
+LOGIT_BYTES, DENSE_LOGIT_BYTES = 18, 66
+WEIGHT_BYTES = 10  # of the output head: its gradient, scaled and cast
 
 
 class Recomputation:
     """Recomputes all layers, none, or as many as the GPU's memory asks for."""
 
     def __init__(
-        self, model: Any, choice: Literal["auto"] | bool, chunk_size: int, optimizer: Any
+        self,
+        model: Any,
+        choice: Literal["auto"] | bool,
+        chunk_size: int,
+        optimizer: Any,
+        is_dense: bool = False,
     ) -> None:
-        """`chunk_size` positions have logits at a time; the optimiser may have no state yet."""
+        """`chunk_size` positions have logits at a time; the optimiser may have no state yet.
+
+        `is_dense`: the loss is a divergence over the whole vocabulary.
+        """
         self.model, self.optimizer = model, optimizer
         rows, width = model.get_output_embeddings().weight.shape
-        self.head_bytes = rows * (chunk_size * LOGIT_BYTES + width * WEIGHT_BYTES)
+        logit_bytes = DENSE_LOGIT_BYTES if is_dense else LOGIT_BYTES
+        self.head_bytes = rows * (chunk_size * logit_bytes + width * WEIGHT_BYTES)
         modules = model.modules()
         self.layers = [one for one in modules if isinstance(one, GradientCheckpointingLayer)]
         self.device = next(model.parameters()).device
         self.is_chosen = choice == "auto" and self.device.type == "cuda" and bool(self.layers)
         self.number = len(self.layers)
+        self.most = 0  # layers that any micro-batch recomputed
         if choice is True or self.is_chosen:
             model.gradient_checkpointing_enable()
             self.set(len(self.layers) if choice is True else 0)
@@ -72,7 +83,10 @@ class Recomputation:
         )
         if number != self.number:
             self.set(number)
-            log.info("%d of %d layers recomputed from now on", number, len(self.layers))
+        if number > self.most:
+            self.most = number
+            counts = number, len(self.layers), num_tokens
+            log.info("%d of %d layers are recomputed with a micro-batch of %d tokens", *counts)
 
     def _bytes_of_state(self) -> float:
         """The bytes of a token that a recomputed layer keeps: its input."""
@@ -82,11 +96,12 @@ class Recomputation:
     def _measure(self) -> float:
         """The bytes of a token that a layer keeps, from a pass over PROBE_TOKENS of them."""
         packed = pack([[0]], [[0] * (PROBE_TOKENS - 1)])
-        for _ in range(2):  # the first pass compiles kernels and makes workspaces
-            before = torch.cuda.memory_allocated(self.device)
-            states = completion_states(self.model, packed)
-            taken = torch.cuda.memory_allocated(self.device) - before
-            del states
+        with torch.random.fork_rng([self.device]):  # adapters may have dropout
+            for _ in range(2):  # the first pass compiles kernels and makes workspaces
+                before = torch.cuda.memory_allocated(self.device)
+                states = completion_states(self.model, packed)
+                taken = torch.cuda.memory_allocated(self.device) - before
+                del states
         return taken / (PROBE_TOKENS * len(self.layers))
 
 

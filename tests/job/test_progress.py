@@ -6,6 +6,7 @@ import pytest
 
 from mpd.job import progress
 from mpd.job.progress import Progress, duration
+from mpd.store.spent import Meter
 
 
 @pytest.fixture
@@ -83,6 +84,15 @@ def test_a_gpu_whose_work_is_not_counted_has_its_memory_alone(clock, caplog, mon
     clock[0] += 10
     shown.advance(1, 10)
     assert caplog.messages == ["sampled: 2 sequences, 20 tokens, 1 tokens/s, 1.0 GB of GPU memory"]
+
+
+def test_operations_are_counted_for_the_note(tmp_path):
+    meter = Meter(tmp_path / "spent.json")
+    shown = Progress("scored", 2)
+    shown.advance(1, 10)
+    assert "flops" not in meter.spent()
+    shown.advance(1, 10, 500)
+    assert meter.spent()["flops"] == 500
 
 
 @pytest.mark.parametrize(

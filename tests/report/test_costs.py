@@ -53,6 +53,11 @@ def test_who_generated_pays(sampler, student, teacher):
     }
 
 
+def test_tokens_of_a_large_round_are_counted_in_64_bits():
+    counted = costs.costs_of(frames(tokens=(2**31 - 1, 2**31 - 1)), "student")
+    assert counted["student_tokens"] == 2**32 - 2
+
+
 def test_nothing_trained_costs_no_steps():
     found = costs.costs_of(frames(steps=()), "student")
     assert (found["num_steps"], found["trained_tokens"]) == (0, 0)
@@ -151,17 +156,23 @@ def write_notes(folder, seconds):
 
 def test_seconds_are_those_of_the_notes(tmp_path):
     round = Round.at(tmp_path / "mpd/seed_0/round_1")
-    assert costs.seconds_of(costs.seconds_by_stage(round, 1, ["dev"])) == NO_TIME
+    assert (
+        costs.seconds_of(costs.seconds_by_stage(costs.spent_by_stage(round, 1, ["dev"]))) == NO_TIME
+    )
     write_notes(round.folder, SECONDS)
-    found = costs.seconds_of(costs.seconds_by_stage(round, 2, ["dev"]))
+    found = costs.seconds_of(costs.seconds_by_stage(costs.spent_by_stage(round, 2, ["dev"])))
     assert found == {"wall_seconds": 7.5, "evaluation_seconds": 8.5}
     # A second shard, or a benchmark, of an earlier run does not count.
     by_stage = {"sample": 1.5, "distill": 4.0, "answers": 8.0, "evaluate": 0.5}
-    assert costs.seconds_by_stage(round, 1, ["dev"]) == by_stage
+    assert costs.seconds_by_stage(costs.spent_by_stage(round, 1, ["dev"])) == by_stage
 
 
 def test_a_stage_of_which_one_note_has_no_time_has_none(tmp_path):
     round = Round.at(tmp_path / "mpd/seed_0/round_1")
     write_notes(round.folder, SECONDS)
     (round.folder / "sample/shard_1.json").write_text("{}")  # as before times were kept
-    assert set(costs.seconds_by_stage(round, 2, ["dev"])) == {"distill", "answers", "evaluate"}
+    assert set(costs.seconds_by_stage(costs.spent_by_stage(round, 2, ["dev"]))) == {
+        "distill",
+        "answers",
+        "evaluate",
+    }

@@ -50,8 +50,3 @@ def test_funnels_are_sums_over_shards_and_seeds(tmp_path):
     counts = {name: funnel[name] for name in ("sampled", "correct", "kept")}
     assert counts == {"sampled": 6, "correct": 6, "kept": 4}
     assert funnel["num_tokens"] == 37.5
-
-
-def test_stage_seconds_are_sums_over_seeds():
-    seconds = {ROUND: {"sample": 5.5, "evaluate": 8.0}, OTHER: {"sample": 6.0}}
-    assert findings.stage_seconds(seconds) == {("mpd", 1): {"sample": 11.5, "evaluate": 8.0}}

@@ -152,6 +152,18 @@ COSTS = table.frame_of(
     ],
     schema.COSTS,
 )
+SPEED = table.frame_of(
+    [
+        dict(zip(schema.SPEED.names, row, strict=True))
+        for row in (
+            ("mpd", 1, "sample", 10.0, 1234, 123.4, None, None, 2345.6, 70123.4, "NVIDIA H200"),
+            ("mpd", 1, "filter", 2000.4, None, None, None, None, 234.5, None, "cpu"),
+            ("mpd", 1, "logits", 4.0, 10**6, 2.5e5, 3.956e14, 0.4, 2e4, 9e4, "NVIDIA H200"),
+            ("opd", 1, "sample", None, 1234, *[None] * 6),
+        )
+    ],
+    schema.SPEED,
+)
 ARTIFACTS = [
     {"kind": "sample", "files": 6, "computed": 4, "linked": 2},
     {"kind": "evaluate", "files": 9, "computed": 8, "linked": 1},
@@ -190,7 +202,7 @@ def page_of(summary=SUMMARY, means=MEANS, name="<b>name</b>", **changes):
         lengths=LENGTHS,
         metrics=METRICS,
         funnels={("mpd", 1): FUNNEL, ("opd", 1): {**NOTHING_KEPT, "num_tokens": None}},
-        seconds={("mpd", 1): {"sample": 10.0, "distill": 2000.4}, ("opd", 1): {"sample": 1.2}},
+        speed=SPEED,
         stages={
             "filter": {f'{{"leaks": "{HOSTILE}"}}': [f"m{number}" for number in range(6)]},
             "sample": {"{}": ["base"]},
@@ -279,7 +291,7 @@ def page_with(suffix, **changes):
         lengths=changed(LENGTHS),
         metrics=changed(METRICS).with_columns(method=pl.lit(f"mpd{suffix}")),
         funnels={(f"opd{suffix}", 1): {**FUNNEL, "reasons": {f"odd{suffix}": 88}}},
-        seconds={(f"opd{suffix}", 1): {f"sample{suffix}": 10.0}},
+        speed=changed(SPEED).with_columns(device=pl.lit(f"cpu{suffix}")),
         stages={f"filter{suffix}": {f"{{{suffix}}}": [f"m{suffix}"]}},
         models={f"teacher{suffix}": dict.fromkeys(("digest", "weights", "token_map"), suffix)},
         versions={f"torch{suffix}": f"2.0{suffix}"},
@@ -493,7 +505,7 @@ def test_the_headline_is_of_the_round_that_most_seeds_ship(rounds, number):
     assert page.shipped_most(pl.DataFrame({"round": rounds})) == number
 
 
-def test_page_holds_funnel_and_stage_seconds(html_page):
+def test_page_holds_the_funnel(html_page):
     assert cells_of(html_page, "What became of the trajectories") == [
         [
             *("method", "round", "sampled", "complete", "rewritten", "correct", "kept"),
@@ -505,10 +517,34 @@ def test_page_holds_funnel_and_stage_seconds(html_page):
         ],
         ["opd", "1", "0", "0", "0", "0", "0", "–", "–", "–"],
     ]
-    assert cells_of(html_page, "Seconds by stage") == [
-        ["method", "round", "sample", "distill"],
-        ["mpd", "1", "10", "2,000"],
-        ["opd", "1", "1", "–"],
+
+
+def test_page_holds_the_speed_of_stages(html_page):
+    assert cells_of(html_page, "Speed by stage") == [
+        [
+            *("method", "round", "stage", "seconds", "tokens", "tokens/s", "TFLOP/s", "MFU"),
+            *("memory, GB", "GPU memory, GB", "device"),
+        ],
+        ["mpd", "1", "sample", "10", "1,234", "123", "–", "–", "2.3", "70.1", "NVIDIA H200"],
+        ["mpd", "1", "filter", "2,000", "–", "–", "–", "–", "0.2", "–", "cpu"],
+        [
+            *("mpd", "1", "logits", "4", "1,000,000", "250,000", "395.6", "0.40"),
+            *("20.0", "90.0", "NVIDIA H200"),
+        ],
+        ["opd", "1", "sample", "–", "1,234", *["–"] * 6],
+    ]
+
+
+def test_columns_of_which_no_note_has_a_value_are_left_out():
+    on_cpu = SPEED.filter(stage="filter")
+    assert cells_of(page_of(speed=on_cpu), "Speed by stage") == [
+        ["method", "round", "stage", "seconds", "memory, GB", "device"],
+        ["mpd", "1", "filter", "2,000", "0.2", "cpu"],
+    ]
+    old = SPEED.filter(method="opd")
+    assert cells_of(page_of(speed=old), "Speed by stage") == [
+        ["method", "round", "stage", "tokens"],
+        ["opd", "1", "sample", "1,234"],
     ]
 
 

@@ -25,17 +25,44 @@ SMALL = {
     "max_position_embeddings": 64,
     "pad_token_id": 0,
 }
+MIXED = {"sliding_window": WINDOW, "layer_types": ["sliding_attention", "full_attention"]}
+EXPERTS = {"num_local_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
+LATENT = {
+    "num_key_value_heads": 4,
+    "q_lora_rank": 8,
+    "kv_lora_rank": 8,
+    "head_dim": 4,
+    "qk_rope_head_dim": 4,
+    "qk_nope_head_dim": 4,
+    "v_head_dim": 6,
+    "n_routed_experts": 4,
+    "num_experts_per_tok": 2,
+    "n_group": 1,
+    "topk_group": 1,
+    "moe_intermediate_size": 8,
+    "first_k_dense_replace": 1,
+}
 ARCHITECTURES = {
     "Llama": {},
     "Qwen3": {},
     "Qwen2": {"use_sliding_window": True, "sliding_window": WINDOW, "max_window_layers": 1},
     "Mistral": {"sliding_window": WINDOW},
     "Phi3": {"sliding_window": WINDOW},
-    "Gemma3Text": {
-        "sliding_window": WINDOW,
-        "layer_types": ["sliding_attention", "full_attention"],
-        "query_pre_attn_scalar": 3,
-    },
+    "Gemma3Text": MIXED | {"query_pre_attn_scalar": 3},
+    # Gemma 2 without its cap.
+    "Gemma2": MIXED | {"attn_logit_softcapping": None, "query_pre_attn_scalar": 3},
+    "Cohere2": MIXED,
+    "Olmo2": {},
+    "Olmo3": MIXED,
+    "Exaone4": MIXED,
+    "Afmoe": MIXED | EXPERTS,
+    "Granite": {"attention_multiplier": 0.3, "logits_scaling": 2.0},
+    "SmolLM3": {"no_rope_layers": [1, 0]},
+    "Glm4": {},
+    "Starcoder2": {"sliding_window": WINDOW},
+    "Mixtral": EXPERTS | {"sliding_window": WINDOW},
+    "Qwen3Moe": EXPERTS,
+    "DeepseekV3": LATENT,  # values are smaller than keys
 }
 LENGTHS = [(3, 9), (1, 1), (5, 17), (2, 3)]
 
@@ -78,11 +105,11 @@ def test_packed_sequences_are_as_each_alone(architecture):
     expected = states_one_by_one(plain, prompts, completions)
     torch.testing.assert_close(packed, expected, rtol=1e-5, atol=1e-5)
     weights = random(*expected.shape, seed=1)
-    gradients = [
-        torch.autograd.grad((states * weights).sum(), list(module.parameters()), allow_unused=True)
-        for states, module in ((packed, model), (expected, plain))
-    ]
-    for found, gradient in zip(*gradients, strict=True):
+    for states in (packed, expected):
+        (states * weights).sum().backward()
+    for parameter, other in zip(model.parameters(), plain.parameters(), strict=True):
+        found, gradient = parameter.grad, other.grad
+        assert (found is None) == (gradient is None)
         if gradient is not None:
             assert (found - gradient).norm() <= 1e-4 * (1 + gradient.norm())
 
@@ -111,6 +138,9 @@ def test_bfloat16_is_float32_within_its_rounding():
 @pytest.mark.parametrize(
     ("architecture", "changes", "message"),
     [
+        ("Nemotron", {}, "NemotronAttention: its model does not hand on which sequences"),
+        ("Gemma3Text", {"use_bidirectional_attention": True}, "attention in both directions"),
+        ("Lfm2", {"layer_types": ["conv", "full_attention"]}, "Lfm2ForCausalLM: layers with conv"),
         ("Gemma2", {"attn_logit_softcapping": 30.0}, "Gemma2Attention: attention with softcap"),
         ("GptOss", {"num_local_experts": 2}, "GptOssAttention: attention with s_aux"),
         ("Llama4Text", {"attention_chunk_size": 8}, "takes no packed sequences"),
@@ -133,7 +163,7 @@ def test_other_kinds_of_layers_are_refused_by_name():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"dropout": 0.1}, "Layer: attention with dropout is not supported"),
+        ({"dropout": 0.1}, r"Layer: attention with dropout \(.*\) is not supported"),
         ({"is_causal": False}, "attention in both directions"),
         ({"attention_mask": torch.zeros(1, 1, 3, 3)}, "a mask of its own"),
         ({"position_bias": torch.zeros(1)}, "position_bias"),
@@ -162,6 +192,24 @@ def test_causal_attention_by_hand():
     assert found[0, :, 0, 0].tolist() == [0, 0.5, 1, 3, 3.5]
     found, _ = packed_attention(layer, zeros, zeros, values, None, packed=packed, sliding_window=2)
     assert found[0, :, 0, 0].tolist() == [0, 0.5, 1.5, 3, 3.5]
+
+
+def test_a_rotary_embedding_that_depends_on_the_batch_is_refused():
+    """Phi 3 takes other factors for all positions of a batch if its longest sequence is long."""
+    rope = {"rope_type": "longrope", "rope_theta": 1e4, "factor": 4.0}
+    rope |= {"short_factor": [1.0] * 4, "long_factor": [4.0] * 4}
+    rope |= {"original_max_position_embeddings": 16}
+    changes = {"rope_parameters": rope, "original_max_position_embeddings": 16}
+    model, plain = (tiny("Phi3", name, **changes) for name in (PACKED, "eager"))
+    prepare(model, "auto")
+    prompts, completions = sequences()
+    for numbers in ([0, 1, 3], [2]):  # of 12, 2 and 5 tokens, and of 22
+        part = [[ids[number] for number in numbers] for ids in (prompts, completions)]
+        packed, expected = completion_states(model, pack(*part)), states_one_by_one(plain, *part)
+        torch.testing.assert_close(packed, expected, rtol=1e-5, atol=1e-5)
+    message = "Phi3ForCausalLM: its rotary embedding .* has sequences of 2 and 22; set"
+    with pytest.raises(ValueError, match=message):
+        completion_states(model, pack(prompts, completions))
 
 
 LONG = """

@@ -112,6 +112,7 @@ class Mixing(torch.nn.Module):
         self.embedding = torch.nn.Embedding.from_pretrained(torch.eye(32))
         self.separate = separate
         self.base_model = lambda **of: SimpleNamespace(last_hidden_state=self.states(**of))
+        self.config = SimpleNamespace(get_text_config=SimpleNamespace)
         self.register_parameter("unused", torch.nn.Parameter(torch.zeros(1)))
 
     def states(self, input_ids, position_ids, use_cache, packed):

@@ -68,3 +68,16 @@ def test_memory_of_a_gpu_is_there_where_one_is_used(tmp_path, monkeypatch):
     spent.Meter(path).save()
     monkeypatch.setattr(spent, "gpu_peak_bytes", lambda: 1_000_000_000)
     assert spent.Meter(path).spent()["peak_gpu_mb"] == 2000.0
+
+
+def test_operations_are_those_of_the_artifact(tmp_path):
+    spent.count_flops(5)  # for another artifact
+    first = spent.Meter(tmp_path / "spent.json")
+    assert "flops" not in first.spent()
+    spent.count_flops(10**18)
+    first.save()
+    spent.count_flops(7)  # lost with the process
+    second = spent.Meter(tmp_path / "spent.json")
+    assert second.spent()["flops"] == 10**18
+    spent.count_flops(2)
+    assert second.spent()["flops"] == 10**18 + 2

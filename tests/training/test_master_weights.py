@@ -5,8 +5,10 @@ import copy
 import pytest
 import torch
 
+from mpd.scoring.attention import PACKED
 from mpd.training.master_weights import MasterWeights
 from tests.embedded import random
+from tests.scoring.test_attention import tiny
 
 
 def network(frozen=()):
@@ -93,6 +95,15 @@ def test_what_is_saved_is_float32_and_what_computes_stays_rounded():
             assert parameter.equal(exact)
     assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
     assert len(weights.trained) == 3  # one is frozen
+
+
+def test_buffers_stay_exact():
+    """Rounded rotary frequencies would turn a position of 10,000 by several radians."""
+    model = tiny("Qwen3", PACKED)
+    frequencies = model.model.rotary_emb.inv_freq.clone()
+    MasterWeights(model, torch.bfloat16)
+    assert model.model.rotary_emb.inv_freq.equal(frequencies)
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
 
 
 def test_a_state_is_loaded_as_it_was():

@@ -58,3 +58,12 @@ def test_a_cpu_recomputes_nothing_unless_it_is_told_to(model, choice):
     recomputation.before_step()
     recomputation.before_micro_batch(10**9)
     assert recomputed(model) == [False] * 6
+
+
+def test_a_loss_over_the_whole_vocabulary_takes_more_memory(model):
+    optimizer = torch.optim.AdamW(model.parameters())
+    sparse, dense = (
+        Recomputation(model, "auto", 64, optimizer, is_dense=is_dense).head_bytes
+        for is_dense in (False, True)
+    )
+    assert dense - sparse == 96 * 64 * (66 - 18)

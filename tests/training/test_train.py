@@ -314,6 +314,22 @@ def test_mixed_precision_keeps_float32_weights(make_job, whole):
     assert found == pytest.approx(same, rel=0.05)
 
 
+@pytest.mark.parametrize(
+    ("owner", "name", "message"),
+    [
+        (torch.optim.AdamW, "step", "moments of AdamW; take a smaller student"),
+        (Objective, "__call__", "a micro-batch of 8 trajectories and .* tokens; lower resources"),
+    ],
+)
+def test_a_full_gpu_is_one_sentence(make_job, monkeypatch, owner, name, message):
+    def fail(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(owner, name, fail)
+    with pytest.raises(ValueError, match=message):
+        train(make_job("full"))
+
+
 def test_the_loss_decreases(make_job):
     job = make_job("longer", epochs=30.0, learning_rate=1e-2)
     train(job)
@@ -422,15 +438,45 @@ def test_adapters_are_merged_into_the_weights(make_job, student):
     assert metrics_of(again)[0]["loss"] == pytest.approx(losses[-1], rel=0.1)
 
 
+@pytest.mark.parametrize("precision", ["no", "bf16"])
+def test_recomputation_does_not_change_adapters(make_job, precision):
+    """Frozen weights, dropout and a part of the layers: whatever is recomputed is the same."""
+    lora = {"rank": 4, "alpha": 8.0, "dropout": 0.2, "targets": "all-linear"}
+    settings = {"lora": lora, "learning_rate": 1e-2, "mixed_precision": precision}
+    plain, recomputed = (
+        make_job(name, gradient_checkpointing=choice, **settings)
+        for name, choice in (("plain", False), ("recomputed", True))
+    )
+    train(plain)
+    train(recomputed)
+    assert_close(weights_of(recomputed), weights_of(plain), 1e-6)
+    before = load_file(plain.student / "model.safetensors")
+    assert max((weight - before[name]).abs().max() for name, weight in weights_of(plain).items())
+
+
+def test_merged_adapters_are_added_to_exact_weights(make_job, student):
+    """In bfloat16 the model is rounded, but no weight that stays as it was is."""
+    lora = {"rank": 4, "alpha": 8.0, "dropout": 0.0, "targets": ["q_proj"]}
+    job = make_job("exact", lora=lora, learning_rate=1e-2, mixed_precision="bf16")
+    train(job)
+    before, after = load_file(student.parent / "model.safetensors"), weights_of(job)
+    moved = {name for name, values in after.items() if not values.equal(before[name])}
+    assert moved == {name for name in before if "q_proj" in name}
+    for name in moved:
+        change = after[name] - before[name]
+        assert torch.linalg.matrix_rank(change, rtol=1e-3) <= 4
+
+
 def test_an_adapter_on_the_head_is_refused(make_job):
     lora = {"rank": 4, "alpha": 8.0, "dropout": 0.0, "targets": ["q_proj", "lm_head"]}
     with pytest.raises(ValueError, match="an adapter on the embeddings or the output head"):
         train(make_job("head", lora=lora))
 
 
-def test_a_killed_training_goes_on_with_the_same_dropout(make_job, tmp_path):
+@pytest.mark.parametrize("precision", ["no", "bf16"])
+def test_a_killed_training_goes_on_with_the_same_dropout(make_job, tmp_path, precision):
     lora = {"rank": 4, "alpha": 8.0, "dropout": 0.2, "targets": "all-linear"}
-    settings = {"epochs": 2.0, "batch_size": 4, "lora": lora}
+    settings = {"epochs": 2.0, "batch_size": 4, "lora": lora, "mixed_precision": precision}
     whole = make_job("undisturbed", **settings, checkpoint_steps=1)
     train(whole)
     killed = make_job("killed", **settings, checkpoint_steps=1)
@@ -451,8 +497,9 @@ def test_a_training_may_go_on_with_smaller_micro_batches(make_job, tmp_path):
     assert_close(weights_of(killed), weights_of(whole), 1e-5)
 
 
-def test_a_killed_training_goes_on_to_the_same_bytes(make_job, tmp_path, caplog):
-    settings = {"epochs": 2.0, "batch_size": 2, "micro_batch_size": 1}
+@pytest.mark.parametrize("precision", ["no", "bf16"])
+def test_a_killed_training_goes_on_to_the_same_bytes(make_job, tmp_path, caplog, precision):
+    settings = {"epochs": 2.0, "batch_size": 2, "micro_batch_size": 1, "mixed_precision": precision}
     whole = make_job("undisturbed", **settings, checkpoint_steps=2)
     train(whole)
     assert len(metrics_of(whole)) == 8
@@ -460,6 +507,7 @@ def test_a_killed_training_goes_on_to_the_same_bytes(make_job, tmp_path, caplog)
     kill_after_two_saves(killed, tmp_path)
     scratch = killed.scratch
     assert [path.name for path in scratch.iterdir()] == ["trained_00000004"]
+    (scratch / "state_00000006").mkdir()  # of an earlier release
     assert not list(killed.folder.iterdir())
     (scratch / "state.draft").mkdir()  # what a kill within a save leaves
     (scratch / "state.draft" / "model.safetensors").write_bytes(b"half")

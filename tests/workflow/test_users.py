@@ -227,7 +227,7 @@ def test_users_of_a_group_go_on_with_the_results_of_each_other(project):
     assert "student" in computed(by(ANNA))
     assert computed(by(BEN)) == []
     edited = {"filter": {"max_ratio": 8.0}}
-    assert computed(by(BEN, **edited)) == ["costs", "filter", "report"]
+    assert computed(by(BEN, **edited)) == ["costs", "filter", "report", "speed"]
     assert computed(by(ANNA)) == []
     assert computed(by(ANNA, "--forcerun", "filter", **edited)) == []
     folder = project.folder

@@ -37,7 +37,7 @@ def jobs_from(stage: str, round: int) -> set[str]:
 
 ALL_ROUNDS = jobs_from("sample", 1)
 # Of the report; they follow the evaluations.
-TABLES = ("budgets", "comparison", "costs", "difficulty", "report", "summary")
+TABLES = ("budgets", "comparison", "costs", "difficulty", "report", "speed", "summary")
 
 
 @pytest.fixture(scope="module")
@@ -300,8 +300,8 @@ def test_how_an_engine_runs_stands_in_the_command(tmp_path: Path) -> None:
     assert '"engine": "server"' in command_of("compress")
     assert resources_of("sample") == {**sizes, **alone, **own}
     assert '"engine": "transformers"' in command_of("sample")
-    by_tokens = {"batch_tokens": 16_384, "chunk_size": None, "kernels": "auto"}
-    assert resources_of("logits") == {**sizes, **alone, **by_tokens}
+    scoring = {"batch_tokens": 16_384, "chunk_size": None, "kernels": "auto"}
+    assert resources_of("logits") == {**sizes, **alone, **scoring}
 
 
 @pytest.mark.parametrize(

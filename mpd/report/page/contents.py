@@ -171,9 +171,15 @@ TABLES = (
     ),
     Table(
         section="Costs",
-        title="Seconds by stage",
-        reads=("seconds",),
-        cells=tables.seconds_table,
+        title="Speed by stage",
+        caption="Sums over seeds, shards and benchmarks. Where jobs ran at once, their seconds "
+        "are added up: speed is that of one job. Seconds include loading models and writing files; "
+        "the log leaves these out, so its speeds are higher. MFU (model FLOPs utilisation) is the "
+        "share of the GPU's dense bf16 peak that the models' passes used; it is known for scoring "
+        "by transformers and for training in one process. Memory is the most that a process took, "
+        "and the most that its tensors took on a GPU.",
+        reads=("speed",),
+        cells=tables.speed_table,
     ),
     Table(
         section="Costs",

@@ -178,14 +178,30 @@ def funnel_table(funnels: Mapping[Student, Mapping[str, Any]]) -> Grid:
     return grid(header, rows)
 
 
-def seconds_table(seconds: Mapping[Student, Mapping[str, float]]) -> Grid:
-    """Wall seconds of each round by stage, over all seeds."""
-    stages = list(dict.fromkeys(stage for by_stage in seconds.values() for stage in by_stage))
-    rows = [
-        [method, str(round), *(number(by_stage.get(stage)) for stage in stages)]
-        for (method, round), by_stage in seconds.items()
+def speed_table(speed: pl.DataFrame) -> Grid:
+    """Time, speed, memory and device of each stage of each round; columns without values go."""
+    columns = {
+        "seconds": ("seconds", 1, ",.0f"),
+        "tokens": ("tokens", 1, ",.0f"),
+        "tokens_per_second": ("tokens/s", 1, ",.0f"),
+        "flops_per_second": ("TFLOP/s", 1e12, ",.1f"),
+        "mfu": ("MFU", 1, ".2f"),
+        "peak_mb": ("memory, GB", 1000, ",.1f"),
+        "peak_gpu_mb": ("GPU memory, GB", 1000, ",.1f"),
+    }
+    known = {name: how for name, how in columns.items() if speed[name].count()}
+    devices = [Cell("device", "text")] if speed["device"].count() else []
+    rows: list[list[str | Cell]] = [
+        [row["method"], str(row["round"]), row["stage"]]
+        + [
+            number(None if row[name] is None else row[name] / unit, form)
+            for name, (_, unit, form) in known.items()
+        ]
+        + [Cell(row["device"] or DASH, "text") for _ in devices]
+        for row in speed.iter_rows(named=True)
     ]
-    return grid(["method", "round", *stages], rows)
+    titles = [title for title, _, _ in known.values()]
+    return grid(["method", "round", "stage", *titles, *devices], rows, text=(0, 2))
 
 
 def artifacts_table(artifacts: Sequence[Mapping[str, Any]]) -> Grid:

@@ -9,14 +9,15 @@ tables, see `problems_version` and `student_version`.
 
 from mpd.store.schema.cache import LOGITS
 from mpd.store.schema.column import Artifact, Column, Version
-from mpd.store.schema.report import BUDGETS, COMPARISON, COSTS, DIFFICULTY, SUMMARY
+from mpd.store.schema.costs import COSTS, SPEED
+from mpd.store.schema.report import BUDGETS, COMPARISON, DIFFICULTY, SUMMARY
 from mpd.store.schema.students import ANSWERS, EVALUATE, METRICS
 from mpd.store.schema.trajectories import COMPRESS, DROPPED, FILTER, PROBLEMS, SAMPLE
 
 # What is not a table of ours (weights, a student, the report) has a version too.
 MODELS_VERSION = 3
 HEAD_VERSION = 1
-REPORT_VERSION = 13
+REPORT_VERSION = 14
 STUDENT_VERSION = 2
 
 
@@ -36,7 +37,7 @@ def student_version() -> Version:
 
 ARTIFACTS = (
     *(PROBLEMS, DROPPED, SAMPLE, COMPRESS, FILTER, LOGITS, METRICS, ANSWERS, EVALUATE),
-    *(SUMMARY, COMPARISON, BUDGETS, DIFFICULTY, COSTS),
+    *(SUMMARY, COMPARISON, BUDGETS, DIFFICULTY, COSTS, SPEED),
 )
 
 __all__ = [
@@ -57,6 +58,7 @@ __all__ = [
     "PROBLEMS",
     "REPORT_VERSION",
     "SAMPLE",
+    "SPEED",
     "STUDENT_VERSION",
     "SUMMARY",
     "Artifact",

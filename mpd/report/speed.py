@@ -1,0 +1,116 @@
+"""How fast each stage of each round computed, and on what, from the notes of its artifacts."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import polars as pl
+
+from mpd.job.flops import peak_flops
+from mpd.job.layout import Round
+from mpd.report.costs import sum_of, tokens_of
+from mpd.report.rounds import Files, Spent, Trained
+from mpd.report.students import Student, by_student
+from mpd.store import schema, table
+
+TOKEN_COLUMNS = {
+    "sample": "num_tokens",
+    "compress": "rewrite_tokens",
+    "logits": "num_tokens",
+    "metrics": "tokens_seen",
+}
+
+
+def stage_speed(notes: Sequence[Mapping[str, Any]], tokens: int | None) -> dict[str, Any]:
+    """The columns of `speed` of one stage; None where notes do not have what they need.
+
+    `notes` are the fields `spent`; `tokens` are those of all the notes, None where no model runs.
+    """
+    devices = {note["device"] for note in notes if "device" in note}
+    seconds = _sum_all(notes, "seconds")
+    flops = None if "cpu" in devices else _sum_all(notes, "flops")
+    peaks = [peak_flops(note.get("device", "")) for note in notes]
+    possible = None
+    if seconds and None not in peaks:
+        pairs = zip(notes, peaks, strict=True)
+        possible = sum(note["seconds"] * peak for note, peak in pairs if peak is not None)
+    return {
+        "seconds": seconds,
+        "tokens": tokens,
+        "tokens_per_second": _ratio(tokens, seconds),
+        "flops_per_second": _ratio(flops, seconds),
+        "mfu": _ratio(flops, possible),
+        "peak_mb": max((note["peak_mb"] for note in notes if "peak_mb" in note), default=None),
+        "peak_gpu_mb": max(
+            (note["peak_gpu_mb"] for note in notes if "peak_gpu_mb" in note), default=None
+        ),
+        "device": ", ".join(sorted(devices)) or None,
+    }
+
+
+def speed_by_student(
+    tokens: Mapping[Student, Sequence[Mapping[str, int]]],
+    spent: Mapping[Student, Sequence[Spent]],
+) -> pl.DataFrame:
+    """Rows of `speed`, from the tokens and the notes of each student's seeds, by stage."""
+    rows = []
+    for (method, number), seeds in spent.items():
+        counts = tokens[method, number]
+        for stage in seeds[0]:
+            notes = [note for seed in seeds for note in seed[stage]]
+            count = sum(seed[stage] for seed in counts) if stage in counts[0] else None
+            rows.append(
+                {
+                    "method": method,
+                    "round": number,
+                    "stage": stage,
+                    **stage_speed(notes, count),
+                }
+            )
+    return table.frame_of(rows, schema.SPEED).sort("method", "round", maintain_order=True)
+
+
+def speed_frame(
+    trained: Trained, spent: Mapping[Round, Spent], benchmarks: Sequence[str], given: bool
+) -> pl.DataFrame:
+    """Rows of `speed`, from the files of trained rounds and their notes by stage.
+
+    `given`: the samples of round 1 are the user's, and no model drew them.
+    """
+    students = by_student(trained).items()
+    return speed_by_student(
+        {
+            student: [
+                read_tokens(round, trained[round], benchmarks, given and round.number == 1)
+                for round in rounds
+            ]
+            for student, rounds in students
+        },
+        {student: [spent[round] for round in rounds] for student, rounds in students},
+    )
+
+
+def read_tokens(
+    round: Round, files: Files, benchmarks: Sequence[str], given: bool
+) -> dict[str, int]:
+    """The tokens of a round by stage; those of its answers are counted in their grades."""
+    frames = {
+        kind: pl.concat(table.read_columns(path, [column]) for path in files[kind])
+        for kind, column in TOKEN_COLUMNS.items()
+    }
+    answers = [
+        table.read_columns(round.benchmark("evaluate", name), ["num_tokens"]) for name in benchmarks
+    ]
+    return {
+        **tokens_of(frames, given),
+        "answers": sum_of(pl.concat(answers)["num_tokens"]),
+    }
+
+
+def _sum_all(notes: Sequence[Mapping[str, Any]], name: str) -> Any:
+    """The sum of a field of all notes; None where one has none."""
+    values = [note.get(name) for note in notes]
+    return None if None in values or not values else sum(values)
+
+
+def _ratio(value: float | None, whole: float | None) -> float | None:
+    return value / whole if value is not None and whole else None
