@@ -11,8 +11,9 @@ from mpd.config.logits import HeadSettings
 from mpd.config.resources import ModelResources
 from mpd.job import command
 from mpd.store import schema
-from mpd.store.model_folder import load_tokenizer, read_manifest, vocabulary_size
+from mpd.store.model_folder import read_manifest
 from mpd.store.outputs import FileOutput, Outputs
+from mpd.store.tokenizer_files import load_tokenizer, vocabulary_size
 
 
 def command_line() -> ArgumentParser:

@@ -11,7 +11,8 @@ from mpd import distill
 from mpd.config.distill import DistillSettings
 from mpd.distill import copy_beside_weights, model_card
 from mpd.store import schema, table
-from mpd.store.model_folder import chat_template, read_manifest
+from mpd.store.model_folder import read_manifest
+from mpd.store.tokenizer_files import chat_template
 from mpd.training.cache_checks import require_ids
 from tests.changes import with_changes
 

@@ -31,7 +31,8 @@ from mpd.engines import rewriting
 from mpd.engines.question_tasks import question_prompts
 from mpd.report import browser_section, budgets, compare, costs, difficulty, speed, summary
 from mpd.store import schema, table
-from mpd.store.model_folder import load_model, load_tokenizer
+from mpd.store.model_folder import load_model
+from mpd.store.tokenizer_files import load_tokenizer
 from mpd.text.completions import CompletionReader
 from mpd.text.grading import token_budgets
 from mpd.text.grading.grader import Grader

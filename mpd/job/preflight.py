@@ -10,7 +10,7 @@ from mpd.config import Config
 from mpd.config.branches import Branch
 from mpd.config.files import model_files, problem_files
 from mpd.config.models import FolderModel, ModelSource, TinyModel
-from mpd.store.model_folder import TOKENIZER, token_map
+from mpd.store.tokenizer_files import TOKENIZER, token_map
 from mpd.tiny.tokenizer import unknown_piece
 
 

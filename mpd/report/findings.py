@@ -11,7 +11,7 @@ from mpd.report.rounds import Evaluations, Trained, read_evaluations
 from mpd.report.run import Run
 from mpd.report.students import Student, by_student, with_place
 from mpd.store import table
-from mpd.store.model_folder import TOKENIZER
+from mpd.store.tokenizer_files import TOKENIZER
 
 
 @dataclass(frozen=True)

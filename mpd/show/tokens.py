@@ -10,7 +10,7 @@ from rich.text import Text
 from tokenizers import Tokenizer
 
 from mpd.scoring.token_records import ids_of, token_record
-from mpd.store.model_folder import TOKENIZER
+from mpd.store.tokenizer_files import TOKENIZER
 from mpd.text.token_texts import token_texts, visible
 
 NUM_SHOWN = 4  # candidates, so that a line fits

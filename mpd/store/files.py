@@ -60,3 +60,16 @@ def sizes(entry: Path) -> dict[str, int]:
     if entry.is_file():
         return {"": entry.stat().st_size}
     return {str(path.relative_to(entry)): path.stat().st_size for path in files_of(entry)}
+
+
+def json_object(path: Path, advice: str = "copy it again") -> dict[str, Any]:
+    """The object in a JSON file. Raises ValueError, naming the file, where it has none."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: not JSON ({error}); {advice}") from None
+    except RecursionError:
+        raise ValueError(f"{path}: JSON that is nested too deep; {advice}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: a JSON {type(content).__name__}, not an object; {advice}")
+    return content

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 from mpd.config.chat import PromptChat
-from mpd.store.model_folder import control_texts
+from mpd.store.tokenizer_files import control_texts
 from mpd.text.plain import Disguise
 from mpd.text.thinking import mentions_thinking
 from mpd.text.vocabulary import UnknownWord, Vocabulary

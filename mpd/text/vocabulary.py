@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Protocol
 
 from tokenizers import Tokenizer
 
-from mpd.store.model_folder import (
+from mpd.store.model_folder import turn_end
+from mpd.store.tokenizer_files import (
     TOKENIZER,
     is_control,
     load_tokenizer,
     stop_ids,
-    turn_end,
     vocabulary_size,
 )
 from mpd.text.plain import PlainTokenizer, private_characters

@@ -9,16 +9,13 @@ from tokenizers import Tokenizer, models, trainers
 from tokenizers.pre_tokenizers import Whitespace
 
 from mpd.store.model_folder import (
-    chat_template,
     file_digest,
     load_model,
-    load_tokenizer,
     read_manifest,
     require_same_tokens,
-    stop_ids,
-    token_map,
     write_manifest,
 )
+from mpd.store.tokenizer_files import chat_template, load_tokenizer, stop_ids, token_map
 
 
 @pytest.fixture
