@@ -85,6 +85,12 @@ class GenerationResources(EngineResources):
     server: str | None = Field(
         None, description="base URL of the server, such as http://node:8000/v1"
     )
+    server_timeout: float = Field(
+        3600.0,
+        gt=0,
+        description="server: seconds to wait for one completion; a request is given up after "
+        "three times as long, with all its tries",
+    )
 
 
 class ScoringResources(EngineResources):

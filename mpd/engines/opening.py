@@ -16,7 +16,7 @@ def open_engine(manifest: Path, settings: EngineSettings, resources: GenerationR
     if settings.engine == "server":
         from mpd.engines.server import ServerEngine
 
-        return ServerEngine(manifest, resources)
+        return ServerEngine(manifest, resources, settings.section)
     from mpd.engines.transformers import TransformersEngine
 
     return TransformersEngine(manifest, settings.dtype, resources)

@@ -15,16 +15,18 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from mpd.config.generation import Decoding
 from mpd.config.resources import GenerationResources
 from mpd.engines.base import Completion, Engine, Request
 from mpd.engines.flow import Coroutines, keep_full
+from mpd.engines.server_answers import completion_of, context_lengths, only_choice, prompt_ids_of
 from mpd.store.model_folder import read_manifest
 
-MAX_RETRIES = 8  # after 0.5 s, 1 s, 2 s, 4 s, then every 8 s: half a minute without an answer
-TIMEOUT = 3600.0  # seconds for one completion
+if TYPE_CHECKING:
+    from mpd.engines.server_connection import Connection
+
 MAX_BIASES = 1024  # entries that vLLM accepts in a logit_bias
 
 
@@ -39,25 +41,33 @@ class ServerEngine(Engine):
     Padded output rows are never sampled, but the server's log-probabilities are normalised over
     them too.
 
-    Raises ValueError where the server does not answer, serves another model or tokenizer, or
-    returns no token ids.
+    Raises ValueError where the server does not answer in time, serves another model or tokenizer,
+    or returns anything but a completion that was asked for.
     """
 
-    def __init__(self, manifest: Path, resources: GenerationResources) -> None:
+    def __init__(self, manifest: Path, resources: GenerationResources, stage: str) -> None:
         super().__init__(manifest)
         if importlib.util.find_spec("openai") is None:
             raise ValueError("engine: server needs openai; pip install -e '.[server]'")
+        if resources.server is None:
+            raise ValueError(f"resources.{stage}.server: set it to the base URL of the server")
         self.name, self.url = served_name(manifest), resources.server
         self.manifest, self.concurrency = manifest, resources.batch_size
+        self.timeout, self.stage = resources.server_timeout, stage
         self.coroutines: Coroutines[tuple[int, Completion]] = Coroutines()
 
     @cached_property
-    def client(self) -> Any:
+    def connection(self) -> "Connection":
         """The connection to the server."""
-        from openai import AsyncOpenAI
+        from mpd.engines.server_connection import Connection
 
         key = os.environ.get("OPENAI_API_KEY", "none")
-        return AsyncOpenAI(base_url=self.url, api_key=key, max_retries=MAX_RETRIES, timeout=TIMEOUT)
+        return Connection(self.url, key, self.concurrency, self.timeout, self.stage)
+
+    def close(self) -> None:
+        """Close the connection, and cancel what still runs."""
+        self.coroutines.run(self.connection.close())
+        self.coroutines.close()
 
     @cached_property
     def padding_bias(self) -> dict[str, float]:
@@ -93,33 +103,36 @@ class ServerEngine(Engine):
 
     async def _require_model(self, prompt_ids: list[int], max_new_tokens: int) -> None:
         """Raise ValueError unless the server has this model, its tokenizer and enough context."""
-        with self._readable_errors():
-            cards = {card.id: card async for card in self.client.models.list()}
-        if self.name not in cards:
+        content = await self.connection.models()
+        with self._named("the list of models"):
+            lengths = context_lengths(content)
+        if self.name not in lengths:
             raise ValueError(
-                f"{self.url} serves {', '.join(sorted(cards))}, not {self.name}, the digest of "
+                f"{self.url} serves {', '.join(sorted(lengths))}, not {self.name}, the digest of "
                 f"{self.manifest}; start it with: {command(self.manifest)}"
             )
-        limit = getattr(cards[self.name], "max_model_len", None)
-        needed = len(prompt_ids) + max_new_tokens
+        limit, needed = lengths[self.name], len(prompt_ids) + max_new_tokens
         if limit is not None and limit < needed:
             raise ValueError(
                 f"{self.url} takes {limit} tokens, but a prompt and its new tokens take up to "
                 f"{needed}; start it with a larger --max-model-len"
             )
         tokenizer = self.vocabulary.tokenizer
-        text = tokenizer.decode(prompt_ids)
-        with self._readable_errors():
-            answer = await self.client.completions.create(
-                model=self.name,
-                prompt=text,
-                max_tokens=1,
-                extra_body={"return_token_ids": True, "add_special_tokens": False},
-            )
-        prompt_token_ids = getattr(answer.choices[0], "prompt_token_ids", None)
-        if prompt_token_ids is None:
+        text, name = tokenizer.decode(prompt_ids), "the check of the tokenizer"
+        content = await self.connection.complete(
+            name,
+            model=self.name,
+            prompt=text,
+            max_tokens=1,
+            extra_body={"return_token_ids": True, "add_special_tokens": False},
+        )
+        with self._named(name):
+            choice = only_choice(content)
+        if choice.get("prompt_token_ids") is None:
             raise ValueError(f"{self.url} returns no token ids (return_token_ids); vLLM's does")
-        if prompt_token_ids != tokenizer.encode(text, add_special_tokens=False):
+        with self._named(name):
+            served_ids = prompt_ids_of(choice)
+        if served_ids != tokenizer.encode(text, add_special_tokens=False):
             raise ValueError(
                 f"{self.url} tokenizes text differently from the tokenizer beside {self.manifest}"
             )
@@ -128,44 +141,42 @@ class ServerEngine(Engine):
         self, number: int, request: Request, decoding: Decoding
     ) -> tuple[int, Completion]:
         """The number and the completion of one request."""
-        with self._readable_errors():
-            answer = await self.client.completions.create(
-                model=self.name,
-                prompt=request.prompt_ids,
-                seed=request.seed,
-                temperature=decoding.temperature,
-                top_p=decoding.top_p,
-                max_tokens=decoding.max_new_tokens,
-                logprobs=0,
-                logit_bias=self.padding_bias or None,
-                extra_body={
-                    "top_k": decoding.top_k,
-                    "stop_token_ids": self.vocabulary.stop_ids,
-                    "ignore_eos": True,  # it is among the stop ids
-                    "return_token_ids": True,
-                },
+        name = f"request {number + 1} (seed {request.seed})"
+        content = await self.connection.complete(
+            name,
+            model=self.name,
+            prompt=request.prompt_ids,
+            seed=request.seed,
+            temperature=decoding.temperature,
+            top_p=decoding.top_p,
+            max_tokens=decoding.max_new_tokens,
+            logprobs=0,
+            logit_bias=self.padding_bias or None,
+            extra_body={
+                "top_k": decoding.top_k,
+                "stop_token_ids": self.vocabulary.stop_ids,
+                "ignore_eos": True,  # it is among the stop ids
+                "return_token_ids": True,
+            },
+        )
+        with self._named(name):
+            return number, completion_of(
+                only_choice(content),
+                request.prompt_ids,
+                decoding.max_new_tokens,
+                self.vocabulary.size,
+                self.vocabulary.stop_ids,
             )
-        choice = answer.choices[0]
-        ids, reason = choice.token_ids, choice.finish_reason
-        stopped = bool(ids) and ids[-1] in self.vocabulary.stop_ids
-        if reason not in ("stop", "length") or stopped != (reason == "stop"):
-            raise ValueError(f"{self.url} ended a completion with {reason} after {ids[-1:]}")
-        return number, Completion(ids, choice.logprobs.token_logprobs, reason)
 
     @contextmanager
-    def _readable_errors(self) -> Iterator[None]:
-        """Raise a refusal, or the silence of a server, as a ValueError of one sentence."""
-        from openai import APIConnectionError, APIError
-
+    def _named(self, name: str) -> Iterator[None]:
+        """Name the server and the request in what is wrong with an answer."""
         try:
             yield
-        except APIConnectionError as error:
+        except ValueError as error:
             raise ValueError(
-                f"{self.url}: no answer in {MAX_RETRIES + 1} tries ({error}); is the server up? "
-                "Finished parts are kept"
+                f"{self.url}: {name}: {error}; is this vLLM's server? Finished parts are kept"
             ) from error
-        except APIError as error:
-            raise ValueError(f"{self.url}: {error.message}") from error
 
 
 def command(manifest: Path) -> str:

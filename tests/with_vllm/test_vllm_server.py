@@ -31,7 +31,7 @@ from mpd import sample
 from mpd.config.generation import Decoding
 from mpd.config.resources import GenerationResources
 from mpd.config.sample import DrawnSample
-from mpd.engines import server
+from mpd.engines import server, server_connection
 from mpd.engines.base import Request
 from mpd.engines.server import ServerEngine, command, served_name
 from mpd.engines.transformers import TransformersEngine
@@ -186,13 +186,13 @@ def client():
     made = []
 
     def make(manifest, url, batch_size=4):
-        made.append(ServerEngine(manifest, GenerationResources(server=url, batch_size=batch_size)))
+        resources = GenerationResources(server=url, batch_size=batch_size)
+        made.append(ServerEngine(manifest, resources, "sample"))
         return made[-1]
 
     yield make
     for engine in made:
-        engine.coroutines.run(engine.client.close())
-        engine.coroutines.close()
+        engine.close()
 
 
 def require_same(mine, theirs):
@@ -308,15 +308,16 @@ def test_a_busy_server_is_asked_again(client, served, relay, inside, requests):
 
 
 def test_a_server_that_is_gone_is_one_sentence(client, served, relay, requests, monkeypatch):
-    monkeypatch.setattr(server, "MAX_RETRIES", 1)
+    monkeypatch.setattr(server_connection, "MAX_RETRIES", 1)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
     with pytest.raises(ValueError) as caught:
         client(served, url).generate(requests, GREEDY)
     assert str(caught.value) == (
-        f"{url}: no answer in 2 tries (Connection error.); is the server up? "
-        "Finished parts are kept"
+        f"{url}: the list of models: no answer in 2 tries (the last: ConnectError: All connection "
+        "attempts failed); is the server up (resources.sample.server), and is its time enough "
+        "(resources.sample.server_timeout: 3600 s)? Finished parts are kept"
     )
 
 
@@ -329,7 +330,7 @@ def test_what_a_server_refuses_is_its_own_words(client, served, relay, requests)
 def test_a_stage_that_lost_its_server_is_resumed(
     served, problems, relay, tmp_path, monkeypatch, caplog
 ):
-    monkeypatch.setattr(server, "MAX_RETRIES", 0)
+    monkeypatch.setattr(server_connection, "MAX_RETRIES", 0)
     settings = DrawnSample(**{**dict(GREEDY), "num_samples": 4}, engine="server", seed=7)
     output, store = tmp_path / "sample.parquet", tmp_path / "store"
     resources = GenerationResources(batch_size=4, rows_per_part=8, server=relay.url)
@@ -340,7 +341,7 @@ def test_a_stage_that_lost_its_server_is_resumed(
     with warnings.catch_warnings(), pytest.raises(ValueError) as caught:
         warnings.simplefilter("ignore", ResourceWarning)
         sample.main(of)
-    assert str(caught.value).endswith("is the server up? Finished parts are kept")
+    assert str(caught.value).endswith("server_timeout: 3600 s)? Finished parts are kept")
     parts = list(store.glob("*/*.parts/some_*.parquet"))
     assert [len(table.read(path, schema.SAMPLE)) for path in parts] == [8, 8]
     before, relay.intervene = relay.asked, lambda number: None

@@ -106,6 +106,7 @@ SERVED = {
     "max_model_len": 300,
     "prefix_caching": False,
     "server": "http://node:8000/v1",
+    "server_timeout": 600.0,
 }
 
 
@@ -295,7 +296,7 @@ def test_how_an_engine_runs_stands_in_the_command(tmp_path: Path) -> None:
 
     sizes = {"threads": 1, "memory_mb": 4000, "gpu": 0, "batch_size": 4, "rows_per_part": 8}
     alone = {"tensor_parallel_size": 1, "data_parallel_size": 1, "gpu_memory_utilization": 0.9}
-    own = {"max_model_len": None, "prefix_caching": True, "server": None}
+    own = {"max_model_len": None, "prefix_caching": True, "server": None, "server_timeout": 3600.0}
     assert resources_of("compress") == {**sizes, **SERVED}
     assert '"engine": "server"' in command_of("compress")
     assert resources_of("sample") == {**sizes, **alone, **own}
