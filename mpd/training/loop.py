@@ -80,7 +80,7 @@ def start(job: TrainingJob) -> TrainingRun:
     torch.backends.cuda.matmul.allow_tf32 = settings.mixed_precision == "tf32"
     set_seed(settings.seed)
     cached = CachedRows(job.rows)
-    steps = plan_steps(cached.group_sizes, cached.lengths, settings)
+    steps = plan_steps(cached.lengths, settings)
     dataset = TrajectoryDataset(cached, steps, settings)
     accelerator = Accelerator(
         cpu=not torch.cuda.is_available(),  # else several processes on a CPU are each alone
