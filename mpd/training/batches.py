@@ -87,22 +87,26 @@ class CachedRows:
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """Packed sequences, and tensors whose first dimension is their N completion positions."""
+    """Packed sequences, and tensors whose first dimension is their N completion positions.
+
+    `keys` are the step and the row of each sequence.
+    """
 
     packed: Packed
     places: dict[str, torch.Tensor]
+    keys: Sequence[tuple[int, int]] = ()
 
     def to(self, device: torch.device) -> "MicroBatch":
         """The same on a device; copies from pinned memory are not waited for."""
         places = {
             name: values.to(device, non_blocking=True) for name, values in self.places.items()
         }
-        return MicroBatch(self.packed.to(device), places)
+        return MicroBatch(self.packed.to(device), places, self.keys)
 
     def pin_memory(self) -> "MicroBatch":
         """The same in pinned memory."""
         places = {name: values.pin_memory() for name, values in self.places.items()}
-        return MicroBatch(self.packed.pin_memory(), places)
+        return MicroBatch(self.packed.pin_memory(), places, self.keys)
 
 
 class TrajectoryDataset(torch.utils.data.Dataset):
@@ -127,6 +131,7 @@ class TrajectoryDataset(torch.utils.data.Dataset):
         has_hidden = decoded.has_hidden and not self.is_supervised
         has_support = not decoded.has_hidden and not self.is_supervised
         return {
+            "key": key,
             "prompt": row["prompt_ids"],
             "completion": row["completion_ids"],
             "think_end": row["think_end"],
@@ -177,7 +182,7 @@ def collate(items: list[dict[str, Any]]) -> MicroBatch:
         places["teacher_hidden"] = torch.cat([item["hidden"] for item in items])
     elif items[0]["support"] is not None:
         places |= _join([item["support"] for item in items])
-    return MicroBatch(packed, places)
+    return MicroBatch(packed, places, [item["key"] for item in items])
 
 
 def _join(supports: list[Support]) -> dict[str, torch.Tensor]:
