@@ -37,17 +37,18 @@ CHANGES = {
     "checkpoint_steps": 1,
     "tracker": "tensorboard",
 }
-VLLM = "it is vLLM's: tests/with_vllm/ has its rows with other values"
+COMPLETIONS = "vLLM's; tests/with_vllm/test_vllm_completions.py compares completions"
+REFUSALS = "vLLM's; too little is refused: tests/with_vllm/test_vllm_refusals.py"
 NOT_VARIED = {
-    "gpu": "it reserves GPUs; tests/test_on_gpu.py compares a GPU with a CPU",
-    "tensor_parallel_size": "it needs several GPUs",
-    "data_parallel_size": "it needs several GPUs",
-    "gpu_memory_utilization": VLLM,
-    "max_model_len": VLLM,
-    "prefix_caching": VLLM,
-    "server": "it says where the server is; tests/with_vllm/test_vllm_server.py has one",
-    "logits.batch_size": VLLM,
-    "report.memory_mb": "only the rule has it; the command takes no resources from the workflow",
+    "gpu": "reserves GPUs for a scheduler; tests/test_on_gpu.py compares a GPU with a CPU",
+    "tensor_parallel_size": COMPLETIONS,
+    "data_parallel_size": COMPLETIONS,
+    "prefix_caching": COMPLETIONS,
+    "gpu_memory_utilization": REFUSALS,
+    "max_model_len": REFUSALS,
+    "server": "says where the server is; tests/with_vllm/test_vllm_server.py has one",
+    "logits.batch_size": "vLLM's; tests/with_vllm/test_scoring.py compares scores",
+    "report.memory_mb": "reserves memory for a scheduler; the command gets no resources",
 }
 SECTIONS = {name: field.annotation for name, field in AllResources.model_fields.items()}
 KEYS = [(section, key) for section, model in SECTIONS.items() for key in model.model_fields]
