@@ -1,13 +1,13 @@
 """The tensors of a micro-batch, from the rows of the cache.
 
 Each position carries its weight in the mean over the whole step, so that no process needs to know
-what the others hold. Only a few row groups of the cache are in memory at a time.
+what the others hold. No more than HELD_BYTES of the cache are in memory.
 """
 
 from bisect import bisect_right
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from mpd.scoring.cache import DecodedRows, Support
 from mpd.scoring.cache_layout import FIXED_COLUMNS, SUPPORT_COLUMNS
 from mpd.scoring.divergence import LOGPROB_FLOOR
 from mpd.scoring.forward import Packed, pack
-from mpd.training.steps import WINDOW, Limits, split_step
+from mpd.training.steps import Limits, split_step
 
 TRAINING_COLUMNS = [
     *("sample_id", "prompt_ids", "completion_ids", "num_tokens", "think_end", "control_ids"),
@@ -30,18 +30,27 @@ TRAINING_COLUMNS = [
     *SUPPORT_COLUMNS,
     "teacher_hidden",
 ]
+# Bytes of the row groups in memory. A window of short rows fits. Where rows are too long for that,
+# a row group has few of them, and decoding it again takes little time beside training on one.
+HELD_BYTES = 512 << 20
 
 
 class CachedRows:
-    """The rows of all cache shards by number, read one row group at a time."""
+    """The rows of all cache shards by number, read one row group at a time.
+
+    `held` has the decoded row groups that were used last: one, or as many as have HELD_BYTES.
+    """
 
     def __init__(self, paths: Sequence[Path]) -> None:
         files = [pq.ParquetFile(path) for path in paths]
         self.groups = [
             (file, group) for file in files for group in range(file.metadata.num_row_groups)
         ]
-        self.group_sizes = [file.metadata.row_group(group).num_rows for file, group in self.groups]
+        described = [file.metadata.row_group(group) for file, group in self.groups]
+        self.group_sizes = [group.num_rows for group in described]
+        self.group_bytes = [group.total_byte_size for group in described]
         self.starts = list(accumulate(self.group_sizes, initial=0))
+        self.held: OrderedDict[int, DecodedRows] = OrderedDict()
         self.lengths: list[int] = [
             length for file in files for length in file.read(["num_tokens"])[0].to_pylist()
         ]
@@ -52,8 +61,17 @@ class CachedRows:
             for length in pc.list_value_length(file.read(["prompt_ids"])[0]).to_pylist()
         ]
         self.sizes = [sum(pair) for pair in zip(prompts, self.lengths, strict=True)]
-        # A step may draw from two windows.
-        self.decoded = lru_cache(maxsize=2 * WINDOW)(self._decode)
+
+    def _decoded(self, number: int) -> DecodedRows:
+        """A row group, which is decoded unless it is held; those used longest ago make room."""
+        if number not in self.held:
+            held_bytes = self.group_bytes[number] + sum(self.group_bytes[one] for one in self.held)
+            while self.held and held_bytes > HELD_BYTES:
+                oldest, _ = self.held.popitem(last=False)
+                held_bytes -= self.group_bytes[oldest]
+            self.held[number] = self._decode(number)
+        self.held.move_to_end(number)
+        return self.held[number]
 
     def _decode(self, number: int) -> DecodedRows:
         file, group = self.groups[number]
@@ -64,27 +82,31 @@ class CachedRows:
     def place(self, row: int) -> tuple[DecodedRows, int]:
         """The decoded row group of a row, and its place in it."""
         group = bisect_right(self.starts, row) - 1
-        return self.decoded(group), row - self.starts[group]
+        return self._decoded(group), row - self.starts[group]
 
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """Packed sequences, and tensors whose first dimension is their N completion positions."""
+    """Packed sequences, and tensors whose first dimension is their N completion positions.
+
+    `keys` are the step and the row of each sequence.
+    """
 
     packed: Packed
     places: dict[str, torch.Tensor]
+    keys: Sequence[tuple[int, int]] = ()
 
     def to(self, device: torch.device) -> "MicroBatch":
         """The same on a device; copies from pinned memory are not waited for."""
         places = {
             name: values.to(device, non_blocking=True) for name, values in self.places.items()
         }
-        return MicroBatch(self.packed.to(device), places)
+        return MicroBatch(self.packed.to(device), places, self.keys)
 
     def pin_memory(self) -> "MicroBatch":
         """The same in pinned memory."""
         places = {name: values.pin_memory() for name, values in self.places.items()}
-        return MicroBatch(self.packed.pin_memory(), places)
+        return MicroBatch(self.packed.pin_memory(), places, self.keys)
 
 
 class TrajectoryDataset(torch.utils.data.Dataset):
@@ -109,6 +131,7 @@ class TrajectoryDataset(torch.utils.data.Dataset):
         has_hidden = decoded.has_hidden and not self.is_supervised
         has_support = not decoded.has_hidden and not self.is_supervised
         return {
+            "key": key,
             "prompt": row["prompt_ids"],
             "completion": row["completion_ids"],
             "think_end": row["think_end"],
@@ -159,7 +182,7 @@ def collate(items: list[dict[str, Any]]) -> MicroBatch:
         places["teacher_hidden"] = torch.cat([item["hidden"] for item in items])
     elif items[0]["support"] is not None:
         places |= _join([item["support"] for item in items])
-    return MicroBatch(packed, places)
+    return MicroBatch(packed, places, [item["key"] for item in items])
 
 
 def _join(supports: list[Support]) -> dict[str, torch.Tensor]:

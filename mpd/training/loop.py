@@ -28,6 +28,7 @@ from mpd.store import schema, table
 from mpd.text.vocabulary import Vocabulary
 from mpd.training import checkpoints
 from mpd.training.batches import CachedRows, MicroBatch, TrajectoryDataset, collate
+from mpd.training.dropout import plan_dropout
 from mpd.training.job import METRICS_FILE, TrainingJob
 from mpd.training.master_weights import MasterWeights
 from mpd.training.metrics import StepMeasures, metrics_row
@@ -80,7 +81,7 @@ def start(job: TrainingJob) -> TrainingRun:
     torch.backends.cuda.matmul.allow_tf32 = settings.mixed_precision == "tf32"
     set_seed(settings.seed)
     cached = CachedRows(job.rows)
-    steps = plan_steps(cached.group_sizes, cached.lengths, settings)
+    steps = plan_steps(cached.lengths, settings)
     dataset = TrajectoryDataset(cached, steps, settings)
     accelerator = Accelerator(
         cpu=not torch.cuda.is_available(),  # else several processes on a CPU are each alone
@@ -134,6 +135,7 @@ class Loop:
         settings, resources = job.settings, job.resources
         self.accelerator, self.device = accelerator, accelerator.device
         self.max_gradient_norm = settings.max_gradient_norm
+        self.dropout = plan_dropout(model, settings.seed)
         is_bf16 = settings.mixed_precision == "bf16"
         self.weights = MasterWeights(model, torch.bfloat16 if is_bf16 else torch.float32)
         self.optimizer = torch.optim.AdamW(
@@ -186,6 +188,7 @@ class Loop:
         self.recomputation.before_step()
         for number, batch in enumerate(batches, start=1):
             flops += self.flops_of_batch(batch)
+            self.dropout.set(batch.keys, batch.packed.lengths)
             self.recomputation.before_micro_batch(batch.packed.ids.numel())
             try:
                 loss, batch_sums = self.objective(batch.to(self.device))

@@ -7,28 +7,27 @@ size.
 import heapq
 import math
 from collections.abc import Iterator, Sequence
-from itertools import accumulate, islice
+from itertools import islice
 from typing import NamedTuple
 
 import torch
 
 from mpd.config.distill import DistillSettings
 
-WINDOW = 8  # row groups of the cache whose rows are shuffled together
+BLOCK = 512  # consecutive rows of the cache that stay close together in an epoch
+WINDOW = 4  # blocks whose rows are shuffled together
 
 
-def plan_steps(
-    group_sizes: Sequence[int], lengths: Sequence[int], settings: DistillSettings
-) -> list[list[int]]:
+def plan_steps(lengths: Sequence[int], settings: DistillSettings) -> list[list[int]]:
     """The rows of every optimiser step: shuffled epochs, one after another, in full batches.
 
     The settings give `batch_size`, `seed` and the budget: so many `epochs`, an `amount` of steps,
-    or the steps that it takes to pass an `amount` of completion tokens. `lengths` of rows are in
-    tokens.
+    or the steps that it takes to pass an `amount` of completion tokens. `lengths` of all rows are
+    in tokens. The order of the rows depends on their number and the seed alone.
     """
-    num_rows = sum(group_sizes)
+    num_rows = len(lengths)
     batch_size = min(settings.batch_size, num_rows)
-    steps = _endless_steps(group_sizes, batch_size, settings.seed)
+    steps = _endless_steps(num_rows, batch_size, settings.seed)
     if settings.budget == "epochs":
         return list(islice(steps, max(1, round(num_rows * settings.epochs / batch_size))))
     assert settings.amount is not None, "budgets of steps and tokens have an amount"
@@ -41,20 +40,21 @@ def plan_steps(
     return list(islice(steps, settings.amount))
 
 
-def _endless_steps(group_sizes: Sequence[int], batch_size: int, seed: int) -> Iterator[list[int]]:
+def _endless_steps(num_rows: int, batch_size: int, seed: int) -> Iterator[list[int]]:
     """Steps of `batch_size` rows, epoch after epoch.
 
-    An epoch takes the row groups in random order, and shuffles the rows of WINDOW of them at a
-    time, so that rows that are close together in a step are close together in the cache.
+    An epoch takes the blocks in random order, and shuffles the rows of WINDOW of them at a time, so
+    that rows that are close together in a step are close together in the cache. Row groups decide
+    nothing: how many rows one has depends on the resources of the job that wrote it.
     """
     generator = torch.Generator().manual_seed(seed)
-    starts = list(accumulate(group_sizes, initial=0))
+    starts = range(0, num_rows, BLOCK)
     order: list[int] = []
     while True:
-        groups = torch.randperm(len(group_sizes), generator=generator).tolist()
-        for first in range(0, len(groups), WINDOW):
-            window = sorted(groups[first : first + WINDOW])
-            rows = [row for group in window for row in range(starts[group], starts[group + 1])]
+        blocks = torch.randperm(len(starts), generator=generator).tolist()
+        for first in range(0, len(blocks), WINDOW):
+            window = [starts[block] for block in sorted(blocks[first : first + WINDOW])]
+            rows = [row for start in window for row in range(num_rows)[start : start + BLOCK]]
             shuffled = torch.randperm(len(rows), generator=generator).tolist()
             order += [rows[place] for place in shuffled]
         full = len(order) - len(order) % batch_size

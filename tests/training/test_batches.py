@@ -11,8 +11,10 @@ from mpd.config.distill import DistillSettings
 from mpd.scoring.cache import DecodedRows
 from mpd.scoring.divergence import LOGPROB_FLOOR
 from mpd.store import schema, table, table_writer
+from mpd.training import batches
+from mpd.training import steps as steps_module
 from mpd.training.batches import CachedRows, TrajectoryDataset, collate
-from mpd.training.steps import WINDOW, Limits, plan_steps
+from mpd.training.steps import Limits, plan_steps
 from tests.changes import with_changes
 
 SETTINGS = DistillSettings(learning_rate=1.0)
@@ -89,25 +91,51 @@ def test_an_empty_shard_is_legal(write, place):
     cached = CachedRows(paths)
     assert sum(cached.group_sizes) == len(cached.lengths) == 5
     assert numbers_of(cached, 5) == list(range(5))
-    steps = plan_steps(cached.group_sizes, cached.lengths, epochs_of(2, 2))
+    steps = plan_steps(cached.lengths, epochs_of(2, 2))
     data = TrajectoryDataset(cached, steps, SETTINGS)
     items = [data[step, row] for step, rows in enumerate(steps) for row in rows]
     assert sorted(item["prompt"][0] for item in items) == sorted([*range(5)] * 2)
 
 
-def test_only_two_windows_are_held(write):
+@pytest.fixture
+def decoded(monkeypatch):
+    """The numbers of rows of the row groups that were decoded, in this order."""
+    sizes = []
+
+    def decode(frame):
+        sizes.append(len(frame))
+        return DecodedRows(frame)
+
+    monkeypatch.setattr(batches, "DecodedRows", decode)
+    return sizes
+
+
+def test_only_so_many_bytes_are_held(write, monkeypatch, decoded):
     cached = CachedRows([write("one", 0, 30), write("two", 30, 30)])
     assert cached.group_sizes == [1] * 60
+    limit = sum(cached.group_bytes[50:])
+    monkeypatch.setattr(batches, "HELD_BYTES", limit)
     for row in range(60):
         cached.place(row)
-    found = cached.decoded.cache_info()
-    assert found.maxsize == found.currsize == 2 * WINDOW
-    assert found.misses == 60
+        assert row in cached.held
+        assert sum(cached.group_bytes[number] for number in cached.held) <= limit
+    assert decoded == [1] * 60
+    assert list(cached.held) == list(range(50, 60))
+    cached.place(50)  # used again, it stays longer than its neighbours
+    cached.place(0)
+    assert 50 in cached.held and 51 not in cached.held
+    assert len(decoded) == 61
+    monkeypatch.setattr(batches, "HELD_BYTES", 1)  # one row group there must be
+    for row in (7, 8):
+        cached.place(row)
+        assert list(cached.held) == [row]
 
 
-def test_an_epoch_decodes_each_row_group_once(write):
-    cached = CachedRows([write("one", 0, 40, 2), write("two", 40, 40, 2)])
-    steps = plan_steps(cached.group_sizes, cached.lengths, epochs_of(8, 1))
+@pytest.mark.parametrize("rows_per_group", [1, 2, 7, 40])
+def test_an_epoch_decodes_each_row_group_once(write, decoded, rows_per_group):
+    paths = [write(name, first, 40, rows_per_group) for name, first in (("one", 0), ("two", 40))]
+    cached = CachedRows(paths)
+    steps = plan_steps(cached.lengths, epochs_of(8, 1))
     data = TrajectoryDataset(cached, steps, SETTINGS)
     seen = [
         data[key]["prompt"][0]
@@ -117,8 +145,32 @@ def test_an_epoch_decodes_each_row_group_once(write):
     ]
     assert sorted(seen) == list(range(80))
     assert seen != sorted(seen)
-    found = cached.decoded.cache_info()
-    assert (found.misses, found.currsize) == (40, 2 * WINDOW)
+    assert sorted(decoded) == sorted(cached.group_sizes)
+
+
+def test_two_windows_of_memory_decode_each_row_group_about_once(write, decoded, monkeypatch):
+    """Of a cache that is much larger: the blocks of a window lie anywhere in it."""
+    cached = CachedRows([write("one", 0, 130, 3), write("two", 130, 70, 3)])
+    monkeypatch.setattr(steps_module, "BLOCK", 6)
+    monkeypatch.setattr(steps_module, "WINDOW", 4)
+    window = 4 * 6 * sum(cached.group_bytes) // 200
+    monkeypatch.setattr(batches, "HELD_BYTES", 2 * window)
+    for row in chain(*plan_steps(cached.lengths, epochs_of(8, 1))):
+        cached.place(row)
+    assert len(cached.group_sizes) <= len(decoded) <= 1.5 * len(cached.group_sizes)
+
+
+def test_row_groups_do_not_decide_the_order(write):
+    """How many rows one has depends on resources.logits.rows_per_part."""
+    plans = []
+    for rows_per_group in (1, 3, 40):
+        cached = CachedRows([write(f"of_{rows_per_group}", 0, 40, rows_per_group)])
+        steps = plan_steps(cached.lengths, epochs_of(8, 2))
+        data = TrajectoryDataset(cached, steps, SETTINGS)
+        rows = [data[step, row]["prompt"] for step, rows in enumerate(steps) for row in rows]
+        plans.append((len(cached.group_sizes), rows))
+    assert [count for count, _ in plans] == [40, 14, 1]
+    assert plans[0][1] == plans[1][1] == plans[2][1]
 
 
 def test_weights_are_shares_of_the_step(write):

@@ -3,57 +3,72 @@
 import pytest
 
 from mpd.config.distill import DistillSettings
-from mpd.training.steps import WINDOW, Limits, extent, plan_steps, split_step
+from mpd.training.steps import BLOCK, WINDOW, Limits, extent, plan_steps, split_step
 from tests.changes import with_changes
 
 SETTINGS = DistillSettings(learning_rate=1e-3, warmup=0, epochs=2, batch_size=8)
 
 
-def planned(sizes, lengths=(), seed=0, **budget):
-    return plan_steps(sizes, lengths, with_changes(SETTINGS, seed=seed, **budget))
+def planned(num_rows, lengths=None, seed=0, **budget):
+    settings = with_changes(SETTINGS, seed=seed, **budget)
+    return plan_steps(lengths or [1] * num_rows, settings)
 
 
 def test_a_budget_of_steps_or_tokens_is_the_beginning_of_the_same_order():
     lengths = list(range(1, 13))
-    whole = planned([12], batch_size=4, epochs=10)
-    steps = planned([12], batch_size=4, budget="steps", amount=7)
+    whole = planned(12, batch_size=4, epochs=10)
+    steps = planned(12, batch_size=4, budget="steps", amount=7)
     assert steps == whole[:7]
     tokens = [sum(lengths[row] for row in step) for step in whole]
     limit = sum(tokens[:5])
     assert sum(tokens) == 10 * sum(lengths)
     for amount, count in ((1, 1), (limit, 5), (limit + 1, 6), (limit - 1, 5)):
-        found = planned([12], lengths, batch_size=4, budget="tokens", amount=amount)
+        found = planned(12, lengths, batch_size=4, budget="tokens", amount=amount)
         assert found == whole[:count]
 
 
 def test_every_row_stands_once_in_every_epoch():
-    steps = planned([12], batch_size=4, epochs=3)
+    steps = planned(12, batch_size=4, epochs=3)
     assert [len(step) for step in steps] == [4] * 9
     order = [row for step in steps for row in step]
     epochs = [order[start : start + 12] for start in (0, 12, 24)]
     assert all(sorted(epoch) == list(range(12)) for epoch in epochs)
     assert epochs[0] != epochs[1] != list(range(12))
-    assert planned([12], batch_size=4, epochs=3) == steps
-    assert planned([12], batch_size=4, epochs=3, seed=1) != steps
+    assert planned(12, batch_size=4, epochs=3) == steps
+    assert planned(12, batch_size=4, epochs=3, seed=1) != steps
 
 
 def test_batches_are_full_across_epochs():
-    steps = planned([4, 6], batch_size=4, epochs=2)
+    steps = planned(10, batch_size=4, epochs=2)
     assert [len(step) for step in steps] == [4] * 5
     order = [row for step in steps for row in step]
     assert sorted(order[:10]) == sorted(order[10:]) == list(range(10))
-    assert [sorted(step) for step in planned([3], batch_size=32, epochs=2)] == [[0, 1, 2]] * 2
-    assert len(planned([100], batch_size=10, epochs=0.01)) == 1
-    assert len(planned([100], batch_size=10, epochs=0.5)) == 5
+    assert [sorted(step) for step in planned(3, batch_size=32, epochs=2)] == [[0, 1, 2]] * 2
+    assert len(planned(100, batch_size=10, epochs=0.01)) == 1
+    assert len(planned(100, batch_size=10, epochs=0.5)) == 5
 
 
-def test_a_step_draws_from_few_row_groups():
-    sizes = [3] * 40
-    (order,) = planned(sizes, batch_size=120, epochs=1)
-    assert sorted(order) == list(range(120))
-    for start in range(0, 120, 3 * WINDOW):
-        assert len({row // 3 for row in order[start : start + 3 * WINDOW]}) == WINDOW
-    assert order[: 3 * WINDOW] != sorted(order[: 3 * WINDOW])
+def test_a_window_is_of_few_blocks_of_rows():
+    num_rows = 3 * WINDOW * BLOCK - BLOCK // 2  # the last block is a short one
+    (order,) = planned(num_rows, batch_size=num_rows, epochs=1)
+    assert sorted(order) == list(range(num_rows))
+    blocks = []
+    start = 0
+    while start < num_rows:
+        size = WINDOW * BLOCK
+        if (num_rows - 1) // BLOCK in {row // BLOCK for row in order[start : start + size]}:
+            size -= BLOCK // 2
+        blocks.append({row // BLOCK for row in order[start : start + size]})
+        start += size
+    assert [len(window) for window in blocks] == [WINDOW] * 3
+    assert set.union(*blocks) == set(range(3 * WINDOW))
+    assert order[: WINDOW * BLOCK] != sorted(order[: WINDOW * BLOCK])
+
+
+def test_the_order_is_of_the_number_of_rows_and_the_seed_alone():
+    lengths = [1 + row % 7 for row in range(1000)]
+    assert planned(1000) == planned(1000, lengths) == planned(1000, lengths[::-1])
+    assert planned(1000) != planned(1000, seed=1)
 
 
 def test_a_step_is_shared_in_equal_numbers_of_micro_batches():

@@ -454,6 +454,22 @@ def test_recomputation_does_not_change_adapters(make_job, precision):
     assert max((weight - before[name]).abs().max() for name, weight in weights_of(plain).items())
 
 
+def test_micro_batches_do_not_change_dropout(make_job):
+    lora = {"rank": 4, "alpha": 8.0, "dropout": 0.5, "targets": "all-linear"}
+    whole, parts, other = (
+        make_job(name, **{"lora": lora, "learning_rate": 1e-2, **changes})
+        for name, changes in (
+            ("whole", {}),
+            ("parts", {"micro_batch_size": 3}),
+            ("other", {"lora": lora | {"dropout": 0.0}}),
+        )
+    )
+    for job in (whole, parts, other):
+        train(job)
+    assert_close(weights_of(parts), weights_of(whole), 1e-5)
+    assert metrics_of(other)[1]["loss"] != pytest.approx(metrics_of(whole)[1]["loss"], rel=1e-3)
+
+
 def test_merged_adapters_are_added_to_exact_weights(make_job, student):
     """In bfloat16 the model is rounded, but no weight that stays as it was is."""
     lora = {"rank": 4, "alpha": 8.0, "dropout": 0.0, "targets": ["q_proj"]}

@@ -18,7 +18,7 @@ from mpd.store.schema.trajectories import COMPRESS, DROPPED, FILTER, PROBLEMS, S
 MODELS_VERSION = 3
 HEAD_VERSION = 1
 REPORT_VERSION = 14
-STUDENT_VERSION = 2
+STUDENT_VERSION = 3
 
 
 def problems_version() -> Version:
