@@ -13,6 +13,7 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
 from contextlib import suppress
@@ -157,7 +158,10 @@ def _run_processes(launch: list[str]) -> int:
     # A group of its own: torchrun would answer Ctrl-C with a traceback, and wait for its workers.
     with subprocess.Popen(launch, process_group=0) as torchrun:
         try:
-            return torchrun.wait()
+            # Not wait(): where another thread gets the signal, it would not return.
+            while (code := torchrun.poll()) is None:
+                time.sleep(0.2)
+            return code
         except BaseException:
             # Its workers, each in a session of its own, do not end with it.
             process = psutil.Process(torchrun.pid)

@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 
 GRACE_SECONDS = 5.0  # from Ctrl-C until the process is ended whatever it does
 CODE = 128 + signal.SIGINT  # as shells report it
+WAKE = signal.SIGURG  # which has no effect by default
 ADVICE = "stopped; run the same command again to go on: finished parts are kept"
 
 
@@ -33,6 +34,7 @@ def stopping(name: str) -> Iterator[None]:
     # main thread is; the end of the block closes it.
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
+    signal.signal(WAKE, lambda *_: None)
     before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     say = _sentence(name)
     watch = threading.Thread(target=_watch, args=(reader, say), daemon=True)
@@ -85,6 +87,10 @@ def _watch(reader: int, say: Callable[[], None]) -> None:
             _leave()
         if numbers and numbers[0] == signal.SIGINT:
             deadline = time.monotonic() + GRACE_SECONDS
+            # Another thread may have got the signal, and the main thread waits for a process.
+            main = threading.main_thread().ident
+            assert main is not None
+            signal.pthread_kill(main, WAKE)
 
 
 def _sentence(name: str) -> Callable[[], None]:
