@@ -13,8 +13,10 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -144,9 +146,29 @@ def _run_training(arguments: Namespace, folder: Path, scratch: Path) -> None:
     # Not accelerate launch, which starts a single process where there are no GPUs.
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node"]
     launch += [str(resources.num_processes), "-m", "mpd.training.loop", str(description)]
-    code = subprocess.run(launch, check=False).returncode
+    code = _run_processes(launch)
     if code:
         raise ValueError(f"a training process ended with code {code}; its own error is above")
+
+
+def _run_processes(launch: list[str]) -> int:
+    """The exit code of torchrun. Ctrl-C reaches this process alone, which ends all of them."""
+    import psutil
+
+    # A group of its own: torchrun would answer Ctrl-C with a traceback, and wait for its workers.
+    with subprocess.Popen(launch, process_group=0) as torchrun:
+        try:
+            # Not wait(): where another thread gets the signal, it would not return.
+            while (code := torchrun.poll()) is None:
+                time.sleep(0.2)
+            return code
+        except BaseException:
+            # Its workers, each in a session of its own, do not end with it.
+            process = psutil.Process(torchrun.pid)
+            for member in [process, *process.children(recursive=True)]:
+                with suppress(psutil.NoSuchProcess):
+                    member.kill()
+            raise
 
 
 def main(argv: list[str] | None = None) -> None:

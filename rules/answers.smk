@@ -36,4 +36,4 @@ rule answers:
         " --benchmarks {params.benchmarks:q}"
         " --output results/{wildcards.experiment}/{wildcards.method}/seed_{wildcards.seed}/round_{wildcards.round}/answers"
         " --resources {resources.stage:q}"
-        " --mode {resources.store} --threads {threads} 2>&1 | tee {log:q}"
+        " --mode {resources.store} --threads {threads} 2>&1 | tee -i {log:q}"

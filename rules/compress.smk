@@ -33,4 +33,4 @@ rule compress:
         " --sample {input.sample:q} --student {input.student:q} --teacher {input.teacher:q}"
         " --output {output:q}"
         " --resources {resources.stage:q}"
-        " --mode {resources.store} --threads {threads} 2>&1 | tee {log:q}"
+        " --mode {resources.store} --threads {threads} 2>&1 | tee -i {log:q}"

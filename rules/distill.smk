@@ -33,4 +33,4 @@ rule distill:
         " --logits {input.logits:q} --filter {input.filter:q} --head {input.head:q}"
         " --output {output.manifest:q}"
         " --resources {resources.stage:q}"
-        " --mode {resources.store} --threads {threads} 2>&1 | tee {log:q}"
+        " --mode {resources.store} --threads {threads} 2>&1 | tee -i {log:q}"

@@ -38,4 +38,4 @@ rule evaluate:
         "python -m mpd.evaluate --settings {params.settings:q} --student {input.student:q}"
         " --benchmarks {params.benchmarks:q} --answers {params.answers:q}"
         " --output results/{wildcards.experiment}/{wildcards.method}/seed_{wildcards.seed}/round_{wildcards.round}/evaluate"
-        " --mode {resources.store} --threads {threads} 2>&1 | tee {log:q}"
+        " --mode {resources.store} --threads {threads} 2>&1 | tee -i {log:q}"

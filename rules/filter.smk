@@ -27,4 +27,4 @@ rule filter:
     shell:
         "python -m mpd.filter --settings {params.settings:q} --problems {input.problems:q}"
         " --sample {input.sample:q} --compress {input.compress:q} --output {output:q}"
-        " --mode {resources.store} --threads {threads} 2>&1 | tee {log:q}"
+        " --mode {resources.store} --threads {threads} 2>&1 | tee -i {log:q}"

@@ -34,7 +34,7 @@ rule logits:
         " --sample {input.sample:q} --compress {input.compress:q} --filter {input.filter:q}"
         " --student {input.student:q} --teacher {input.teacher:q} --output {output:q}"
         " --resources {resources.stage:q}"
-        " --mode {resources.store} --threads {threads} 2>&1 | tee {log:q}"
+        " --mode {resources.store} --threads {threads} 2>&1 | tee -i {log:q}"
 
 
 # Requires: the teacher.
@@ -63,4 +63,4 @@ rule head:
     shell:
         "python -m mpd.head --settings {params.settings:q} --teacher {input.teacher:q}"
         " --output {output:q}"
-        " --mode {resources.store} --threads {threads} 2>&1 | tee {log:q}"
+        " --mode {resources.store} --threads {threads} 2>&1 | tee -i {log:q}"

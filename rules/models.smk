@@ -26,4 +26,4 @@ rule models:
         "models {wildcards.role}"
     shell:
         "python -m mpd.models --settings {params.settings:q} --output {output.manifest:q}"
-        " --mode {resources.store} --threads {threads} 2>&1 | tee {log:q}"
+        " --mode {resources.store} --threads {threads} 2>&1 | tee -i {log:q}"

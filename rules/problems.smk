@@ -33,7 +33,7 @@ rule problems:
     shell:
         "python -m mpd.problems --settings {params.settings:q}"
         " --benchmarks {input.benchmarks:q} --output results/{wildcards.experiment}/problems/train"
-        " --mode {resources.store} 2>&1 | tee {log:q}"
+        " --mode {resources.store} 2>&1 | tee -i {log:q}"
 
 
 # Requires: the local file of a benchmark, if any.
@@ -60,4 +60,4 @@ rule benchmark_problems:
         "problems eval/{wildcards.benchmark}"
     shell:
         "python -m mpd.problems --settings {params.settings:q} --output {output:q}"
-        " --mode {resources.store} 2>&1 | tee {log:q}"
+        " --mode {resources.store} 2>&1 | tee -i {log:q}"

@@ -57,4 +57,4 @@ rule report:
         "python -m mpd.report --settings {params.settings:q} --rounds {params.rounds:q}"
         " --benchmarks {params.benchmarks:q} --num-shards {params.num_shards}"
         " --problems {input.problems:q} --student {input.student:q} --output {output.report:q}"
-        " --mode {resources.store} 2>&1 | tee {log:q}"
+        " --mode {resources.store} 2>&1 | tee -i {log:q}"

@@ -32,4 +32,4 @@ rule sample:
         "python -m mpd.sample --settings {params.settings:q} --problems {input.problems:q}"
         " --student {input.student:q} --training {input.training:q} --output {output:q}"
         " --resources {resources.stage:q}"
-        " --mode {resources.store} --threads {threads} 2>&1 | tee {log:q}"
+        " --mode {resources.store} --threads {threads} 2>&1 | tee -i {log:q}"

@@ -2,8 +2,14 @@
 
 import json
 import logging
+import os
+import signal
+import subprocess
+import sys
+import time
 
 import polars as pl
+import psutil
 import pytest
 from safetensors.torch import load_file
 
@@ -20,17 +26,28 @@ SETTINGS = DistillSettings(learning_rate=1e-3, epochs=2, batch_size=8, min_kept=
 
 
 @pytest.fixture
-def run(tmp_path, student, shard, cached):
-    """A function that runs the stage; it returns the folder of the trained student."""
+def words(tmp_path, student, shard, cached):
+    """A function that gives the arguments of the stage."""
 
-    def run(*more, name="student", of=student, logits=(cached,), verdicts=(shard["filter"],), **s):
+    def words(
+        *more, name="student", of=student, logits=(cached,), verdicts=(shard["filter"],), **s
+    ):
         output = tmp_path / name / "manifest.json"
         arguments = ["--settings", with_changes(SETTINGS, **s).model_dump_json()]
         arguments += ["--student", str(of)]
         arguments += ["--output", str(output), "--store", str(tmp_path / f"store-{name}")]
-        arguments += ["--logits", *map(str, logits), "--filter", *map(str, verdicts), *more]
-        distill.main(arguments)
-        return output.parent
+        return [*arguments, "--logits", *map(str, logits), "--filter", *map(str, verdicts), *more]
+
+    return words
+
+
+@pytest.fixture
+def run(tmp_path, words):
+    """A function that runs the stage; it returns the folder of the trained student."""
+
+    def run(*more, name="student", **changes):
+        distill.main(words(*more, name=name, **changes))
+        return tmp_path / name
 
     return run
 
@@ -197,6 +214,33 @@ TWO_PROCESSES = ("--resources", '{"num_processes": 2, "micro_batch_size": 2}')
 
 def test_two_processes_make_the_same_update(run):
     assert_same_training(run(*TWO_PROCESSES, name="two"), run(name="one"))
+
+
+@pytest.mark.parametrize("num_processes", [1, 2])
+def test_ctrl_c_ends_every_process_of_a_training(words, tmp_path, num_processes):
+    resources = {"num_processes": num_processes, "checkpoint_steps": 1}
+    job = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "mpd.distill"),
+            *words("--resources", json.dumps(resources), epochs=2000),
+        ],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    store = tmp_path / "store-student"
+    while not list(store.rglob("trained_*")):
+        assert job.poll() is None, job.stderr.read()
+        time.sleep(0.05)
+    processes = psutil.Process(job.pid).children(recursive=True)
+    assert (len(processes) > num_processes) == (num_processes > 1)
+    os.killpg(job.pid, signal.SIGINT)
+    _, errors = job.communicate(timeout=120)
+    assert job.returncode == 130
+    assert "Traceback" not in errors
+    assert errors.splitlines()[-1].startswith("distill: stopped; run the same command again")
+    assert psutil.wait_procs(processes, timeout=60)[1] == []
+    assert list(store.rglob("trained_*"))
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from mpd.config.resources import Resources, ThreadResources
 from mpd.config.words import help_of
 from mpd.job.layout import STORE, place_in_experiment
 from mpd.job.places import room_left, settle
+from mpd.job.stopping import stopping
 from mpd.store.outputs import Output, Outputs, take_each
 from mpd.store.publishing import Store
 from mpd.store.rights import is_refusal, refusal
@@ -181,13 +182,21 @@ def label(name: str, argv: Sequence[str]) -> str:
 
 
 def run(main: Callable[[], Any], name: str) -> None:
-    """Run a stage's `main`. What the user can fix ends in one sentence, not in a traceback."""
+    """Run a stage's `main`. What the user can fix ends in one sentence, not in a traceback.
+
+    So does Ctrl-C, with code 130.
+    """
     name = label(name, sys.argv)
     logging.basicConfig(level=logging.INFO, format=f"{name}: %(message)s", stream=sys.stderr)
     logging.getLogger().setLevel(logging.WARNING)
     log.setLevel(logging.INFO)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal may lack the signs of a text
+    with stopping(name):
+        _run_to_a_sentence(main, name)
+
+
+def _run_to_a_sentence(main: Callable[[], Any], name: str) -> None:
     try:
         settle()
         main()

@@ -150,7 +150,7 @@ def _job(graph: Any, job: Any) -> Job:
 
 
 def _stage_and_arguments(shell_command: str) -> tuple[str, tuple[str, ...]]:
-    """Both from `python -m mpd.<stage> ARGUMENTS 2>&1 | tee LOG`, the command of every rule."""
+    """Both from `python -m mpd.<stage> ARGUMENTS 2>&1 | tee -i LOG`, the command of every rule."""
     words = shlex.split(shell_command)
     _, _, module, *arguments = words[: words.index("2>&1")]
     return module.removeprefix("mpd."), tuple(arguments)

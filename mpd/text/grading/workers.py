@@ -2,10 +2,12 @@
 
 import logging
 import multiprocessing
+import os
 import signal
 import sys
 from collections import Counter
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import wait
 from pathlib import Path
 
 from pebble import ProcessPool
@@ -23,6 +25,7 @@ def _start_worker() -> None:
     """Prepare a worker process: signals, imports, and its limit of memory."""
     # By default these signals end a process even within one long C call. SIGINT is ignored, as
     # pebble sets it: after Ctrl-C the parent ends its workers.
+    _end_with_parent()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns of its limit being off
@@ -38,9 +41,29 @@ def _start_worker() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
 
 
+def _end_with_parent() -> None:
+    """Have the kernel end this process once its parent is gone, even within one long C call.
+
+    The parent alone holds the other end of a pipe. When it is closed, Linux sends SIGIO, which ends
+    a process by default.
+    """
+    parent = multiprocessing.parent_process()
+    if sys.platform != "linux" or parent is None:
+        return
+    import fcntl
+
+    pipe = parent.sentinel
+    signal.signal(signal.SIGIO, signal.SIG_DFL)
+    fcntl.fcntl(pipe, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(pipe, fcntl.F_SETFL, fcntl.fcntl(pipe, fcntl.F_GETFL) | os.O_ASYNC)
+    if wait([pipe], 0):  # it was closed before
+        os._exit(1)
+
+
 def _check_pair(gold: str, answer: str, deadline: float) -> str:
     """The verdict on a pair, in a worker."""
-    # The parent keeps the deadline. If it was killed meanwhile, the alarm ends this process.
+    # The parent keeps the deadline. Where it was killed and there is no SIGIO, the alarm ends this
+    # process.
     signal.setitimer(signal.ITIMER_REAL, 2 * deadline + 60)
     verdict = verdict_by_mathematics(gold, answer)
     signal.setitimer(signal.ITIMER_REAL, 0)
