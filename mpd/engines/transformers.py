@@ -56,7 +56,8 @@ class TransformersEngine(Engine):
             # Output rows beyond the tokenizer's tokens are padding: they get no mass.
             logits = running.logits()[:, : self.vocabulary.size].float()
             token = choose(logits, decoding, running.uniforms[:, step])
-            logprob = torch.log_softmax(logits, -1).gather(1, token[:, None])[:, 0]
+            # log_softmax errs by 1e-4 over a large vocabulary: its sum in float32 is not pairwise.
+            logprob = logits.gather(1, token[:, None])[:, 0] - logits.logsumexp(-1)
             stopped = torch.isin(token, stop_ids).tolist()
             results = zip(running.rows, token.tolist(), logprob.tolist(), stopped, strict=True)
             for row, token_id, token_logprob, has_stopped in results:
