@@ -47,6 +47,7 @@ NOT_VARIED = {
     "gpu_memory_utilization": REFUSALS,
     "max_model_len": REFUSALS,
     "server": "says where the server is; tests/with_vllm/test_vllm_server.py has one",
+    "server_timeout": "bounds waits; tests/with_vllm/test_server_answers.py has silent servers",
     "logits.batch_size": "vLLM's; tests/with_vllm/test_scoring.py compares scores",
     "report.memory_mb": "reserves memory for a scheduler; the command gets no resources",
 }

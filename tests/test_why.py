@@ -163,7 +163,7 @@ def test_a_risen_version_is_named(asked, raise_version):
             "results/small/problems/train/dropped.parquet",
             "problems was [3, 3], is [3, 4]",
         ),
-        ("METRICS", f"{ROUND}/student/metrics.parquet", "student was 2, is [2, 3]"),
+        ("METRICS", f"{ROUND}/student/metrics.parquet", "student was 3, is [3, 3]"),
     ],
 )
 def test_a_folder_has_the_versions_of_its_tables(asked, raise_version, name, file, versions):
