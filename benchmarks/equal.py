@@ -110,12 +110,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     shapes.add_arguments(parser, batch_size=4, completion_tokens=600)
-    parser.add_argument("--wait", action="store_true", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    shapes.choose_device(arguments)
-    shapes.wait_for_turn(arguments, *shapes.OURS)
-    with shapes.model_folder(arguments):
-        print(json.dumps(measure(arguments)))
+    shapes.run(parser, measure)
 
 
 if __name__ == "__main__":

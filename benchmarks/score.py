@@ -13,7 +13,6 @@ the time the GPU had nothing to do.
 
 import argparse
 import gc
-import json
 import statistics
 import time
 from collections.abc import Callable
@@ -153,12 +152,7 @@ def main() -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     shapes.add_arguments(parser, batch_size=8, completion_tokens=160, repeats=2)
     parser.add_argument("--warm-up", type=int, default=16, help="trajectories scored before")
-    parser.add_argument("--wait", action="store_true", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    shapes.choose_device(arguments)
-    shapes.wait_for_turn(arguments, *shapes.OURS)
-    with shapes.model_folder(arguments):
-        print(json.dumps(measure(arguments)))
+    shapes.run(parser, measure)
 
 
 if __name__ == "__main__":

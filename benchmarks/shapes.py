@@ -6,7 +6,7 @@ import os
 import random
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
@@ -166,6 +166,18 @@ def wait_for_turn(arguments: argparse.Namespace, *modules: str) -> None:
     if arguments.wait:
         told = sys.stdin.readline().strip()
         arguments.matrix_tflops = float(told) if told else arguments.matrix_tflops
+
+
+def run(
+    parser: argparse.ArgumentParser, measure: Callable[[argparse.Namespace], dict[str, Any]]
+) -> None:
+    """The main of a benchmark of our code: a last line of JSON with what it measures."""
+    parser.add_argument("--wait", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    choose_device(arguments)
+    wait_for_turn(arguments, *OURS)
+    with model_folder(arguments):
+        print(json.dumps(measure(arguments)))
 
 
 @contextmanager

@@ -8,7 +8,6 @@ starts. Scoring reads it twice, as student and as teacher.
 """
 
 import argparse
-import json
 import subprocess
 import sys
 import tempfile
@@ -106,12 +105,7 @@ def main() -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("job", choices=["training", "scoring"])
     shapes.add_arguments(parser, batch_size=4, completion_tokens=160, repeats=2)
-    parser.add_argument("--wait", action="store_true", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    shapes.choose_device(arguments)
-    shapes.wait_for_turn(arguments, *shapes.OURS)
-    with shapes.model_folder(arguments):
-        print(json.dumps(measure(arguments)))
+    shapes.run(parser, measure)
 
 
 if __name__ == "__main__":
