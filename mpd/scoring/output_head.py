@@ -142,14 +142,13 @@ class _ChunkedLoss(torch.autograd.Function):
         evaluate: ChunkLoss,
         chunk_size: int,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        states, matrix = hidden, weight
-        hidden_grad = torch.empty_like(states) if ctx.needs_input_grad[0] else None
+        hidden_grad = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
         weight_grad = _zeros_like(weight) if ctx.needs_input_grad[1] else None
         bias_grad = _zeros_like(bias) if bias is not None and ctx.needs_input_grad[2] else None
         losses, sums = [], []
         for start in range(0, len(hidden), chunk_size):
             part = slice(start, start + chunk_size)
-            raw = _product(states[part], matrix, bias)[:, : head.size]
+            raw = _product(hidden[part], weight, bias)[:, : head.size]
             with torch.enable_grad():
                 raw.requires_grad_()
                 chunk_loss, chunk_sums = evaluate(head.shape(raw), part)
@@ -161,12 +160,13 @@ class _ChunkedLoss(torch.autograd.Function):
             del raw, chunk_loss
             if bias_grad is not None:
                 bias_grad[: head.size] += raw_grad.sum(0)
-            aligned_grad = states.new_zeros(len(raw_grad), len(matrix))
+            aligned_grad = hidden.new_empty(len(raw_grad), len(weight))
             aligned_grad[:, : head.size] = raw_grad
+            aligned_grad[:, head.size :] = 0
             if hidden_grad is not None:
-                hidden_grad[part] = aligned_grad @ matrix
+                hidden_grad[part] = aligned_grad @ weight
             if weight_grad is not None:
-                _add_product(weight_grad, aligned_grad.T, states[part])
+                _add_product(weight_grad, aligned_grad.T, hidden[part])
         ctx.save_for_backward(hidden_grad, weight_grad, bias_grad)
         total = torch.stack(sums).sum(0)
         ctx.mark_non_differentiable(total)
