@@ -51,16 +51,13 @@ class CachedRows:
         self.group_bytes = [group.total_byte_size for group in described]
         self.starts = list(accumulate(self.group_sizes, initial=0))
         self.held: OrderedDict[int, DecodedRows] = OrderedDict()
-        self.lengths: list[int] = [
-            length for file in files for length in file.read(["num_tokens"])[0].to_pylist()
-        ]
-        # Of whole sequences, prompts included.
-        prompts = [
-            length
-            for file in files
-            for length in pc.list_value_length(file.read(["prompt_ids"])[0]).to_pylist()
-        ]
-        self.sizes = [sum(pair) for pair in zip(prompts, self.lengths, strict=True)]
+        self.lengths: list[int] = []
+        self.sizes: list[int] = []  # of whole sequences, prompts included
+        for file in files:
+            rows = file.read(["num_tokens", "prompt_ids"])
+            sizes = pc.add(rows["num_tokens"], pc.list_value_length(rows["prompt_ids"]))
+            self.lengths += rows["num_tokens"].to_pylist()
+            self.sizes += sizes.to_pylist()
 
     def _decoded(self, number: int) -> DecodedRows:
         """A row group, which is decoded unless it is held; those used longest ago make room."""
