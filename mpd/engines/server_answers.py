@@ -36,7 +36,7 @@ def is_logprob(value: object) -> bool:
     return is_number and -sys.float_info.max <= value <= 0  # type: ignore[operator]
 
 
-def json_object(content: bytes) -> dict[str, Any]:
+def answered_object(content: bytes) -> dict[str, Any]:
     """The object that an answer is."""
     value: Any
     try:
@@ -49,7 +49,7 @@ def json_object(content: bytes) -> dict[str, Any]:
 
 def context_lengths(content: bytes) -> dict[str, int | None]:
     """The tokens that each model of a list of models takes, None where the server does not say."""
-    answer = json_object(content)
+    answer = answered_object(content)
     cards: Any = answer.get("data")
     require(isinstance(cards, list), "a list of models under data", answer)
     lengths: dict[str, int | None] = {}
@@ -64,7 +64,7 @@ def context_lengths(content: bytes) -> dict[str, int | None]:
 
 def only_choice(content: bytes) -> dict[str, Any]:
     """The one choice of an answer to a request for one completion."""
-    answer = json_object(content)
+    answer = answered_object(content)
     choices: Any = answer.get("choices")
     require(isinstance(choices, list), "a list of choices", answer)
     require(len(choices) == 1 and isinstance(choices[0], dict), "one choice", choices)
