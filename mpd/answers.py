@@ -33,8 +33,6 @@ from mpd.store.outputs import Outputs, TableOutput
 from mpd.store.parts import Parts
 from mpd.text.prompts import prompt_inputs
 
-ASKED = ("problem_id", "question")  # the columns of a benchmark that the answers depend on
-
 
 def answer(
     engine: Callable[[], Engine],
@@ -49,7 +47,7 @@ def answer(
     Raises ValueError where a question has a word without a token, or no prompt leaves room for an
     answer.
     """
-    problems = table.read_columns(path, ASKED)
+    problems = table.read_columns(path, schema.ASKED)
     rows = with_sample_index(problems, settings.num_samples)
 
     def prepare() -> Task:
@@ -95,7 +93,7 @@ def outputs(arguments: Namespace) -> Outputs:
 
     for name, path in arguments.benchmarks:
         benchmark_settings = settings.of_benchmark(name)
-        digest = table.column_digest(path, schema.PROBLEMS, ASKED)
+        digest = table.column_digest(path, schema.PROBLEMS, schema.ASKED)
         questions = table.read_columns(path, ["question"])["question"]
         texts = [benchmark_settings.chat.prompt, *questions]
         yield TableOutput(
@@ -108,7 +106,11 @@ def outputs(arguments: Namespace) -> Outputs:
                 **prompt_inputs(arguments.student.parent, texts),
             },
             partial(answer, engine, name, path, benchmark_settings, resources.rows_per_part),
-            identity={"student": student},
+            identity={
+                "student": student,
+                "questions": digest,
+                "seed": str(benchmark_settings.seed),
+            },
         )
 
 

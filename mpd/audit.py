@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-import pyarrow.parquet as pq
 import torch
 from pydantic import TypeAdapter
 
@@ -32,6 +31,7 @@ from mpd.scoring.transformers_scorer import TransformersScorer
 from mpd.store import schema, table
 from mpd.store.differences import note_beside
 from mpd.store.model_folder import read_manifest
+from mpd.store.row_groups import RowGroups
 
 CHUNK_SIZE = 256  # positions whose full logits exist at a time
 PACKED_ROWS = 4  # trajectories scored together for the noise floor
@@ -107,12 +107,12 @@ def sampled_rows(path: Path, count: int, seed: int) -> pl.DataFrame:
     if not len(keys):
         raise ValueError(f"{path}: an empty shard; give one with rows")
     sampled = sorted(random.Random(seed).sample(range(len(keys)), min(count, len(keys))))
-    file, start, parts = pq.ParquetFile(path), 0, []
-    for group in range(file.metadata.num_row_groups):
-        stop = start + file.metadata.row_group(group).num_rows
+    file, start, parts = RowGroups(path), 0, []
+    for group in range(file.num_groups):
+        stop = start + file.sizes[group]
         places = [row - start for row in sampled if start <= row < stop]
         if places:
-            frame = pl.from_arrow(file.read_row_group(group))
+            frame = pl.from_arrow(file.read(group))
             assert isinstance(frame, pl.DataFrame)
             parts.append(frame[places])
         start = stop

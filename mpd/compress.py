@@ -25,7 +25,7 @@ from mpd.engines.tasks import Task, complete
 from mpd.job import command
 from mpd.store import schema, table
 from mpd.store.joins import matched
-from mpd.store.lineage import sampled_by
+from mpd.store.lineage import contents_of, sampled_by
 from mpd.store.model_folder import read_manifest, require_same_tokens
 from mpd.store.outputs import Outputs, TableOutput
 from mpd.store.parts import Parts
@@ -128,13 +128,19 @@ def outputs(arguments: Namespace) -> Outputs:
     student, teacher = read_manifest(arguments.student), read_manifest(arguments.teacher)
     require_same_tokens(student, teacher)
     sampled = sampled_by(arguments.sample, sampler_of(settings, student, teacher))
-    sample = table.content_digest(arguments.sample, schema.SAMPLE, sampled)
+    contents = contents_of(
+        {
+            "problems": (arguments.problems, schema.PROBLEMS),
+            "sample": (arguments.sample, schema.SAMPLE, sampled),
+        }
+    )
 
     def compute(parts: Parts) -> None:
         rewrite_all(arguments, read_rows(arguments.problems, arguments.sample, sampled), parts)
 
     rewrites = isinstance(settings, TeacherRewrite)
     teacher_identity = {"teacher": teacher["digest"]} if rewrites else {}
+    seed = {"seed": str(settings.seed)} if isinstance(settings, TeacherRewrite) else {}
     # The chat template says what ends a turn.
     keys = ("context_length", "chat_template") if rewrites else ()
     student_identity = {key: str(student[key]) for key in keys}
@@ -143,8 +149,7 @@ def outputs(arguments: Namespace) -> Outputs:
         arguments.output,
         settings.meaning(),
         {
-            "problems": table.content_digest(arguments.problems, schema.PROBLEMS),
-            "sample": sample,
+            **contents,
             # Rows depend on the student's tokenizer, stop ids and context, not on its weights.
             "tokenizer": student["tokenizer"],
             **student_identity,
@@ -153,8 +158,9 @@ def outputs(arguments: Namespace) -> Outputs:
         compute,
         identity={
             **teacher_identity,
+            **seed,
+            **contents,
             "token_map": student["token_map"],
-            "sample": sample,
         },
     )
 

@@ -27,6 +27,7 @@ from mpd.config.resources import DistillResources
 from mpd.job import command
 from mpd.job.layout import tracking_beside
 from mpd.store import schema, table
+from mpd.store.digests import digest_of
 from mpd.store.links import PROVENANCE
 from mpd.store.model_folder import MANIFEST, read_manifest, write_manifest
 from mpd.store.outputs import FolderOutput, Outputs
@@ -36,6 +37,7 @@ from mpd.training.cache_checks import (
     require_kept_rows,
     require_objective,
     require_rows,
+    require_verdicts,
 )
 from mpd.training.job import METRICS_FILE, TrainingJob
 from mpd.training.tracking import require_tracker
@@ -90,6 +92,7 @@ def outputs(arguments: Namespace) -> Outputs:
     student = read_manifest(arguments.student)
     made_for = {"token_map": student["token_map"], "student": student["digest"]}
     footers = [table.check(path, schema.LOGITS, made_for) for path in arguments.logits]
+    require_verdicts(arguments.logits, arguments.filter)
     require_objective(settings, {footer["identity"]["cache"] for footer in footers})
     teachers = {footer["identity"]["teacher"] for footer in footers}
     if len(teachers) != 1:
@@ -98,13 +101,16 @@ def outputs(arguments: Namespace) -> Outputs:
     verdicts = pl.concat(table.read(path, schema.FILTER) for path in arguments.filter)
     require_rows(verdicts, int(verdicts["keep"].sum()), settings.min_kept)
 
+    contents = [footer["content"] for footer in footers]
+    made_from = {"student": student["digest"], "logits": digest_of(contents)}
+
     def compute(folder: Path, scratch: Path) -> None:
         keys = pl.concat(table.read_columns(path, schema.LOGITS.key) for path in arguments.logits)
         require_kept_rows(verdicts, keys)
         for path in arguments.logits:
             require_ids(path)
         copy_beside_weights(arguments.student.parent, folder)
-        _run_training(arguments, folder, scratch)
+        _run_training(arguments, made_from, folder, scratch)
         (folder / CARD).write_text(model_card(settings, student, len(keys)), encoding="utf-8")
         write_manifest(folder)
 
@@ -116,13 +122,15 @@ def outputs(arguments: Namespace) -> Outputs:
         {
             "student": student["digest"],
             "teacher": teachers.pop(),
-            "logits": " ".join(footer["content"] for footer in footers),
+            "logits": " ".join(contents),
         },
         compute,
     )
 
 
-def _run_training(arguments: Namespace, folder: Path, scratch: Path) -> None:
+def _run_training(
+    arguments: Namespace, made_from: table.Identity, folder: Path, scratch: Path
+) -> None:
     """Train in this process, or in several. Raises ValueError where one of them ends early."""
     from mpd.training.loop import train
 
@@ -135,6 +143,7 @@ def _run_training(arguments: Namespace, folder: Path, scratch: Path) -> None:
         folder=folder,
         scratch=scratch,
         tracking=tracking_beside(arguments.output),
+        made_from=made_from,
         settings=arguments.settings,
         resources=resources,
     )

@@ -21,6 +21,7 @@ from mpd.job import command
 from mpd.job.layout import table_in
 from mpd.store import schema, table
 from mpd.store.joins import matched
+from mpd.store.lineage import require_made_from
 from mpd.store.model_folder import read_manifest
 from mpd.store.outputs import Outputs, TableOutput
 from mpd.store.parts import Parts
@@ -127,17 +128,20 @@ def outputs(arguments: Namespace) -> Outputs:
             ladder = token_budgets.ladder(benchmark_settings.max_new_tokens)
             identity = {"student": student}
             content = table.content_digest(answers[name], schema.ANSWERS, identity)
+            questions = table.column_digest(problems, schema.PROBLEMS, schema.ASKED)
+            require_made_from(answers[name], schema.ANSWERS, {"questions": (problems, questions)})
+            inputs = {
+                "problems": table.content_digest(problems, schema.PROBLEMS),
+                "answers": content,
+                **identity,
+            }
             yield TableOutput(
                 schema.EVALUATE,
                 table_in(arguments.output, name),
                 benchmark_settings.meaning(),
-                {
-                    "problems": table.content_digest(problems, schema.PROBLEMS),
-                    "answers": content,
-                    **identity,
-                },
+                inputs,
                 partial(grade, problems, answers[name], ladder, reader, grader),
-                identity={"answers": content, **identity},
+                identity=inputs,
             )
 
 

@@ -22,7 +22,7 @@ from mpd.config.resources import ThreadResources
 from mpd.job import command
 from mpd.store import schema, table
 from mpd.store.joins import matched
-from mpd.store.lineage import require_made_from
+from mpd.store.lineage import contents_of
 from mpd.store.outputs import Outputs, TableOutput
 from mpd.store.parts import Parts
 from mpd.text.grading.extraction import extract
@@ -170,8 +170,7 @@ def outputs(arguments: Namespace) -> Outputs:
         "sample": (arguments.sample, schema.SAMPLE),
         "compress": (arguments.compress, schema.COMPRESS),
     }
-    contents = {name: table.content_digest(*shard) for name, shard in paths.items()}
-    require_made_from(*paths["compress"], sample=contents["sample"])
+    contents = contents_of(paths)
 
     def compute(parts: Parts) -> None:
         problems, samples, candidates = (table.read(*shard) for shard in paths.values())
@@ -186,7 +185,7 @@ def outputs(arguments: Namespace) -> Outputs:
         settings.meaning(),
         contents,
         compute,
-        identity={"sample": contents["sample"], "compress": contents["compress"]},
+        identity=contents,
     )
 
 

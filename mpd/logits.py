@@ -24,7 +24,7 @@ from mpd.config.resources import ScoringResources
 from mpd.job import command
 from mpd.store import schema, table
 from mpd.store.joins import matched
-from mpd.store.lineage import require_made_from, rewritten_by, sampled_by
+from mpd.store.lineage import contents_of, rewritten_by, sampled_by
 from mpd.store.model_folder import read_manifest, require_same_tokens
 from mpd.store.outputs import Outputs, TableOutput
 from mpd.store.parts import Parts
@@ -105,10 +105,7 @@ def outputs(arguments: Namespace) -> Outputs:
         "compress": (arguments.compress, schema.COMPRESS, rewritten_by(arguments.compress, scorer)),
         "filter": (arguments.filter, schema.FILTER),
     }
-    contents = {name: table.content_digest(*shard) for name, shard in paths.items()}
-    made_from = {name: contents[name] for name in ("sample", "compress")}
-    require_made_from(arguments.compress, schema.COMPRESS, sample=contents["sample"])
-    require_made_from(arguments.filter, schema.FILTER, **made_from)
+    contents = contents_of(paths)
 
     def compute(parts: Parts) -> None:
         rows = kept_rows(*(table.read(*shard) for shard in paths.values()))
@@ -132,6 +129,7 @@ def outputs(arguments: Namespace) -> Outputs:
         },
         compute,
         identity={
+            **contents,
             **scorer,
             "student": student["digest"],
             "cache": settings.cache,

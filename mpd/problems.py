@@ -139,10 +139,10 @@ def write_train(folder: Path, settings: TrainingProblems, benchmarks: list[Path]
     shards = settings.num_shards
     for shard, path in enumerate(shards_in(folder, shards)):
         part = train[len(train) * shard // shards : len(train) * (shard + 1) // shards]
-        _write_problems(path, part, schema.PROBLEMS)
-    _write_problems(table_in(folder, DEV), dev, schema.PROBLEMS)
+        _write_problems(path, part, schema.PROBLEMS, {"shard": str(shard)})
+    _write_problems(table_in(folder, DEV), dev, schema.PROBLEMS, {"benchmark": DEV})
     dropped = sorted([*bad, *duplicates, *held_out, *rest], key=lambda row: row["source_row"])
-    _write_problems(table_in(folder, schema.DROPPED.name), dropped, schema.DROPPED)
+    _write_problems(table_in(folder, schema.DROPPED.name), dropped, schema.DROPPED, {})
 
 
 def benchmark_rows(settings: BenchmarkProblems) -> list[Row]:
@@ -166,9 +166,11 @@ def remove_surplus(experiment: Experiment, num_shards: int) -> None:
             path.unlink()
 
 
-def _write_problems(path: Path, rows: list[Row], artifact: schema.Artifact) -> None:
+def _write_problems(
+    path: Path, rows: list[Row], artifact: schema.Artifact, identity: table.Identity
+) -> None:
     columns = [{name: row[name] for name in artifact.names} for row in rows]
-    table.write(path, table.frame_of(columns, artifact), artifact, {})
+    table.write(path, table.frame_of(columns, artifact), artifact, identity)
 
 
 def _tiny_cells(source: Source, seed: int, split: str) -> list[tuple[int, FileRow]]:
@@ -209,8 +211,16 @@ def outputs(arguments: Namespace) -> Outputs:
     def compute(parts: Parts) -> None:
         parts.write(table.frame_of(benchmark_rows(settings), schema.PROBLEMS))
 
-    inputs = {str(path): file_digest(path) for path in problem_files(settings)}
-    yield TableOutput(schema.PROBLEMS, arguments.output, settings.meaning(), inputs, compute)
+    files = {str(path): file_digest(path) for path in problem_files(settings)}
+    identity = {"benchmark": arguments.output.stem}
+    yield TableOutput(
+        schema.PROBLEMS,
+        arguments.output,
+        settings.meaning(),
+        {**files, **identity},
+        compute,
+        identity=identity,
+    )
 
 
 def main(argv: list[str] | None = None) -> None:

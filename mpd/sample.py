@@ -137,7 +137,7 @@ def outputs(arguments: Namespace) -> Outputs:
     settings: SampleSettings = arguments.settings
     student = read_manifest(arguments.student)
     inputs = {"problems": table.content_digest(arguments.problems, schema.PROBLEMS)}
-    identity = {"token_map": student["token_map"]}
+    identity = {"token_map": student["token_map"], **inputs}
     compute = draw_samples
     if isinstance(settings, GivenSample):
         compute = take_given
@@ -150,6 +150,7 @@ def outputs(arguments: Namespace) -> Outputs:
         inputs |= {key: student[key] for key in ("tokenizer", "chat_template")}
     else:
         inputs["student"] = identity["student"] = student["digest"]
+        identity["seed"] = str(settings.seed)
         questions = table.read_columns(arguments.problems, ["question"])["question"]
         inputs |= prompt_inputs(arguments.student.parent, [settings.chat.prompt, *questions])
 

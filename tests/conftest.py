@@ -307,7 +307,8 @@ def shard(tmp_path_factory, problems, tiny_format, tiny_prompts, student, teache
         "compress": {**tokens, "teacher": of_teacher["digest"]},
         "filter": {},
     }
-    contents: dict[str, str] = {}  # each shard names those that it was made from
+    # Each shard names those that it was made from.
+    contents = {"problems": table.content_digest(problems, schema.PROBLEMS)}
     for name, path in paths.items():
         artifact = getattr(schema, name.upper())
         frame = table.frame_of(written[name], artifact)

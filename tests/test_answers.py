@@ -84,7 +84,12 @@ def test_rows_are_those_of_the_engine(run, tmp_path, student, benchmarks, vocabu
     assert rows["finish_reason"].to_list() == [done.finish_reason for done in completions]
     assert rows["num_tokens"].to_list() == [len(done.token_ids) for done in completions]
     footer = table.check(tmp_path / "answers" / "dev.parquet", schema.ANSWERS)
-    assert footer["identity"] == {"student": read_manifest(student)["digest"]}
+    asked = table.column_digest(benchmarks["dev"], schema.PROBLEMS, ["problem_id", "question"])
+    assert footer["identity"] == {
+        "student": read_manifest(student)["digest"],
+        "questions": asked,
+        "seed": "4",
+    }
 
 
 def test_a_prompt_that_does_not_fit_is_a_row(run, monkeypatch):

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from mpd import compress
-from mpd.compress import verbatim_candidates
+from mpd.compress import read_rows, verbatim_candidates
 from mpd.config.compress import NoRewrite, TeacherRewrite
 from mpd.engines import transformers
 from mpd.engines.base import Completion, seed_of
@@ -270,7 +270,7 @@ def test_a_template_with_an_unknown_word_is_refused(rows, settings, vocabulary):
         require_prompts(engine, with_changes(settings, prompt=f"{PROMPT} Zebra"), rows)
 
 
-def test_the_stage_on_a_random_teacher(run, tmp_path, student, teacher, shard):
+def test_the_stage_on_a_random_teacher(run, settings, tmp_path, student, teacher, shard):
     found = run(num_samples=2)
     assert found.columns == schema.COMPRESS.names
     samples = table.read(shard["sample"], schema.SAMPLE)["sample_id"].to_list()
@@ -282,7 +282,9 @@ def test_the_stage_on_a_random_teacher(run, tmp_path, student, teacher, shard):
     assert identity == {
         "teacher": read_manifest(teacher)["digest"],
         "token_map": read_manifest(student)["token_map"],
+        "problems": table.content_digest(shard["problems"], schema.PROBLEMS),
         "sample": table.content_digest(shard["sample"], schema.SAMPLE),
+        "seed": str(settings.seed),
     }
 
 
@@ -326,8 +328,16 @@ def test_different_token_maps_are_refused_before_a_model_is_loaded(
 def test_samples_of_other_problems_are_refused(run, problems, tmp_path):
     path = tmp_path / "problems.parquet"
     table.write(path, table.read(problems, schema.PROBLEMS)[1:], schema.PROBLEMS, {})
-    with pytest.raises(ValueError, match="the shards do not belong together"):
+    with pytest.raises(ValueError, match=r"sample\.parquet: it was made from problems "):
         run(problems=path)
+
+
+def test_samples_of_a_problem_that_is_missing_are_refused(shard, problems, tmp_path):
+    """Whatever their footers say."""
+    path = tmp_path / "problems.parquet"
+    table.write(path, table.read(problems, schema.PROBLEMS)[1:], schema.PROBLEMS, {})
+    with pytest.raises(ValueError, match="the shards do not belong together"):
+        read_rows(path, shard["sample"], {})
 
 
 def test_a_rewrite_that_fits_no_context_is_a_verdict(
@@ -352,8 +362,9 @@ def test_samples_of_another_student_are_refused(run, teacher):
 def given(shard, tmp_path):
     """The samples as if the user had given them: of no student."""
     path = tmp_path / "given.parquet"
-    tokens = {"token_map": table.check(shard["sample"], schema.SAMPLE)["identity"]["token_map"]}
-    table.write(path, table.read(shard["sample"], schema.SAMPLE), schema.SAMPLE, tokens)
+    identity = dict(table.check(shard["sample"], schema.SAMPLE)["identity"])
+    del identity["student"]
+    table.write(path, table.read(shard["sample"], schema.SAMPLE), schema.SAMPLE, identity)
     return path
 
 
@@ -407,7 +418,7 @@ def test_passing_asks_no_teacher(run, settings, tmp_path, monkeypatch):
     found = run(settings=NoRewrite(rewriter="none", chat=settings.chat.model_dump()))
     assert found["rewrite"].null_count() == len(found) > 0
     identity = table.check(tmp_path / "compress.parquet", schema.COMPRESS)["identity"]
-    assert sorted(identity) == ["sample", "token_map"]
+    assert sorted(identity) == ["problems", "sample", "token_map"]
 
 
 def test_a_sample_of_the_student_is_not_taken_for_the_teachers(run):

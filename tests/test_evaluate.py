@@ -113,7 +113,8 @@ def files(tmp_path, problems, student, tiny_format):
         paths[name] = tmp_path / f"{name}.parquet", tmp_path / f"answers_{name}.parquet"
         table.write(paths[name][0], rows, schema.PROBLEMS, {})
         answers = answers_of(tiny_format, rows["problem_id"], texts)
-        table.write(paths[name][1], answers, schema.ANSWERS, identity)
+        asked = table.column_digest(paths[name][0], schema.PROBLEMS, ["problem_id", "question"])
+        table.write(paths[name][1], answers, schema.ANSWERS, {**identity, "questions": asked})
     return paths
 
 
@@ -159,6 +160,7 @@ def test_every_answer_is_graded_up_to_the_budget_of_its_benchmark(run, tmp_path,
     footer = table.check(tmp_path / "evaluate" / "dev.parquet", schema.EVALUATE)
     assert footer["identity"] == {
         "student": read_manifest(student)["digest"],
+        "problems": table.content_digest(files["dev"][0], schema.PROBLEMS),
         "answers": table.content_digest(files["dev"][1], schema.ANSWERS),
     }
 

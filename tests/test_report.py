@@ -11,6 +11,7 @@ from mpd.report import origin
 from mpd.report.shipping import shipped
 from mpd.report.terminal import shipping_lines
 from mpd.store import schema, table
+from mpd.store.digests import digest_of
 
 HOSTILE = "<script>alert(1)</script> & \"quoted\" 'text' ]]> </pre>"
 
@@ -208,22 +209,31 @@ def metrics_frame(*tokens_seen):
 
 
 def write_round(folder, ratios, logits, metrics):
-    """The files of a trained round, in one shard."""
-    _, *frames = stage_frames(ratios)
-    artifacts = (schema.SAMPLE, schema.COMPRESS, schema.FILTER)
-    for artifact, frame in zip(artifacts, frames, strict=True):
-        table.write(folder / artifact.name / "shard_0.parquet", frame, artifact, {})
-    table.write(folder / "logits/shard_0.parquet", logits, schema.LOGITS, {})
-    table.write(folder / "student/metrics.parquet", metrics, schema.METRICS, {})
+    """The files of a trained round, in one shard, and its problems."""
+    problems, *frames = stage_frames(ratios)
+    train = folder.parents[2] / "problems/train/shard_0.parquet"
+    # Each names what it was made from.
+    contents = {"problems": table.write(train, problems, schema.PROBLEMS, {"shard": "0"})}
+    artifacts = (schema.SAMPLE, schema.COMPRESS, schema.FILTER, schema.LOGITS)
+    for artifact, frame in zip(artifacts, (*frames, logits), strict=True):
+        path = folder / artifact.name / "shard_0.parquet"
+        contents[artifact.name] = table.write(path, frame, artifact, dict(contents))
+    identity = {"logits": digest_of([contents["logits"]])}
+    table.write(folder / "student/metrics.parquet", metrics, schema.METRICS, identity)
 
 
 def write_evaluations(folder, *answers):
-    for benchmark in ("one", "dev"):
+    """Grades, and as far as the report reads them the answers and benchmarks behind them."""
+    for benchmark, split in (("one", "eval"), ("dev", "train")):
+        path = folder.parents[2] / "problems" / split / f"{benchmark}.parquet"
+        asked = table.frame_of([], schema.PROBLEMS)
+        problems = table.write(path, asked, schema.PROBLEMS, {"benchmark": benchmark})
+        sampled = table.frame_of([], schema.ANSWERS)
+        path = folder / "answers" / f"{benchmark}.parquet"
+        content = table.write(path, sampled, schema.ANSWERS, {"seed": "0"})
+        identity = {"problems": problems, "answers": content}
         path = folder / "evaluate" / f"{benchmark}.parquet"
-        table.write(path, evaluated(*answers), schema.EVALUATE, {})
-        sampled = folder / "answers" / path.name  # only counted
-        sampled.parent.mkdir(parents=True, exist_ok=True)
-        sampled.write_bytes(b"")
+        table.write(path, evaluated(*answers), schema.EVALUATE, identity)
 
 
 def write_tokenizer(folder):

@@ -8,7 +8,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
@@ -19,6 +19,7 @@ from mpd.config.keys import kinds_of, origins_of
 from mpd.config.mistakes import sentences
 from mpd.config.resources import Resources, ThreadResources
 from mpd.config.words import help_of
+from mpd.job.inputs import require_sound_inputs
 from mpd.job.layout import STORE, place_in_experiment
 from mpd.job.places import room_left, settle
 from mpd.job.stopping import stopping
@@ -137,12 +138,11 @@ def publish(
 ) -> argparse.Namespace:
     """Run a stage: publish its outputs, or in mode explain print whether the store has them.
 
-    Returns the arguments. Raises ValueError where an input that came from the store was changed
-    since.
+    Returns the arguments. Raises ValueError where an input was changed, or belongs elsewhere.
     """
     arguments = stage_parser.parse_args(argv)
     store = Store(arguments.store, refresh=arguments.mode == "refresh")
-    require_unchanged_inputs(store, arguments)
+    require_sound_inputs(store, arguments)
 
     def explain(output: Output) -> Path | None:
         stored = store.find(output)
@@ -151,21 +151,6 @@ def publish(
 
     take_each(outputs(arguments), explain if arguments.mode == "explain" else store.publish)
     return arguments
-
-
-def require_unchanged_inputs(store: Store, arguments: argparse.Namespace) -> None:
-    """Raise ValueError where a path of a command line came from the store and was changed since."""
-    for path in _inputs(arguments):
-        store.require_unchanged(path)
-
-
-def _inputs(arguments: argparse.Namespace) -> Iterator[Path]:
-    """The paths of a command line except the output, also those in lists and behind names."""
-    for name, value in vars(arguments).items():
-        values = value if isinstance(value, list) else [value]
-        paths = (item[-1] if isinstance(item, tuple) else item for item in values)
-        if name not in ("output", "store"):
-            yield from (path for path in paths if isinstance(path, Path))
 
 
 def label(name: str, argv: Sequence[str]) -> str:

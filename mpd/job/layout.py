@@ -12,7 +12,7 @@ results/store
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -150,6 +150,29 @@ class Round:
     def benchmark(self, stage: str, name: str) -> Path:
         """What answers or evaluate wrote for a benchmark."""
         return table_in(self.folder / stage, name)
+
+
+def require_in_place(path: Path, identity: Mapping[str, str]) -> None:
+    """Raise ValueError where a table of results/ is of another seed, shard or benchmark.
+
+    `identity` is that of its footer. Shards of trajectories and answers name the seed that they
+    were drawn with, where the teacher samples also the round, such as 0.2.
+    """
+    folder, expected = path.parent, {}
+    place = _ROUND.fullmatch(folder.parent.as_posix())
+    shard = _SHARD.fullmatch(path.name)
+    if place:
+        seed, number = place.group(3, 4)
+        named = identity.get("seed", "")
+        expected["seed"] = f"{seed}.{number}" if "." in named else seed
+    elif folder.parent.name == "problems":
+        expected = {"shard": shard[1]} if shard else {"benchmark": path.stem}
+    for name, value in expected.items():
+        if identity.get(name, value) != value:
+            raise ValueError(
+                f"{path}: {name} {value} is expected there, but it holds that of {name} "
+                f"{identity[name]}; run again with --forcerun {path}"
+            )
 
 
 def place_in_experiment(output: Path) -> str:

@@ -21,7 +21,9 @@ import polars as pl
 
 from mpd.config.report import ReportSettings
 from mpd.job import command
+from mpd.job.inputs import require_sound
 from mpd.job.layout import Round, table_in
+from mpd.report.belonging import require_answers, require_training
 from mpd.report.budgets import budget_frame
 from mpd.report.compare import comparison_frame
 from mpd.report.costs import cost_frame
@@ -130,11 +132,16 @@ def command_line() -> ArgumentParser:
 def outputs(arguments: Namespace) -> Outputs:
     """The tables of the report and its page.
 
-    Raises ValueError where a file of a round came from the store and was changed since.
+    Raises ValueError where a file of a round came from the store and was changed since, or does not
+    belong to the others.
     """
     run, store = run_of(arguments), Store(arguments.store)
     for path in chain(run.evaluations, *(chain(*files.values()) for files in run.trained.values())):
-        store.require_unchanged(path)
+        require_sound(store, path)
+    for round in run.rounds:
+        require_answers(round, run.benchmarks)
+    for round, files in run.trained.items():
+        require_training(round, files)
     paths: dict[str, Path] = {}
     for output in tables_of(run):
         readable = yield output

@@ -1,4 +1,4 @@
-"""Which shards belong together.
+"""Which files belong together.
 
 sample_id is the same in every round and seed, so the keys of two shards do not tell whether one
 was made from the other. The footer does: it has the digests of what its rows were made from.
@@ -10,16 +10,38 @@ from typing import Any
 
 from mpd.store import schema, table
 
+Source = tuple[Path, str]  # a file, and the digest of its content
+Shard = tuple[Path, schema.Artifact] | tuple[Path, schema.Artifact, table.Identity]
 
-def require_made_from(path: Path, artifact: schema.Artifact, **contents: str) -> None:
-    """Raise ValueError unless a shard names these contents, as in `sample=content_digest(...)`."""
-    identity = table.check(path, artifact)["identity"]
-    for source, content in contents.items():
-        if identity.get(source) != content:
+
+def contents_of(shards: Mapping[str, Shard]) -> dict[str, str]:
+    """The content digests of the shards of one round, by the names of their stages, in order.
+
+    Raises ValueError as `table.check` does, and unless each was made from all that come before it.
+    """
+    sources: dict[str, Source] = {}
+    for name, shard in shards.items():
+        content = table.content_digest(*shard)
+        require_made_from(*shard[:2], sources)
+        sources[name] = (shard[0], content)
+    return {name: content for name, (_, content) in sources.items()}
+
+
+def require_made_from(path: Path, artifact: schema.Artifact, sources: Mapping[str, Source]) -> None:
+    """Raise ValueError unless a file was made from these sources.
+
+    A file from before checksums does not name all of its sources.
+    """
+    footer = table.check(path, artifact)
+    identity = footer["identity"]
+    for name, (source, content) in sources.items():
+        if name not in identity and "checksums" not in footer:
+            continue
+        if identity.get(name) != content:
             raise ValueError(
-                f"{path}: it was made from another {source} shard than the one given here: of "
-                f"another round, seed or shard number, or before {source} ran again; give shards "
-                f"of one round, or run {artifact.name} again"
+                f"{path}: it was made from {name} {str(identity.get(name))[:12]}, but {source} is "
+                f"{content[:12]}: of another experiment, round, seed, shard or benchmark, or of "
+                f"another run; run again with --forcerun {source} {path}"
             )
 
 

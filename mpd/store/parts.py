@@ -72,8 +72,6 @@ class Parts:
         It may compute what follows while a frame is written. It is closed in the end, also where
         writing fails.
         """
-        from mpd.store import table
-
         step = rows_per_part or max(len(rows), 1)
         slices = [
             (start, min(start + step, len(rows))) for start in range(0, max(len(rows), 1), step)
@@ -93,7 +91,7 @@ class Parts:
                 if path in missing:
                     frame = next(frames, None)
                     assert frame is not None, f"{len(missing)} parts are missing; too few came"
-                    table.write(path, frame, self.artifact, self.identity)
+                    self._write(path, frame)
                     self.meter.save()
                     del frame
                 self.take(path)
@@ -132,16 +130,25 @@ class Parts:
         if len(missing):
             for frame in work(missing):
                 paths.append(next(free))
-                table.write(paths[-1], frame, self.artifact, self.identity)
+                self._write(paths[-1], frame)
                 self.meter.save()
-        parts = (table.read(part, self.artifact, self.identity) for part in paths)
+        parts = (table.read_columns(part, self.artifact.names) for part in paths)
         computed = pl.concat([empty, *parts])
         lost = len(rows.join(computed, on=key, how="anti"))
         assert not lost, f"{lost} rows were not computed"
         ordered = rows.select(key).join(computed, on=key, maintain_order="left_right")
         path = self.folder / "ordered.parquet"
-        table.write(path, ordered.select(self.artifact.names), self.artifact, self.identity)
+        self._write(path, ordered.select(self.artifact.names))
         self.take(path)
+
+    def _write(self, path: Path, frame: "pl.DataFrame") -> None:
+        from mpd.store import table
+
+        table.write(path, frame, self.artifact, self._identity_of(path))
+
+    def _identity_of(self, path: Path) -> "Identity":
+        """A part names itself: one in the place of another would double the rows of that one."""
+        return {**self.identity, "part": path.name}
 
     def _is_there(self, path: Path) -> bool:
         from mpd.store import table
@@ -149,7 +156,7 @@ class Parts:
         if not path.exists():
             return False
         try:
-            table.check(path, self.artifact, self.identity)
+            table.verify(path, self.artifact, self._identity_of(path))
         except ValueError as error:
             log.warning("a part is computed again: %s", error)
             return False

@@ -1,10 +1,14 @@
-"""The digest of the rows of a table."""
+"""Digests of the rows of a table, taken of the buffers of its columns."""
 
 import hashlib
 import json
+from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import xxhash
 
 
 class RowDigest:
@@ -20,27 +24,51 @@ class RowDigest:
         """Add the rows of a table."""
         for name in table.column_names:
             for chunk in table.column(name).chunks:
-                self._update(name, chunk)
-
-    def _update(self, name: str, array: pa.Array) -> None:
-        self._hash(name, "null", array.is_null().to_numpy(zero_copy_only=False))
-        array = array.drop_null()
-        if pa.types.is_large_list(array.type):
-            self._hash(name, "length", array.value_lengths().to_numpy(zero_copy_only=False))
-            self._update(f"{name}.element", array.flatten())
-        elif pa.types.is_large_string(array.type):
-            values = array.cast(pa.large_binary()).to_pylist()
-            self.hashes.setdefault(f"{name} length", hashlib.sha256()).update(
-                b"".join(len(value).to_bytes(8, "little") for value in values)
-            )
-            self.hashes.setdefault(f"{name} value", hashlib.sha256()).update(b"".join(values))
-        else:
-            self._hash(name, "value", array.to_numpy(zero_copy_only=False))
-
-    def _hash(self, name: str, buffer: str, values: Any) -> None:
-        self.hashes.setdefault(f"{name} {buffer}", hashlib.sha256()).update(values.tobytes())
+                for buffer, values in _buffers(name, chunk):
+                    self.hashes.setdefault(buffer, hashlib.sha256()).update(values)
 
     def hexdigest(self) -> str:
         """The digest of all rows so far; 32 hexadecimal digits."""
         columns = {name: running.hexdigest() for name, running in self.hashes.items()}
         return hashlib.sha256(json.dumps(columns, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def column_checksums(table: pa.Table) -> dict[str, str]:
+    """A checksum of each column of a table, however it is chunked; 16 hexadecimal digits.
+
+    They find damage, not forgery: XXH3 is ten times as fast as SHA-256.
+    """
+    return {name: _checksum(table.column(name).combine_chunks()) for name in table.column_names}
+
+
+def _checksum(column: pa.Array) -> str:
+    running = xxhash.xxh3_64()
+    for buffer, values in _buffers("", column):
+        running.update(f"{buffer} {values.nbytes} ".encode())
+        running.update(values.data)
+    return running.hexdigest()
+
+
+def _buffers(name: str, array: pa.Array) -> Iterator[tuple[str, np.ndarray]]:
+    """Null flags, lengths and values of an array, each with a name; of a list also its elements."""
+    yield f"{name} null", array.is_null().to_numpy(zero_copy_only=False)
+    array = array.drop_null()
+    if pa.types.is_large_list(array.type):
+        yield f"{name} length", array.value_lengths().to_numpy(zero_copy_only=False)
+        yield from _buffers(f"{name}.element", array.flatten())
+    elif pa.types.is_large_string(array.type):
+        yield from _text_buffers(name, array.cast(pa.large_binary()))
+    else:
+        yield f"{name} value", array.to_numpy(zero_copy_only=False)
+
+
+def _text_buffers(name: str, array: pa.Array) -> Iterator[tuple[str, np.ndarray]]:
+    """Lengths in bytes, as 64-bit integers, and the bytes of an array without nulls."""
+    yield f"{name} length", pc.binary_length(array).to_numpy(zero_copy_only=False)
+    _, offsets, values = array.buffers()
+    first, last = (
+        np.frombuffer(offsets, np.int64)[[array.offset, array.offset + len(array)]]
+        if len(array)
+        else (0, 0)
+    )
+    yield f"{name} value", np.frombuffer(values or b"", np.uint8)[first:last]

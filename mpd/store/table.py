@@ -1,11 +1,10 @@
 """Strict read and write of the Parquet artifacts.
 
 A footer holds what a reader must be able to refuse on: artifact, version, digest of the
-content, and the identity (digests of models and tokenizers) that the writer gave. It holds nothing
-else, so that equal rows are equal bytes.
+content, checksums (`row_groups`), and the identity that the writer gave: digests of what the rows
+were made from. It holds nothing else, so that equal rows are equal bytes.
 """
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -17,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mpd.store.row_digest import RowDigest
+from mpd.store.row_groups import RowGroups
 from mpd.store.schema import Artifact
 from mpd.store.table_writer import Identity, writing
 
@@ -30,6 +30,9 @@ _ARROW = {
     "list<int32>": pa.large_list(pa.int32()),
     "list<float32>": pa.large_list(pa.float32()),
 }
+
+
+PART_ADVICE = "delete it and run again"
 
 
 def arrow_schema(artifact: Artifact) -> pa.Schema:
@@ -81,15 +84,17 @@ def joining(path: Path, artifact: Artifact, identity: Identity) -> Iterator[Call
 
 
 def _append_part(append: Callable[[pa.Table], None], part: Path) -> None:
-    for group in _row_groups(part, None, "delete it and run again"):
-        append(group)
+    file = RowGroups(part, PART_ADVICE)
+    for number in range(file.num_groups):
+        append(file.read(number))
 
 
 def read(path: Path, artifact: Artifact, identity: Identity | None = None) -> pl.DataFrame:
     """The rows of an artifact.
 
     Raises ValueError where the file is missing or truncated, holds another artifact or version, has
-    other columns or dtypes, or was written under another identity.
+    other columns or dtypes, was written under another identity, or holds other rows than were
+    written.
     """
     check(path, artifact, identity)
     return read_columns(path, artifact.names)
@@ -97,7 +102,7 @@ def read(path: Path, artifact: Artifact, identity: Identity | None = None) -> pl
 
 def read_columns(path: Path, columns: Sequence[str]) -> pl.DataFrame:
     """Some columns of an artifact that has been checked."""
-    groups = list(_row_groups(path, columns, _advice(path)))
+    groups = list(_row_groups(path, columns))
     frame = pl.from_arrow(pa.concat_tables(groups) if groups else pq.read_table(path))
     assert isinstance(frame, pl.DataFrame)
     return frame.select(columns)
@@ -111,7 +116,7 @@ def groups(
     With `keys`, only rows whose key columns are among them. Only the keys are read of a row
     group without such a row.
     """
-    for group in _row_groups(path, columns, _advice(path), keys):
+    for group in _row_groups(path, columns, keys):
         frame = pl.from_arrow(group)
         assert isinstance(frame, pl.DataFrame)
         if keys is not None:
@@ -140,20 +145,13 @@ def column_digest(path: Path, artifact: Artifact, columns: Sequence[str]) -> str
 
 def check(path: Path, artifact: Artifact, identity: Identity | None = None) -> dict[str, Any]:
     """The footer of an artifact; raises as `read` does, without reading rows."""
-    try:
-        file = pq.ParquetFile(path)
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such file; run the stage that writes it") from None
-    except (pa.ArrowInvalid, OSError) as error:
-        raise ValueError(
-            f"{path}: not a whole Parquet file ({str(error).splitlines()[0]}); {_advice(path)}"
-        ) from None
-    footer = json.loads((file.metadata.metadata or {}).get(b"mpd", b"{}"))
+    file = RowGroups(path)
+    footer = file.footer
     found = f"{footer.get('artifact', 'a foreign file')} version {footer.get('version')}"
     expected = f"{artifact.name} version {artifact.version}"
     if found != expected:
         raise ValueError(f"{path}: expected {expected}, found {found}; run its stage again")
-    _require_columns(file.schema_arrow, artifact, path)
+    _require_columns(file.schema, artifact, path)
     for key, value in (identity or {}).items():
         if footer["identity"].get(key) != value:
             raise ValueError(
@@ -163,30 +161,36 @@ def check(path: Path, artifact: Artifact, identity: Identity | None = None) -> d
     return footer
 
 
+def verify(path: Path, artifact: Artifact, identity: Identity | None = None) -> None:
+    """Read all rows, one row group at a time; raises as `read` does."""
+    check(path, artifact, identity)
+    RowGroups(path).verify()
+
+
 def _row_groups(
-    path: Path, columns: Sequence[str] | None, advice: str, keys: pl.DataFrame | None = None
+    path: Path, columns: Sequence[str] | None = None, keys: pl.DataFrame | None = None
 ) -> Iterator[pa.Table]:
-    try:
-        file = pq.ParquetFile(path)
-        for group in range(file.metadata.num_row_groups):
-            if keys is not None and not _has_a_key(file, group, keys):
-                continue
-            more = [] if keys is None else keys.columns
-            names = None if columns is None else list(dict.fromkeys([*columns, *more]))
-            yield file.read_row_group(group, columns=names)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise ValueError(f"{path}: damaged ({error}); {advice}") from None
+    file, digest = RowGroups(path), RowDigest()
+    more = [] if keys is None else keys.columns
+    names = None if columns is None else list(dict.fromkeys([*columns, *more]))
+    # Files of before have no checksums of row groups.
+    reads_all = set(names or file.schema.names) == set(file.schema.names)
+    compares_all = "checksums" not in file.footer and keys is None and reads_all
+    for group in range(file.num_groups):
+        if keys is not None and not _has_a_key(file, group, keys):
+            continue
+        rows = file.read(group, names)
+        if compares_all:
+            digest.update(rows)
+        yield rows
+    if compares_all:
+        file.require_content(digest)
 
 
-def _has_a_key(file: pq.ParquetFile, group: int, keys: pl.DataFrame) -> bool:
-    group_keys = pl.from_arrow(file.read_row_group(group, columns=keys.columns))
+def _has_a_key(file: RowGroups, group: int, keys: pl.DataFrame) -> bool:
+    group_keys = pl.from_arrow(file.read(group, keys.columns))
     assert isinstance(group_keys, pl.DataFrame)
     return not group_keys.join(keys, on=keys.columns, how="semi").is_empty()
-
-
-def _advice(path: Path) -> str:
-    # Deleting it and running again may not help: the store would link the same damaged file.
-    return f"run again with --forcerun {path} --config store=refresh, which computes it again"
 
 
 def _require_columns(schema: pa.Schema, artifact: Artifact, path: Path) -> None:

@@ -1,7 +1,6 @@
 """The writer of the Parquet artifacts: rows come piece by piece, the file is whole or not there."""
 
 import errno
-import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -10,7 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mpd.store.files import replacing, sync
-from mpd.store.row_digest import RowDigest
+from mpd.store.row_digest import RowDigest, column_checksums
+from mpd.store.row_groups import sealed
 from mpd.store.schema import Artifact
 
 Identity = Mapping[str, str]
@@ -42,14 +42,20 @@ def writing(
                 compression_level=3,
                 use_dictionary=[name for name in schema.names if name not in lists],
                 column_encoding={f"{name}.list.element": "BYTE_STREAM_SPLIT" for name in lists},
+                write_page_checksum=True,
             )
             stack.callback(_abandon, writer)
+        checksums: dict[str, list[str]] = {name: [] for name in schema.names}
 
         def append(table: pa.Table) -> None:
             digest.update(table)
-            rows = len(table) * ROW_GROUP_BYTES // max(table.nbytes, 1)
-            with _naming(path):
-                writer.write_table(table, row_group_size=max(rows, 1))
+            rows = max(len(table) * ROW_GROUP_BYTES // max(table.nbytes, 1), 1)
+            for start in range(0, max(len(table), 1), rows):
+                group = table.slice(start, rows)
+                for name, checksum in column_checksums(group).items():
+                    checksums[name].append(checksum)
+                with _naming(path):
+                    writer.write_table(group, row_group_size=rows)
 
         yield append, digest
         footer = {
@@ -57,9 +63,10 @@ def writing(
             "version": artifact.version,
             "content": digest.hexdigest(),
             "identity": dict(identity),
+            "checksums": checksums,
         }
         with _naming(path):
-            writer.add_key_value_metadata({"mpd": json.dumps(footer, sort_keys=True)})
+            writer.add_key_value_metadata({"mpd": sealed(footer)})
             writer.close()
             sync(draft)
 

@@ -14,7 +14,6 @@ from typing import Any
 
 import polars as pl
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import torch
 
 from mpd.config.distill import DistillSettings
@@ -22,6 +21,7 @@ from mpd.scoring.cache import DecodedRows, Support
 from mpd.scoring.cache_layout import FIXED_COLUMNS, SUPPORT_COLUMNS
 from mpd.scoring.divergence import LOGPROB_FLOOR
 from mpd.scoring.forward import Packed, pack
+from mpd.store.row_groups import RowGroups
 from mpd.training.steps import Limits, split_step
 
 TRAINING_COLUMNS = [
@@ -42,19 +42,16 @@ class CachedRows:
     """
 
     def __init__(self, paths: Sequence[Path]) -> None:
-        files = [pq.ParquetFile(path) for path in paths]
-        self.groups = [
-            (file, group) for file in files for group in range(file.metadata.num_row_groups)
-        ]
-        described = [file.metadata.row_group(group) for file, group in self.groups]
-        self.group_sizes = [group.num_rows for group in described]
-        self.group_bytes = [group.total_byte_size for group in described]
+        files = [RowGroups(path) for path in paths]
+        self.groups = [(file, group) for file in files for group in range(file.num_groups)]
+        self.group_sizes = [file.sizes[group] for file, group in self.groups]
+        self.group_bytes = [file.bytes[group] for file, group in self.groups]
         self.starts = list(accumulate(self.group_sizes, initial=0))
         self.held: OrderedDict[int, DecodedRows] = OrderedDict()
         self.lengths: list[int] = []
         self.sizes: list[int] = []  # of whole sequences, prompts included
-        for file in files:
-            rows = file.read(["num_tokens", "prompt_ids"])
+        for file, group in self.groups:
+            rows = file.read(group, ["num_tokens", "prompt_ids"])
             sizes = pc.add(rows["num_tokens"], pc.list_value_length(rows["prompt_ids"]))
             self.lengths += rows["num_tokens"].to_pylist()
             self.sizes += sizes.to_pylist()
@@ -72,7 +69,7 @@ class CachedRows:
 
     def _decode(self, number: int) -> DecodedRows:
         file, group = self.groups[number]
-        frame = pl.from_arrow(file.read_row_group(group, columns=TRAINING_COLUMNS))
+        frame = pl.from_arrow(file.read(group, TRAINING_COLUMNS))
         assert isinstance(frame, pl.DataFrame)
         return DecodedRows(frame)
 

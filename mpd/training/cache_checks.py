@@ -8,6 +8,7 @@ import polars as pl
 from mpd.config.checks import loss_conflict
 from mpd.config.distill import DistillSettings
 from mpd.store import schema, table
+from mpd.store.lineage import require_made_from
 from mpd.text.completions import ids_digest
 
 # What to change where most rows were dropped for a reason.
@@ -67,6 +68,17 @@ def require_objective(settings: DistillSettings, caches: set[str]) -> None:
     sentence = loss_conflict(settings.divergence, settings.temperature, settings.tail, cache)
     if sentence:
         raise ValueError(sentence)
+
+
+def require_verdicts(caches: list[Path], verdicts: list[Path]) -> None:
+    """Raise ValueError unless each cache shard was made from its shard of verdicts."""
+    if len(caches) != len(verdicts):
+        raise ValueError(
+            f"--logits names {len(caches)} shards and --filter {len(verdicts)}; give all of a round"
+        )
+    for cache, path in zip(caches, verdicts, strict=True):
+        content = table.content_digest(path, schema.FILTER)
+        require_made_from(cache, schema.LOGITS, {"filter": (path, content)})
 
 
 def require_head(paths: list[Path], teachers: set[str], cache: str) -> None:

@@ -18,6 +18,7 @@ class TrainingJob(BaseModel):
     `student` is the folder of the model to train, `rows` are the cache shards, `head` is the
     teacher's output head where the cache holds hidden states. Weights and metrics go to `folder`,
     what has to outlive a kill to `scratch`, what a tracker keeps on this machine to `tracking`.
+    The metrics name `made_from`: digests of the student and of the cache.
     """
 
     student: Path
@@ -26,5 +27,6 @@ class TrainingJob(BaseModel):
     folder: Path
     scratch: Path
     tracking: Path
+    made_from: dict[str, str]
     settings: DistillSettings
     resources: DistillResources

@@ -120,7 +120,7 @@ def train(job: TrainingJob) -> None:
             model = run.model.merge_and_unload() if job.settings.lora else run.model
             model.save_pretrained(job.folder)
         rows = table.frame_of(metrics, schema.METRICS)
-        table.write(job.folder / METRICS_FILE, rows, schema.METRICS, {})
+        table.write(job.folder / METRICS_FILE, rows, schema.METRICS, job.made_from)
     accelerator.wait_for_everyone()
     accelerator.end_training()
 

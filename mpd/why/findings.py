@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mpd.config.keys import key_of
-from mpd.job import command
+from mpd.job.inputs import require_sound_inputs
 from mpd.job.layout import BENCHMARK_STAGES
 from mpd.store.differences import differences, note_beside, other_content
 from mpd.store.outputs import Output, take_each
@@ -114,7 +114,7 @@ def _ask(job: Job, stored: Mapping[str, str]) -> tuple[str, list[str], dict[str,
             [_read_instead(word, stored) for word in job.command]
         )
         store = Store(arguments.store)
-        command.require_unchanged_inputs(store, arguments)
+        require_sound_inputs(store, arguments)
         take_each(stage.outputs(arguments), partial(comparison.take, job, store))
     except ValueError as error:
         return FAIL, [str(error)], {}

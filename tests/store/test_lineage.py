@@ -1,10 +1,13 @@
 """Which shards belong together, by what their footers name."""
 
+from pathlib import Path
+
 import polars as pl
 import pytest
 
 from mpd.store import schema, table
-from mpd.store.lineage import require_made_from, rewritten_by, sampled_by
+from mpd.store.lineage import contents_of, require_made_from, rewritten_by, sampled_by
+from tests.damage import before_checksums
 
 
 @pytest.fixture
@@ -20,20 +23,45 @@ def verdicts(tmp_path):
 
 
 def test_a_shard_names_what_it_was_made_from(verdicts):
-    path = verdicts(sample="a", compress="b")
-    require_made_from(path, schema.FILTER, sample="a", compress="b")
+    path, sample, compress = verdicts(sample="a", compress="b"), Path("s"), Path("c")
+    require_made_from(path, schema.FILTER, {"sample": (sample, "a"), "compress": (compress, "b")})
     with pytest.raises(ValueError) as caught:
-        require_made_from(path, schema.FILTER, sample="a", compress="c")
+        require_made_from(
+            path, schema.FILTER, {"sample": (sample, "a"), "compress": (compress, "d" * 32)}
+        )
     assert str(caught.value) == (
-        f"{path}: it was made from another compress shard than the one given here: of another "
-        "round, seed or shard number, or before compress ran again; give shards of one round, or "
-        "run filter again"
+        f"{path}: it was made from compress b, but c is dddddddddddd: of another experiment, "
+        "round, seed, shard or benchmark, or of another run; run again with --forcerun c "
+        f"{path}"
     )
 
 
 def test_a_shard_that_names_nothing_is_refused(verdicts):
-    with pytest.raises(ValueError, match="it was made from another sample shard"):
-        require_made_from(verdicts(), schema.FILTER, sample="a")
+    with pytest.raises(ValueError, match="it was made from sample None, but s is a: "):
+        require_made_from(verdicts(), schema.FILTER, {"sample": (Path("s"), "a")})
+
+
+def test_a_shard_from_before_checksums_need_not_name_every_source(verdicts):
+    path = verdicts(sample="a")
+    before_checksums(path)
+    require_made_from(path, schema.FILTER, {"problems": (Path("p"), "b"), "sample": (path, "a")})
+    with pytest.raises(ValueError, match="it was made from sample a, but s is b: "):
+        require_made_from(path, schema.FILTER, {"sample": (Path("s"), "b")})
+
+
+def test_the_shards_of_a_round_are_made_from_each_other(tmp_path):
+    """Each names all that come before it."""
+    paths = {name: tmp_path / name for name in ("problems", "sample", "filter")}
+    artifacts = dict(zip(paths, (schema.PROBLEMS, schema.SAMPLE, schema.FILTER), strict=True))
+    contents: dict[str, str] = {}
+    for name, artifact in artifacts.items():
+        rows = table.frame_of([], artifact)
+        contents[name] = table.write(paths[name], rows, artifact, dict(contents))
+    shards = {name: (paths[name], artifacts[name]) for name in paths}
+    assert contents_of(shards) == contents
+    table.write(paths["filter"], rows, schema.FILTER, {"sample": contents["sample"]})
+    with pytest.raises(ValueError, match=f"^{paths['filter']}: it was made from problems None"):
+        contents_of(shards)
 
 
 def test_samples_are_asked_for_their_student_unless_they_were_given(tmp_path):

@@ -1,6 +1,7 @@
 import json
 import math
 import os
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
+import xxhash
 
 from mpd.store import schema, table, table_writer
 from mpd.store.schema import Artifact, Column
@@ -293,13 +295,23 @@ def test_other_identity_is_refused(path):
 def test_footer_holds_what_a_reader_refuses_on_and_no_more(path):
     digest = table.write(path, PAIRS, PAIR, {"teacher": "123"})
     footer = json.loads(pq.ParquetFile(path).metadata.metadata[b"mpd"])
+    # Null flags, lengths and bytes of texts; null flags and numbers; each with name and size.
+    texts = b" null 2 \0\0 length 16 " + struct.pack("<2q", 1, 1) + b" value 2 xx"
+    numbers = b" null 2 \0\0 value 8 " + struct.pack("<2i", 1, 2)
+    checksums = {
+        name: [xxhash.xxh3_64_hexdigest(of)]
+        for name, of in zip("ab", (texts, numbers), strict=True)
+    }
     expected = {
         "artifact": "pair",
         "version": 1,
         "content": digest,
         "identity": {"teacher": "123"},
+        "checksums": checksums,
     }
-    assert footer == table.check(path, PAIR) == expected
+    assert table.check(path, PAIR) == expected
+    checksum = xxhash.xxh3_64_hexdigest(json.dumps(expected, sort_keys=True).encode())
+    assert footer == {**expected, "checksum": checksum}
     assert table.content_digest(path, PAIR) == digest
     assert len(digest) == 32
 

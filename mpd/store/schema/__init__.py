@@ -12,7 +12,7 @@ from mpd.store.schema.column import Artifact, Column, Version
 from mpd.store.schema.costs import COSTS, SPEED
 from mpd.store.schema.report import BUDGETS, COMPARISON, DIFFICULTY, SUMMARY
 from mpd.store.schema.students import ANSWERS, EVALUATE, METRICS
-from mpd.store.schema.trajectories import COMPRESS, DROPPED, FILTER, PROBLEMS, SAMPLE
+from mpd.store.schema.trajectories import ASKED, COMPRESS, DROPPED, FILTER, PROBLEMS, SAMPLE
 
 # What is not a table of ours (weights, a student, the report) has a version too.
 MODELS_VERSION = 3
@@ -43,6 +43,7 @@ ARTIFACTS = (
 __all__ = [
     "ANSWERS",
     "ARTIFACTS",
+    "ASKED",
     "BUDGETS",
     "COMPARISON",
     "COMPRESS",

@@ -16,6 +16,7 @@ from mpd.store.schema.column import (
     Column,
 )
 
+ASKED = ("problem_id", "question")  # the columns of PROBLEMS that answers depend on
 PROBLEMS = Artifact(
     "problems",
     3,
