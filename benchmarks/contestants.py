@@ -61,6 +61,7 @@ def training_job(
         folder=folder,
         scratch=folder / "nowhere",
         tracking=folder / "tracking",
+        made_from={},
         settings=DistillSettings(**settings),
         resources=DistillResources(**resources),
     )

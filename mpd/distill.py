@@ -92,11 +92,11 @@ def outputs(arguments: Namespace) -> Outputs:
     student = read_manifest(arguments.student)
     made_for = {"token_map": student["token_map"], "student": student["digest"]}
     footers = [table.check(path, schema.LOGITS, made_for) for path in arguments.logits]
-    require_verdicts(arguments.logits, arguments.filter)
     require_objective(settings, {footer["identity"]["cache"] for footer in footers})
     teachers = {footer["identity"]["teacher"] for footer in footers}
     if len(teachers) != 1:
         raise ValueError(f"the cache shards are of {len(teachers)} teachers; rerun logits")
+    require_verdicts(arguments.logits, arguments.filter)
     require_head(arguments.head, teachers, footers[0]["identity"]["cache"])
     verdicts = pl.concat(table.read(path, schema.FILTER) for path in arguments.filter)
     require_rows(verdicts, int(verdicts["keep"].sum()), settings.min_kept)

@@ -107,21 +107,37 @@ def test_a_cache_that_does_not_fit_the_verdicts_is_refused(run, rewritten, cache
         run(logits=[short])
 
 
-def test_a_cache_of_other_candidates_is_refused(run, shard, tmp_path):
+def test_a_cache_of_other_verdicts_is_refused(run, rewritten, shard):
+    other = rewritten("logits.parquet", filter="another")
+    with pytest.raises(ValueError) as caught:
+        run(logits=[other])
+    verdicts, content = shard["filter"], table.content_digest(shard["filter"], schema.FILTER)
+    assert str(caught.value) == (
+        f"{other}: it was made from filter another, but {verdicts} is {content[:12]}: of another "
+        "experiment, round, seed, shard or benchmark, or of another run; run again with "
+        f"--forcerun {verdicts} {other}"
+    )
+    with pytest.raises(ValueError, match="^--logits names 1 shards and --filter 2; give all"):
+        run(verdicts=[verdicts, verdicts])
+
+
+def test_a_cache_of_other_candidates_is_refused(run, rewritten, shard, tmp_path):
     """As many rows, but not the same ones."""
     verdicts = table.read(shard["filter"], schema.FILTER)
     path = tmp_path / "filter.parquet"
-    table.write(path, verdicts.with_columns(candidate=pl.lit(1, pl.Int32)), schema.FILTER, {})
+    others = verdicts.with_columns(candidate=pl.lit(1, pl.Int32))
+    content = table.write(path, others, schema.FILTER, {})
     message = "has 8 rows, but filter keeps 8 candidates, 8 of which are not cached"
     with pytest.raises(ValueError, match=message):
-        run(verdicts=[path])
+        run(verdicts=[path], logits=[rewritten("logits.parquet", filter=content)])
 
 
-def test_too_few_kept_rows_stop_the_run(run, empty_verdicts, tmp_path):
+def test_too_few_kept_rows_stop_the_run(run, rewritten, empty_verdicts, tmp_path):
     path = tmp_path / "filter.parquet"
-    table.write(path, empty_verdicts, schema.FILTER, {})
+    content = table.write(path, empty_verdicts, schema.FILTER, {})
+    cache = rewritten("logits.parquet", filter=content)
     with pytest.raises(ValueError, match=r"0 of 8 candidates survived.*8 wrong_answer"):
-        run(verdicts=[path])
+        run(verdicts=[path], logits=[cache])
     with pytest.raises(ValueError, match=r"8 of 8 candidates survived.*min_kept is 9"):
         run(min_kept=9)
     assert not (tmp_path / "student").exists()

@@ -288,9 +288,14 @@ def test_a_cache_of_hidden_states(
         )
 
 
-def test_the_footer_names_the_models(cached, student, teacher):
+def test_the_footer_names_the_models_and_the_shards(cached, shard, student, teacher):
     one, other = read_manifest(student), read_manifest(teacher)
+    contents = {
+        name: table.content_digest(path, getattr(schema, name.upper()))
+        for name, path in shard.items()
+    }
     assert table.check(cached, schema.LOGITS)["identity"] == {
+        **contents,
         "token_map": one["token_map"],
         "teacher": other["digest"],
         "student": one["digest"],
@@ -338,7 +343,11 @@ def test_another_teacher_than_the_rewriter_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("name", "source"), [("compress", "sample"), ("filter", "sample"), ("filter", "compress")]
+    ("name", "source"),
+    [
+        *(("sample", "problems"), ("compress", "problems"), ("compress", "sample")),
+        *(("filter", "problems"), ("filter", "sample"), ("filter", "compress")),
+    ],
 )
 def test_shards_of_another_round_are_refused(
     shard, student, teacher, run_logits, logits_settings, tmp_path, name, source
@@ -348,7 +357,7 @@ def test_shards_of_another_round_are_refused(
     path = tmp_path / f"{name}.parquet"
     rows = table.read(shard[name], artifact)
     table.write(path, rows, artifact, {**identity, source: "of another round"})
-    with pytest.raises(ValueError, match=f"{name}.parquet: it was made from another {source}"):
+    with pytest.raises(ValueError, match=f"{name}.parquet: it was made from {source} of another "):
         run_logits(tmp_path, {**shard, name: path}, student, teacher, logits_settings)
 
 

@@ -69,6 +69,7 @@ def make_job(cached, student, tmp_path):
             folder=tmp_path / name / "folder",
             scratch=tmp_path / name / "scratch",
             tracking=tmp_path / name / "tracking",
+            made_from={"student": "a student", "logits": "a cache"},
             settings=with_changes(SETTINGS, **changes),
             resources=DistillResources(**{"micro_batch_size": 8, "chunk_size": 64, **own}),
         )
