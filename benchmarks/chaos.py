@@ -114,7 +114,7 @@ class Chaos:
         self.figures: Counter = Counter()
         self.victims: Counter = Counter()
         self.undisturbed: dict[str, tuple[float, int]] = {}
-        self.slowest_end = 0.0
+        self.slowest_end = self.slowest_stop = 0.0
         (work / "sitecustomize.py").write_text(HOOK)
 
     def command(self, stage: str) -> list[str]:
@@ -261,6 +261,22 @@ class Chaos:
         self.figures["rows lost or changed"] += sum((before - after).values())
         self.figures["rows doubled or changed"] += sum((after - before).values())
 
+    def interrupt(self, stage: str, only_snakemake: bool) -> None:
+        """Ctrl-C, or SIGINT to Snakemake alone, ends a run soon; the next one goes on."""
+        self.measure(stage)
+        self.forget(stage)
+        process = self.start(stage)
+        while not left(self.project.folder):
+            time.sleep(0.05)
+        time.sleep(self.random.uniform(0, 2))
+        began = time.monotonic()
+        (os.kill if only_snakemake else os.killpg)(process.pid, signal.SIGINT)
+        process.wait()
+        self.slowest_stop = max(self.slowest_stop, time.monotonic() - began)
+        self.figures["jobs after Ctrl-C"] += len(left(self.project.folder))
+        self.figures["runs that did not come back"] += self.start(stage).wait() != 0
+        self.compare(stage)
+
     def two_in_one_folder(self, stage: str) -> None:
         """A second run is refused, and the first one ends as if there were none."""
         self.measure(stage)
@@ -355,6 +371,7 @@ def main() -> None:
     parser.add_argument("--stages", nargs="+", default=list(STAGES), choices=STAGES)
     parser.add_argument("--project", type=Path, help="a finished run, which is copied")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # children in the background have it
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary).resolve()
         (work / "project").mkdir()
@@ -370,13 +387,17 @@ def main() -> None:
             kills = min(chaos.random.randint(1, 4), arguments.kills - chaos.victims.total())
             chaos.story(stage, kills)
             print(f"{chaos.victims.total()} kills: {dict(chaos.figures)}", flush=True)
+        for only_snakemake in (False, True):
+            chaos.interrupt(arguments.stages[0], only_snakemake)
         chaos.two_in_one_folder(arguments.stages[0])
         chaos.two_folders_with_one_store(arguments.stages[0])
     for name, number in sorted(chaos.victims.items()):
         print(f"killed: {name}: {number}")
     result = {name: round(number, 1) for name, number in chaos.figures.items()}
-    result |= {"kills": chaos.victims.total(), "slowest end of a job": round(chaos.slowest_end, 1)}
-    print(json.dumps(result | {"seconds": round(time.monotonic() - began)}))
+    result |= {"kills": chaos.victims.total(), "seconds": round(time.monotonic() - began)}
+    result["slowest end of a job"] = round(chaos.slowest_end, 1)
+    result["slowest end by Ctrl-C"] = round(chaos.slowest_stop, 1)
+    print(json.dumps(result))
     bad = set(chaos.figures) - {"wasted seconds", "files cut or emptied"}
     sys.exit(any(chaos.figures[name] for name in bad))
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from mpd.store.rights import STATE, user
+from mpd.store.rights import STATE, refusal, user
 from mpd.store.supervisor import VARIABLE, is_gone, supervised
 
 NOTICE = (
@@ -43,9 +43,12 @@ def begin(experiment: str) -> str | None:
 
 
 def _lock(experiment: str) -> None:
-    """Lock the results of an experiment until this process ends."""
+    """Lock the results of an experiment until this process ends; ValueError where that fails."""
     path = STATE / f"{experiment}.run"
-    lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    except PermissionError as error:
+        raise ValueError(refusal(error)) from None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -53,6 +56,11 @@ def _lock(experiment: str) -> None:
         raise ValueError(
             f"a run of {experiment} is at work in this folder ({holder}): wait for its end, or "
             "stop it with Ctrl-C"
+        ) from None
+    except OSError as error:
+        raise ValueError(
+            f"{path} cannot be locked ({error.strerror}): use a file system with locks, by "
+            "snakemake's --directory"
         ) from None
     os.ftruncate(lock, 0)
     os.write(lock, f"process {os.getpid()} of {user()} on {socket.gethostname()}".encode())
