@@ -39,7 +39,7 @@ def begin(experiment: str) -> str | None:
     orphans = _end_orphans(Path.cwd())
     if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
         signal.signal(signal.SIGINT, _stop_jobs)
-    return f"ended {orphans} processes that a killed run had left" if orphans else None
+    return f"ended processes that a killed run had left: {orphans}" if orphans else None
 
 
 def _lock(experiment: str) -> None:

@@ -90,5 +90,5 @@ def test_a_run_ends_what_a_killed_one_left_in_its_folder_and_nothing_else(start,
     for process in processes.values():
         process.stdout.readline()
     printed, _ = start(RUN, "0").communicate(timeout=WAIT)
-    assert printed == "ended 1 processes that a killed run had left\n"
+    assert printed == "ended processes that a killed run had left: 1\n"
     assert {word for word, process in processes.items() if process.poll() is not None} == {"orphan"}
