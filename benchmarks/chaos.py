@@ -197,10 +197,10 @@ class Chaos:
             while process.poll() is None and not (self.work / "killed").exists():
                 time.sleep(0.02)
         else:
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(moment)
-            self.strike(process, victim)
-        has_struck = not is_operation or (self.work / "killed").exists()
+            time.sleep(moment)
+            if self.strike(process, victim):
+                (self.work / "killed").touch()
+        has_struck = (self.work / "killed").exists()
         began = time.monotonic()
         if victim != "snakemake":
             process.wait()
@@ -215,19 +215,25 @@ class Chaos:
             self.victims[f"{victim}, {'operation' if is_operation else 'time'}"] += 1
         return int(has_struck)
 
-    def strike(self, process: subprocess.Popen, victim: str) -> None:
-        """Kill what a story is about, if it is there; Snakemake is."""
+    def strike(self, process: subprocess.Popen, victim: str) -> bool:
+        """Kill what a story is about; whether it was there, neither too early nor too late."""
+        if process.poll() is not None:
+            return False
         with suppress(psutil.NoSuchProcess, ProcessLookupError):
             shells = psutil.Process(process.pid).children()
-            if victim in ("job", "shell") and shells:
-                tree = [shells[0], *shells[0].children(recursive=True)]
+            if victim in ("job", "shell"):
+                tree = [member for shell in shells for member in (shell, *shell.children(True))]
                 jobs = [child for child in tree if "python" in child.name()]
-                for member in tree if victim == "shell" else jobs[:1]:
+                struck = tree if victim == "shell" else jobs[:1]
+                for member in struck:
                     member.kill()
+                return bool(struck)
             elif victim == "snakemake":
                 process.kill()
             else:
                 os.killpg(process.pid, signal.SIGKILL)
+            return True
+        return False
 
     def lose(self, before: dict[int, tuple[int, int]]) -> int:
         """Empty or cut what was written and not forced to the disk; how many files."""
@@ -391,7 +397,7 @@ def main() -> None:
                 continue
             kills = min(chaos.random.randint(1, 4), arguments.kills - chaos.victims.total())
             chaos.story(stage, kills)
-            print(f"{chaos.victims.total()} kills: {dict(chaos.figures)}", flush=True)
+            print(f"{stage}: {dict(chaos.victims)}, {dict(chaos.figures)}", flush=True)
         for only_snakemake in (False, True):
             chaos.interrupt(arguments.stages[0], only_snakemake)
         chaos.two_in_one_folder(arguments.stages[0])
