@@ -228,7 +228,7 @@ class Chaos:
                 for member in struck:
                     member.kill()
                 return bool(struck)
-            elif victim == "snakemake":
+            if victim == "snakemake":
                 process.kill()
             else:
                 os.killpg(process.pid, signal.SIGKILL)
