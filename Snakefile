@@ -48,5 +48,9 @@ rule all:
         "all"
 
 
+onstart:
+    begin_run()
+
+
 onsuccess:
     log_report("report")

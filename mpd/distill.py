@@ -10,13 +10,13 @@ saved state.
 """
 
 import json
+import os
 import shutil
 import subprocess
 import sys
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from mpd.store.digests import digest_of
 from mpd.store.links import PROVENANCE
 from mpd.store.model_folder import MANIFEST, read_manifest, write_manifest
 from mpd.store.outputs import FolderOutput, Outputs
+from mpd.store.supervisor import kill_descendants, supervised
 from mpd.training.cache_checks import (
     require_head,
     require_ids,
@@ -162,10 +163,9 @@ def _run_training(
 
 def _run_processes(launch: list[str]) -> int:
     """The exit code of torchrun. Ctrl-C reaches this process alone, which ends all of them."""
-    import psutil
-
     # A group of its own: torchrun would answer Ctrl-C with a traceback, and wait for its workers.
-    with subprocess.Popen(launch, process_group=0) as torchrun:
+    environment = {**os.environ, **supervised()}
+    with subprocess.Popen(launch, process_group=0, env=environment) as torchrun:
         try:
             # Not wait(): where another thread gets the signal, it would not return.
             while (code := torchrun.poll()) is None:
@@ -173,10 +173,7 @@ def _run_processes(launch: list[str]) -> int:
             return code
         except BaseException:
             # Its workers, each in a session of its own, do not end with it.
-            process = psutil.Process(torchrun.pid)
-            for member in [process, *process.children(recursive=True)]:
-                with suppress(psutil.NoSuchProcess):
-                    member.kill()
+            kill_descendants()
             raise
 
 

@@ -15,6 +15,7 @@ from mpd.config.stages import as_text, stage_settings
 from mpd.config.unique_keys import require_unique_arguments, require_unique_keys
 from mpd.job import layout
 from mpd.job.preflight import check_config, check_folder
+from mpd.job.runs import begin, supervise
 from mpd.store import schema
 from mpd.store.rights import open_results, require_working_folder
 
@@ -27,6 +28,9 @@ try:
     check_folder(workflow.basedir, workflow.workdir_init)
 except ValueError as error:
     raise WorkflowError(str(error)) from None
+
+# Jobs end with this process, also where it is killed.
+supervise()
 
 RESOURCES = CONFIG.resources
 EXPERIMENT = layout.Experiment(layout.RESULTS / CONFIG.experiment)
@@ -178,6 +182,17 @@ def all_metrics(wildcards):
 def round_folders(wildcards):
     """The folders of all rounds, one for each student."""
     return [str(place.folder) for place in UNTRAINED + TRAINED]
+
+
+def begin_run():
+    """Refuse to run jobs beside another run, end what a killed one left, and let Ctrl-C end jobs."""
+    try:
+        sentence = begin(CONFIG.experiment)
+    except ValueError as error:
+        logger.error(str(error))
+        raise SystemExit(1) from None
+    if sentence:
+        logger.warning(sentence)
 
 
 def log_report(name):

@@ -232,8 +232,8 @@ def test_two_processes_make_the_same_update(run):
     assert_same_training(run(*TWO_PROCESSES, name="two"), run(name="one"))
 
 
-@pytest.mark.parametrize("num_processes", [1, 2])
-def test_ctrl_c_ends_every_process_of_a_training(words, tmp_path, num_processes):
+def training_under_way(words, tmp_path, num_processes):
+    """A job that has saved a state of its training, with the processes that it started."""
     resources = {"num_processes": num_processes, "checkpoint_steps": 1}
     job = subprocess.Popen(
         [
@@ -250,13 +250,26 @@ def test_ctrl_c_ends_every_process_of_a_training(words, tmp_path, num_processes)
         time.sleep(0.05)
     processes = psutil.Process(job.pid).children(recursive=True)
     assert (len(processes) > num_processes) == (num_processes > 1)
+    return job, processes
+
+
+@pytest.mark.parametrize("num_processes", [1, 2])
+def test_ctrl_c_ends_every_process_of_a_training(words, tmp_path, num_processes):
+    job, processes = training_under_way(words, tmp_path, num_processes)
     os.killpg(job.pid, signal.SIGINT)
     _, errors = job.communicate(timeout=120)
     assert job.returncode == 130
     assert "Traceback" not in errors
     assert errors.splitlines()[-1].startswith("distill: stopped; run the same command again")
     assert psutil.wait_procs(processes, timeout=60)[1] == []
-    assert list(store.rglob("trained_*"))
+    assert list(tmp_path.rglob("trained_*"))
+
+
+def test_no_process_of_a_training_outlives_its_job(words, tmp_path):
+    job, processes = training_under_way(words, tmp_path, num_processes=2)
+    job.kill()
+    assert psutil.wait_procs(processes, timeout=60)[1] == []
+    job.communicate()
 
 
 @pytest.mark.parametrize(

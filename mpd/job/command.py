@@ -26,6 +26,7 @@ from mpd.job.stopping import stopping
 from mpd.store.outputs import Output, Outputs, take_each
 from mpd.store.publishing import Store
 from mpd.store.rights import is_refusal, refusal
+from mpd.store.supervisor import watch
 
 log = logging.getLogger("mpd")
 
@@ -169,7 +170,7 @@ def label(name: str, argv: Sequence[str]) -> str:
 def run(main: Callable[[], Any], name: str) -> None:
     """Run a stage's `main`. What the user can fix ends in one sentence, not in a traceback.
 
-    So does Ctrl-C, with code 130.
+    So does Ctrl-C, with code 130, and the end of the Snakemake that the program belongs to.
     """
     name = label(name, sys.argv)
     logging.basicConfig(level=logging.INFO, format=f"{name}: %(message)s", stream=sys.stderr)
@@ -177,6 +178,7 @@ def run(main: Callable[[], Any], name: str) -> None:
     log.setLevel(logging.INFO)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal may lack the signs of a text
+    watch()
     with stopping(name):
         _run_to_a_sentence(main, name)
 

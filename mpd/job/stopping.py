@@ -7,18 +7,22 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from typing import Any
 
 GRACE_SECONDS = 5.0  # from Ctrl-C until the process is ended whatever it does
 CODE = 128 + signal.SIGINT  # as shells report it
 WAKE = signal.SIGURG  # which has no effect by default
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 ADVICE = "stopped; run the same command again to go on: finished parts are kept"
 
 
 @contextmanager
 def stopping(name: str) -> Iterator[None]:
     """End the process with code 130 and one sentence where Ctrl-C interrupts the block.
+
+    SIGTERM, which schedulers send, is answered like Ctrl-C, but not counted beside it.
 
     The block may clean up for GRACE_SECONDS, or until Ctrl-C comes again. Then the process ends
     at once: Python sees Ctrl-C only when the operation returns that the main thread is in, and one
@@ -35,28 +39,67 @@ def stopping(name: str) -> Iterator[None]:
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     signal.signal(WAKE, lambda *_: None)
+    handlers: dict[int, Any] = {}
     before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     say = _sentence(name)
     watch = threading.Thread(target=_watch, args=(reader, say), daemon=True)
     watch.start()
     atexit.register(_leave)  # the last of the functions that are registered from here on
     try:
+        handlers = _interrupt_by_signals()
         yield
     except KeyboardInterrupt:
         # The thread goes on watching: the end of the interpreter joins threads, too.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
         say()
         sys.exit(CODE)
     except BaseException:
-        _end_watch(watch, writer, before)
+        _end_watch(watch, writer, before, handlers)
         raise
     else:
-        _end_watch(watch, writer, before)
+        _end_watch(watch, writer, before, handlers)
 
 
-def _end_watch(watch: threading.Thread, writer: int, before: int) -> None:
+def stop_at_once() -> None:
+    """Until `stopping` begins, end this program at once where it is stopped, with one sentence."""
+    words = sys.orig_argv
+    module = words[words.index("-m") + 1] if "-m" in words[:-1] else "mpd"
+    say = _sentence(module.removeprefix("mpd."))
+
+    def stop(*_: Any) -> None:
+        say()
+        os._exit(CODE)
+
+    for number in SIGNALS:
+        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+            signal.signal(number, stop)
+
+
+def _interrupt_by_signals() -> dict[int, Any]:
+    """Raise KeyboardInterrupt where a signal comes that is not ignored; the handlers before."""
+    handlers: dict[int, Any] = {number: signal.getsignal(number) for number in SIGNALS}
+    is_asked = False
+
+    def interrupt(number: int, _: Any) -> None:
+        nonlocal is_asked
+        if number == signal.SIGINT or not is_asked:
+            is_asked = True
+            raise KeyboardInterrupt
+
+    for number, handler in handlers.items():
+        if handler != signal.SIG_IGN:
+            signal.signal(number, interrupt)
+    return handlers
+
+
+def _end_watch(
+    watch: threading.Thread, writer: int, before: int, handlers: Mapping[int, Any]
+) -> None:
     atexit.unregister(_leave)
     signal.set_wakeup_fd(before)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
     os.close(writer)
     watch.join()
 
@@ -73,7 +116,7 @@ def _leave() -> None:
 
 
 def _watch(reader: int, say: Callable[[], None]) -> None:
-    """End the process GRACE_SECONDS after the first SIGINT, or with the second one."""
+    """End the process GRACE_SECONDS after it is first stopped, or with the second SIGINT."""
     deadline = None
     while True:
         left = None if deadline is None else max(deadline - time.monotonic(), 0)
@@ -85,7 +128,7 @@ def _watch(reader: int, say: Callable[[], None]) -> None:
         if deadline is not None and (not is_readable or numbers[0] == signal.SIGINT):
             say()
             _leave()
-        if numbers and numbers[0] == signal.SIGINT:
+        if numbers and numbers[0] in SIGNALS and deadline is None:
             deadline = time.monotonic() + GRACE_SECONDS
             # Another thread may have got the signal, and the main thread waits for a process.
             main = threading.main_thread().ident
@@ -95,13 +138,18 @@ def _watch(reader: int, say: Callable[[], None]) -> None:
 
 def _sentence(name: str) -> Callable[[], None]:
     """A function that prints the sentence, once, after what was printed before."""
-    first = threading.Lock()
+    lock = threading.RLock()  # who comes second may end the process
+    is_said = False
 
     def say() -> None:
-        if first.acquire(blocking=False):
+        nonlocal is_said
+        with lock:
+            if is_said:
+                return
+            is_said = True
             with suppress(OSError, ValueError):  # a pipe may be broken
                 sys.stdout.flush()
             with suppress(OSError, ValueError):
-                print(f"{name}: {ADVICE}", file=sys.stderr, flush=True)
+                print(f"{name}: {ADVICE}\n", end="", file=sys.stderr, flush=True)
 
     return say

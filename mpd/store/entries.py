@@ -22,6 +22,7 @@ from mpd.store.digests import file_digest
 from mpd.store.files import files_of, marks, read_json, replacing, sizes, sync, write_json
 from mpd.store.links import marks_of, other_links
 from mpd.store.rights import make_writable, mode_in
+from mpd.store.supervisor import require_supervisor
 
 log = logging.getLogger("mpd")
 
@@ -75,6 +76,7 @@ def set_aside(entry: Path, note: Path, changed: Sequence[str], output: Path) -> 
     candidates = (entry.with_name(f"{name}{entry.suffix}") for name in names)
     aside = next(path for path in candidates if not path.exists())
     others = other_links(entry, output)
+    require_supervisor()
     entry.rename(aside)
     note.rename(aside.with_suffix(".json"))
     log.warning(
@@ -114,6 +116,7 @@ def install(fresh: Path, entry: Path, note: Path, provenance: Mapping[str, Any])
     with replacing(note) as draft:
         draft.write_text(json.dumps(content, indent=1, sort_keys=True), encoding="utf-8")
         sync(draft)
+        require_supervisor()
         # The old entry goes before its note, and the new note comes last: without a note, an
         # entry is not whole.
         note.unlink(missing_ok=True)

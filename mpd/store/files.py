@@ -7,14 +7,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from mpd.store.supervisor import require_supervisor
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A draft beside `path`, which takes its place when the block ends without an error."""
+    """A draft beside `path`, which takes its place when the block ends without an error.
+
+    It does not where the supervisor of this process is gone.
+    """
     draft = path.with_name(f".{path.name}.draft")
     draft.unlink(missing_ok=True)  # left by a killed run, perhaps another user's
     try:
         yield draft
+        require_supervisor()
         draft.rename(path)
     except BaseException:
         draft.unlink(missing_ok=True)

@@ -14,6 +14,7 @@ from typing import Any
 from mpd.store.digests import file_digest
 from mpd.store.files import marks, read_json, replacing, sizes, write_json
 from mpd.store.outputs import MEANING, fingerprint
+from mpd.store.supervisor import require_supervisor
 
 PROVENANCE = "provenance.json"
 COPIES = (
@@ -38,6 +39,7 @@ def link(
         output_note = output / PROVENANCE
         stale = _paths_in(output, read_json(output_note).get("sizes"))
     sources = {output / name: entry / name for name in sizes(entry)}
+    require_supervisor()
     for path in (*stale, *sources, output_note):
         path.unlink(missing_ok=True)
     names = [name for name in sizes(entry) if not seen or seen[name] == marks(entry / name)]
@@ -150,6 +152,7 @@ def _link(source: Path, target: Path) -> bool:
     target.parent.mkdir(parents=True, exist_ok=True)
     linked = False
     if os.access(source, os.W_OK):  # a link to what only another user may write is of no use
+        require_supervisor()
         with suppress(OSError):  # another file system, or one without hard links
             os.link(source, target)
             linked = True

@@ -25,6 +25,7 @@ from mpd.job.flops import forward_flops
 from mpd.job.progress import Progress, speed_of
 from mpd.scoring.output_head import CHUNK_SIZES, DENSE_CHUNK_SIZE, load_head
 from mpd.store import schema, table
+from mpd.store.supervisor import watch
 from mpd.text.vocabulary import Vocabulary
 from mpd.training import checkpoints
 from mpd.training.batches import CachedRows, MicroBatch, TrajectoryDataset, collate
@@ -233,4 +234,5 @@ def out_of_memory(batch: MicroBatch) -> str:
 if __name__ == "__main__":
     logging.basicConfig(level=logging.WARNING, format="distill: %(message)s", stream=sys.stderr)
     log.setLevel(logging.INFO)
+    watch()
     train(TrainingJob.model_validate_json(Path(sys.argv[1]).read_text(encoding="utf-8")))

@@ -149,9 +149,10 @@ def ended(process):
     return printed
 
 
-def test_ctrl_c_is_one_line():
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_is_one_line(number):
     process = program(UNWINDING)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     assert ended(process) == "cleaned up\n"
 
 
@@ -181,6 +182,46 @@ def test_a_second_ctrl_c_ends_at_once():
     until(process, "under way")
     process.send_signal(signal.SIGINT)
     ended(process)
+
+
+def test_a_scheduler_beside_ctrl_c_takes_no_time_from_cleaning_up():
+    process = program("""
+def main():
+    try:
+        for_ever()
+    finally:
+        under_way()
+        time.sleep(1)
+        print("cleaned up", flush=True)
+""")
+    process.send_signal(signal.SIGINT)
+    until(process, "under way")
+    process.send_signal(signal.SIGTERM)
+    assert ended(process) == "cleaned up\n"
+
+
+# A module that is imported by a program, beside the libraries, which says when that happens.
+SLOW = """
+import time
+print("under way", flush=True)
+time.sleep(600)
+"""
+
+
+def test_ctrl_c_during_imports_is_one_line(tmp_path):
+    (tmp_path / "polars.py").write_text(SLOW)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mpd.sample"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}:{REPOSITORY}"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    until(process, "under way")
+    process.send_signal(signal.SIGINT)
+    assert ended(process) == ""
 
 
 def test_other_signals_do_not_end_a_program():

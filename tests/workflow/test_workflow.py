@@ -250,7 +250,6 @@ def test_a_killed_run_resumes_to_the_same_bytes(
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    killed.run("--unlock", rounds=1)
     printed = killed.run(rounds=1)
     assert re.search(r"resumed: \d of 2 parts were there", printed)
     for pattern in ("mpd/seed_0/round_1/*/*.parquet", "mpd/seed_0/round_1/student/*.safetensors"):
