@@ -2,6 +2,6 @@
 
 Columns and versions (schema), strict Parquet (table) and its joins by key (joins), fingerprints and
 publishing (publishing, entries, content, parts, rights, spent), what an artifact was made from
-(digests, lineage, differences), and the folders of models (model_folder, tokenizer_files). It
-imports nothing else of mpd.
+(digests, lineage, differences), and the folders of models (model_folder, tokenizer_files,
+turns, foreign_code). It imports nothing else of mpd.
 """
