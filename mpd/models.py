@@ -12,6 +12,7 @@ import logging
 import shutil
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from mpd.config.files import model_files
@@ -27,6 +28,7 @@ from mpd.config.resources import ModelResources
 from mpd.job import command
 from mpd.store import hub, schema
 from mpd.store.digests import file_digest
+from mpd.store.foreign_code import NO_CODE, code_refused
 from mpd.store.links import PROVENANCE
 from mpd.store.model_folder import write_manifest
 from mpd.store.outputs import FolderOutput, Outputs
@@ -111,13 +113,17 @@ def _unpack(settings: GgufModel, folder: Path, threads: int) -> None:
     torch.set_num_threads(threads)
     (path,) = model_files(settings)
     log.info("unpacking %s to float32", path.name)
-    tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
-    model: Any = AutoModelForCausalLM.from_pretrained(
-        path.parent,
-        gguf_file=path.name,
-        dtype=torch.float32,
-        quantization_config=GgufConfig(dequantize=True),
-    )
+    with TemporaryDirectory() as alone, code_refused(path):
+        # Libraries would take a configuration or an adapter beside the file for its own.
+        (Path(alone) / path.name).symlink_to(path.resolve())
+        tokenizer = AutoTokenizer.from_pretrained(alone, gguf_file=path.name, **NO_CODE)
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            alone,
+            gguf_file=path.name,
+            dtype=torch.float32,
+            quantization_config=GgufConfig(dequantize=True),
+            **NO_CODE,
+        )
     tokenizer.save_pretrained(folder)
     model.to(torch.bfloat16).save_pretrained(folder)
 

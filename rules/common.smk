@@ -12,7 +12,11 @@ from snakemake.logging import logger
 from mpd.config import parse_config
 from mpd.config.files import model_files, problem_files
 from mpd.config.stages import as_text, stage_settings
-from mpd.config.unique_keys import require_unique_arguments, require_unique_keys
+from mpd.config.unique_keys import (
+    require_plain_values,
+    require_unique_arguments,
+    require_unique_keys,
+)
 from mpd.job import layout
 from mpd.job.preflight import check_config, check_folder
 from mpd.job.runs import begin, supervise
@@ -21,6 +25,7 @@ from mpd.store.rights import open_results, require_working_folder
 
 try:
     require_working_folder()
+    require_plain_values(workflow.configfiles)
     require_unique_keys(workflow.configfiles)
     require_unique_arguments(workflow.config_settings.config_args)
     CONFIG = parse_config(config)

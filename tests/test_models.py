@@ -224,6 +224,16 @@ def test_a_gguf_file_that_is_not_there_is_refused(run, tmp_path):
         run(source="gguf", path="package:mpd/model.gguf")
 
 
+def test_a_package_is_looked_for_without_running_it(run, tmp_path, monkeypatch):
+    (tmp_path / "loud").mkdir()
+    (tmp_path / "loud" / "__init__.py").write_text("raise SystemExit('run')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ValueError, match=r"loud/model\.gguf: no such GGUF file"):
+        run(source="gguf", path="package:loud/model.gguf")
+    with pytest.raises(ValueError, match=r"loud\.part/model\.gguf: no such package"):
+        run(source="gguf", path="package:loud.part/model.gguf")
+
+
 def test_a_model_of_the_embedded_world_is_pretrained(run, tokenizer):
     settings = {"source": "tiny", "num_steps": 1}
     student = read_manifest(run(**settings, role="student", seed=0) / "manifest.json")

@@ -10,7 +10,7 @@
 - stages: the settings of every job
 - keys, words, mistakes, reference: what --help, `python -m mpd.why` and docs/config.md say
 - files: the local files that models and problems come from
-- unique_keys: keys that a config file gives twice
+- unique_keys: keys that a config file gives twice, and Python in it
 
 Nothing here reads config.yaml. The package imports only pydantic, PyYAML and the standard library,
 since the Snakefile loads it, and so does a stage whose result is already in the store.

@@ -26,7 +26,8 @@ def model_files(source: ModelSource) -> list[Path]:
         path = Path(source.path)
         if source.path.startswith("package:"):
             package, _, name = source.path.removeprefix("package:").partition("/")
-            spec = importlib.util.find_spec(package)
+            # The name of a package within another would import the other one.
+            spec = importlib.util.find_spec(package) if package.isidentifier() else None
             if spec is None or not spec.submodule_search_locations:
                 raise ValueError(f"{source.path}: no such package; pip install {package}")
             path = Path(spec.submodule_search_locations[0]) / name

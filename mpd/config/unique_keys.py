@@ -1,4 +1,4 @@
-"""Refuses keys that a mapping gives twice, in config files or on the command line.
+"""Refuses keys that a mapping gives twice, and Python, in config files or on the command line.
 
 Snakemake reads config.yaml and its overlays, YAML or JSON, and silently takes the last of such
 keys. The Snakefile imports this module, so nothing here is heavy.
@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+CODE = "__use_yte__"
 MERGE = "tag:yaml.org,2002:merge"  # tag of the key <<, which may stand several times
 
 
@@ -60,6 +61,16 @@ def require_unique_keys(files: Iterable[str | Path]) -> None:
             raise ValueError(
                 f"{path}: its keys cannot be compared ({reason}); write it as YAML"
             ) from None
+
+
+def require_plain_values(files: Iterable[str | Path]) -> None:
+    """Raise ValueError where Snakemake has run Python in one of these YAML files for its values."""
+    for path in map(Path, files):
+        if CODE in path.read_text(encoding="utf-8"):
+            raise ValueError(
+                f"{path}: {CODE} lets Snakemake run Python in a config file; remove it, and write "
+                "the values themselves"
+            )
 
 
 def require_unique_arguments(entries: Sequence[str]) -> None:

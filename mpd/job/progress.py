@@ -6,7 +6,9 @@ begin with the name of the job.
 
 import logging
 import sys
+import threading
 import time
+import weakref
 
 from tqdm import tqdm
 
@@ -16,6 +18,7 @@ from mpd.store.spent import count_flops, gpu_name, gpu_peak_bytes
 log = logging.getLogger("mpd")
 
 LINE_SECONDS = 15  # between two lines where there is no terminal
+QUIET_SECONDS = 900  # without progress, until a line says so; weights are loaded by then
 
 
 class Progress:
@@ -38,7 +41,8 @@ class Progress:
         )
         self.sequences = self.tokens = self.flops = 0
         self.first: tuple[float, int, int, int] | None = None
-        self.last_line = time.monotonic()
+        self.last_line = self.last_advance = time.monotonic()
+        threading.Thread(target=_watch, args=(weakref.ref(self),), daemon=True).start()
 
     def advance(self, sequences: int, tokens: int, flops: int = 0) -> None:
         """Count sequences that finished, and tokens that were computed, since the last call.
@@ -46,7 +50,7 @@ class Progress:
         `flops` are the operations that the model needed for them, where they are known. The
         notes of artifacts have them too.
         """
-        now = time.monotonic()
+        now = self.last_advance = time.monotonic()
         self.sequences += sequences
         self.tokens += tokens
         self.flops += flops
@@ -80,6 +84,26 @@ class Progress:
             left = seconds * (self.total - self.sequences) / (self.sequences - sequences)
             text += f", {duration(left)} left"
         return text
+
+
+def _watch(reference: "weakref.ref[Progress]") -> None:
+    """Log a line for every QUIET_SECONDS in which a job made no progress."""
+    lines = 0
+    while True:
+        time.sleep(min(QUIET_SECONDS / 4, 60))
+        progress = reference()
+        if progress is None or progress.sequences >= progress.total:
+            return
+        quiet = time.monotonic() - progress.last_advance
+        lines = min(lines, int(quiet // QUIET_SECONDS))
+        if quiet >= (lines + 1) * QUIET_SECONDS:
+            lines += 1
+            log.info(
+                "%s: no progress for %s, after %d of %d sequences; if neither processor nor GPU is "
+                "at work, end this job and run again: finished parts are kept",
+                *(progress.description, duration(quiet), progress.sequences, progress.total),
+            )
+        del progress
 
 
 def speed_of(tokens: int, seconds: float, flops: int) -> dict[str, float]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mpd.store.digests import digest_of, file_digest
 from mpd.store.files import json_object, read_json
+from mpd.store.foreign_code import SAFE_WEIGHTS, code_refused, require_no_code
 from mpd.store.tokenizer_files import (
     TOKENIZER_FILES,
     chat_template,
@@ -34,13 +35,14 @@ def write_manifest(folder: Path) -> None:
     how text is cut and what ends a completion; `digest` covers all files; `context_length` in
     tokens; `turn_end` is the id that the chat template puts behind an assistant's turn, or null;
     `files` maps names to sizes in bytes.
-    Raises ValueError where the folder lacks weights, a tokenizer or a chat template, and where
-    weights or one of its JSON files is damaged.
+    Raises ValueError where the folder lacks weights, a tokenizer or a chat template, where
+    weights or one of its JSON files is damaged, and where they would lead to code.
     """
     files = sorted(path for path in folder.iterdir() if path.name != MANIFEST)
     for path in files:
         if path.name in (*CONFIG_FILES, *TOKENIZER_FILES) or path.name.endswith(".index.json"):
             json_object(path)  # libraries would end in a traceback
+    require_no_code(folder)
     _check_weights(folder)
     digests = {path.name: file_digest(path) for path in files}
     weights = {name: value for name, value in digests.items() if name.endswith(".safetensors")}
@@ -90,6 +92,7 @@ def load_model(folder: Path, dtype: str, attention: str | None = None) -> Any:
     """The model in evaluation mode, read straight to the GPU where there is one.
 
     `dtype` as torch names it; `attention` is a function that transformers knows by this name.
+    Raises ValueError where the model needs code of its own.
     """
     import torch
     from transformers import AutoModelForCausalLM
@@ -97,9 +100,14 @@ def load_model(folder: Path, dtype: str, attention: str | None = None) -> Any:
 
     disable_progress_bar()
     device = torch.cuda.current_device() if torch.cuda.is_available() else "cpu"
-    model: Any = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=getattr(torch, dtype), device_map={"": device}, attn_implementation=attention
-    )
+    with code_refused(folder):
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=getattr(torch, dtype),
+            device_map={"": device},
+            attn_implementation=attention,
+            **SAFE_WEIGHTS,
+        )
     return model.eval()
 
 

@@ -10,14 +10,13 @@ or not, is known by the digests in its note: it is set aside and computed again.
 
 import logging
 import shutil
-from contextlib import AbstractContextManager
+from collections.abc import Callable
 from pathlib import Path
-
-from filelock import FileLock, Timeout
 
 from mpd.store.entries import bring_up_to_date, inspect, install, same_bytes, set_aside
 from mpd.store.files import read_json
 from mpd.store.links import link, marks_of, note_of, other_links, require_unchanged
+from mpd.store.locks import locked
 from mpd.store.outputs import MEANING, Output, fingerprint
 from mpd.store.spent import Meter
 
@@ -45,7 +44,7 @@ class Store:
         entry, note = self._places(output)
         name = f"{output.kind} {note.stem[:12]}"
         entry.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(note.with_suffix(".lock"), name):
+        with locked(note.with_suffix(".lock"), name) as require_held:
             inspection = inspect(entry, note)
             if inspection and inspection.changed:
                 set_aside(entry, note, inspection.changed, output.path)
@@ -56,7 +55,7 @@ class Store:
                 shutil.rmtree(note.with_suffix(".parts"), ignore_errors=True)
             if inspection and not self.refresh:
                 log.info("reused %s", name)
-            elif self._compute(output, entry, note, name, is_stored=inspection is not None):
+            elif self._compute(output, entry, note, require_held, inspection is not None):
                 inspection = None
             link(entry, note, output.path, inspection.marks if inspection else None)
         return output.path
@@ -79,13 +78,22 @@ class Store:
         home, key = self.root / output.kind, fingerprint(**output.meaning)
         return home / f"{key}{output.suffix}", home / f"{key}.json"
 
-    def _compute(self, output: Output, entry: Path, note: Path, name: str, is_stored: bool) -> bool:
+    def _compute(
+        self,
+        output: Output,
+        entry: Path,
+        note: Path,
+        require_held: Callable[[], None],
+        is_stored: bool,
+    ) -> bool:
         """Compute an output, and store it unless equal bytes are; whether it was stored."""
+        name = f"{output.kind} {note.stem[:12]}"
         scratch = note.with_suffix(".refresh.parts" if is_stored else ".parts")
         fresh = scratch / f"complete{output.suffix}"
         scratch.mkdir(exist_ok=True)
         meter = Meter(scratch / "spent.json")
         output.build(fresh, scratch, meter)
+        require_held()
         agrees = is_stored and same_bytes(entry, fresh)
         message = _refreshed(name, agrees, entry, output.path) if is_stored else f"computed {name}"
         if not agrees:
@@ -93,16 +101,6 @@ class Store:
         shutil.rmtree(scratch)
         log.info(message)
         return not agrees
-
-
-def _locked(path: Path, name: str) -> AbstractContextManager:
-    """The lock of an entry, held; a message is logged while another process has it."""
-    lock = FileLock(path)
-    try:
-        return lock.acquire(timeout=0)
-    except Timeout:
-        log.info("waiting for the process that makes %s", name)
-        return lock.acquire()
 
 
 def _refreshed(name: str, agrees: bool, entry: Path, output: Path) -> str:

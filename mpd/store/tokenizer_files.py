@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mpd.store.files import json_object
+from mpd.store.foreign_code import NO_CODE, code_refused
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -76,10 +77,11 @@ def control_texts(folder: Path) -> tuple[str, ...]:
 
 
 def load_tokenizer(folder: Path) -> "PreTrainedTokenizerFast":
-    """The tokenizer of a folder. Raises ValueError where it is not a fast one."""
+    """The tokenizer of a folder. Raises ValueError where it is not a fast one, or needs code."""
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    with code_refused(folder):
+        tokenizer = AutoTokenizer.from_pretrained(folder, **NO_CODE)
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise ValueError(f"{folder}: a {type(tokenizer).__name__}; a fast tokenizer is needed")
     return tokenizer

@@ -1,15 +1,36 @@
-"""What ends a turn of a model: the control token that its chat template puts behind an answer."""
+"""Chat templates: turns as they write them, and the control token that ends a turn."""
 
 from collections.abc import Sequence
 from datetime import date
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 ANSWER = "probe-7391"
 QUESTION = {"role": "user", "content": "2+2"}
+FAILURES = TypeError, AttributeError, LookupError, ArithmeticError, RecursionError  # in a template
 DAY = date(2025, 1, 31)  # of templates that put the day into prompts
+
+
+def render(
+    tokenizer: "PreTrainedTokenizerFast", messages: list[dict[str, str]], **names: Any
+) -> str:
+    """Messages as the chat template writes them; it also sees `names`.
+
+    Jinja's sandbox runs it. Raises ValueError with one sentence where it fails, or wants more than
+    the sandbox allows.
+    """
+    from jinja2 import TemplateError
+
+    try:
+        return str(tokenizer.apply_chat_template(messages, tokenize=False, **names))
+    except (TemplateError, *FAILURES) as error:
+        words = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ValueError(
+            f"{tokenizer.name_or_path}: its chat template fails ({words}); take that of the "
+            "model's instruct version"
+        ) from error
 
 
 def probe_turn_end(tokenizer: "PreTrainedTokenizerFast", stop_ids: Sequence[int]) -> int | None:
@@ -29,16 +50,14 @@ def _token_behind_answer(
     tokenizer: "PreTrainedTokenizerFast", turns: list[dict[str, str]]
 ) -> int | None:
     """The control token behind the answer of a conversation as the chat template writes it."""
-    from jinja2 import TemplateError
-
     messages = [{"content": ANSWER, **turn} for turn in turns]
     try:
-        rendered = tokenizer.apply_chat_template(
-            messages, add_generation_prompt=False, tokenize=False, strftime_now=DAY.strftime
+        rendered = render(
+            tokenizer, messages, add_generation_prompt=False, strftime_now=DAY.strftime
         )
-    except (TemplateError, TypeError, ValueError):  # it may allow only prompts
+    except ValueError:  # it may allow only prompts
         return None
-    _, found, tail = str(rendered).rpartition(ANSWER)
+    _, found, tail = rendered.rpartition(ANSWER)
     added = {token.content: number for number, token in tokenizer.added_tokens_decoder.items()}
     tail = tail.lstrip()
     ends = [text for text in added if found and text.strip() and tail.startswith(text)]

@@ -24,6 +24,7 @@ def hub_dataset(source: Source) -> Any:
     Raises ValueError where neither the hub nor the cache has them, or the library cannot read them.
     """
     import datasets
+    from yaml import YAMLError
 
     datasets.disable_progress_bars()
     try:
@@ -34,6 +35,11 @@ def hub_dataset(source: Source) -> Any:
             raise cause from None
         words = str(cause or error).strip().replace("\n", " ")
         raise ValueError(f"{source.path}: {words}; fix config, split or revision") from error
+    except (RuntimeError, YAMLError) as error:  # of a loading script, and of tags in its card
+        words = " ".join(str(error).split())[:300]
+        raise ValueError(
+            f"{source.path}: {words}; take a dataset of plain data files, such as Parquet"
+        ) from error
     except ValueError as error:  # of a configuration or a split that is not there
         message = str(error).strip().replace("\n", " ")
         named = message.startswith(f"{source.path}:")

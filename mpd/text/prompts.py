@@ -12,6 +12,7 @@ from pathlib import Path
 
 from mpd.config.chat import PromptChat
 from mpd.store.tokenizer_files import control_texts
+from mpd.store.turns import render
 from mpd.text.plain import Disguise
 from mpd.text.thinking import mentions_thinking
 from mpd.text.vocabulary import UnknownWord, Vocabulary
@@ -155,20 +156,18 @@ class Prompts:
     def render(self, content: str) -> str:
         """One user message as the chat template renders it.
 
-        Raises ValueError where the template asks for the day and the settings have none.
+        Raises ValueError where the template fails, or asks for the day and the settings have none.
         """
         return self._render(content)
 
     def _render(self, content: str) -> str:
-        rendered = self.vocabulary.tokenizer.apply_chat_template(
+        return render(
+            self.vocabulary.tokenizer,
             [{"role": "user", "content": content}],
             add_generation_prompt=True,
-            tokenize=False,
             enable_thinking=self.thinking,
             strftime_now=self._strftime,  # that of transformers asks the clock
         )
-        assert isinstance(rendered, str)
-        return rendered
 
     def _strftime(self, format: str) -> str:
         if self.day is None:

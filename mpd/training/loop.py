@@ -63,13 +63,14 @@ def learning_rate_factor(step: int, num_steps: int, warmup: float, schedule: str
 class TrainingRun:
     """A training run under way.
 
-    `steps` are the rows of every planned step, `metrics` those of the steps already taken. Taking
-    an item of `measures` takes the next step.
+    `parts` have the state of a checkpoint, `steps` are the rows of every planned step, `metrics`
+    those of the steps already taken. Taking an item of `measures` takes the next step.
     """
 
     accelerator: Accelerator
     model: Any
     weights: MasterWeights
+    parts: tuple[Any, ...]
     steps: list[list[int]]
     metrics: list[dict[str, Any]]
     measures: Generator[StepMeasures, None, None]
@@ -94,9 +95,9 @@ def start(job: TrainingJob) -> TrainingRun:
     plan = dataset.plan(limits, accelerator.num_processes)
     model = load_student(job)
     loop = Loop(job, model, accelerator, len(steps))
-    metrics = checkpoints.resume(accelerator, job.scratch)
+    metrics = checkpoints.resume(accelerator, job.scratch, loop.parts)
     measures = loop.measures(dataset, plan[len(metrics) :])
-    return TrainingRun(accelerator, model, loop.weights, steps, metrics, measures)
+    return TrainingRun(accelerator, model, loop.weights, loop.parts, steps, metrics, measures)
 
 
 def train(job: TrainingJob) -> None:
@@ -115,7 +116,7 @@ def train(job: TrainingJob) -> None:
             speed = speed_of(num_tokens, measures.seconds, measures.flops)
             tracker.log({**metrics[-1], **speed})
             if len(metrics) % job.resources.checkpoint_steps == 0 and len(metrics) < len(steps):
-                checkpoints.save(accelerator, job.scratch, metrics)
+                checkpoints.save(accelerator, job.scratch, metrics, run.parts)
     if accelerator.is_main_process:
         with run.weights.in_model():
             model = run.model.merge_and_unload() if job.settings.lora else run.model
@@ -132,7 +133,7 @@ class Loop:
     def __init__(
         self, job: TrainingJob, model: Any, accelerator: Accelerator, num_steps: int
     ) -> None:
-        """Take a float32 model, and register what a checkpoint has to hold."""
+        """Take a float32 model."""
         settings, resources = job.settings, job.resources
         self.accelerator, self.device = accelerator, accelerator.device
         self.max_gradient_norm = settings.max_gradient_norm
@@ -150,7 +151,7 @@ class Loop:
             self.optimizer,
             lambda step: learning_rate_factor(step, num_steps, settings.warmup, settings.schedule),
         )
-        accelerator.register_for_checkpointing(self.weights, self.optimizer, self.scheduler)
+        self.parts = self.weights, self.optimizer, self.scheduler  # of a checkpoint
         self.has_adapters = settings.lora is not None
         student = model.get_base_model() if settings.lora else model
         vocabulary = Vocabulary.of_folder(job.student)

@@ -7,7 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from mpd.config.unique_keys import require_unique_arguments, require_unique_keys
+from mpd.config.unique_keys import (
+    require_plain_values,
+    require_unique_arguments,
+    require_unique_keys,
+)
 from tests.workflow.project import ENVIRONMENT, Project
 
 REPOSITORY = Path(__file__).parents[2]
@@ -48,6 +52,24 @@ def test_a_key_given_twice_is_named_with_its_lines(write, text, key, lines):
     assert (
         str(caught.value) == f"{path}: the key {key} is given twice, on {lines}; remove one of them"
     )
+
+
+@pytest.mark.parametrize("name", ["own.yaml", "own.json"])
+def test_python_in_a_config_file_is_refused(write, name):
+    path = write('{"__use_yte__": true, "rounds": "?1 + 1"}', name)
+    with pytest.raises(ValueError, match=f"^{path}: __use_yte__ lets Snakemake run Python in a c"):
+        require_plain_values([path])
+
+
+def test_a_tag_in_a_config_file_runs_nothing(write, tmp_path):
+    canary = tmp_path / "canary"
+    path = write(f"experiment: !!python/object/apply:os.system ['touch {canary}']\n")
+    command = [sys.executable, "-m", "snakemake", "--dry-run", "--configfile", path]
+    done = subprocess.run(
+        command, cwd=REPOSITORY, env=ENVIRONMENT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1 and not canary.exists()
+    assert "Config file is not valid JSON or YAML" in done.stdout
 
 
 @pytest.mark.parametrize(

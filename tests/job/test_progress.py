@@ -1,6 +1,7 @@
 """Progress in a log: lines in a rhythm, with the speed and a sensible time left."""
 
 import logging
+import time
 
 import pytest
 
@@ -101,3 +102,18 @@ def test_operations_are_counted_for_the_note(tmp_path):
 )
 def test_durations(seconds, text):
     assert duration(seconds) == text
+
+
+def test_a_job_that_makes_no_progress_says_so(monkeypatch, caplog):
+    caplog.set_level(logging.INFO, "mpd")
+    monkeypatch.setattr(progress, "QUIET_SECONDS", 0.4)
+    stuck, busy, ended = (Progress(name, 3) for name in ("stuck", "busy", "ended"))
+    ended.advance(3, 1)
+    stuck.advance(1, 5)
+    for _ in range(12):
+        time.sleep(0.1)
+        busy.advance(0, 1)
+    quiet = [message for message in caplog.messages if "no progress" in message]
+    assert 1 <= len(quiet) <= 3
+    assert all(message.startswith("stuck: no progress for ") for message in quiet)
+    assert "after 1 of 3 sequences; if neither processor nor GPU is at work, end" in quiet[0]

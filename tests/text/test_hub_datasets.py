@@ -136,3 +136,24 @@ def test_what_the_cache_lacks_is_one_sentence(tmp_path, dataset, offline):
     assert f"{repository} has other revisions: {REVISION}; download it" in message
     assert offline(config="none").startswith(f"{NAME}: BuilderConfig 'none' not found. Available:")
     assert offline(split="test").startswith(f'{NAME}: Unknown split "test". Should be one of')
+
+
+def test_a_loading_script_is_refused(tmp_path, dataset, offline):
+    canary = tmp_path / "canary"
+    for name in ("Math-Set.py", f"{REVISION}.py"):
+        (dataset / name).write_text(f"import pathlib; pathlib.Path({str(canary)!r}).touch()")
+    write_repository(tmp_path / "home", "dataset", NAME, dataset)
+    message = offline()
+    assert message.startswith(f"{NAME}: Dataset scripts are no longer supported, but found ")
+    assert message.endswith("; take a dataset of plain data files, such as Parquet")
+    assert not canary.exists()
+
+
+def test_tags_in_a_card_are_refused(tmp_path, dataset, offline):
+    canary = tmp_path / "canary"
+    tag = f"---\ntags: !!python/object/apply:os.system ['touch {canary}']\n"
+    (dataset / "README.md").write_text(CARD.replace("---\n", tag, 1))
+    write_repository(tmp_path / "home", "dataset", NAME, dataset)
+    message = offline()
+    assert message.startswith(f"{NAME}: could not determine a constructor for the tag")
+    assert not canary.exists()

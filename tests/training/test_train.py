@@ -536,6 +536,29 @@ def test_a_killed_training_goes_on_to_the_same_bytes(make_job, tmp_path, caplog,
         assert one == other
 
 
+def test_a_saved_state_is_read_without_running_it(make_job, tmp_path):
+    """Another user may have written it into a store that is shared."""
+    job = make_job("killed", epochs=2.0, batch_size=4, checkpoint_steps=1)
+    kill_after_two_saves(job, tmp_path)
+    canary = tmp_path / "canary"
+
+    class Bomb:
+        def __reduce__(self):
+            return canary.write_text, ("run",)
+
+    (state,) = job.scratch.glob("trained_*")
+    files = list(state.glob("*.pt"))
+    assert len(files) == 3  # weights, optimiser and schedule
+    torch.save({"step": Bomb()}, next(state.glob("*.pkl")))
+    for path in files:
+        content = path.read_bytes()
+        torch.save({"0": Bomb()}, path)
+        with pytest.raises(ValueError, match=f"^{path}: damaged, or not of this program"):
+            train(job)
+        path.write_bytes(content)
+    assert not canary.exists()
+
+
 def test_a_tracker_gets_the_metrics_of_every_step(make_job, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

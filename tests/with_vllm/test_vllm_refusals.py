@@ -33,6 +33,7 @@ TO_HAVE_MORE = (
         ("gpu_memory_utilization", "set resources.sample.gpu_memory_utilization instead"),
         ("max_model_len", "set resources.sample.max_model_len instead"),
         ("enable_prefix_caching", "set resources.sample.prefix_caching instead"),
+        ("trust_remote_code", "code that a model brings along is never run; remove it"),
         ("logprobs_mode", "its value is fixed, completions depend on it; remove it"),
         ("skip_tokenizer_init", "its value is fixed, completions depend on it; remove it"),
         ("worker_extension_cls", "its value is fixed, completions depend on it; remove it"),
@@ -66,6 +67,12 @@ def test_a_value_that_vllm_refuses_is_one_sentence(
     found = str(caught.value)
     assert found.endswith("; fix sample.engine_arguments or resources.sample")
     assert "\n" not in found
+
+
+@pytest.mark.parametrize("load_format", ["pt", "npcache", "PT"])
+def test_weights_are_never_read_from_pickles(make_engine, student, load_format):
+    with pytest.raises(ValueError, match="load_format: weights are never read from pickles; remov"):
+        make_engine(student, {**CACHE, "load_format": load_format})
 
 
 def test_an_unknown_load_format_is_one_sentence(make_engine, student, requests):

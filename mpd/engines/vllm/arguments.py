@@ -24,8 +24,9 @@ CONFIG_KEYS = {
     "enable_prefix_caching": "resources.{stage}.prefix_caching",
 }
 
-# Token ids go in and come out, and log-probabilities are the model's own.
+# No code of a model is run, token ids go in and come out, and log-probabilities are the model's.
 FIXED_ARGUMENTS = {
+    "trust_remote_code": False,
     "skip_tokenizer_init": True,
     "generation_config": "vllm",  # without the sampling defaults of the model
     "logprobs_mode": "raw_logprobs",
@@ -33,6 +34,8 @@ FIXED_ARGUMENTS = {
     "enable_batch_sharded_sampling": False,  # it bypasses the layer that cuts the logits
     "disable_log_stats": True,
 }
+
+PICKLES = ("pt", "npcache")  # formats of weights that are pickles
 
 
 def engine_arguments(
@@ -61,6 +64,7 @@ def engine_arguments(
         "max_model_len": max_model_len,
         **({} if torch.cuda.is_available() else on_cpu),
         "use_tqdm_on_load": False,
+        "load_format": "safetensors",
         **settings.engine_arguments,
     }
 
@@ -83,6 +87,10 @@ def require_engine_arguments(arguments: Mapping[str, Any], stage: str) -> None:
         key = f"{stage}.engine_arguments.{name}"
         if name in CONFIG_KEYS:
             raise ValueError(f"{key}: set {CONFIG_KEYS[name].format(stage=stage)} instead")
+        if name == "trust_remote_code":
+            raise ValueError(f"{key}: code that a model brings along is never run; remove it")
+        if name == "load_format" and str(arguments[name]).lower() in PICKLES:
+            raise ValueError(f"{key}: weights are never read from pickles; remove it")
         if name in FIXED_ARGUMENTS:
             raise ValueError(f"{key}: its value is fixed, completions depend on it; remove it")
         if name not in known:
