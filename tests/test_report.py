@@ -231,7 +231,8 @@ def write_tokenizer(folder):
     folder.mkdir()
     Tokenizer(WordLevel({"<unk>": 0, "one": 1}, "<unk>")).save(str(folder / "tokenizer.json"))
     sizes = {"tokenizer.json": (folder / "tokenizer.json").stat().st_size}
-    manifest = {"token_map": "the map", "files": sizes}
+    texts = dict.fromkeys(("weights", "tokenizer", "chat_template", "digest"), "")
+    manifest = {**texts, "token_map": "the map", "context_length": 9, "files": sizes}
     (folder / "manifest.json").write_text(json.dumps(manifest))
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from mpd.store.digests import digest_of, file_digest
-from mpd.store.model_folder import MANIFEST
+from mpd.store.manifest import MANIFEST
 
 
 def contradicted(entry: Path, names: Iterable[str]) -> list[str]:

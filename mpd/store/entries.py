@@ -20,6 +20,7 @@ from typing import Any
 from mpd.store.content import contradicted
 from mpd.store.digests import file_digest
 from mpd.store.files import files_of, marks, read_json, replacing, sizes, sync, write_json
+from mpd.store.known_digests import fresh_digest
 from mpd.store.links import marks_of, other_links
 from mpd.store.rights import make_writable, mode_in
 
@@ -125,7 +126,7 @@ def install(fresh: Path, entry: Path, note: Path, provenance: Mapping[str, Any])
 
 
 def _digests(entry: Path) -> dict[str, str]:
-    return {name: file_digest(entry / name) for name in sizes(entry)}
+    return {name: fresh_digest(entry / name) for name in sizes(entry)}
 
 
 def _same_names(digests: Any, sizes: Mapping[str, Any]) -> bool:

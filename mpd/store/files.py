@@ -7,6 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from mpd.store.digests import digest_of
+
+CHECKSUM = "checksum"  # the key of a JSON file for the digest of its other keys
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -73,3 +77,19 @@ def json_object(path: Path, advice: str = "copy it again") -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ValueError(f"{path}: a JSON {type(content).__name__}, not an object; {advice}")
     return content
+
+
+def checksummed(content: Mapping[str, Any]) -> dict[str, Any]:
+    """A mapping with a checksum of all its other keys."""
+    others = {key: value for key, value in content.items() if key != CHECKSUM}
+    return {**others, CHECKSUM: digest_of(others)}
+
+
+def has_its_checksum(content: Mapping[str, Any]) -> bool:
+    """Whether a mapping has the checksum of its other keys."""
+    return CHECKSUM in content and checksummed(content)[CHECKSUM] == content[CHECKSUM]
+
+
+def recompute_advice(path: Path) -> str:
+    """How to have an output of the workflow computed again; the store may hold the same damage."""
+    return f"run again with --forcerun {path} --config store=refresh, which computes it again"

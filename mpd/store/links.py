@@ -13,6 +13,8 @@ from typing import Any
 
 from mpd.store.digests import file_digest
 from mpd.store.files import marks, read_json, replacing, sizes, write_json
+from mpd.store.known_digests import remember
+from mpd.store.manifest import MANIFEST, WEIGHTS
 from mpd.store.outputs import MEANING, fingerprint
 
 PROVENANCE = "provenance.json"
@@ -47,6 +49,9 @@ def link(
         copies = sorted({*copies, str(output_note.absolute())})
     with suppress(OSError):  # without it, bytes are read again
         write_json(_seen(note), {COPIES: copies, **{name: marks(entry / name) for name in names}})
+    digests = read_json(note).get("digests") or {}
+    for name in (name for name in names if name.endswith(WEIGHTS) and name in digests):
+        remember(entry / name, digests[name])
 
 
 def marks_of(note: Path) -> dict[str, Any]:
@@ -112,15 +117,17 @@ def require_unchanged(note: Path, path: Path, seen: Mapping[str, Any]) -> None:
     Every file of a folder that was linked as a whole has to be as it was. `seen` are the marks of
     the stored files, which links to them share.
     """
-    digests = read_json(note).get("digests")
-    for name, digest in digests.items() if isinstance(digests, dict) else ():
+    digests = read_json(note).get("digests") or {}
+    for name, digest in digests.items():
         file = note.parent / name if note.name == PROVENANCE else path
         if not file.is_file() or seen.get(name) == marks(file):
             continue
         if file_digest(file) != digest:
+            # Rules name no other file of a model folder.
+            target = note.with_name(MANIFEST) if MANIFEST in digests else file
             raise ValueError(
                 f"{file} was changed after it was made, so nothing is computed from it; run again "
-                f"with --forcerun {file}, which puts what was made in its place"
+                f"with --forcerun {target}, which puts what was made in its place"
             )
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from mpd.job.layout import Experiment
 from mpd.report import origin
+from mpd.store.manifest import described
 
 
 def test_settings_that_rounds_share_are_listed_once(tmp_path):
@@ -48,12 +49,20 @@ def test_versions_of_the_packages_that_are_installed():
         assert origin.versions() == {"polars": pl.__version__}
 
 
+def manifest_of(role):
+    texts = dict.fromkeys(("weights", "tokenizer", "token_map", "chat_template"), "abc")
+    return {**texts, "digest": role, "context_length": 1024, "files": {"config.json": 3}}
+
+
 def test_model_manifests_by_role(tmp_path):
     for role in ("teacher", "student_seed_0", "student_seed_1", "head"):
         path = tmp_path / "models" / role / "manifest.json"
         path.parent.mkdir(parents=True)
-        path.write_text(json.dumps({"digest": role}))
+        path.write_text(json.dumps(described(manifest_of(role), {"config.json": "abc"})))
     assert origin.model_manifests(Experiment(tmp_path), {0}) == {
-        "student_seed_0": {"digest": "student_seed_0"},
-        "teacher": {"digest": "teacher"},
+        role: manifest_of(role) for role in ("student_seed_0", "teacher")
     }
+    path = Experiment(tmp_path).teacher
+    path.write_text(path.read_text().replace("1024", "1025"))
+    with pytest.raises(ValueError, match=f"^{path}: expected the checksum of its other keys"):
+        origin.model_manifests(Experiment(tmp_path), {0})
