@@ -27,9 +27,9 @@ from mpd.config.resources import DistillResources
 from mpd.job import command
 from mpd.job.layout import tracking_beside
 from mpd.store import schema, table
-from mpd.store.links import PROVENANCE
 from mpd.store.manifest import MANIFEST
 from mpd.store.model_folder import read_manifest, write_manifest
+from mpd.store.notes import PROVENANCE
 from mpd.store.outputs import FolderOutput, Outputs
 from mpd.training.cache_checks import (
     require_head,

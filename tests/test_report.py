@@ -11,6 +11,7 @@ from mpd.report import origin
 from mpd.report.shipping import shipped
 from mpd.report.terminal import shipping_lines
 from mpd.store import schema, table
+from tests.notes import write_note
 
 HOSTILE = "<script>alert(1)</script> & \"quoted\" 'text' ]]> </pre>"
 
@@ -246,7 +247,7 @@ SETTINGS = {
 
 
 def write_spent(note, seconds):
-    note.write_text(json.dumps({"settings": {}, "spent": {"seconds": seconds}}))
+    write_note(note, spent={"seconds": seconds})
 
 
 @pytest.fixture

@@ -133,7 +133,8 @@ def outputs(arguments: Namespace) -> Outputs:
     Raises ValueError where a file of a round came from the store and was changed since.
     """
     run, store = run_of(arguments), Store(arguments.store)
-    for path in chain(run.evaluations, *(chain(*files.values()) for files in run.trained.values())):
+    trained = chain(*(chain(*files.values()) for files in run.trained.values()))
+    for path in chain(run.evaluations, run.answers, trained):
         store.require_unchanged(path)
     paths: dict[str, Path] = {}
     for output in tables_of(run):

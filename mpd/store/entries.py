@@ -19,9 +19,19 @@ from typing import Any
 
 from mpd.store.content import contradicted
 from mpd.store.digests import file_digest
-from mpd.store.files import files_of, marks, read_json, replacing, sizes, sync, write_json
+from mpd.store.files import (
+    checksummed,
+    files_of,
+    marks,
+    read_json,
+    replacing,
+    sizes,
+    sync,
+    write_json,
+)
 from mpd.store.known_digests import fresh_digest
 from mpd.store.links import marks_of, other_links
+from mpd.store.notes import fault_of, note_key
 from mpd.store.rights import make_writable, mode_in
 
 log = logging.getLogger("mpd")
@@ -48,10 +58,13 @@ def inspect(entry: Path, note: Path) -> Inspection | None:
     if not (entry.exists() and note.exists()):
         return None
     content = read_json(note)
-    expected, digests = content.get("sizes"), content.get("digests")
-    if not isinstance(expected, dict) or not (digests is None or _same_names(digests, expected)):
-        log.warning("%s is damaged; %s is computed again", note, entry)
+    fault = fault_of(content)
+    if not fault and note_key(content) != note.stem:
+        fault = f"expected the note of {note.stem[:12]}, found that of {note_key(content)[:12]}"
+    if fault:
+        log.warning("%s is damaged (%s); %s is computed again", note, fault, entry)
         return None
+    expected, digests = content["sizes"], content.get("digests")
     present, seen = {name: marks(entry / name) for name in sizes(entry)}, marks_of(note)
     changed = {
         name
@@ -96,7 +109,7 @@ def bring_up_to_date(entry: Path, note: Path) -> None:
         make_writable(path)
     content = read_json(note)
     if "digests" not in content:
-        write_json(note, {**content, "digests": _digests(entry)})
+        write_json(note, checksummed({**content, "digests": _digests(entry)}))
 
 
 def same_bytes(old: Path, new: Path) -> bool:
@@ -108,7 +121,7 @@ def same_bytes(old: Path, new: Path) -> bool:
 
 def install(fresh: Path, entry: Path, note: Path, provenance: Mapping[str, Any]) -> None:
     """Make `fresh` the entry, with its note, once both are on the disk."""
-    content = {**provenance, "sizes": sizes(fresh), "digests": _digests(fresh)}
+    content = checksummed({**provenance, "sizes": sizes(fresh), "digests": _digests(fresh)})
     for path in files_of(fresh):
         path.chmod(mode_in(entry.parent))  # safetensors, for one, gives others no right to read
         sync(path)
@@ -127,7 +140,3 @@ def install(fresh: Path, entry: Path, note: Path, provenance: Mapping[str, Any])
 
 def _digests(entry: Path) -> dict[str, str]:
     return {name: fresh_digest(entry / name) for name in sizes(entry)}
-
-
-def _same_names(digests: Any, sizes: Mapping[str, Any]) -> bool:
-    return isinstance(digests, dict) and set(digests) == set(sizes)

@@ -41,7 +41,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """A mapping from a JSON file; empty where the file is missing, torn or something else."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
 
