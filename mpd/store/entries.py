@@ -85,12 +85,8 @@ def inspect(entry: Path, note: Path) -> Inspection | None:
 
 def set_aside(entry: Path, note: Path, changed: Sequence[str], output: Path) -> None:
     """Rename an entry that was changed after it was made, and its note; log both names."""
-    names = (f"{note.stem}-changed{'' if number == 1 else number}" for number in count(1))
-    candidates = (entry.with_name(f"{name}{entry.suffix}") for name in names)
-    aside = next(path for path in candidates if not path.exists())
     others = other_links(entry, output)
-    entry.rename(aside)
-    note.rename(aside.with_suffix(".json"))
+    aside = rename_aside(entry, note)
     log.warning(
         "%s was changed after it was made%s: kept as %s until it is pruned, and computed again%s",
         entry,
@@ -98,6 +94,20 @@ def set_aside(entry: Path, note: Path, changed: Sequence[str], output: Path) -> 
         aside,
         f"; other outputs that link to what was changed: {others}" if others else "",
     )
+
+
+def rename_aside(entry: Path, note: Path) -> Path:
+    """Rename an entry and its note, as far as they are there; returns the new path of the entry."""
+    names = (f"{note.stem}-changed{'' if number == 1 else number}" for number in count(1))
+    candidates = (entry.with_name(f"{name}{entry.suffix}") for name in names)
+    aside = next(
+        path for path in candidates if not (path.exists() or path.with_suffix(".json").exists())
+    )
+    if entry.exists():
+        entry.rename(aside)
+    if note.exists():
+        note.rename(aside.with_suffix(".json"))
+    return aside
 
 
 def bring_up_to_date(entry: Path, note: Path) -> None:
