@@ -18,9 +18,10 @@ from typing import Any
 
 import polars as pl
 import torch
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from mpd.config.logits import LogitsSettings
+from mpd.config.mistakes import sentences
 from mpd.config.resources import ScoringResources
 from mpd.job import command
 from mpd.scoring.cache import DecodedRows, Support
@@ -29,8 +30,9 @@ from mpd.scoring.fidelity import fidelity_sums, mean_fidelity
 from mpd.scoring.scorer import Trajectories
 from mpd.scoring.transformers_scorer import TransformersScorer
 from mpd.store import schema, table
-from mpd.store.differences import note_beside
+from mpd.store.links import require_unchanged
 from mpd.store.model_folder import read_manifest
+from mpd.store.notes import note_of, read_note
 from mpd.store.row_groups import RowGroups
 
 CHUNK_SIZE = 256  # positions whose full logits exist at a time
@@ -142,6 +144,21 @@ def exceeded(measures: Mapping[str, float], limits: argparse.Namespace) -> list[
     return phrases
 
 
+def settings_of(cache: Path) -> LogitsSettings:
+    """The settings of a cache, from its note. Raises ValueError where that is not of these rows."""
+    path = note_of(cache)
+    if path is None:
+        raise ValueError(f"{cache}: no note beside it; give the shard in results/")
+    note = read_note(path, cache)
+    require_unchanged(path, note, cache, seen={})
+    adapter: TypeAdapter[LogitsSettings] = TypeAdapter(LogitsSettings)
+    try:
+        return adapter.validate_python(note["settings"])
+    except ValidationError as error:
+        phrases = "; ".join(sentences(error, adapter.json_schema()))
+        raise ValueError(f"{path}: {phrases}; run logits again") from None
+
+
 def command_line() -> argparse.ArgumentParser:
     """The command line of the audit."""
     parser = argparse.ArgumentParser(
@@ -189,10 +206,7 @@ def main(argv: list[str] | None = None) -> None:
     made_by = {"student": student["digest"], "teacher": teacher["digest"]}
     table.check(arguments.cache, schema.LOGITS, made_by)
     rows = sampled_rows(arguments.cache, arguments.num_rows, arguments.seed)
-    note = note_beside(arguments.cache)
-    if not note:
-        raise ValueError(f"{arguments.cache}: no note beside it; give the shard in results/")
-    settings: LogitsSettings = TypeAdapter(LogitsSettings).validate_python(note["settings"])
+    settings = settings_of(arguments.cache)
     if arguments.max_noise_divergence is None:
         arguments.max_noise_divergence = EXPECTED_NOISE[settings.dtype]
 

@@ -28,8 +28,9 @@ from mpd.job import command
 from mpd.job.layout import tracking_beside
 from mpd.store import schema, table
 from mpd.store.digests import digest_of
-from mpd.store.links import PROVENANCE
-from mpd.store.model_folder import MANIFEST, read_manifest, write_manifest
+from mpd.store.manifest import MANIFEST
+from mpd.store.model_folder import read_manifest, write_manifest
+from mpd.store.notes import PROVENANCE
 from mpd.store.outputs import FolderOutput, Outputs
 from mpd.store.supervisor import kill_descendants, supervised
 from mpd.training.cache_checks import (

@@ -29,8 +29,8 @@ from mpd.job import command
 from mpd.store import hub, schema
 from mpd.store.digests import file_digest
 from mpd.store.foreign_code import NO_CODE, code_refused
-from mpd.store.links import PROVENANCE
 from mpd.store.model_folder import write_manifest
+from mpd.store.notes import PROVENANCE
 from mpd.store.outputs import FolderOutput, Outputs
 from mpd.store.tokenizer_files import chat_template
 

@@ -10,6 +10,7 @@ import pytest
 from mpd import audit
 from mpd.store import schema, table
 from tests.changes import with_changes
+from tests.notes import write_note
 
 
 @pytest.fixture
@@ -83,8 +84,8 @@ def test_a_stored_divergence_that_is_off_is_found(cached, run_audit, tmp_path):
     )
     path = tmp_path / "shard_0.parquet"
     table.write(path, rows, schema.LOGITS, table.check(cached, schema.LOGITS)["identity"])
-    settings = json.loads(cached.with_suffix(".json").read_text())
-    path.with_suffix(".json").write_text(json.dumps(settings))
+    note = json.loads(cached.with_suffix(".json").read_text())
+    write_note(path.with_suffix(".json"), kind="logits", settings=note["settings"])
     with pytest.raises(
         ValueError, match=r"stored_divergence_error is (0\.99|1\.0)\d+, above 0\.01"
     ):

@@ -11,11 +11,14 @@ import time
 import polars as pl
 import psutil
 import pytest
-from safetensors.torch import load_file
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from mpd import distill
 from mpd.config.distill import DistillSettings
 from mpd.distill import copy_beside_weights, model_card
+from mpd.scoring.output_head import load_head
 from mpd.store import schema, table
 from mpd.store.model_folder import read_manifest
 from mpd.store.tokenizer_files import chat_template
@@ -117,7 +120,7 @@ def test_a_cache_of_other_verdicts_is_refused(run, rewritten, shard):
         "experiment, round, seed, shard or benchmark, or of another run; run again with "
         f"--forcerun {verdicts} {other}"
     )
-    with pytest.raises(ValueError, match="^--logits names 1 shards and --filter 2; give all"):
+    with pytest.raises(ValueError, match="--logits names 1 shards and --filter 2; give all"):
         run(verdicts=[verdicts, verdicts])
 
 
@@ -326,15 +329,69 @@ def test_a_hidden_cache_has_no_tail_and_needs_its_head(run, hidden, write_model,
     assert (folder / "model.safetensors").is_file()
 
 
-def test_the_head_of_another_teacher_is_refused(run, hidden, student, tmp_path):
+def test_the_head_of_another_teacher_is_refused(run, hidden, student, teacher, tmp_path):
     from mpd import head
 
     path, _ = hidden
     output = tmp_path / "other" / "head.safetensors"
     arguments = ["--settings", json.dumps({"dtype": "float32"}), "--teacher", str(student)]
     head.main([*arguments, "--output", str(output), "--store", str(tmp_path / "head-store")])
-    with pytest.raises(ValueError, match="the output head of teacher"):
+    digests = [read_manifest(of)["digest"][:12] for of in (teacher, student)]
+    with pytest.raises(ValueError) as caught:
         run("--head", str(output), logits=[path])
+    assert str(caught.value) == (
+        f"{output}: expected the output head of teacher {digests[0]}, which the cache is of, found "
+        f"that of teacher {digests[1]}; run again with --forcerun {output} --config store=refresh, "
+        "which computes it again"
+    )
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ("cut", "damaged, or cut ("),
+        ("empty", "expected a safetensors file with metadata, found a damaged header"),
+        ("flipped", "expected content with the digest "),
+        ("teacher", "expected content with the digest "),
+        ("key", "expected a safetensors file with metadata, found a damaged header"),
+        ("missing", "no such file"),
+    ],
+)
+@pytest.mark.parametrize("reader", ["distill", "training"])
+def test_a_damaged_head_is_refused(run, hidden, tmp_path, damage, message, reader):
+    path, output = hidden
+    content = output.read_bytes()
+    head = tmp_path / "damaged" / "head.safetensors"
+    head.parent.mkdir()
+    place = content.index(b'"teacher":"') + 11
+    damaged = {
+        "cut": content[:-9],
+        "empty": b"",
+        "flipped": content[:-9] + bytes([content[-9] ^ 1]) + content[-8:],
+        "teacher": content[:place] + b"?" * 64 + content[place + 64 :],
+        "key": content.replace(b'"digest"', b'"digesT"'),
+    }
+    if damage != "missing":
+        head.write_bytes(damaged[damage])
+    with pytest.raises(ValueError) as caught:
+        if reader == "distill":
+            run("--head", str(head), logits=[path])
+        else:
+            load_head(head, torch.device("cpu"))
+    assert str(caught.value).startswith(f"{head}: {message}")
+    assert str(caught.value).endswith(
+        f"; run again with --forcerun {head} --config store=refresh, which computes it again"
+    )
+
+
+def test_a_head_of_an_earlier_version_is_used(run, hidden, tmp_path):
+    path, output = hidden
+    with safe_open(output, framework="pt") as file:
+        metadata = {key: value for key, value in file.metadata().items() if key != "digest"}
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    old = tmp_path / "old.safetensors"
+    save_file(tensors, old, metadata=metadata)
+    assert run("--head", str(old), logits=[path]).is_dir()
 
 
 def test_sparse_and_hidden_shards_do_not_mix(run, hidden, cached):

@@ -14,9 +14,9 @@ from mpd.store.model_folder import load_model, read_manifest
 def run(tmp_path):
     """A function that runs the stage; it returns the resolved folder."""
 
-    def run(**settings):
+    def run(*more, **settings):
         output = tmp_path / "resolved" / "manifest.json"
-        arguments = ["--settings", json.dumps(settings), "--output", str(output)]
+        arguments = ["--settings", json.dumps(settings), "--output", str(output), *more]
         models.main([*arguments, "--store", str(tmp_path / "store")])
         return output.parent
 
@@ -78,10 +78,9 @@ def test_a_damaged_resolved_model_is_repaired_as_its_message_says(run, user_mode
     elif damage != "missing":
         weights.chmod(0o644)
         os.truncate(weights, 10)
-    with pytest.raises(ValueError, match=rf"delete {manifest} and run again"):
+    with pytest.raises(ValueError, match=rf"--forcerun {manifest} --config store=refresh"):
         read_manifest(manifest)
-    manifest.unlink()
-    run(**settings)
+    run("--mode", "refresh", **settings)
     assert read_manifest(manifest) == read_manifest(student)
     assert weights.read_bytes() == (student.parent / "model.safetensors").read_bytes()
 

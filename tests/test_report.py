@@ -12,6 +12,7 @@ from mpd.report.shipping import shipped
 from mpd.report.terminal import shipping_lines
 from mpd.store import schema, table
 from mpd.store.digests import digest_of
+from tests.notes import write_note
 
 HOSTILE = "<script>alert(1)</script> & \"quoted\" 'text' ]]> </pre>"
 
@@ -241,7 +242,8 @@ def write_tokenizer(folder):
     folder.mkdir()
     Tokenizer(WordLevel({"<unk>": 0, "one": 1}, "<unk>")).save(str(folder / "tokenizer.json"))
     sizes = {"tokenizer.json": (folder / "tokenizer.json").stat().st_size}
-    manifest = {"token_map": "the map", "files": sizes}
+    texts = dict.fromkeys(("weights", "tokenizer", "chat_template", "digest"), "")
+    manifest = {**texts, "token_map": "the map", "context_length": 9, "files": sizes}
     (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
@@ -255,7 +257,7 @@ SETTINGS = {
 
 
 def write_spent(note, seconds):
-    note.write_text(json.dumps({"settings": {}, "spent": {"seconds": seconds}}))
+    write_note(note, spent={"seconds": seconds})
 
 
 @pytest.fixture

@@ -394,6 +394,24 @@ def test_a_killed_pretraining_resumes_to_the_same_weights(student, tmp_path, mon
     assert resumed == (student / "model.safetensors").read_bytes()
 
 
+@pytest.mark.parametrize("damage", ["flipped", "cut", "empty", "text", "another run"])
+def test_a_damaged_checkpoint_is_named_and_not_used(student, tmp_path, caplog, damage):
+    checkpoint = tmp_path / "checkpoint.pt"
+    seed = 8 if damage == "another run" else 7
+    pretrain.train_student(tmp_path / "first", seed, checkpoint=checkpoint, **SMALL)
+    content = checkpoint.read_bytes()
+    middle = len(content) // 2
+    flipped = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+    damaged = {"flipped": flipped, "cut": content[:-9], "empty": b"", "text": b"a text" * 99}
+    checkpoint.write_bytes(damaged.get(damage, content))
+    with caplog.at_level("WARNING", "mpd"):
+        pretrain.train_student(tmp_path / "model", 7, checkpoint=checkpoint, **SMALL)
+    (message,) = caplog.messages
+    assert message.startswith(f"{checkpoint}: expected ")
+    weights = (tmp_path / "model" / "model.safetensors").read_bytes()
+    assert weights == (student / "model.safetensors").read_bytes()
+
+
 def test_the_teacher_is_pretrained_too(tmp_path):
     pretrain.train_teacher(tmp_path / "teacher", **{**SMALL, "num_steps": 1})
     assert (tmp_path / "teacher" / "model.safetensors").is_file()

@@ -55,12 +55,13 @@ class Engine(ABC):
     def __init__(self, manifest: Path) -> None:
         """Read tokenizer and context length of the model with this manifest.
 
-        Raises ValueError where it would not stop at what ends its turns.
+        Raises ValueError where a file is damaged, and where the model would not stop at what ends
+        its turns.
         """
+        self.context_length: int = read_manifest(manifest)["context_length"]
         self.folder = manifest.parent
         self.vocabulary = Vocabulary.of_folder(self.folder)
         self.vocabulary.require_turn_end()
-        self.context_length: int = read_manifest(manifest)["context_length"]
 
     def fits(self, prompt_ids: list[int], decoding: Decoding) -> bool:
         """Whether a prompt leaves room for max_new_tokens in the context."""

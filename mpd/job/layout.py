@@ -18,7 +18,7 @@ from itertools import product
 from pathlib import Path
 
 from mpd.config.base import DEV
-from mpd.store.model_folder import MANIFEST
+from mpd.store.manifest import MANIFEST
 
 RESULTS = Path("results")
 STORE = RESULTS / "store"

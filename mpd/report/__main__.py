@@ -136,7 +136,8 @@ def outputs(arguments: Namespace) -> Outputs:
     belong to the others.
     """
     run, store = run_of(arguments), Store(arguments.store)
-    for path in chain(run.evaluations, *(chain(*files.values()) for files in run.trained.values())):
+    trained = chain(*(chain(*files.values()) for files in run.trained.values()))
+    for path in chain(run.evaluations, run.answers, trained):
         require_sound(store, path)
     for round in run.rounds:
         require_answers(round, run.benchmarks)

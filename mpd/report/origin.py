@@ -9,6 +9,8 @@ from typing import Any
 from mpd.job.layout import BENCHMARK_STAGES, Experiment, Round
 from mpd.report.rounds import SHARDED
 from mpd.store.differences import note_beside
+from mpd.store.files import CHECKSUM
+from mpd.store.manifest import parse_manifest
 
 PACKAGES = ("mpd", "torch", "transformers", "vllm", "accelerate", "polars", "snakemake")
 
@@ -50,14 +52,15 @@ def _outputs(round: Round, benchmarks: Sequence[str]) -> dict[str, Path]:
 def model_manifests(experiment: Experiment, seeds: Set[int]) -> dict[str, dict[str, Any]]:
     """By role the manifests of the models that the experiment starts from, with these seeds.
 
-    Models that are not there are left out.
+    Models that are not there are left out, as are the digests of single files, which `digest`
+    covers. Raises ValueError where a manifest is damaged.
     """
     paths = {f"student_seed_{seed}": experiment.base_student(seed) for seed in sorted(seeds)}
     paths["teacher"] = experiment.teacher
+    manifests = {role: parse_manifest(path) for role, path in paths.items() if path.is_file()}
     return {
-        role: json.loads(path.read_text(encoding="utf-8"))
-        for role, path in paths.items()
-        if path.is_file()
+        role: {key: manifest[key] for key in manifest if key not in ("digests", CHECKSUM)}
+        for role, manifest in manifests.items()
     }
 
 

@@ -43,6 +43,13 @@ class Run:
         return rounds.evaluation_files(self.rounds, self.benchmarks)
 
     @cached_property
+    def answers(self) -> list[Path]:
+        """The answers of all rounds, of which the report quotes the notes."""
+        return [
+            round.benchmark("answers", name) for round in self.rounds for name in self.benchmarks
+        ]
+
+    @cached_property
     def trained(self) -> dict[Round, dict[str, list[Path]]]:
         """The files of the rounds that trained something, by kind."""
         return {

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from mpd.scoring.forward import pack
+from mpd.store.seal import SEAL, UNSEALED, seal, sealed_metadata
 
 # Maps the logits [N, V] of a chunk and the slice of its positions to their loss, and the sums of
 # their measures.
@@ -100,20 +101,22 @@ def require_known_head(model: Any) -> None:
 
 
 def save_head(head: OutputHead, path: Path, teacher: str) -> None:
-    """Write the head of the model with the digest `teacher` as safetensors."""
+    """Write the head of the model with the digest `teacher` as safetensors, sealed."""
     from safetensors.torch import save_file
 
     bias = {} if head.bias is None else {"bias": head.bias[: head.size].detach().contiguous()}
     cap = "" if head.cap is None else str(head.cap)
-    metadata = {"scale": str(head.scale), "cap": cap, "teacher": teacher}
+    metadata = {"scale": str(head.scale), "cap": cap, "teacher": teacher, SEAL: UNSEALED}
     weight = head.weight[: head.size].detach().contiguous()
     save_file({"weight": weight, **bias}, path, metadata=metadata)
+    seal(path)
 
 
 def load_head(path: Path, device: torch.device) -> OutputHead:
-    """Read what `save_head` wrote, onto a device."""
+    """Read what `save_head` wrote, onto a device. Raises ValueError where the file is damaged."""
     from safetensors import safe_open
 
+    sealed_metadata(path)
     # Several processes on a CPU have devices such as cpu:0, which safetensors does not know.
     name = "cpu" if device.type == "cpu" else str(device)
     with safe_open(path, framework="pt", device=name) as file:

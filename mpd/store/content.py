@@ -1,11 +1,11 @@
 """Checks of files by the digests in them, for stored files whose notes have no digests yet."""
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
 from mpd.store.digests import digest_of, file_digest
-from mpd.store.model_folder import MANIFEST
+from mpd.store.files import read_json
+from mpd.store.manifest import MANIFEST
 
 
 def contradicted(entry: Path, names: Iterable[str]) -> list[str]:
@@ -36,9 +36,6 @@ def _has_its_digest(path: Path) -> bool:
 
 
 def _is_described(folder: Path, names: Iterable[str]) -> bool:
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except ValueError:
-        return False
+    manifest = read_json(folder / MANIFEST)
     digests = {name: file_digest(folder / name) for name in sorted(names) if name != MANIFEST}
     return manifest.get("digest") == digest_of(digests)

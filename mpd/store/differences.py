@@ -5,8 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from mpd.store.files import read_json
-from mpd.store.links import note_of
+from mpd.store.notes import note_of, read_note
 from mpd.store.schema import Version
 
 MAX_SHOWN = 60  # characters of a setting that are shown
@@ -15,9 +14,12 @@ Note = Mapping[str, Any]  # kind, version, settings and inputs, as the store wro
 
 
 def note_beside(output: Path) -> Note:
-    """The note of what is linked to an output, a file or a folder; empty where there is none."""
+    """The note of what is linked to an output, a file or a folder; empty where there is none.
+
+    Raises ValueError where it is damaged.
+    """
     note = note_of(output)
-    return read_json(note) if note else {}
+    return read_note(note, output) if note else {}
 
 
 def differences(

@@ -19,8 +19,19 @@ from typing import Any
 
 from mpd.store.content import contradicted
 from mpd.store.digests import file_digest
-from mpd.store.files import files_of, marks, read_json, replacing, sizes, sync, write_json
+from mpd.store.files import (
+    checksummed,
+    files_of,
+    marks,
+    read_json,
+    replacing,
+    sizes,
+    sync,
+    write_json,
+)
+from mpd.store.known_digests import fresh_digest
 from mpd.store.links import marks_of, other_links
+from mpd.store.notes import fault_of, note_key
 from mpd.store.rights import make_writable, mode_in
 from mpd.store.supervisor import require_supervisor
 
@@ -48,10 +59,13 @@ def inspect(entry: Path, note: Path) -> Inspection | None:
     if not (entry.exists() and note.exists()):
         return None
     content = read_json(note)
-    expected, digests = content.get("sizes"), content.get("digests")
-    if not isinstance(expected, dict) or not (digests is None or _same_names(digests, expected)):
-        log.warning("%s is damaged; %s is computed again", note, entry)
+    fault = fault_of(content)
+    if not fault and note_key(content) != note.stem:
+        fault = f"expected the note of {note.stem[:12]}, found that of {note_key(content)[:12]}"
+    if fault:
+        log.warning("%s is damaged (%s); %s is computed again", note, fault, entry)
         return None
+    expected, digests = content["sizes"], content.get("digests")
     present, seen = {name: marks(entry / name) for name in sizes(entry)}, marks_of(note)
     changed = {
         name
@@ -72,13 +86,9 @@ def inspect(entry: Path, note: Path) -> Inspection | None:
 
 def set_aside(entry: Path, note: Path, changed: Sequence[str], output: Path) -> None:
     """Rename an entry that was changed after it was made, and its note; log both names."""
-    names = (f"{note.stem}-changed{'' if number == 1 else number}" for number in count(1))
-    candidates = (entry.with_name(f"{name}{entry.suffix}") for name in names)
-    aside = next(path for path in candidates if not path.exists())
     others = other_links(entry, output)
     require_supervisor()
-    entry.rename(aside)
-    note.rename(aside.with_suffix(".json"))
+    aside = rename_aside(entry, note)
     log.warning(
         "%s was changed after it was made%s: kept as %s until it is pruned, and computed again%s",
         entry,
@@ -86,6 +96,20 @@ def set_aside(entry: Path, note: Path, changed: Sequence[str], output: Path) -> 
         aside,
         f"; other outputs that link to what was changed: {others}" if others else "",
     )
+
+
+def rename_aside(entry: Path, note: Path) -> Path:
+    """Rename an entry and its note, as far as they are there; returns the new path of the entry."""
+    names = (f"{note.stem}-changed{'' if number == 1 else number}" for number in count(1))
+    candidates = (entry.with_name(f"{name}{entry.suffix}") for name in names)
+    aside = next(
+        path for path in candidates if not (path.exists() or path.with_suffix(".json").exists())
+    )
+    if entry.exists():
+        entry.rename(aside)
+    if note.exists():
+        note.rename(aside.with_suffix(".json"))
+    return aside
 
 
 def bring_up_to_date(entry: Path, note: Path) -> None:
@@ -97,7 +121,7 @@ def bring_up_to_date(entry: Path, note: Path) -> None:
         make_writable(path)
     content = read_json(note)
     if "digests" not in content:
-        write_json(note, {**content, "digests": _digests(entry)})
+        write_json(note, checksummed({**content, "digests": _digests(entry)}))
 
 
 def same_bytes(old: Path, new: Path) -> bool:
@@ -109,7 +133,7 @@ def same_bytes(old: Path, new: Path) -> bool:
 
 def install(fresh: Path, entry: Path, note: Path, provenance: Mapping[str, Any]) -> None:
     """Make `fresh` the entry, with its note, once both are on the disk."""
-    content = {**provenance, "sizes": sizes(fresh), "digests": _digests(fresh)}
+    content = checksummed({**provenance, "sizes": sizes(fresh), "digests": _digests(fresh)})
     for path in files_of(fresh):
         path.chmod(mode_in(entry.parent))  # safetensors, for one, gives others no right to read
         sync(path)
@@ -128,8 +152,4 @@ def install(fresh: Path, entry: Path, note: Path, provenance: Mapping[str, Any])
 
 
 def _digests(entry: Path) -> dict[str, str]:
-    return {name: file_digest(entry / name) for name in sizes(entry)}
-
-
-def _same_names(digests: Any, sizes: Mapping[str, Any]) -> bool:
-    return isinstance(digests, dict) and set(digests) == set(sizes)
+    return {name: fresh_digest(entry / name) for name in sizes(entry)}

@@ -7,7 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from mpd.store.digests import digest_of
 from mpd.store.supervisor import require_supervisor
+
+CHECKSUM = "checksum"  # the key of a JSON file for the digest of its other keys
 
 
 @contextmanager
@@ -43,7 +46,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """A mapping from a JSON file; empty where the file is missing, torn or something else."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
 
@@ -79,3 +82,19 @@ def json_object(path: Path, advice: str = "copy it again") -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ValueError(f"{path}: a JSON {type(content).__name__}, not an object; {advice}")
     return content
+
+
+def checksummed(content: Mapping[str, Any]) -> dict[str, Any]:
+    """A mapping with a checksum of all its other keys."""
+    others = {key: value for key, value in content.items() if key != CHECKSUM}
+    return {**others, CHECKSUM: digest_of(others)}
+
+
+def has_its_checksum(content: Mapping[str, Any]) -> bool:
+    """Whether a mapping has the checksum of its other keys."""
+    return CHECKSUM in content and checksummed(content)[CHECKSUM] == content[CHECKSUM]
+
+
+def recompute_advice(path: Path) -> str:
+    """How to have an output of the workflow computed again; the store may hold the same damage."""
+    return f"run again with --forcerun {path} --config store=refresh, which computes it again"

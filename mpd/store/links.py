@@ -4,6 +4,7 @@ Beside an output lies a link to the note of its entry: beside a file under the s
 suffix .json, in a folder as provenance.json.
 """
 
+import logging
 import os
 import shutil
 from collections.abc import Mapping
@@ -13,10 +14,13 @@ from typing import Any
 
 from mpd.store.digests import file_digest
 from mpd.store.files import marks, read_json, replacing, sizes, write_json
-from mpd.store.outputs import MEANING, fingerprint
+from mpd.store.known_digests import remember
+from mpd.store.manifest import MANIFEST, WEIGHTS
+from mpd.store.notes import PROVENANCE, fault_of, note_key
 from mpd.store.supervisor import require_supervisor
 
-PROVENANCE = "provenance.json"
+log = logging.getLogger("mpd")
+
 COPIES = (
     "/copies"  # the key, in a file .seen, of the outputs that are copies; no file has this name
 )
@@ -49,6 +53,9 @@ def link(
         copies = sorted({*copies, str(output_note.absolute())})
     with suppress(OSError):  # without it, bytes are read again
         write_json(_seen(note), {COPIES: copies, **{name: marks(entry / name) for name in names}})
+    digests = read_json(note).get("digests") or {}
+    for name in (name for name in names if name.endswith(WEIGHTS) and name in digests):
+        remember(entry / name, digests[name])
 
 
 def marks_of(note: Path) -> dict[str, Any]:
@@ -85,9 +92,11 @@ def entries_noted_in(results: Path, root: Path) -> set[Path]:
             if note.suffix != ".json" or not (name == PROVENANCE or note.stem in outputs):
                 continue
             content = read_json(note)
-            if set(MEANING) <= set(content) and _has_output(note, content):
-                key = fingerprint(**{name: content[name] for name in MEANING})
-                entries.add(root / str(content["kind"]) / key)
+            fault = fault_of(content)
+            if fault and (name == PROVENANCE or not content or "kind" in content):
+                log.warning("%s: %s; nobody knows which entry it names", note, fault)
+            elif not fault and _has_output(note, content):
+                entries.add(root / content["kind"] / note_key(content))
     return entries
 
 
@@ -98,31 +107,26 @@ def other_links(entry: Path, output: Path) -> int:
     return max(counts, default=0)
 
 
-def note_of(path: Path) -> Path | None:
-    """The note beside what the store linked to a path, or in its folder; None where there is none.
-
-    A file in a folder that was linked as a whole has the folder's note.
-    """
-    candidates = (path / PROVENANCE, path.with_name(PROVENANCE), path.with_suffix(".json"))
-    # A manifest.json whose note has gone is not its own note.
-    return next((note for note in candidates if note != path and read_json(note)), None)
-
-
-def require_unchanged(note: Path, path: Path, seen: Mapping[str, Any]) -> None:
+def require_unchanged(
+    note: Path, content: Mapping[str, Any], path: Path, seen: Mapping[str, Any]
+) -> None:
     """Raise ValueError where the output at `path` has other bytes than its note says.
 
-    Every file of a folder that was linked as a whole has to be as it was. `seen` are the marks of
-    the stored files, which links to them share.
+    Every file of a folder that was linked as a whole has to be as it was. `content` is that of the
+    note; `seen` are the marks of the stored files, which links to them share.
     """
-    digests = read_json(note).get("digests")
-    for name, digest in digests.items() if isinstance(digests, dict) else ():
+    digests = content.get("digests", {})
+    for name, digest in digests.items():
         file = note.parent / name if note.name == PROVENANCE else path
         if not file.is_file() or seen.get(name) == marks(file):
             continue
-        if file_digest(file) != digest:
+        if (found := file_digest(file)) != digest:
+            # Rules name no other file of a model folder.
+            target = note.with_name(MANIFEST) if MANIFEST in digests else file
             raise ValueError(
-                f"{file} was changed after it was made, so nothing is computed from it; run again "
-                f"with --forcerun {file}, which puts what was made in its place"
+                f"{file} was changed after it was made, so nothing is computed from it (expected "
+                f"SHA-256 {digest[:12]} by {note.name}, found {found[:12]}); run again with "
+                f"--forcerun {target}, which puts what was made in its place"
             )
 
 
@@ -134,13 +138,14 @@ def _has_output(note: Path, content: Mapping[str, Any]) -> bool:
 
 def _paths_in(folder: Path, names: Any) -> list[Path]:
     """The files that a note names: none outside the folder, whatever the note says."""
-    relative = [Path(name) for name in names or () if isinstance(name, str) and name]
+    relative = [Path(name) for name in names if name] if isinstance(names, dict) else []
     return [folder / path for path in relative if not path.is_absolute() and ".." not in path.parts]
 
 
 def _copies(note: Path) -> list[str]:
     """The absolute paths of the notes beside outputs that are copies of an entry."""
-    return [path for path in read_json(_seen(note)).get(COPIES) or () if isinstance(path, str)]
+    copies = read_json(_seen(note)).get(COPIES)
+    return [path for path in copies if isinstance(path, str)] if isinstance(copies, list) else []
 
 
 def _seen(note: Path) -> Path:

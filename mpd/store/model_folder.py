@@ -1,17 +1,25 @@
 """Folders of models: their manifests, and loading.
 
 A model folder is an ordinary Hugging Face folder with a manifest.json beside the weights. The
-manifest is written once, with the folder. Every stage quotes its digests, and none hashes weights
-again.
+manifest is written once, with the folder. Every stage quotes its digests; the files are compared
+with it whenever it is read, and weights before they are loaded.
 """
 
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mpd.store.digests import digest_of, file_digest
+from mpd.store.digests import digest_of
 from mpd.store.files import json_object, read_json
 from mpd.store.foreign_code import SAFE_WEIGHTS, code_refused, require_no_code
+from mpd.store.known_digests import fresh_digest
+from mpd.store.manifest import (
+    MANIFEST,
+    described,
+    parse_manifest,
+    require_files,
+    require_weights_of,
+)
 from mpd.store.tokenizer_files import (
     TOKENIZER_FILES,
     chat_template,
@@ -24,7 +32,6 @@ from mpd.store.turns import probe_turn_end
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-MANIFEST = "manifest.json"
 CONFIG_FILES = ("config.json", "generation_config.json")
 
 
@@ -34,7 +41,8 @@ def write_manifest(folder: Path) -> None:
     Keys: `weights`, `chat_template` and `token_map` are digests, as is `tokenizer`, which covers
     how text is cut and what ends a completion; `digest` covers all files; `context_length` in
     tokens; `turn_end` is the id that the chat template puts behind an assistant's turn, or null;
-    `files` maps names to sizes in bytes.
+    `files` maps names to sizes in bytes and `digests` to SHA-256; `checksum` is that of the other
+    keys.
     Raises ValueError where the folder lacks weights, a tokenizer or a chat template, where
     weights or one of its JSON files is damaged, and where they would lead to code.
     """
@@ -44,7 +52,7 @@ def write_manifest(folder: Path) -> None:
             json_object(path)  # libraries would end in a traceback
     require_no_code(folder)
     _check_weights(folder)
-    digests = {path.name: file_digest(path) for path in files}
+    digests = {path.name: fresh_digest(path) for path in files}
     weights = {name: value for name, value in digests.items() if name.endswith(".safetensors")}
     tokenizer = {name: digests[name] for name in TOKENIZER_FILES if name in digests}
     manifest = {
@@ -57,25 +65,30 @@ def write_manifest(folder: Path) -> None:
         "turn_end": _probed_turn_end(folder, load_tokenizer(folder)),
         "files": {path.name: path.stat().st_size for path in files},
     }
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True), encoding="utf-8")
+    text = json.dumps(described(manifest, digests), indent=1, sort_keys=True)
+    (folder / MANIFEST).write_text(text, encoding="utf-8")
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
     """The manifest, after a check that its model is beside it.
 
-    Raises ValueError where the manifest or a file is missing, or a file has another size.
+    Raises ValueError where the manifest is missing, damaged or edited, and where a file is missing
+    or is another one. Of weights only the size is compared; see `require_weights`.
     """
-    if not path.is_file():
-        raise ValueError(f"{path}: no such manifest; give the manifest.json of a resolved model")
-    manifest = json_object(path, "delete it and run again")
-    for name, size in manifest["files"].items():
-        file = path.parent / name
-        if not file.is_file() or file.stat().st_size != size:
-            raise ValueError(
-                f"{file}: missing, or not the {size} bytes of its manifest; "
-                f"delete {path} and run again"
-            )
+    manifest = parse_manifest(path)
+    require_files(path, manifest)
     return manifest
+
+
+def require_weights(folder: Path) -> None:
+    """Raise ValueError where weights are not those of the manifest beside them, if there is one.
+
+    For every program before it loads them: a flipped byte would be computed with.
+    """
+    path = folder / MANIFEST
+    if path.is_file():
+        manifest = read_manifest(path)
+        require_weights_of(path, manifest)
 
 
 def require_same_tokens(student: dict[str, Any], teacher: dict[str, Any]) -> None:
@@ -92,8 +105,10 @@ def load_model(folder: Path, dtype: str, attention: str | None = None) -> Any:
     """The model in evaluation mode, read straight to the GPU where there is one.
 
     `dtype` as torch names it; `attention` is a function that transformers knows by this name.
-    Raises ValueError where the model needs code of its own.
+    Raises ValueError where its files are not those of its manifest, and where it needs code of its
+    own.
     """
+    require_weights(folder)
     import torch
     from transformers import AutoModelForCausalLM
     from transformers.utils.logging import disable_progress_bar

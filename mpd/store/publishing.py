@@ -14,10 +14,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mpd.store.entries import bring_up_to_date, inspect, install, same_bytes, set_aside
-from mpd.store.files import read_json
-from mpd.store.links import link, marks_of, note_of, other_links, require_unchanged
+from mpd.store.links import link, marks_of, other_links, require_unchanged
 from mpd.store.locks import locked
-from mpd.store.outputs import MEANING, Output, fingerprint
+from mpd.store.notes import note_key, note_of, read_note
+from mpd.store.outputs import Output, fingerprint
 from mpd.store.spent import Meter
 
 log = logging.getLogger("mpd")
@@ -64,14 +64,13 @@ class Store:
         """Raise ValueError where what the store linked to a path, an input, was changed since.
 
         Where a folder was linked as a whole, all its files have to be as they were. What has no
-        note is the user's own.
+        note is the user's own; a note that is damaged is an error too.
         """
         note = note_of(path)
-        content = read_json(note) if note else {}
-        if note and set(MEANING) <= set(content):
-            key = fingerprint(**{name: content[name] for name in MEANING})
-            seen = marks_of(self.root / content["kind"] / f"{key}.json")
-            require_unchanged(note, path, seen)
+        if note:
+            content = read_note(note, path)
+            seen = marks_of(self.root / content["kind"] / f"{note_key(content)}.json")
+            require_unchanged(note, content, path, seen)
 
     def _places(self, output: Output) -> tuple[Path, Path]:
         """The stored file or folder of an output, and its note."""

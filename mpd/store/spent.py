@@ -1,13 +1,17 @@
 """What it took to compute an artifact, for its note: seconds, operations, memory and device."""
 
+import logging
 import resource
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from mpd.store.files import read_json, write_json
+from mpd.store.files import CHECKSUM, checksummed, has_its_checksum, read_json, write_json
 
+log = logging.getLogger("mpd")
+
+NUMBERS = ("seconds", "processor_seconds", "flops", "peak_mb", "peak_gpu_mb")
 MEGABYTE = 1e6
 RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes in one unit of ru_maxrss
 
@@ -22,7 +26,7 @@ class Meter:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.before: dict[str, Any] = read_json(path)
+        self.before: dict[str, Any] = _saved(path)
         self.start, self.processor_start = time.monotonic(), _processor_seconds()
         self.flops_start = _flops
 
@@ -49,7 +53,21 @@ class Meter:
 
     def save(self) -> None:
         """Keep what was spent so far, for the process that goes on after this one was stopped."""
-        write_json(self.path, self.spent())
+        write_json(self.path, checksummed(self.spent()))
+
+
+def _saved(path: Path) -> dict[str, Any]:
+    """What earlier processes saved; where the file is damaged, a warning names it."""
+    content = read_json(path)
+    numbers = [content.get(key, 0) for key in NUMBERS]
+    is_whole = content.keys() <= {*NUMBERS, "device", CHECKSUM} and (
+        all(type(number) in (int, float) and number >= 0 for number in numbers)
+        and (CHECKSUM not in content or has_its_checksum(content))
+    )
+    if path.exists() and not (content and is_whole):
+        log.warning("%s is damaged; what was spent before this process began is not counted", path)
+        return {}
+    return content
 
 
 def _processor_seconds() -> float:

@@ -7,11 +7,15 @@ Shapes: R sequences, T tokens of a sequence, V vocabulary.
 """
 
 import dataclasses
+import hashlib
+import io
+import logging
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mpd.store.digests import digest_of
 from mpd.store.files import replacing
 from mpd.tiny.examples import Batch, Writer, batches, student_writer, teacher_writer
 from mpd.tiny.sizes import CONTEXT_LENGTH, HEAD_SIZE, STUDENT, TEACHER, Pretraining
@@ -21,6 +25,8 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerFast
     from transformers.models.qwen3 import Qwen3ForCausalLM
+
+log = logging.getLogger("mpd")
 
 WARMUP, CONSTANT, FLOOR = 0.05, 0.4, 0.03  # shares of the steps, and of the peak at the end
 STEPS_PER_GROUP = 16  # examples are sorted by length within this many steps
@@ -42,7 +48,8 @@ def train_student(
     `sizes` replaces fields of STUDENT. With `checkpoint`, a killed run resumes from that file.
     """
     settings = dataclasses.replace(STUDENT, **sizes)
-    _train(folder, settings, student_writer(verbosity, slip), seed, checkpoint)
+    run = digest_of(["student", dataclasses.asdict(settings), seed, verbosity, slip])
+    _train(folder, settings, student_writer(verbosity, slip), seed, checkpoint, run)
 
 
 def train_teacher(
@@ -53,7 +60,8 @@ def train_teacher(
     `sizes` replaces fields of TEACHER. With `checkpoint`, a killed run resumes from that file.
     """
     settings = dataclasses.replace(TEACHER, **sizes)
-    _train(folder, settings, teacher_writer(chattiness), TEACHER_SEED, checkpoint)
+    run = digest_of(["teacher", dataclasses.asdict(settings), chattiness])
+    _train(folder, settings, teacher_writer(chattiness), TEACHER_SEED, checkpoint, run)
 
 
 def rate(step: int, num_steps: int) -> float:
@@ -67,16 +75,21 @@ def rate(step: int, num_steps: int) -> float:
 
 
 def _train(
-    folder: Path, settings: Pretraining, writer: Writer, seed: int, checkpoint: Path | None
+    folder: Path,
+    settings: Pretraining,
+    writer: Writer,
+    seed: int,
+    checkpoint: Path | None,
+    run: str,
 ) -> None:
-    """Train a model and write it into `folder`, with its tokenizer."""
+    """Train a model and write it into `folder`, with its tokenizer; `run` is its digest."""
     from transformers.utils.logging import disable_progress_bar
 
     tokenizer = build_tokenizer()
     model = _build(settings, seed, tokenizer)
     optimisers = _optimisers(model)
     parts: dict[str, Any] = {"model": model, **optimisers}
-    first_step = 0 if checkpoint is None else _resume(parts, checkpoint)
+    first_step = 0 if checkpoint is None else _resume(parts, checkpoint, run)
     start, num_tokens = time.monotonic(), 0
     group: list[Batch] = []
     for step in range(first_step, settings.num_steps):
@@ -94,7 +107,7 @@ def _train(
             print(line, file=sys.stderr, flush=True)
         if checkpoint is not None and num_done % settings.checkpoint_steps == 0:
             states = {name: part.state_dict() for name, part in parts.items()}
-            _save({"step": num_done, **states}, checkpoint)
+            _save({"run": run, "step": num_done, **states}, checkpoint)
 
     folder.mkdir(parents=True, exist_ok=True)
     disable_progress_bar()
@@ -181,20 +194,44 @@ def _loss(model: "Qwen3ForCausalLM", batch: Batch) -> "torch.Tensor":
 
 
 def _save(state: dict[str, Any], path: Path) -> None:
-    """Write a checkpoint whole or not at all."""
+    """Write a checkpoint whole or not at all: the digest of what follows it, and the state."""
     import torch
 
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    content = buffer.getvalue()
     with replacing(path) as draft:
-        torch.save(state, draft)
+        draft.write_bytes(hashlib.sha256(content).digest() + content)
 
 
-def _resume(parts: dict[str, Any], checkpoint: Path) -> int:
-    """Load the state of model and optimisers; returns the first step that is left, 0 if no file."""
+def _resume(parts: dict[str, Any], checkpoint: Path, run: str) -> int:
+    """Load the state of model and optimisers; returns the first step that is left.
+
+    It is 0 where there is no file, and, with a warning that names it, where the file is damaged or
+    that of another run.
+    """
     import torch
 
     if not checkpoint.is_file():
         return 0
-    state = torch.load(checkpoint, weights_only=True)
+    file = checkpoint.read_bytes()
+    size = hashlib.sha256().digest_size
+    digest, content = file[:size], file[size:]
+    if hashlib.sha256(content).digest() != digest:
+        log.warning(
+            "%s: expected the content with SHA-256 %s of its first bytes, found %s; it is damaged, "
+            "and training starts from its beginning",
+            *(checkpoint, digest.hex()[:12], hashlib.sha256(content).hexdigest()[:12]),
+        )
+        return 0
+    state = torch.load(io.BytesIO(content), weights_only=True)
+    if state["run"] != run:
+        log.warning(
+            "%s: expected a state of the run %s, found one of %s; training starts from its "
+            "beginning",
+            *(checkpoint, run[:12], state["run"][:12]),
+        )
+        return 0
     for name, part in parts.items():
         part.load_state_dict(state[name])
     return state["step"]

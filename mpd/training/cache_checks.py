@@ -8,7 +8,9 @@ import polars as pl
 from mpd.config.checks import loss_conflict
 from mpd.config.distill import DistillSettings
 from mpd.store import schema, table
+from mpd.store.files import recompute_advice
 from mpd.store.lineage import require_made_from
+from mpd.store.seal import sealed_metadata
 from mpd.text.completions import ids_digest
 
 # What to change where most rows were dropped for a reason.
@@ -82,18 +84,16 @@ def require_verdicts(caches: list[Path], verdicts: list[Path]) -> None:
 
 
 def require_head(paths: list[Path], teachers: set[str], cache: str) -> None:
-    """Raise ValueError where an output head is missing, or is not that of the cache's teacher."""
-    from safetensors import safe_open
-
+    """Raise ValueError where an output head is missing, damaged, or not of the cache's teacher."""
     if cache == "hidden" and not paths:
         raise ValueError("the cache holds hidden states; give the teacher's output head by --head")
     for path in paths:
-        with safe_open(path, framework="numpy") as file:
-            teacher = file.metadata()["teacher"]
+        teacher = sealed_metadata(path).get("teacher", "of no name")
         if {teacher} != teachers:
             raise ValueError(
-                f"{path}: the output head of teacher {teacher[:12]}, but the cache is of "
-                f"{', '.join(teacher[:12] for teacher in teachers)}; run its rule again"
+                f"{path}: expected the output head of teacher "
+                f"{', '.join(teacher[:12] for teacher in teachers)}, which the cache is of, found "
+                f"that of teacher {teacher[:12]}; {recompute_advice(path)}"
             )
 
 

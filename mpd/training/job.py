@@ -7,7 +7,11 @@ from pydantic import BaseModel
 from mpd.config.distill import DistillSettings
 from mpd.config.resources import DistillResources
 from mpd.job.layout import table_in
-from mpd.store import schema
+from mpd.store import schema, table
+from mpd.store.digests import digest_of
+from mpd.store.manifest import MANIFEST
+from mpd.store.model_folder import read_manifest
+from mpd.store.seal import sealed_metadata
 
 METRICS_FILE = table_in(Path(), schema.METRICS.name).name  # beside the weights
 
@@ -30,3 +34,12 @@ class TrainingJob(BaseModel):
     made_from: dict[str, str]
     settings: DistillSettings
     resources: DistillResources
+
+    @property
+    def digest(self) -> str:
+        """What the run is a function of: settings, student, head and rows; no path, no resource."""
+        rows = [table.check(path, schema.LOGITS)["content"] for path in self.rows]
+        head = sealed_metadata(self.head) if self.head else None
+        manifest = self.student / MANIFEST
+        student = read_manifest(manifest)["digest"] if manifest.is_file() else None
+        return digest_of([self.settings.meaning(), student, head, rows])

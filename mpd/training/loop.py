@@ -63,10 +63,12 @@ def learning_rate_factor(step: int, num_steps: int, warmup: float, schedule: str
 class TrainingRun:
     """A training run under way.
 
-    `parts` have the state of a checkpoint, `steps` are the rows of every planned step, `metrics`
-    those of the steps already taken. Taking an item of `measures` takes the next step.
+    `name` says which run it is to its saved states, and `parts` have the state of one. `steps` are
+    the rows of every planned step, `metrics` those of the steps already taken. Taking an item of
+    `measures` takes the next step.
     """
 
+    name: str
     accelerator: Accelerator
     model: Any
     weights: MasterWeights
@@ -95,9 +97,10 @@ def start(job: TrainingJob) -> TrainingRun:
     plan = dataset.plan(limits, accelerator.num_processes)
     model = load_student(job)
     loop = Loop(job, model, accelerator, len(steps))
-    metrics = checkpoints.resume(accelerator, job.scratch, loop.parts)
+    name = job.digest
+    metrics = checkpoints.resume(accelerator, job.scratch, loop.parts, name)
     measures = loop.measures(dataset, plan[len(metrics) :])
-    return TrainingRun(accelerator, model, loop.weights, loop.parts, steps, metrics, measures)
+    return TrainingRun(name, accelerator, model, loop.weights, loop.parts, steps, metrics, measures)
 
 
 def train(job: TrainingJob) -> None:
@@ -116,7 +119,7 @@ def train(job: TrainingJob) -> None:
             speed = speed_of(num_tokens, measures.seconds, measures.flops)
             tracker.log({**metrics[-1], **speed})
             if len(metrics) % job.resources.checkpoint_steps == 0 and len(metrics) < len(steps):
-                checkpoints.save(accelerator, job.scratch, metrics, run.parts)
+                checkpoints.save(accelerator, job.scratch, metrics, run.parts, run.name)
     if accelerator.is_main_process:
         with run.weights.in_model():
             model = run.model.merge_and_unload() if job.settings.lora else run.model

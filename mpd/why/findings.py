@@ -12,7 +12,7 @@ from typing import Any
 from mpd.config.keys import key_of
 from mpd.job.inputs import require_sound_inputs
 from mpd.job.layout import BENCHMARK_STAGES
-from mpd.store.differences import differences, note_beside, other_content
+from mpd.store.differences import Note, differences, note_beside, other_content
 from mpd.store.outputs import Output, take_each
 from mpd.store.publishing import Store
 from mpd.why.planned import Job
@@ -52,7 +52,9 @@ class Comparison:
 
     def take(self, job: Job, store: Store, output: Output) -> Path | None:
         """Compare one output; returns where it can be read, if it is stored."""
-        note, name_of = note_beside(output.path), partial(_name_of, job, output)
+        note, damage = _note(output.path)
+        self.causes += damage
+        name_of = partial(_name_of, job, output)
         self.causes += differences(note, output.settings, output.version, name_of)
         self.causes += other_content(note, output.inputs)
         entry = store.find(output)
@@ -136,7 +138,8 @@ def _differences_of_settings(job: Job) -> Iterator[str]:
     """How settings and version differ from those in the notes, of a job that cannot be asked."""
     job_settings = json.loads(job.settings)
     for path in map(Path, job.outputs):
-        note = note_beside(path)
+        note, damage = _note(path)
+        yield from damage
         if not note:
             continue
         settings = job_settings
@@ -147,6 +150,14 @@ def _differences_of_settings(job: Job) -> Iterator[str]:
         before = {**note, "settings": {key: note["settings"][key] for key in shared}}
         version = note["version"] if job.rule == "report" else job.version
         yield from differences(before, shared, version, partial(_name, job, path, settings))
+
+
+def _note(output: Path) -> tuple[Note, list[str]]:
+    """The note beside an output, and a sentence where it is damaged."""
+    try:
+        return note_beside(output), []
+    except ValueError as error:
+        return {}, [str(error)]
 
 
 def _name_of(job: Job, output: Output, setting: str) -> str:

@@ -1,4 +1,3 @@
-import json
 import math
 
 import polars as pl
@@ -7,6 +6,7 @@ import pytest
 from mpd.job.layout import Round
 from mpd.report import costs
 from mpd.store import schema, table
+from tests.notes import write_note
 
 
 def frames(kept=(True, False), tokens=(10, 30), steps=(5, 9), logprobs=((-1.0, -0.5),)):
@@ -150,8 +150,7 @@ SECONDS = {
 
 def write_notes(folder, seconds):
     for name, value in seconds.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(json.dumps({"spent": {"seconds": value}}))
+        write_note(folder / name, spent={"seconds": value})
 
 
 def test_seconds_are_those_of_the_notes(tmp_path):
@@ -170,7 +169,7 @@ def test_seconds_are_those_of_the_notes(tmp_path):
 def test_a_stage_of_which_one_note_has_no_time_has_none(tmp_path):
     round = Round.at(tmp_path / "mpd/seed_0/round_1")
     write_notes(round.folder, SECONDS)
-    (round.folder / "sample/shard_1.json").write_text("{}")  # as before times were kept
+    write_note(round.folder / "sample/shard_1.json")  # as before times were kept
     assert set(costs.seconds_by_stage(costs.spent_by_stage(round, 2, ["dev"]))) == {
         "distill",
         "answers",

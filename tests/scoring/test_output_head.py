@@ -203,6 +203,9 @@ def test_a_saved_head_is_loaded_as_it_was(tmp_path, scale, cap, has_bias, dtype,
     head = replace(head_of(model, 17), bias=bias, scale=scale, cap=cap)
     path = tmp_path / "head.safetensors"
     save_head(head, path, "digest of the teacher")
+    again = tmp_path / "again.safetensors"
+    save_head(head, again, "digest of the teacher")
+    assert again.read_bytes() == path.read_bytes()
     found = load_head(path, torch.device(device))
     assert found.weight.dtype == dtype
     assert (found.size, len(found.weight)) == (17, 24)

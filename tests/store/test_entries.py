@@ -7,6 +7,7 @@ import pytest
 
 from mpd.store.entries import inspect, install
 from mpd.store.links import link, other_links
+from mpd.store.outputs import fingerprint
 
 OLD = {"manifest.json": "old manifest", "weights": "1", "deep/config": "2", "gone": "3"}
 NEW = {"manifest.json": "new manifest", "weights": "4", "deep/config": "5"}
@@ -21,8 +22,10 @@ def made(tmp_path):
         for path, text in files.items():
             (fresh / path).parent.mkdir(parents=True, exist_ok=True)
             (fresh / path).write_text(text)
-        entry, note = tmp_path / name, tmp_path / f"{name}.json"
-        install(fresh, entry, note, {"kind": name})
+        meaning = {"kind": "models", "version": 1, "settings": {"name": name}, "inputs": {}}
+        entry = tmp_path / fingerprint(**meaning)
+        note = entry.with_suffix(".json")
+        install(fresh, entry, note, meaning)
         return entry, note
 
     return make
@@ -156,10 +159,17 @@ def test_what_is_installed_is_on_the_disk_before_it_has_its_name(made, tmp_path,
     monkeypatch.setattr("mpd.store.entries.sync", synced.append)
     entry, note = made("model", {"a": "1", "b/c": "2"})
     fresh = tmp_path / "model.fresh"
-    assert synced == [fresh / "a", fresh / "b/c", tmp_path / ".model.json.draft"]
+    assert synced == [fresh / "a", fresh / "b/c", note.with_name(f".{note.name}.draft")]
     noted = json.loads(note.read_text())
     assert set(noted.pop("digests")) == {"a", "b/c"}
-    assert noted == {"kind": "model", "sizes": {"a": 1, "b/c": 1}}
+    assert len(noted.pop("checksum")) == 64
+    assert noted == {
+        "kind": "models",
+        "version": 1,
+        "settings": {"name": "model"},
+        "inputs": {},
+        "sizes": {"a": 1, "b/c": 1},
+    }
     assert contents(entry) == {"a": "1", "b/c": "2"}
 
 

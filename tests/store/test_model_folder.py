@@ -8,8 +8,8 @@ import pytest
 from tokenizers import Tokenizer, models, trainers
 from tokenizers.pre_tokenizers import Whitespace
 
+from mpd.store.digests import file_digest
 from mpd.store.model_folder import (
-    file_digest,
     load_model,
     read_manifest,
     require_same_tokens,
@@ -34,7 +34,7 @@ def test_the_manifest_says_what_the_model_is(folder, tokenizer):
     manifest = read_manifest(folder / "manifest.json")
     files = sorted(path for path in folder.iterdir() if path.name != "manifest.json")
     contents = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-    assert manifest == {
+    expected = {
         "weights": digest_of({"model.safetensors": contents["model.safetensors"]}),
         "tokenizer": digest_of(
             [
@@ -48,7 +48,9 @@ def test_the_manifest_says_what_the_model_is(folder, tokenizer):
         "context_length": 256,
         "turn_end": tokenizer.eos_token_id,
         "files": {path.name: len(path.read_bytes()) for path in files},
+        "digests": contents,
     }
+    assert manifest == {**expected, "checksum": digest_of(expected)}
 
 
 UNKNOWN = "<unk>"
@@ -224,15 +226,14 @@ def test_a_changed_or_missing_file_is_refused(folder):
     with weights.open("ab") as file:
         file.write(b"\0")
     manifest = folder / "manifest.json"
-    sentence = (
-        f"{weights}: missing, or not the {size} bytes of its manifest; "
-        f"delete {manifest} and run again"
-    )
-    for change in (lambda: None, weights.unlink):
+    for change, found in ((lambda: None, f"{size + 1} bytes"), (weights.unlink, "no file")):
         change()
         with pytest.raises(ValueError) as caught:
             read_manifest(manifest)
-        assert str(caught.value) == sentence
+        assert str(caught.value) == (
+            f"{weights}: expected the {size} bytes of {manifest}, found {found}; run again with "
+            f"--forcerun {manifest} --config store=refresh, which computes it again"
+        )
 
 
 def test_different_token_maps_are_refused(folder, student):

@@ -81,3 +81,31 @@ def test_operations_are_those_of_the_artifact(tmp_path):
     assert second.spent()["flops"] == 10**18
     spent.count_flops(2)
     assert second.spent()["flops"] == 10**18 + 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "[]", "{}", '{"seconds": 1', '{"seconds": "1"}', '{"seconds": -1}'),
+        *('{"seconds": true}', '{"seconds": NaN}', '{"seconds": 1, "more": 2}', "flipped"),
+    ],
+)
+def test_what_was_saved_is_named_where_it_is_damaged(tmp_path, caplog, text):
+    path = tmp_path / "spent.json"
+    spent.Meter(path).save()
+    saved = json.loads(path.read_text())
+    path.write_text(json.dumps({**saved, "seconds": 77}) if text == "flipped" else text)
+    assert spent.Meter(path).spent()["seconds"] < 1
+    assert caplog.messages == [
+        f"{path} is damaged; what was spent before this process began is not counted"
+    ]
+
+
+def test_what_was_saved_goes_on_without_a_warning(tmp_path, caplog):
+    path = tmp_path / "spent.json"
+    spent.Meter(path).save()
+    path.write_text(json.dumps({**json.loads(path.read_text()), "seconds": 7}))
+    assert spent.Meter(path).spent()["seconds"] < 1
+    path.write_text('{"seconds": 7}')  # of an earlier version
+    assert spent.Meter(path).spent()["seconds"] >= 7
+    assert len(caplog.messages) == 1

@@ -23,6 +23,7 @@ from mpd.store.differences import note_beside
 from mpd.store.outputs import FileOutput, FolderOutput, TableOutput, fingerprint, take_each
 from mpd.store.publishing import Store
 from mpd.store.schema import Artifact, Column
+from tests.notes import write_note
 
 SQUARES = Artifact(
     "squares",
@@ -282,6 +283,9 @@ def test_footer_and_provenance(tmp_path, root):
     assert footer == {**alone, "identity": {"tokens": "123"}}
     assert alone["content"] == digest
     note = json.loads((tmp_path / "out.json").read_text())
+    content = {key: value for key, value in note.items() if key != "checksum"}
+    text = json.dumps(content, sort_keys=True).encode()
+    assert note.pop("checksum") == sha256(text).hexdigest()
     assert set(note.pop("spent")) == {"seconds", "processor_seconds", "peak_mb", "device"}
     assert note == {
         "kind": "squares",
@@ -753,7 +757,7 @@ def make_old(entry):
     """What an entry was once: read-only, with no digests in its note."""
     note = entry.with_name(f"{entry.stem}.json")
     content = json.loads(note.read_text())
-    del content["digests"]
+    del content["digests"], content["checksum"]
     note.write_text(json.dumps(content, indent=1, sort_keys=True))
     note.with_suffix(".seen").unlink()
     for path in [entry] if entry.is_file() else [*entry.rglob("*")]:
@@ -818,10 +822,12 @@ def test_an_input_that_was_changed_is_refused(tmp_path, root):
     store.require_unchanged(output)
     os.utime(output, (LONG_AGO, LONG_AGO))
     store.require_unchanged(output)
+    expected = sha256(output.read_bytes()).hexdigest()[:12]
     write_in_place(output)
     sentence = (
-        f"{output} was changed after it was made, so nothing is computed from it; run again with "
-        f"--forcerun {output}, which puts what was made in its place"
+        f"{output} was changed after it was made, so nothing is computed from it (expected SHA-256 "
+        f"{expected} by out.json, found {sha256(output.read_bytes()).hexdigest()[:12]}); run again "
+        f"with --forcerun {output}, which puts what was made in its place"
     )
     with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
         store.require_unchanged(output)
@@ -915,6 +921,7 @@ def test_folder_replaces_what_is_stale_in_the_output(tmp_path, root):
     (output / "deep" / "stranger").unlink()
     provenance = json.loads((output / "provenance.json").read_text())
     assert provenance.pop("spent")["device"] == "cpu"
+    assert len(provenance.pop("checksum")) == 64
     assert provenance == {
         "kind": "model",
         "version": 1,
@@ -1278,5 +1285,5 @@ def test_a_json_file_is_not_its_own_note(tmp_path):
     manifest = tmp_path / "manifest.json"
     manifest.write_text('{"digest": "abc"}')
     assert note_beside(manifest) == {}
-    (tmp_path / "provenance.json").write_text('{"kind": "models"}')
-    assert note_beside(manifest) == {"kind": "models"}
+    write_note(tmp_path / "provenance.json", kind="models")
+    assert note_beside(manifest)["kind"] == "models"

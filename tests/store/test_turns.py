@@ -93,6 +93,7 @@ def test_a_manifest_that_does_not_say_it_is_as_one_that_does(two_ends, tokenizer
     path = folder / "manifest.json"
     manifest = json.loads(path.read_text())
     turn = manifest.pop("turn_end")
+    del manifest["digests"], manifest["checksum"]  # of a version before them
     path.write_text(json.dumps(manifest))
     assert Vocabulary.of_folder(folder).turn_end == turn
 

@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+import os
 import re
 import shutil
 import subprocess
@@ -17,6 +18,8 @@ from safetensors.torch import load_file
 from mpd.config.distill import DistillSettings
 from mpd.config.resources import DistillResources
 from mpd.store import schema, table
+from mpd.store.digests import file_digest
+from mpd.store.files import checksummed
 from mpd.store.model_folder import load_model
 from mpd.training.batches import CachedRows, TrajectoryDataset, collate
 from mpd.training.job import TrainingJob
@@ -553,10 +556,79 @@ def test_a_saved_state_is_read_without_running_it(make_job, tmp_path):
     for path in files:
         content = path.read_bytes()
         torch.save({"0": Bomb()}, path)
+        describe(state)
         with pytest.raises(ValueError, match=f"^{path}: damaged, or not of this program"):
             train(job)
         path.write_bytes(content)
     assert not canary.exists()
+
+
+def describe(state):
+    """Describe the files of a state as they are now, as who wrote them could."""
+    path = state / "description.json"
+    description = json.loads(path.read_text())
+    digests = {name: file_digest(state / name) for name in description["digests"]}
+    path.write_text(json.dumps(checksummed({"run": description["run"], "digests": digests})))
+
+
+STATES = {
+    "flipped": lambda state, _: flip(state / "part_1.pt"),
+    "cut": lambda state, _: os.truncate(state / "part_1.pt", 99),
+    "a file missing": lambda state, _: (state / "metrics.json").unlink(),
+    "metrics edited": lambda state, _: (state / "metrics.json").write_text("[]"),
+    "description missing": lambda state, _: (state / "description.json").unlink(),
+    "description cut": lambda state, _: os.truncate(state / "description.json", 40),
+    "description edited": lambda state, _: flip(state / "description.json"),
+    "empty": lambda state, _: [file.unlink() for file in state.iterdir()],
+    "of another run": lambda state, other: shutil.copytree(other, state, dirs_exist_ok=True),
+}
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def test_a_damaged_state_is_named_and_not_used(make_job, tmp_path, caplog):
+    settings = {"epochs": 1.0, "batch_size": 2, "checkpoint_steps": 2}
+    whole = make_job("undisturbed", **settings)
+    train(whole)
+    other = make_job("other", **settings, seed=7)
+    train(other)
+    (foreign,) = other.scratch.iterdir()
+    caplog.set_level(logging.INFO, "mpd")
+    for damage, change in STATES.items():
+        job = make_job(damage, **settings)
+        shutil.copytree(whole.scratch, job.scratch, dirs_exist_ok=True)
+        (state,) = job.scratch.iterdir()
+        assert state.name == foreign.name == "trained_00000002"
+        change(state, foreign)
+        caplog.clear()
+        forget_accelerator()
+        train(job)
+        (message,) = [record.message for record in caplog.records if record.levelname == "WARNING"]
+        assert message.startswith(str(state)), damage
+        assert "training starts from an earlier state, or from its start" in message
+        assert "resumed" not in caplog.text
+        for name in ("model.safetensors", "metrics.parquet"):
+            assert (job.folder / name).read_bytes() == (whole.folder / name).read_bytes(), damage
+
+
+def test_the_state_before_a_damaged_one_is_used(make_job, caplog):
+    settings = {"epochs": 2.0, "batch_size": 4, "checkpoint_steps": 1}
+    whole = make_job("undisturbed", **settings)
+    train(whole)
+    job = make_job("killed", **settings)
+    shutil.copytree(whole.scratch / "trained_00000003", job.scratch / "trained_00000003")
+    (job.scratch / "trained_00000004").mkdir()
+    with caplog.at_level(logging.INFO, "mpd"):
+        forget_accelerator()
+        train(job)
+    assert "trained_00000004/description.json: no such file" in caplog.text
+    assert "resumed training after step 3" in caplog.text
+    assert weights_of(job).keys() == weights_of(whole).keys()
+    assert_close(weights_of(job), weights_of(whole), 0)
 
 
 def test_a_tracker_gets_the_metrics_of_every_step(make_job, tmp_path):

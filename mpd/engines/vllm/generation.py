@@ -10,6 +10,7 @@ from mpd.config.resources import GenerationResources
 from mpd.engines.base import Completion, Engine, Request
 from mpd.engines.vllm.arguments import engine_arguments, require_engine_arguments
 from mpd.engines.vllm.backends import Backend, start_engine, stream_outputs
+from mpd.store.model_folder import require_weights
 
 
 class VllmEngine(Engine):
@@ -30,6 +31,7 @@ class VllmEngine(Engine):
     @cached_property
     def backend(self) -> Backend:
         """The running engine, which starts when it is first needed."""
+        require_weights(self.folder)
         section, size = self.settings.section, self.vocabulary.size
         return start_engine(self.arguments(), section, self.resources, size)
 

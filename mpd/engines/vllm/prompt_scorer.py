@@ -8,7 +8,7 @@ from mpd.config.logits import CacheSettings
 from mpd.config.resources import ScoringResources
 from mpd.engines.vllm.arguments import engine_arguments, require_engine_arguments
 from mpd.engines.vllm.backends import start_engine, stream_outputs
-from mpd.store.model_folder import read_manifest
+from mpd.store.model_folder import read_manifest, require_weights
 
 
 class PromptScorer:
@@ -36,6 +36,7 @@ class PromptScorer:
             "max_num_batched_tokens": max(resources.chunk_size or 1024, resources.batch_size),
             **settings.engine_arguments,
         }
+        require_weights(manifest.parent)
         self.backend = start_engine(arguments, self.section, resources, vocabulary_size)
 
     def score(

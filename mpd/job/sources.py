@@ -1,0 +1,53 @@
+"""Which files of results/ are made from which, by where they are."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+
+from mpd.job.layout import BENCHMARK_STAGES, Experiment, Round
+
+# By the names under which footers and notes have their digests, the files that these may be of.
+Sources = Mapping[str, Sequence[Path]]
+SHARDED = ("problems", "sample", "compress", "filter", "logits")
+
+
+def sources_in(experiment: Experiment) -> Iterator[tuple[Path, Sources]]:
+    """The files of an experiment that are made from others, with these; models by manifest.
+
+    Where a key has several files, the configuration says which of them is meant, except for
+    `logits`, which are all shards of a round. The files need not be there.
+    """
+    yield experiment.head, {"teacher": [experiment.teacher]}
+    rounds = [Round.at(path) for path in sorted(experiment.folder.glob("*/seed_*/round_*"))]
+    reported: list[Path] = []
+    for round in rounds:
+        pairs = list(chain(_trained(round), _evaluated(round)))
+        reported += [path for path, _ in pairs]
+        yield from pairs
+    yield experiment.report, {"report": reported}
+
+
+def _trained(round: Round) -> Iterator[tuple[Path, Sources]]:
+    experiment, count = round.experiment, round.experiment.num_train_shards()
+    if round.number == 0:
+        return
+    before, teacher = round.before.student, experiment.teacher
+    models = {"student": [before, teacher], "teacher": [teacher, before]}
+    shards = {stage: round.shards(stage, count) for stage in SHARDED[1:]}
+    shards["problems"] = experiment.train_shards(count)
+    for number in range(count):
+        for place, stage in enumerate(SHARDED[1:], start=1):
+            earlier = {name: [shards[name][number]] for name in SHARDED[:place]}
+            yield shards[stage][number], {**earlier, **models}
+    yield round.student, {**models, "student": [before], "logits": shards["logits"]}
+
+
+def _evaluated(round: Round) -> Iterator[tuple[Path, Sources]]:
+    answers, evaluate = BENCHMARK_STAGES
+    paths = sorted((round.folder / answers).glob("*.parquet"))
+    for name in (path.stem for path in paths):
+        student = {"student": [round.student]}
+        problems = {"problems": [round.experiment.problems(name)]}
+        path = round.benchmark(answers, name)
+        yield path, {**student, **problems}
+        yield round.benchmark(evaluate, name), {**student, **problems, "answers": [path]}
