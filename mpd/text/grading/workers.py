@@ -20,7 +20,7 @@ from mpd.text.grading.equivalence import verdict_by_mathematics
 
 START_SECONDS = 120.0  # for a worker to import math-verify; about 2 s on a quiet machine
 MEMORY_BYTES = 1 << 30  # address space that a worker may take beyond what its imports took
-PATIENCE = 10  # times its processor time that a pair may take by the clock
+PATIENCE = 30  # times its processor time that a pair may take by the clock
 ATTEMPTS = 2  # a worker may die for reasons outside the pair that it checks, but hardly twice
 
 Pair = tuple[str, str]  # gold answer, answer
