@@ -25,6 +25,7 @@ from mpd.store import schema, table
 from mpd.store.digests import file_digest
 from mpd.store.outputs import FolderOutput, Outputs, TableOutput
 from mpd.store.parts import Parts
+from mpd.store.signs import quoted
 from mpd.text.grading.extraction import gold as gold_answer
 from mpd.text.overlap import Row, without_benchmarks, without_duplicates
 from mpd.text.questions import problem_id
@@ -96,7 +97,7 @@ def _gold_of(cells: FileRow, source: Source) -> str:
             raise ValueError(f"column {column} is empty; fix or remove it")
     question = cells[source.question]
     if not isinstance(question, str):
-        shown = str(question) if isinstance(question, Decimal) else repr(question)
+        shown = str(question) if isinstance(question, Decimal) else quoted(question)
         raise ValueError(f"column {source.question} is not text: {shown}")
     try:
         return gold_answer(answer_text(cells[source.answer]), source.form)

@@ -67,6 +67,7 @@ def summary_of(*rows):
                 "tokens_per_correct": None,
                 "truncation_rate": 0.005,
                 "no_answer_rate": 0.1,
+                "timeout_rate": 0.0,
                 "aes": None,
             }
             for method, number, seed, benchmark, accuracy, tokens in rows

@@ -21,11 +21,13 @@ from mpd.config.resources import Resources, ThreadResources
 from mpd.config.words import help_of
 from mpd.job.inputs import require_sound_inputs
 from mpd.job.layout import STORE, place_in_experiment
+from mpd.job.messages import log_to_stderr
 from mpd.job.places import room_left, settle
 from mpd.job.stopping import stopping
 from mpd.store.outputs import Output, Outputs, take_each
 from mpd.store.publishing import Store
 from mpd.store.rights import is_refusal, refusal
+from mpd.store.signs import harmless
 from mpd.store.supervisor import watch
 
 log = logging.getLogger("mpd")
@@ -173,7 +175,7 @@ def run(main: Callable[[], Any], name: str) -> None:
     So does Ctrl-C, with code 130, and the end of the Snakemake that the program belongs to.
     """
     name = label(name, sys.argv)
-    logging.basicConfig(level=logging.INFO, format=f"{name}: %(message)s", stream=sys.stderr)
+    log_to_stderr(name)
     logging.getLogger().setLevel(logging.WARNING)
     log.setLevel(logging.INFO)
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -188,10 +190,10 @@ def _run_to_a_sentence(main: Callable[[], Any], name: str) -> None:
         settle()
         main()
     except ValueError as error:
-        sys.exit(f"{name}: error: {error}")
+        sys.exit(harmless(f"{name}: error: {error}"))
     except Exception as error:
         if isinstance(error, OSError) and is_refusal(error):
-            sys.exit(f"{name}: error: {refusal(error)}")
+            sys.exit(harmless(f"{name}: error: {refusal(error)}"))
         if not _is_full_disk(error):
             raise
         cause = str(error).splitlines()[0]

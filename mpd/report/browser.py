@@ -18,7 +18,7 @@ from mpd.job.layout import RESULTS, Experiment
 from mpd.report.students import with_place
 from mpd.store import schema
 from mpd.store.joins import joined
-from mpd.text.token_texts import SIGNS
+from mpd.store.signs import SIGNS
 
 KEY = ["sample_id", "candidate"]
 ROUND_COLUMNS = ["method", "seed", "round"]

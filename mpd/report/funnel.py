@@ -8,7 +8,7 @@ import polars as pl
 FUNNEL_INPUTS = {
     "sample": ["sample_id", "finish_reason"],
     "filter": [
-        *("sample_id", "candidate", "format", "verdict", "keep", "reason"),
+        *("sample_id", "candidate", "format", "sample_verdict", "verdict", "keep", "reason"),
         *("sample_tokens", "num_tokens"),
     ],
 }
@@ -21,6 +21,7 @@ def funnel_of(samples: pl.DataFrame, verdicts: pl.DataFrame) -> dict[str, Any]:
     A trajectory is complete if it was not cut, rewritten if one of its candidates is a whole
     rewrite, correct if one of these has the right answer, and kept if it is trained on. `reasons`
     count those that are not kept, by what their first candidate failed, the most frequent first.
+    `timeouts` are those on which the answer checker gave up, on the sample or a candidate.
     `sample_tokens` and `num_tokens` are means over the kept; None where there is none.
     """
     trajectories = verdicts.group_by("sample_id", maintain_order=True).agg(
@@ -28,6 +29,7 @@ def funnel_of(samples: pl.DataFrame, verdicts: pl.DataFrame) -> dict[str, Any]:
         correct=(pl.col("format") & (pl.col("verdict") == "correct")).any(),
         kept=pl.col("keep").any(),
         reason=pl.col("reason").sort_by("candidate").first(),
+        timeout=pl.any_horizontal(pl.col("sample_verdict", "verdict").eq_missing("timeout")).any(),
     )
     reasons = trajectories.filter(~pl.col("kept"))["reason"].value_counts()
     kept = verdicts.filter("keep")
@@ -36,6 +38,7 @@ def funnel_of(samples: pl.DataFrame, verdicts: pl.DataFrame) -> dict[str, Any]:
         "complete": int((samples["finish_reason"] == "stop").sum()),
         **{name: int(trajectories[name].sum()) for name in STEPS[2:]},
         "reasons": dict(reasons.sort("count", "reason", descending=[True, False]).iter_rows()),
+        "timeouts": int(trajectories["timeout"].sum()),
         "sample_tokens": kept["sample_tokens"].mean(),
         "num_tokens": kept["num_tokens"].mean(),
     }
@@ -57,6 +60,7 @@ def summed(funnels: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {
         **counts,
         "reasons": dict(ordered),
+        "timeouts": sum(funnel["timeouts"] for funnel in funnels),
         "sample_tokens": mean("sample_tokens"),
         "num_tokens": mean("num_tokens"),
     }

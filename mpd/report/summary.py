@@ -18,6 +18,7 @@ SUMMARY_INPUTS = [
     "num_tokens",
     "thinking_tokens",
     "answer",
+    "verdict",
     "correct",
 ]
 
@@ -63,6 +64,7 @@ def summarise(place: Mapping[str, Any], rows: pl.DataFrame) -> dict[str, Any]:
         "tokens_per_correct": num_tokens / num_correct if num_correct else None,
         "truncation_rate": (rows["finish_reason"] == "length").mean(),
         "no_answer_rate": rows["answer"].is_null().mean(),
+        "timeout_rate": (rows["verdict"] == "timeout").mean(),
     }
 
 

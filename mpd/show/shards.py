@@ -7,10 +7,10 @@ import polars as pl
 
 from mpd.job.layout import Round
 from mpd.store import schema, table
-from mpd.text.token_texts import SIGNS
+from mpd.store.signs import SIGNS
 
 STAGES = (schema.SAMPLE, schema.COMPRESS, schema.FILTER, schema.LOGITS)
-# A model could otherwise write what moves the cursor, or renames the window.
+# A model could otherwise write what moves the cursor, renames the window, or turns a line around.
 CONTROLS = sorted(set(SIGNS) - set(" \t\n\r"))
 
 

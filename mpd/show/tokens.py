@@ -10,8 +10,9 @@ from rich.text import Text
 from tokenizers import Tokenizer
 
 from mpd.scoring.token_records import ids_of, token_record
+from mpd.store.signs import visible
 from mpd.store.tokenizer_files import TOKENIZER
-from mpd.text.token_texts import token_texts, visible
+from mpd.text.token_texts import token_texts
 
 NUM_SHOWN = 4  # candidates, so that a line fits
 # Divergences in nats from which on a token has this style: little, some, much to learn.

@@ -14,10 +14,10 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import pyarrow as pa
+from mpd.store.signs import quoted
+from mpd.text.arrow_cells import cells_of
 
 FORMATS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv"}
 VISIBLE = "[^\\s\u00ad\u200b-\u200f\u2060\ufeff]"
@@ -66,22 +66,6 @@ def read_rows(
     if rows and not is_readable:
         raise ValueError(f"row 0: {rows[0].reason}" if isinstance(rows[0], BadRow) else "")
     return list(columns), rows
-
-
-def cells_of(column: "pa.ChunkedArray") -> list[Any]:
-    """The cells of an Arrow column: decimals and times as text, fractions as Decimal."""
-    import pyarrow as pa
-
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    if pa.types.is_decimal(column.type):
-        return [None if cell is None else format(cell, "f") for cell in column.to_pylist()]
-    if pa.types.is_floating(column.type):  # its shortest text: 0.1, not 0.10000000149
-        texts = column.cast(pa.string()).to_pylist()
-        return [None if text is None else Decimal(text) for text in texts]
-    if pa.types.is_temporal(column.type) and not pa.types.is_duration(column.type):
-        column = column.cast(pa.string())
-    return column.to_pylist()
 
 
 def is_blank(cell: Any) -> bool:
@@ -163,7 +147,9 @@ def _csv_rows(text: str, wanted: Collection[str]) -> tuple[list[str], list[FileR
         if len(line) <= len(names):
             rows.append({name: cell or None for name, cell in zip(names, line, strict=False)})
         else:
-            rows.append(BadRow(f"{len(line)} cells where the header has {len(names)}: {line!r}"))
+            rows.append(
+                BadRow(f"{len(line)} cells where the header has {len(names)}: {quoted(line)}")
+            )
     return names, rows
 
 

@@ -7,16 +7,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-# Signs for characters that cannot be seen. A terminal would obey control characters.
-SIGNS = {chr(code): f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
-SIGNS |= {" ": "␣", "\n": "↵", "\t": "⇥"}
-VISIBLE = str.maketrans(SIGNS)
-
-
-def visible(text: str) -> str:
-    """A text with signs for the characters that cannot be seen."""
-    return text.translate(VISIBLE)
-
 
 def token_texts(tokenizer: "Tokenizer", ids: Iterable[int]) -> dict[int, str]:
     """What each id adds to a text.

@@ -22,6 +22,7 @@ from accelerate.utils import set_seed
 
 from mpd.job.ahead import ahead
 from mpd.job.flops import forward_flops
+from mpd.job.messages import log_to_stderr
 from mpd.job.progress import Progress, speed_of
 from mpd.scoring.output_head import CHUNK_SIZES, DENSE_CHUNK_SIZE, load_head
 from mpd.store import schema, table
@@ -236,7 +237,7 @@ def out_of_memory(batch: MicroBatch) -> str:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.WARNING, format="distill: %(message)s", stream=sys.stderr)
+    log_to_stderr("distill")
     log.setLevel(logging.INFO)
     watch()
     train(TrainingJob.model_validate_json(Path(sys.argv[1]).read_text(encoding="utf-8")))

@@ -2,8 +2,8 @@
 
 Every process that imports it, and every pair of gold and answer that it checks, is a line of the
 file that the environment variable CHECKED_PAIRS names. An answer `die` kills its process, `die
-once` only the first time, `sleep 2` takes two seconds and `eat 2` two bytes of memory. Two texts
-are equal if their letters are the same.
+once` only the first time, `sleep 2` takes two seconds, `spin 2` two seconds of processor time, and
+`eat 2` two bytes of memory. Two texts are equal if their letters are the same.
 """
 
 import os
@@ -51,6 +51,10 @@ def verify(gold, answer, **_):
         bytearray(int(amount[0]))
     if command == "sleep":
         time.sleep(float(amount[0]))
+    if command == "spin":
+        end = time.process_time() + float(amount[0])
+        while time.process_time() < end:
+            pass
     return sorted(gold[-1]) == sorted(answer[-1])
 
 

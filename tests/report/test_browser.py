@@ -16,7 +16,7 @@ from mpd.report import browser, browser_packing, browser_section
 from mpd.report.page import markup
 from mpd.scoring.token_records import token_record
 from mpd.store import schema, table
-from mpd.text.token_texts import SIGNS
+from mpd.store.signs import SIGNS
 from tests.test_report import words_of
 from tests.text.test_token_texts import tokenizer_of
 

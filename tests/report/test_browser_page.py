@@ -186,6 +186,12 @@ def test_it_opens_with_every_line_and_the_first_selected(opened, small):
     assert page.inner_text("#detail .command") == command
 
 
+def test_a_mark_of_direction_turns_nothing_outside_of_its_element(opened, small):
+    everywhere = """[...document.querySelectorAll("body, body *")].slice(1)
+        .filter((node) => getComputedStyle(node).unicodeBidi !== "isolate").length"""
+    assert opened(small).evaluate(everywhere) == 0
+
+
 def test_filters(opened, small):
     page = opened(small)
     choose(page, reason="sample_truncated")

@@ -7,15 +7,15 @@ SAMPLES = pl.DataFrame(
 )
 VERDICTS = pl.DataFrame(
     [
-        ("a", 1, True, "correct", True, "kept", 100, 20),
-        ("a", 0, True, "correct", False, "longer_candidate", 100, 30),
-        ("b", 0, False, "none", False, "sample_truncated", 300, None),
-        ("c", 1, True, "wrong", False, "wrong_answer", 50, 10),
-        ("c", 0, False, "none", False, "format", 50, None),
-        ("d", 0, False, "none", False, "sample_too_long", 0, None),
+        ("a", 1, True, "correct", "correct", True, "kept", 100, 20),
+        ("a", 0, True, "correct", "timeout", False, "longer_candidate", 100, 30),
+        ("b", 0, False, "timeout", "none", False, "sample_truncated", 300, None),
+        ("c", 1, True, "correct", "wrong", False, "wrong_answer", 50, 10),
+        ("c", 0, False, "correct", "none", False, "format", 50, None),
+        ("d", 0, False, "none", "none", False, "sample_too_long", 0, None),
     ],
-    schema=["sample_id", "candidate", "format", "verdict", "keep", "reason", "sample_tokens",
-            "num_tokens"],
+    schema=["sample_id", "candidate", "format", "sample_verdict", "verdict", "keep", "reason",
+            "sample_tokens", "num_tokens"],
     orient="row",
 )  # fmt: skip
 FUNNEL = {
@@ -25,6 +25,7 @@ FUNNEL = {
     "correct": 1,
     "kept": 1,
     "reasons": {"format": 1, "sample_too_long": 1, "sample_truncated": 1},
+    "timeouts": 2,
     "sample_tokens": 100.0,
     "num_tokens": 20.0,
 }
@@ -47,6 +48,7 @@ def test_funnel_of_nothing():
     assert funnel_of(SAMPLES[:0], VERDICTS[:0]) == {
         **dict.fromkeys(("sampled", "complete", "rewritten", "correct", "kept"), 0),
         "reasons": {},
+        "timeouts": 0,
         "sample_tokens": None,
         "num_tokens": None,
     }
@@ -62,7 +64,7 @@ def test_means_of_several_seeds_are_over_all_that_were_kept():
     }
     nothing = {**FUNNEL, "kept": 0, "reasons": {}, "sample_tokens": None, "num_tokens": None}
     found = summed([FUNNEL, other, nothing])
-    assert (found["sampled"], found["kept"]) == (12, 4)
+    assert (found["sampled"], found["kept"], found["timeouts"]) == (12, 4, 6)
     assert (found["sample_tokens"], found["num_tokens"]) == (70.0, 14.0)
     assert list(found["reasons"].items()) == [
         ("format", 3),

@@ -177,10 +177,11 @@ FUNNEL = {
     "correct": 900,
     "kept": 864,
     "reasons": {"wrong_answer": 200, f"odd{HOSTILE}": 88},
+    "timeouts": 3,
     "sample_tokens": 118.25,
     "num_tokens": 28.5,
 }
-NOTHING_KEPT = {**dict.fromkeys(STEPS, 0), "reasons": {}, "sample_tokens": None}
+NOTHING_KEPT = {**dict.fromkeys(STEPS, 0), "reasons": {}, "timeouts": 0, "sample_tokens": None}
 
 
 BROWSER = BrowserData(Counts(3, "all", "all", "2 of 3"), {"index": "abc+/=="})
@@ -233,7 +234,7 @@ def test_measures_of_a_seed_that_solves_some():
     row = SUMMARY[4:5].with_columns(pl.lit(value).alias(name) for name, value in known.items())
     (line,) = tables.measures_table(row).rows
     assert [cell.text for cell in line] == [
-        *("mpd", "1", "0", "one", "2", "0.850", "56.0", "4.0", "50.2", "2,000.5", "−0.12"),
+        *("mpd", "1", "0", "one", "2", "0.850", "56.0", "4.0", "50.2", "2,000.5", "0.000", "−0.12"),
     ]
 
 
@@ -412,7 +413,7 @@ def test_page_holds_charts_and_tables(html_page):
     ]
     further = cells_of(html_page, "Every seed, further measures")
     assert further[0][4:7] == ["samples, k", "pass@k", "thinking tokens"]
-    assert further[4][3:] == ["one", "2", "0.800", "1,230.6", "4.0", "–", "–", "–"]
+    assert further[4][3:] == ["one", "2", "0.800", "1,230.6", "4.0", "–", "–", "0.000", "–"]
     assert cells_of(html_page, "Which round to ship") == [
         ["method", "seed 0"],
         ["mpd", "round 1"],
@@ -509,13 +510,13 @@ def test_page_holds_the_funnel(html_page):
     assert cells_of(html_page, "What became of the trajectories") == [
         [
             *("method", "round", "sampled", "complete", "rewritten", "correct", "kept"),
-            *("tokens before", "tokens after", "why the others were not kept"),
+            *("tokens before", "tokens after", "checker timeouts", "why the others were not kept"),
         ],
         [
-            *("mpd", "1", "1,152", "1,100", "1,000", "900", "864", "118.2", "28.5"),
+            *("mpd", "1", "1,152", "1,100", "1,000", "900", "864", "118.2", "28.5", "3"),
             f"200 wrong_answer, 88 odd{HOSTILE}",
         ],
-        ["opd", "1", "0", "0", "0", "0", "0", "–", "–", "–"],
+        ["opd", "1", "0", "0", "0", "0", "0", "–", "–", "0", "–"],
     ]
 
 

@@ -31,6 +31,7 @@ def test_summarise_takes_problems_as_the_units():
         "tokens_per_correct": 180.0,
         "truncation_rate": 2 / 12,
         "no_answer_rate": 2 / 12,
+        "timeout_rate": 0.0,
     }
 
 
@@ -44,6 +45,15 @@ def test_summarise_counts_truncated_and_answerless_apart():
     summary = summarise(PLACE, answered)
     assert (summary["truncation_rate"], summary["no_answer_rate"]) == (0.25, 0.75)
     assert (summary["accuracy"], summary["accuracy_se"]) == (0.0, 0.0)
+
+
+def test_summarise_counts_answers_on_which_the_checker_gave_up():
+    answered = evaluated(
+        *[("a", False, 9, {"verdict": "timeout"}), ("b", False, 9), ("c", True, 9)],
+        ("d", False, 9, {"verdict": "timeout"}),
+    )
+    summary = summarise(PLACE, answered)
+    assert (summary["timeout_rate"], summary["accuracy"]) == (0.5, 0.25)
 
 
 NO_ROOM = {"finish_reason": "too_long", "answer": None, "verdict": "none"}

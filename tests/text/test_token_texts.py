@@ -4,7 +4,8 @@ from tokenizers import Tokenizer
 from tokenizers.decoders import ByteLevel, Fuse, Metaspace
 from tokenizers.models import WordLevel
 
-from mpd.text.token_texts import token_texts, visible
+from mpd.store.signs import visible
+from mpd.text.token_texts import token_texts
 
 
 def tokenizer_of(pieces, decoder=None):

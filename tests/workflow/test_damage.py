@@ -87,7 +87,8 @@ def commands(project: Project) -> dict[str, list[str]]:
         "--dry-run", "--forceall", "--printshellcmds", rounds=2, problems={"num_shards": 2}
     )
     found = {}
-    for line in re.findall(r"^Shell command: python -m (mpd\..*) 2>&1 \| tee -i .*$", printed, re.MULTILINE):
+    pattern = r"^Shell command: python -m (mpd\..*) 2>&1 \| tee -i .*$"
+    for line in re.findall(pattern, printed, re.MULTILINE):
         module, *words = shlex.split(line)
         for stage, place in JOBS.items():
             if module == f"mpd.{stage}" and place_of(words[words.index("--output") + 1]) == place:

@@ -27,6 +27,7 @@ def measures_table(summary: pl.DataFrame) -> Grid:
         "answer_tokens": ("answer tokens", 1),
         "solved_tokens": ("tokens, solved", 1),
         "tokens_per_correct": ("tokens per correct answer", 1),
+        "timeout_rate": ("checker timeouts", 3),
         "aes": ("AES", 2),
     }
     place = ("method", "round", "seed", "benchmark")
@@ -168,12 +169,14 @@ def diagnostics_table(costs: pl.DataFrame, contexts: Mapping[str, str]) -> Grid:
 def funnel_table(funnels: Mapping[Student, Mapping[str, Any]]) -> Grid:
     """The funnel of each round; why trajectories were not kept in a column of its own."""
     header: list[str | Cell] = ["method", "round", *STEPS, "tokens before", "tokens after"]
+    header.append("checker timeouts")
     header.append(Cell("why the others were not kept", "reasons"))
     rows: list[list[str | Cell]] = []
     for (method, round), row in funnels.items():
         reasons = ", ".join(f"{number(count)} {reason}" for reason, count in row["reasons"].items())
         counts = [number(row[name]) for name in STEPS]
         lengths = [number(row[name], ".1f") for name in ("sample_tokens", "num_tokens")]
+        lengths.append(number(row["timeouts"]))
         rows.append([method, str(round), *counts, *lengths, Cell(reasons or DASH, "reasons")])
     return grid(header, rows)
 

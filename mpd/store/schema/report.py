@@ -11,7 +11,7 @@ from mpd.store.schema.column import (
 
 SUMMARY = Artifact(
     "summary",
-    2,
+    3,
     "one row per method, round, seed and benchmark; base is the untrained student, round 0",
     ("method", "round", "seed", "benchmark"),
     (
@@ -55,6 +55,12 @@ SUMMARY = Artifact(
         ),
         Column("truncation_rate", "float64", "", "share of samples cut by the token limit"),
         Column("no_answer_rate", "float64", "", "share of samples without a final answer"),
+        Column(
+            "timeout_rate",
+            "float64",
+            "",
+            "share of samples on whose answers the checker gave up; they count as not correct",
+        ),
         Column(
             "aes",
             "float64",

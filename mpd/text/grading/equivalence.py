@@ -5,6 +5,7 @@ Small exact rules come first, where they are certain; math-verify decides only w
 
 import re
 
+from mpd.text.grading.bounds import Refusals, bound_sympy, is_too_complex
 from mpd.text.grading.boxes import last_box, whole_box
 from mpd.text.grading.exact import same_number
 from mpd.text.grading.extraction import MAX_CHARACTERS
@@ -71,6 +72,8 @@ def verdict_by_text(gold: str, answer: str | None) -> str | None:
     verdict = _verdict_by_form(*pair)
     if verdict is not None:
         return verdict
+    if any(map(is_too_complex, pair)):
+        return "unparsed"
     if any(_SIDE_BY_SIDE.search(to_latex(text)) or is_misread(to_latex(text)) for text in pair):
         return "unparsed"
     return None
@@ -162,15 +165,18 @@ def _same_list(gold: str, answer: str) -> bool | None:
 
 
 def verdict_by_mathematics(gold: str, answer: str) -> str:
-    """math-verify's verdict: "correct", "wrong", or "unparsed" where one of the two has no reading.
+    """math-verify's verdict: "correct", "wrong", or "unparsed".
 
-    It may never end or take all memory: call it in a process that can be killed.
+    That is where one of the two has no reading, or what would have to be computed is too large.
+    It may still never end or take all memory: call it in a process that can be killed.
     """
     from math_verify import LatexExtractionConfig, parse, verify
 
     from mpd.text.grading.symbolic import use_exact_comparison, with_one_imaginary_unit
 
     use_exact_comparison()
+    bound_sympy()
+    refusals = Refusals.count
     pair = without_units(normalise_answer(gold), normalise_answer(answer))
     texts = in_one_form(*pair)
     if texts is None:
@@ -197,6 +203,8 @@ def verdict_by_mathematics(gold: str, answer: str) -> str:
         equal = False
     if equal:
         return "correct"
+    if Refusals.count > refusals:
+        return "unparsed"
     # A reading holds the expression, if there is one, and then the text.
     parsed = all(any(not isinstance(item, str) for item in reading) for reading in readings)
     return "wrong" if parsed else "unparsed"

@@ -4,6 +4,7 @@ import math
 import re
 from decimal import Decimal
 
+from mpd.store.signs import quoted
 from mpd.text.grading.boxes import boxed_answer, whole_box
 from mpd.text.grading.notation import canonical_integer, normalise_answer
 from mpd.text.grading.statements import stated_answer, without_phrase
@@ -121,7 +122,7 @@ def gold(value: str | int | float, form: str) -> str:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return _gold_number(value, form)
     if not isinstance(value, str):
-        raise ValueError(f"gold answer: expected text or a number, found {value!r}")
+        raise ValueError(f"gold answer: expected text or a number, found {quoted(value)}")
     if form == "auto":
         hash_answer = _hash_answer(value)
         form = "boxed" if r"\boxed" in value else "hash" if "####" in value else "plain"

@@ -1,20 +1,26 @@
 """The grader: verdicts on many answers."""
 
+import logging
 from collections.abc import Sequence
 
 from mpd.text.grading.equivalence import verdict_by_text
 from mpd.text.grading.workers import Pair, Workers
+
+log = logging.getLogger("mpd")
+
+DEADLINE = 2.0  # seconds of processor time; the slowest answers that people write take about 0.5
 
 
 class Grader:
     """Grades answers against gold answers; a context manager, since it may own processes.
 
     Args:
-        deadline: seconds that math-verify may take for one pair of gold answer and answer.
+        deadline: seconds of processor time that math-verify may take for one pair of gold answer
+            and answer.
         num_workers: worker processes. They start with the first pair that needs one.
     """
 
-    def __init__(self, deadline: float = 10.0, num_workers: int = 1) -> None:
+    def __init__(self, deadline: float = DEADLINE, num_workers: int = 1) -> None:
         if deadline <= 0 or num_workers < 1:
             raise ValueError(f"expected a deadline > 0 and a worker, got {deadline}, {num_workers}")
         self.deadline = deadline
@@ -35,8 +41,8 @@ class Grader:
 
         Returns:
             Per row "correct"; "wrong"; "none", there is no answer; "unparsed", no verdict on
-            equality: one of the two is not readable as mathematics, too long, or exhausts
-            memory; "timeout", equality was not decided within the deadline.
+            equality: one of the two is not readable as mathematics, or too long, too deep or too
+            large (see bounds.py); "timeout", equality was not decided within the deadline.
 
         Raises:
             ValueError: the two sequences differ in length.
@@ -56,4 +62,11 @@ class Grader:
         except BaseException:
             self.close()  # the verdicts that the workers still compute are not needed
             raise
+        num_timeouts = sum(verdicts[pair] == "timeout" for pair in pairs)
+        if num_timeouts:
+            log.warning(
+                "the answer checker gave up on %d of %d different answers after %g seconds of "
+                "processor time each; they count as not correct, with the verdict timeout",
+                *(num_timeouts, len(verdicts), self.deadline),
+            )
         return [verdicts[row] for row in rows]

@@ -117,16 +117,16 @@ def _sum(match: re.Match[str]) -> str:
 
 
 def _replace_marked(text: str) -> str:
-    """Braces in place of each pair of parentheses whose opening one follows a NUL."""
-    while "\0" in text:
-        before, _, after = text.partition("\0")
-        depth, end = 0, -1
-        for index, character in enumerate(after):
-            depth += (character in "({[") - (character in ")}]")
-            if depth == 0:
-                end = index
-                break
-        if end > 0 and after[0] == "(":
-            after = "{" + after[1:end] + "}" + after[end + 1 :]
-        text = before + after
-    return text
+    """Braces in place of each pair of parentheses whose opening one follows a NUL. One pass."""
+    if "\0" not in text:
+        return text
+    characters = list(text)
+    open_brackets: list[int] = []
+    for index, character in enumerate(text):
+        if character in "([{":
+            open_brackets.append(index)
+        elif character in ")]}" and open_brackets:
+            start = open_brackets.pop()
+            if text[max(start - 1, 0) : start + 1] == "\0(":
+                characters[start], characters[index] = "{", "}"
+    return "".join(characters).replace("\0", "")

@@ -20,9 +20,11 @@ _AGAIN = re.compile(rf"(?:^|(?<=[.!?:,] ))(?:and[ \t]+)?{_HENCE}{_SENTENCE}", re
 _PHRASE = re.compile(
     rf"(?:{_HENCE}{_SENTENCE}|{_LABEL}|answer[ \t]+is\b:?)[ \t]*(.*)", re.IGNORECASE | re.DOTALL
 )
-_TAGGED = re.compile(r"<answer>\s*(.{1,300}?)\s*</answer>", re.IGNORECASE | re.DOTALL)
-_HOPE = re.compile(r"[.!]?[ \t]+I hope (?:it|this)(?: is|'s| helps)\b.*$", re.IGNORECASE)
-_ENDING = re.compile(r"(?:[\s*`\u2700-\u27bf\ufe0f\U0001f000-\U0001faff]|(?<=[*`])\.)+$")
+_TAG = re.compile(r"<(/?)answer>\s*", re.IGNORECASE)
+_ALL_TAGGED = re.compile(r"<answer>(.{1,500})</answer>", re.IGNORECASE | re.DOTALL)
+_HOPE = re.compile(r"[.!]?(?<![ \t])[ \t]+I hope (?:it|this)(?: is|'s| helps)\b.*$", re.IGNORECASE)
+_END = r"[\s*`\u2700-\u27bf\ufe0f\U0001f000-\U0001faff]"
+_ENDING = re.compile(rf"(?<!{_END})(?:{_END}|(?<=[*`])\.)+$")
 _ADVERB = re.compile(
     r"(?:therefore|thus|then|hence|clearly|simply|just|indeed|obviously|equal to|given by)[ \t,]+",
     re.IGNORECASE,
@@ -40,7 +42,7 @@ _ABOUT = re.compile(
     re.IGNORECASE,
 )
 _MAX_WORDS = 3  # of a stated answer without digits and formulas
-_MAX_BLOCK = 300  # characters of an answer below its heading
+_MAX_BLOCK = 300  # characters of an answer below its heading, or between tags
 
 
 def stated_answer(text: str) -> str | None:
@@ -50,9 +52,9 @@ def stated_answer(text: str) -> str | None:
     sentence "The answer is", or the one paragraph below the heading "Answer" that ends the text.
     `<answer>...</answer>` goes before all of these.
     """
-    tagged = _TAGGED.findall(text)
-    if tagged:
-        return _cleaned(" ".join(tagged[-1].split())) or None
+    tagged = _last_tagged(text)
+    if tagged is not None:
+        return _cleaned(" ".join(tagged.split())) or None
     for match in reversed(list(_STATEMENT.finditer(text))):
         label, sentence, short, _ = match.groups()
         answer = _cleaned(label) if label is not None else _said(sentence or short or "")
@@ -67,8 +69,29 @@ def stated_answer(text: str) -> str | None:
 
 def without_phrase(text: str) -> str:
     """The text without "Answer:" or "The answer is" at its start, or `<answer>` around it."""
-    phrase = _TAGGED.fullmatch(text) or _PHRASE.fullmatch(text)
+    phrase = _ALL_TAGGED.fullmatch(text) or _PHRASE.fullmatch(text)
     return _cleaned(phrase[1]) if phrase and phrase[1].strip() else text
+
+
+def _last_tagged(text: str) -> str | None:
+    """What stands between the last `<answer>` and `</answer>`; None where nothing does.
+
+    Where tags open several times before one closes, the first counts that is near enough. One pass:
+    linear in the length of the text.
+    """
+    content = None
+    starts: list[int] = []  # of contents whose tags are open
+    for tag in _TAG.finditer(text):
+        if not tag[1]:
+            starts.append(tag.end())
+        elif starts:
+            inside = text[starts[0] : tag.start()].rstrip()
+            end = starts[0] + len(inside)
+            near = next((start for start in starts if end - start <= _MAX_BLOCK), None)
+            if near is not None and tag.start() > near - 1:
+                content = text[near:end]
+            starts = []
+    return content
 
 
 def _said(sentence: str) -> str:

@@ -1,4 +1,8 @@
-"""Worker processes that compare answers by mathematics, and are killed if they take too long."""
+"""Worker processes that compare answers by mathematics, and are killed if they take too long.
+
+A pair has a budget of the worker's own processor time, which other work on the machine does not
+use up. The clock on the wall ends only what waits for something that never comes.
+"""
 
 import logging
 import multiprocessing
@@ -10,12 +14,13 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait
 from pathlib import Path
 
-from pebble import ProcessPool
+from pebble import ProcessExpired, ProcessPool
 
 from mpd.text.grading.equivalence import verdict_by_mathematics
 
 START_SECONDS = 120.0  # for a worker to import math-verify; about 2 s on a quiet machine
-MEMORY_BYTES = 2 << 30  # address space that a worker may take beyond what its imports took
+MEMORY_BYTES = 1 << 30  # address space that a worker may take beyond what its imports took
+PATIENCE = 30  # times its processor time that a pair may take by the clock
 ATTEMPTS = 2  # a worker may die for reasons outside the pair that it checks, but hardly twice
 
 Pair = tuple[str, str]  # gold answer, answer
@@ -28,6 +33,7 @@ def _start_worker() -> None:
     _end_with_parent()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
     logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns of its limit being off
     verdict_by_mathematics(r"\frac{1}{2}", "0.3")  # imports, and fills the parser's tables
     if sys.platform == "linux":
@@ -61,11 +67,13 @@ def _end_with_parent() -> None:
 
 
 def _check_pair(gold: str, answer: str, deadline: float) -> str:
-    """The verdict on a pair, in a worker."""
-    # The parent keeps the deadline. Where it was killed and there is no SIGIO, the alarm ends this
-    # process.
-    signal.setitimer(signal.ITIMER_REAL, 2 * deadline + 60)
+    """The verdict on a pair, in a worker. SIGPROF ends it after `deadline` processor seconds."""
+    # The parent keeps the time by the clock. Where it was killed and there is no SIGIO, the alarm
+    # ends this process.
+    signal.setitimer(signal.ITIMER_REAL, 2 * PATIENCE * deadline + 60)
+    signal.setitimer(signal.ITIMER_PROF, deadline)
     verdict = verdict_by_mathematics(gold, answer)
+    signal.setitimer(signal.ITIMER_PROF, 0)
     signal.setitimer(signal.ITIMER_REAL, 0)
     return verdict
 
@@ -91,10 +99,10 @@ class Workers:
     def check(self, pairs: list[Pair], deadline: float) -> dict[Pair, str]:
         """The verdict on each of several different pairs, whatever becomes of a worker.
 
-        Those of `verdict_by_mathematics`; "timeout" after `deadline` seconds; and "unparsed" where
-        a pair has killed two workers. (pebble may overlook a worker that dies within milliseconds
-        of taking its pair, which is then a "timeout".) Raises RuntimeError where workers do not
-        start.
+        Those of `verdict_by_mathematics`; "timeout" after `deadline` seconds of processor time, or
+        twice PATIENCE times as long by the clock; and "unparsed" where a pair has killed two
+        workers. (pebble may overlook a worker that dies within milliseconds of taking its pair,
+        which is then a "timeout".) Raises RuntimeError where workers do not start.
         """
         verdicts: dict[Pair, str] = {}
         deaths: Counter[Pair] = Counter()
@@ -128,22 +136,29 @@ class Workers:
         """
         pool = self._open_pool()
         futures = [
-            pool.schedule(_check_pair, (*pair, deadline), timeout=deadline) for pair in pairs
+            pool.schedule(_check_pair, (*pair, deadline), timeout=PATIENCE * deadline)
+            for pair in pairs
         ]
         for pair, future in zip(pairs, futures, strict=True):
             try:
                 # Workers take pairs in this order: this one runs, or is the next.
-                verdicts[pair] = future.result(START_SECONDS + deadline)
+                verdicts[pair] = future.result(START_SECONDS + PATIENCE * deadline)
             except TimeoutError:
                 if not future.done():
                     raise RuntimeError(f"no verdict in {START_SECONDS:.0f} seconds") from None
-                verdicts[pair] = "timeout"
+                outcome = "timeout"  # if it happens again: the machine may have been at fault
             except BrokenProcessPool:
                 raise
-            except Exception:  # the worker died, or ran out of memory outside of the comparison
+            except ProcessExpired as error:
+                if error.exitcode == -signal.SIGPROF:
+                    verdicts[pair] = "timeout"
+                outcome = "unparsed"
+            except Exception:  # it ran out of memory outside of the comparison
+                outcome = "unparsed"
+            if pair not in verdicts:
                 deaths[pair] += 1
                 if deaths[pair] == ATTEMPTS:
-                    verdicts[pair] = "unparsed"
+                    verdicts[pair] = outcome
 
     def _open_pool(self) -> ProcessPool:
         """The pool, a new one if a worker of the old one died while it was idle."""

@@ -17,7 +17,7 @@ from mpd.text.grading.grader import Grader
 from mpd.text.grading.workers import MEMORY_BYTES
 
 VERDICTS = {"correct", "wrong", "none", "unparsed", "timeout"}
-ENDLESS = "9^{9^{9^9}}"  # a power that Python would compute for hours, in one C call
+ENDLESS = r"\int_0^{\infty} \frac{\sin(x^{3})e^{-x^2}}{1+x^{7}} dx"  # what SymPy takes long for
 
 
 def test_grade_refuses_sequences_of_different_length():
@@ -71,6 +71,7 @@ def test_several_workers_check_at_the_same_time(checked):
 
 HOSTILE = [
     ENDLESS,
+    "9^{9^{9^9}}",
     "(((10^9)!)!)!",
     r"\prod_{i=1}^{10^9} i",
     "(x+y+z+w)^{300}(x+y+z+w+1)^{300}",
@@ -130,11 +131,23 @@ def test_hostile_answers_end_with_a_verdict_and_the_grader_lives_on():
 
 
 def test_a_pair_without_end_costs_no_other_its_verdict(checked):
-    answers = ["1+x", "sleep 600", "2+x", "sleep 601", "3+x"]
+    answers = ["1+x", "spin 600", "2+x", "spin 601", "3+x"]
     with Grader(deadline=2, num_workers=2) as grader:
         verdicts = grader.grade(["x+1", "y", "x+2", "y", "x+4"], answers)
         assert verdicts == ["correct", "timeout", "correct", "timeout", "wrong"]
         assert grader.grade(["x+3"], ["3+x"]) == ["correct"]
+
+
+def test_a_worker_that_waits_forever_costs_a_pair_its_verdict_at_the_second_time(checked):
+    with Grader(deadline=0.2) as grader:
+        verdicts = grader.grade(["x+1", "y", "x+2"], ["1+x", "sleep 600", "2+x"])
+    assert verdicts == ["correct", "timeout", "correct"]
+    assert checked().count("y sleep 600") == 2
+
+
+def test_time_in_which_others_use_the_processor_is_not_a_pairs(checked):
+    with Grader(deadline=0.3) as grader:
+        assert grader.grade(["x"], ["sleep 1"]) == ["wrong"]
 
 
 def test_a_worker_that_died_while_idle_loses_nothing(checked):
