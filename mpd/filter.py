@@ -34,7 +34,7 @@ log = logging.getLogger("mpd")
 
 # Of samples and rewrites, whose texts and ids take some 40 bytes a token in memory; a kill loses as
 # many. A row without tokens counts as ROW_TOKENS.
-PART_TOKENS, ROW_TOKENS = 4_000_000, 400
+PART_TOKENS, ROW_TOKENS = 2_000_000, 400
 ROWS_PER_GROUP = 32_768  # of the file: some 8 MB
 
 TOO_LONG = ("sample_too_long", "rewriting_prompt_too_long", "rewrite_too_long")

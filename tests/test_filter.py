@@ -7,6 +7,7 @@ from mpd.filter import choose_shortest, verdicts, with_samples_and_problems
 from mpd.store import schema, table
 from mpd.text.grading.grader import Grader
 from tests.changes import with_changes
+from tests.peaks import peak_megabytes
 
 CHAT = {"think": "tags", "close": "\n</think>\n\n"}
 SETTINGS = FilterSettings(
@@ -47,9 +48,10 @@ def row_of(**changes):
     return row
 
 
+INTEGERS = pl.List(pl.Int32)
 ROW_SCHEMA = {
-    "sample_ids": pl.List(pl.Int32),
-    "completion_ids": pl.List(pl.Int32),
+    "sample_ids": INTEGERS,
+    "completion_ids": INTEGERS,
     "candidate": pl.Int32,
     "sample_tokens": pl.Int32,
     "num_tokens": pl.Int32,
@@ -700,3 +702,29 @@ def test_a_stopped_filter_resumes_behind_its_last_part(tmp_path, monkeypatch, ca
     assert before > 9
     assert any(message.startswith("resumed: 3 of ") for message in caplog.messages)
     assert output.read_bytes() == undisturbed.read_bytes()
+
+
+RUN = "import sys\nfrom mpd.filter import main\nmain(sys.argv[1:])"
+
+
+def test_memory_does_not_grow_with_the_shard(tmp_path):
+    """Long samples without rewrites."""
+    peaks = []
+    for number in (300, 2400):
+        names = pl.Series([f"p-{row}" for row in range(number)])
+        ids = pl.Series([list(range(row, row + 8000)) for row in range(number)], dtype=INTEGERS)
+        samples = pl.concat([SAMPLES[:1]] * number).with_columns(
+            sample_id=names,
+            completion_ids=ids,
+            num_tokens=pl.lit(8000, pl.Int32),
+            text=pl.Series([f"{row} " + "x = 1 + " * 3000 for row in range(number)]),
+        )
+        candidates = pl.concat([CANDIDATES[-1:]] * number).with_columns(
+            sample_id=names,
+            status=pl.lit("sample_truncated"),
+            **{name: pl.lit(None, CANDIDATES.schema[name]) for name in NO_REWRITE},
+        )
+        arguments = write_shard(tmp_path / str(number), samples, candidates)
+        output = ["--output", str(tmp_path / str(number) / "out.parquet")]
+        peaks.append(peak_megabytes(RUN, [*arguments, *output]))
+    assert peaks[1] - peaks[0] < 120  # MB; the rows that are more, in one part: over 300
