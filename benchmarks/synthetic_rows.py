@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from mpd.store import schema, table
@@ -83,8 +84,8 @@ def nothing_of(artifact: Artifact, name: str) -> Any:
 
 def ids(numbers: range, length: int) -> pl.Series:
     """Token ids of as many rows, all of the same length."""
-    rows = [[(number + place) % 900 + 50 for place in range(length)] for number in numbers]
-    return pl.Series(rows, dtype=pl.List(pl.Int32))
+    rows = (np.asarray(numbers)[:, None] + np.arange(length)) % 900 + 50
+    return pl.Series(rows).cast(pl.List(pl.Int32))
 
 
 def keys(numbers: range) -> list[str]:
