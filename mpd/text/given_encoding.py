@@ -90,8 +90,9 @@ class GivenEncoder:
     def _cells_of(self, numbers: Sequence[int]) -> Iterator[Any]:
         """The text or the ids of rows, which follow those that were asked for before."""
         for number in numbers:
-            row = next(row for place, row in self._cells if place == number)
-            assert not isinstance(row, BadRow)
+            row = next((row for place, row in self._cells if place == number), None)
+            if row is None or isinstance(row, BadRow):
+                raise ValueError(f"{self.given.path}: it was changed while it was read; run again")
             yield row[self.given.content]
 
     def _end_fault(self, text: str) -> ValueError | None:

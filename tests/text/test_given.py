@@ -5,6 +5,8 @@ import json
 import polars as pl
 import pytest
 
+from mpd.text.given import read_given
+from mpd.text.given_encoding import GivenEncoder
 from mpd.text.questions import problem_id
 from tests.peaks import peak_megabytes
 
@@ -16,6 +18,17 @@ from mpd.text.given import read_given
 problems = pl.DataFrame({"problem_id": [sys.argv[2]], "question": ["mine"]})
 assert len(read_given(Path(sys.argv[1]), problems, problems["problem_id"]).rows) == 1
 """
+
+
+def test_a_file_that_is_changed_while_it_is_read_is_named(tmp_path, tiny_format):
+    path = tmp_path / "given.jsonl"
+    line = json.dumps({"problem": "1+1", "text": "2"}) + "\n"
+    path.write_text(line * 3)
+    problems = pl.DataFrame({"problem_id": [problem_id("1+1")], "question": ["1+1"]})
+    given = read_given(path, problems, problems["problem_id"])
+    path.write_text(line * 2)
+    with pytest.raises(ValueError, match=r"given\.jsonl: it was changed while it was read; run"):
+        GivenEncoder(given, tiny_format, 256).encode(given.rows, {"1+1": [1]})
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
