@@ -102,7 +102,9 @@ def grade(
         answered = ForwardReader(answers, ANSWER_COLUMNS)
 
         def work(start: int, stop: int) -> pl.DataFrame:
-            return grade_rows(matched(answered.read(start, stop), golds, schema.PROBLEMS))
+            # Not all gold answers: each part would take the time that a table of them takes.
+            part_golds = keys[start:stop].select(golds.columns).unique("problem_id")
+            return grade_rows(matched(answered.read(start, stop), part_golds, schema.PROBLEMS))
 
         return work
 
