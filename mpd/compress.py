@@ -80,7 +80,7 @@ def rewrite_all(arguments: Namespace, rows: pl.DataFrame, parts: Parts) -> None:
     if isinstance(settings, NoRewrite):
         parts.map(
             rows,
-            None,
+            resources.rows_per_part,
             lambda: partial(verbatim_candidates, stop_ids=Vocabulary.of_folder(folder).stop_ids),
         )
         return

@@ -25,13 +25,17 @@ from mpd.store.lineage import require_made_from
 from mpd.store.model_folder import read_manifest
 from mpd.store.outputs import Outputs, TableOutput
 from mpd.store.parts import Parts
+from mpd.store.row_ranges import ForwardReader, ranges_of
 from mpd.text.completions import CompletionReader
 from mpd.text.grading import token_budgets
 from mpd.text.grading.extraction import extract
 from mpd.text.grading.grader import Grader
 from mpd.text.vocabulary import TokenizerFile
 
-ROWS_PER_PART = 256  # the answers that are graded again after a kill, at most
+ROWS_PER_PART = 256  # the answers that are in memory, and graded again after a kill, at most
+ANSWER_COLUMNS = [
+    *("problem_id", "sample_index", "completion_ids", "text", "finish_reason", "num_tokens"),
+]
 
 
 def with_golds(problems: pl.DataFrame, answers: pl.DataFrame) -> pl.DataFrame:
@@ -91,12 +95,21 @@ def grade(
     parts: Parts,
 ) -> None:
     """Grade the answers to one benchmark. `reader` is called only where a part is missing."""
-    rows = with_golds(table.read(problems, schema.PROBLEMS), table.read(answers, schema.ANSWERS))
+    golds = table.read_columns(problems, ["problem_id", "gold"])
+    keys = with_golds(golds, table.read_columns(answers, ["problem_id"]))
 
-    def prepare() -> Callable[[pl.DataFrame], pl.DataFrame]:
-        return partial(graded, reader=reader(), ladder=ladder, grader=grader)
+    def prepare() -> Callable[[int, int], pl.DataFrame]:
+        grade_rows = partial(graded, reader=reader(), ladder=ladder, grader=grader)
+        answered = ForwardReader(answers, ANSWER_COLUMNS)
 
-    parts.map(rows, ROWS_PER_PART, prepare)
+        def work(start: int, stop: int) -> pl.DataFrame:
+            # Not all gold answers: each part would take the time that a table of them takes.
+            part_golds = keys[start:stop].select(golds.columns).unique("problem_id")
+            return grade_rows(matched(answered.read(start, stop), part_golds, schema.PROBLEMS))
+
+        return work
+
+    parts.map_ranges(ranges_of(len(keys), ROWS_PER_PART), prepare)
 
 
 def command_line() -> ArgumentParser:

@@ -10,7 +10,7 @@ that passes every check is kept for training.
 
 import logging
 from argparse import ArgumentParser, Namespace
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,13 +25,23 @@ from mpd.store.joins import matched
 from mpd.store.lineage import contents_of
 from mpd.store.outputs import Outputs, TableOutput
 from mpd.store.parts import Parts
+from mpd.store.row_ranges import ForwardReader, ranges_within
 from mpd.text.grading.extraction import extract
 from mpd.text.grading.grader import Grader
 from mpd.text.sequences import overlap, repeats_more_than
 
 log = logging.getLogger("mpd")
 
+# Of samples and rewrites, whose texts and ids take some 40 bytes a token in memory; a kill loses as
+# many. A row without tokens counts as ROW_TOKENS.
+PART_TOKENS, ROW_TOKENS = 2_000_000, 400
+ROWS_PER_GROUP = 32_768  # of the file: some 8 MB
+
 TOO_LONG = ("sample_too_long", "rewriting_prompt_too_long", "rewrite_too_long")
+
+
+# Columns of a sample that a rewrite has too.
+RENAMED = {"text": "sample_text", "completion_ids": "sample_ids", "num_tokens": "sample_tokens"}
 
 
 def verdicts(rows: pl.DataFrame, settings: FilterSettings, grader: Grader) -> pl.DataFrame:
@@ -57,7 +67,9 @@ def verdicts(rows: pl.DataFrame, settings: FilterSettings, grader: Grader) -> pl
             "keep": False,
         }
         for row, sample_answer, answer, sample_verdict, verdict in zip(
-            rows.iter_rows(named=True), *columns, strict=True
+            # Python's integers take much memory: few rows at a time.
+            *(rows.iter_rows(named=True, buffer_size=16), *columns),
+            strict=True,
         )
     ]
     return choose_shortest(table.frame_of(records, schema.FILTER))
@@ -135,13 +147,7 @@ def with_samples_and_problems(
 
     Raises ValueError where the shards do not belong together.
     """
-    originals = samples.select(
-        "sample_id",
-        "problem_id",
-        sample_text="text",
-        sample_ids="completion_ids",
-        sample_tokens="num_tokens",
-    )
+    originals = samples.rename(RENAMED, strict=False)
     rows = matched(candidates, originals, schema.SAMPLE)
     rows = matched(rows, problems, schema.PROBLEMS)
     if len(rows) != len(candidates) or candidates["sample_id"].n_unique() != len(samples):
@@ -151,6 +157,45 @@ def with_samples_and_problems(
             "problems, sample and compress do not belong to one shard; give files of one shard"
         )
     return rows
+
+
+def judge_shard(
+    problems: Path,
+    sample: Path,
+    compress: Path,
+    judge: Callable[[pl.DataFrame], pl.DataFrame],
+    parts: Parts,
+) -> None:
+    """Judge the rows of a shard in parts, in none of which a sample lacks one of its candidates.
+
+    Raises ValueError where the files do not belong together.
+    """
+    golds = table.read_columns(problems, ["problem_id", "gold"])
+    samples = table.read_columns(sample, ["sample_id", "problem_id", "num_tokens"])
+    candidates = table.read_columns(compress, ["sample_id", "num_tokens"])
+    keys = with_samples_and_problems(golds, samples.with_row_index("place"), candidates)
+    costs = keys.select(
+        pl.sum_horizontal("sample_tokens", "num_tokens").cast(pl.Int64) + ROW_TOKENS
+    ).to_series()
+    places = keys["place"].to_numpy()
+    ranges = ranges_within(places, costs.to_numpy(), PART_TOKENS)
+
+    def prepare() -> Callable[[int, int], pl.DataFrame]:
+        all_samples = ForwardReader(sample, ["sample_id", "problem_id", *RENAMED])
+        all_candidates = ForwardReader(compress, schema.COMPRESS.names)
+
+        def work(start: int, stop: int) -> pl.DataFrame:
+            held = places[start:stop]
+            first, last = (int(held.min()), int(held.max())) if len(held) else (0, -1)
+            # Not all gold answers: each part would take the time that a table of them takes.
+            problems_of_part = keys[start:stop].select(golds.columns).unique("problem_id")
+            part_samples = all_samples.read(first, last + 1)
+            part = problems_of_part, part_samples, all_candidates.read(start, stop)
+            return judge(with_samples_and_problems(*part))
+
+        return work
+
+    parts.map_ranges(ranges, prepare, ROWS_PER_GROUP)
 
 
 def command_line() -> ArgumentParser:
@@ -173,11 +218,9 @@ def outputs(arguments: Namespace) -> Outputs:
     contents = contents_of(paths)
 
     def compute(parts: Parts) -> None:
-        problems, samples, candidates = (table.read(*shard) for shard in paths.values())
-        rows = with_samples_and_problems(problems, samples, candidates)
         with Grader(num_workers=command.resources_of(arguments).threads) as grader:
-            judge = partial(verdicts, settings=settings, grader=grader)
-            parts.map(rows, None, lambda: judge)
+            shard = arguments.problems, arguments.sample, arguments.compress
+            judge_shard(*shard, partial(verdicts, settings=settings, grader=grader), parts)
 
     yield TableOutput(
         schema.FILTER,
@@ -193,8 +236,8 @@ def main(argv: list[str] | None = None) -> None:
     """Run the stage with the arguments of a command line."""
     arguments = command.publish(command_line(), outputs, argv)
     if arguments.mode != "explain":
-        kept = table.read(arguments.output, schema.FILTER)
-        log.info("kept %d of %d candidates", kept["keep"].sum(), len(kept))
+        kept = table.read_columns(arguments.output, ["keep"])["keep"]
+        log.info("kept %d of %d candidates", kept.sum(), len(kept))
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from mpd.store.signs import quoted
 from mpd.text.grading.extraction import gold as gold_answer
 from mpd.text.overlap import Row, without_benchmarks, without_duplicates
 from mpd.text.questions import problem_id
-from mpd.text.rows import BadRow, FileRow, fault_sentence, is_blank
+from mpd.text.rows import BadRow, Faults, FileRow, is_blank
 from mpd.text.sources import answer_text, read_cells
 
 log = logging.getLogger("mpd")
@@ -71,18 +71,12 @@ def _report_faults(
 ) -> None:
     """Raise ValueError with the bad rows of a source, or log them where they are dropped."""
     numbered_in = f" of {source.split}" if "+" in source.split else ""
-    is_one = len(faults) == 1
-    sentence = fault_sentence(
-        source.path or source.source,
-        [
-            (
-                f"row {number}{numbered_in}" + ("" if is_one else f" ({(text or '')[:60]!r})"),
-                reason,
-            )
-            for number, reason, text in faults
-        ],
-        "fix or remove them, or set problems.on_bad_row: drop",
-    )
+    bad_rows = Faults()
+    for number, reason, text in faults:
+        question = "" if len(faults) == 1 else f" ({(text or '')[:60]!r})"
+        bad_rows.add(f"row {number}{numbered_in}{question}", reason)
+    advice = "fix or remove them, or set problems.on_bad_row: drop"
+    sentence = bad_rows.sentence(source.path or source.source, advice)
     if on_bad_row != "drop":
         raise ValueError(sentence)
     log.warning("%d rows that cannot be read are dropped: %s", len(faults), sentence)

@@ -15,6 +15,7 @@ from typing import Any
 
 import polars as pl
 
+from mpd.config.chat import PromptChat
 from mpd.config.resources import GenerationResources
 from mpd.config.sample import DrawnSample, GivenSample, SampleSettings
 from mpd.engines.base import Completion, Engine, seed_of
@@ -33,8 +34,10 @@ from mpd.store.digests import file_digest
 from mpd.store.model_folder import read_manifest
 from mpd.store.outputs import Outputs, TableOutput
 from mpd.store.parts import Parts
+from mpd.store.row_ranges import ranges_of
 from mpd.text.completions import CompletionWriter
-from mpd.text.given import encode_given, given_rows
+from mpd.text.given import read_given
+from mpd.text.given_encoding import GivenEncoder
 from mpd.text.prompts import prompt_inputs
 from mpd.text.vocabulary import Vocabulary
 
@@ -60,19 +63,38 @@ def sampler(engine: Engine, prompts: QuestionPrompts, settings: DrawnSample, tot
     return question_task(engine, prompts, settings, seed, schema.SAMPLE, progress)
 
 
-def framer(
-    vocabulary: Vocabulary, prompts: QuestionPrompts
-) -> Callable[[pl.DataFrame], pl.DataFrame]:
-    """The work of a part of given trajectories, whose ids are known."""
+def given_work(
+    encoder: GivenEncoder, chat: PromptChat, rows_per_part: int, total: int
+) -> Callable[[int, int], pl.DataFrame]:
+    """The work of a part of given trajectories, of which `total` are to be encoded.
 
-    def frame(rows: pl.DataFrame) -> pl.DataFrame:
+    Raises ValueError where one cannot be used: it names those of all parts.
+    """
+    from mpd.job.progress import Progress
+
+    progress = Progress("encoded", total)
+    rows, vocabulary = encoder.given.rows, encoder.writer.vocabulary
+
+    def encode(start: int, stop: int) -> pl.DataFrame:
+        part = rows[start:stop]
+        prompts = question_prompts(vocabulary, chat, part["question"])
+        encoded = encoder.encode(part, prompts)
         completions = [
             Completion(ids, [], reason)
-            for ids, reason in zip(rows["ids"].to_list(), rows["finish_reason"], strict=True)
+            for ids, reason in zip(encoded["ids"].to_list(), encoded["finish_reason"], strict=True)
         ]
-        return completion_frame(rows, prompts, completions, vocabulary, schema.SAMPLE)
+        progress.advance(len(part), sum(len(done.token_ids) for done in completions))
+        return completion_frame(encoded, prompts, completions, vocabulary, schema.SAMPLE)
 
-    return frame
+    def work(start: int, stop: int) -> pl.DataFrame:
+        frame = encode(start, stop)
+        if encoder.faults.count:
+            for begin in range(stop, len(rows), rows_per_part):
+                encode(begin, begin + rows_per_part)
+            encoder.require_no_faults()
+        return frame
+
+    return work
 
 
 def draw_samples(arguments: Namespace, parts: Parts) -> None:
@@ -101,18 +123,20 @@ def take_given(arguments: Namespace, parts: Parts) -> None:
     Raises ValueError where one cannot be used.
     """
     settings: GivenSample = arguments.settings
-    path = Path(settings.trajectories)
     problems = table.read(arguments.problems, schema.PROBLEMS)
-    shards = [table.read(shard, schema.PROBLEMS) for shard in arguments.training]
-    training = pl.concat([problems, *shards])["problem_id"]
-    rows = given_rows(path, problems, training)
-    vocabulary = Vocabulary.of_folder(arguments.student.parent)
-    prompts = question_prompts(vocabulary, settings.chat, rows["question"])
-    context_length = read_manifest(arguments.student)["context_length"]
-    writer = CompletionWriter(vocabulary, settings.chat)
-    rows = encode_given(path, rows, writer, prompts, context_length)
+    shards = [table.read_columns(shard, ["problem_id"]) for shard in arguments.training]
+    training = pl.concat([problems.select("problem_id"), *shards])["problem_id"]
+    given = read_given(Path(settings.trajectories), problems, training)
     rows_per_part = command.resources_of(arguments).rows_per_part
-    parts.map(rows, rows_per_part, lambda: framer(vocabulary, prompts))
+
+    def prepare() -> Callable[[int, int], pl.DataFrame]:
+        vocabulary = Vocabulary.of_folder(arguments.student.parent)
+        context_length = read_manifest(arguments.student)["context_length"]
+        writer = CompletionWriter(vocabulary, settings.chat)
+        encoder = GivenEncoder(given, writer, context_length)
+        return given_work(encoder, settings.chat, rows_per_part, parts.remaining)
+
+    parts.map_ranges(ranges_of(len(given.rows), rows_per_part), prepare)
 
 
 def command_line() -> ArgumentParser:

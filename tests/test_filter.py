@@ -7,6 +7,7 @@ from mpd.filter import choose_shortest, verdicts, with_samples_and_problems
 from mpd.store import schema, table
 from mpd.text.grading.grader import Grader
 from tests.changes import with_changes
+from tests.peaks import peak_megabytes
 
 CHAT = {"think": "tags", "close": "\n</think>\n\n"}
 SETTINGS = FilterSettings(
@@ -47,9 +48,10 @@ def row_of(**changes):
     return row
 
 
+INTEGERS = pl.List(pl.Int32)
 ROW_SCHEMA = {
-    "sample_ids": pl.List(pl.Int32),
-    "completion_ids": pl.List(pl.Int32),
+    "sample_ids": INTEGERS,
+    "completion_ids": INTEGERS,
     "candidate": pl.Int32,
     "sample_tokens": pl.Int32,
     "num_tokens": pl.Int32,
@@ -599,3 +601,131 @@ def test_a_refinement_may_be_as_long_as_its_draft_and_the_same():
         asked = {"instruction": "refine", "max_tokens": None, "max_repeats": 9}
         found = judged(row_of(completion_ids=ids), **asked)
         assert found["reason"].to_list() == ["kept"]
+
+
+def write_shard(folder, samples, candidates):
+    """The arguments of the stage for a shard in a new folder, but for the output."""
+    folder.mkdir()
+    inputs = {
+        "problems": (PROBLEMS, schema.PROBLEMS),
+        "sample": (samples, schema.SAMPLE),
+        "compress": (candidates, schema.COMPRESS),
+    }
+    arguments = ["--settings", SETTINGS.model_dump_json(), "--store", str(folder / "store")]
+    written = {}
+    for name, (frame, artifact) in inputs.items():
+        written[name] = table.write(folder / name, frame, artifact, dict(written))
+        arguments += [f"--{name}", str(folder / name)]
+    return arguments
+
+
+def repeated(number):
+    """So many samples, of which each has one, two or three candidates, the shortest somewhere."""
+    samples = pl.concat(
+        SAMPLES.head(1).with_columns(sample_id=pl.lit(f"p-{row}")) for row in range(number)
+    )
+    candidates = pl.concat(
+        CANDIDATES[place : place + 1].with_columns(
+            sample_id=pl.lit(f"p-{row}"),
+            candidate=pl.lit(place, pl.Int32),
+            completion_ids=pl.lit(list(range(20, 23 + (row + place) % 5)), pl.List(pl.Int32)),
+            num_tokens=pl.lit(3 + (row + place) % 5, pl.Int32),
+        )
+        for row in range(number)
+        for place in range(1 + row % 3)
+    )
+    return samples, candidates
+
+
+class Stopped(Exception):
+    """The job was stopped."""
+
+
+@pytest.mark.parametrize("order", ["in order", "by candidate", "reversed"])
+def test_parts_change_no_byte_and_never_split_a_sample(tmp_path, monkeypatch, order):
+    samples, candidates = repeated(20)
+    if order == "by candidate":
+        candidates = candidates.sort("candidate", maintain_order=True)
+    if order == "reversed":
+        candidates = candidates.reverse()
+    contents, sizes = [], []
+
+    def noted(rows, *more, **settings):
+        sizes[-1].append(len(rows))
+        return verdicts(rows, *more, **settings)
+
+    monkeypatch.setattr(filter_stage, "verdicts", noted)
+    # A row costs 413 to 417: all rows in one part, parts of at most five rows, of one sample each.
+    for limit in (10**6, 5 * 417, 1):
+        monkeypatch.setattr(filter_stage, "PART_TOKENS", limit)
+        arguments = write_shard(tmp_path / str(limit), samples, candidates)
+        sizes.append([])
+        output = tmp_path / str(limit) / "out.parquet"
+        filter_stage.main([*arguments, "--output", str(output)])
+        contents.append(output.read_bytes())
+    assert contents[0] == contents[1] == contents[2]
+    kept = table.read(output, schema.FILTER)
+    assert kept.select("sample_id", "candidate").equals(candidates.select("sample_id", "candidate"))
+    assert kept["keep"].sum() == kept.filter("keep")["sample_id"].n_unique() == 13
+    assert [len(candidates)] == sizes[0]
+    if order == "in order":
+        assert len(sizes[1]) > 7 and max(sizes[1]) <= 5
+        assert sizes[2] == [1 + row % 3 for row in range(20)]
+    else:  # elsewhere than behind the only candidate of p-0, a cut would split samples
+        assert sizes[1] == sizes[2] == ([1, 38] if order == "by candidate" else [39])
+
+
+def test_a_stopped_filter_resumes_behind_its_last_part(tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO", "mpd")
+    monkeypatch.setattr(filter_stage, "PART_TOKENS", 5 * 417)
+    samples, candidates = repeated(20)
+    undisturbed = tmp_path / "undisturbed" / "out.parquet"
+    arguments = write_shard(undisturbed.parent, samples, candidates)
+    filter_stage.main([*arguments, "--output", str(undisturbed)])
+    judged_rows = []
+
+    def stopping(rows, *more, **settings):
+        if len(judged_rows) == 3:
+            raise Stopped
+        judged_rows.append(rows["sample_id"].to_list())
+        return verdicts(rows, *more, **settings)
+
+    monkeypatch.setattr(filter_stage, "verdicts", stopping)
+    output = tmp_path / "stopped" / "out.parquet"
+    arguments = [*write_shard(output.parent, samples, candidates), "--output", str(output)]
+    with pytest.raises(Stopped):
+        filter_stage.main(arguments)
+    before = sum(map(len, judged_rows))
+    judged_rows[:] = []
+    monkeypatch.setattr(filter_stage, "verdicts", verdicts)
+    caplog.clear()
+    filter_stage.main(arguments)
+    assert before > 9
+    assert any(message.startswith("resumed: 3 of ") for message in caplog.messages)
+    assert output.read_bytes() == undisturbed.read_bytes()
+
+
+RUN = "import sys\nfrom mpd.filter import main\nmain(sys.argv[1:])"
+
+
+def test_memory_does_not_grow_with_the_shard(tmp_path):
+    """Long samples without rewrites."""
+    peaks = []
+    for number in (300, 2400):
+        names = pl.Series([f"p-{row}" for row in range(number)])
+        ids = pl.Series([list(range(row, row + 8000)) for row in range(number)], dtype=INTEGERS)
+        samples = pl.concat([SAMPLES[:1]] * number).with_columns(
+            sample_id=names,
+            completion_ids=ids,
+            num_tokens=pl.lit(8000, pl.Int32),
+            text=pl.Series([f"{row} " + "x = 1 + " * 3000 for row in range(number)]),
+        )
+        candidates = pl.concat([CANDIDATES[-1:]] * number).with_columns(
+            sample_id=names,
+            status=pl.lit("sample_truncated"),
+            **{name: pl.lit(None, CANDIDATES.schema[name]) for name in NO_REWRITE},
+        )
+        arguments = write_shard(tmp_path / str(number), samples, candidates)
+        output = ["--output", str(tmp_path / str(number) / "out.parquet")]
+        peaks.append(peak_megabytes(RUN, [*arguments, *output]))
+    assert peaks[1] - peaks[0] < 120  # MB; the rows that are more, in one part: over 300

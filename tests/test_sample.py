@@ -15,6 +15,7 @@ from mpd.engines.transformers import TransformersEngine
 from mpd.sample import with_samples
 from mpd.store import schema, table
 from mpd.store.model_folder import read_manifest
+from mpd.text.completions import CompletionWriter
 from mpd.text.prompts import Prompts
 from mpd.text.questions import problem_id
 
@@ -289,9 +290,9 @@ def test_a_letter_that_the_tokenizer_changes_drops_the_row(
     ]
 
 
-def given_message(run, path, rows, **more):
+def given_message(run, path, rows, more=(), **changes):
     with pytest.raises(ValueError) as caught:
-        run(trajectories=write_given(path, rows), **more)
+        run(*more, trajectories=write_given(path, rows), **changes)
     return str(caught.value)
 
 
@@ -424,6 +425,89 @@ def test_a_shard_may_have_no_given_trajectory_where_another_has_some(run, shard_
     more = ("--training", str(first), str(second))
     assert len(run(*more, trajectories=path, questions=first, name="first_shard")) == 1
     assert len(run(*more, trajectories=path, questions=second, name="second_shard")) == 0
+
+
+def some_given(problems, number):
+    """So many trajectories of the problems in turn, one of which was cut."""
+    questions = table.read(problems, schema.PROBLEMS)["question"].to_list()
+    return [
+        {
+            "problem": questions[row % len(questions)],
+            "text": f"<think>{row}+{row}</think>{row % 7}",
+            "finish_reason": "length" if row == 5 else None,
+        }
+        for row in range(number)
+    ]
+
+
+@pytest.mark.parametrize("name", ["given.jsonl", "given.parquet"])
+@pytest.mark.parametrize("content", ["text", "ids"])
+def test_given_trajectories_of_several_shards_are_those_of_one(
+    run, shard_of, problems, tmp_path, tiny_format, name, content
+):
+    given = some_given(problems, 150)
+    if content == "ids":
+        given = [{**row, "ids": tiny_format.encode(row.pop("text"))} for row in given]
+    path = write_given(tmp_path / name, given)
+    number = len(table.read(problems, schema.PROBLEMS))
+    whole = run(trajectories=path)
+    shards = [shard_of(f"shard_{first}", list(range(first, number, 3))) for first in range(3)]
+    training = ("--training", *map(str, shards))
+    frames = [
+        run(*training, trajectories=path, questions=shard, name=f"of_{shard.stem}")
+        for shard in shards
+    ]
+    assert len(whole) == 150 and all(len(frame) > 9 for frame in frames)
+    assert pl.concat(frames).sort("sample_id").equals(whole.sort("sample_id"))
+
+
+@pytest.mark.parametrize("rows_per_part", [1, 7, 150, 1000])
+def test_parts_of_given_trajectories_change_no_row(run, problems, tmp_path, rows_per_part):
+    path = write_given(tmp_path / "given.jsonl", some_given(problems, 150))
+    resources = ("--resources", json.dumps({"rows_per_part": rows_per_part}))
+    assert run(*resources, trajectories=path, name="parts").equals(run(trajectories=path))
+
+
+def test_a_stopped_job_encodes_given_trajectories_once(
+    run, problems, tmp_path, monkeypatch, caplog
+):
+    caplog.set_level("INFO", "mpd")
+    path = write_given(tmp_path / "given.jsonl", some_given(problems, 150))
+    undisturbed = run(trajectories=path, name="undisturbed")
+    resources = ("--resources", json.dumps({"rows_per_part": 40}))
+    encode, texts = CompletionWriter.encode_batch, []
+
+    def stopping(writer, batch, are_cut):
+        if len(texts) >= 80:
+            raise InterruptedError
+        texts.extend(batch)
+        return encode(writer, batch, are_cut)
+
+    monkeypatch.setattr(CompletionWriter, "encode_batch", stopping)
+    with pytest.raises(InterruptedError):
+        run(*resources, trajectories=path)
+    texts.clear()
+    assert run(*resources, trajectories=path).equals(undisturbed)
+    assert len(texts) == 70
+    assert "resumed: 2 of 4 parts were there" in caplog.messages
+    assert any(message.startswith("encoded: 70 sequences, ") for message in caplog.messages)
+
+
+def test_faults_of_all_parts_are_named_at_once(run, tmp_path):
+    rows = [{"problem": ONE, "text": text} for text in ["4", "Zebra", "5", "4", "Lion", "Zebra"]]
+    resources = ("--resources", json.dumps({"rows_per_part": 2}))
+    found = given_message(run, tmp_path / "given.jsonl", rows, more=resources)
+    first, *lines = found.splitlines()
+    assert first.endswith("3 rows cannot be used; fix or remove them; they are:")
+    assert [line.split(":")[0].strip() for line in lines] == ["row 1", "row 4", "row 5"]
+
+
+def test_a_column_of_ids_may_begin_late_in_a_given_file(run, tmp_path, vocabulary):
+    """It is the one that is read, so that earlier rows lack ids."""
+    stop = vocabulary.stop_ids[0]
+    rows = [{"problem": ONE, "text": "4"}, {"problem": ONE, "ids": [1, stop]}]
+    found = given_message(run, tmp_path / "given.jsonl", rows)
+    assert found.endswith("given.jsonl, row 0: no ids")
 
 
 def test_the_day_of_the_settings_is_in_the_prompt(run, tmp_path, tokenizer, variant):

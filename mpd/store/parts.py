@@ -4,7 +4,7 @@ A kill loses at most the part in flight, and what work that is streamed has comp
 """
 
 import logging
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from itertools import count
 from pathlib import Path
@@ -16,6 +16,7 @@ from mpd.store.spent import Meter
 if TYPE_CHECKING:
     import polars as pl
 
+    from mpd.store.row_ranges import Range
     from mpd.store.table import Identity
 
 log = logging.getLogger("mpd")
@@ -72,21 +73,59 @@ class Parts:
         It may compute what follows while a frame is written. It is closed in the end, also where
         writing fails.
         """
-        step = rows_per_part or max(len(rows), 1)
-        slices = [
-            (start, min(start + step, len(rows))) for start in range(0, max(len(rows), 1), step)
-        ]
+        from mpd.store.row_ranges import ranges_of
+
+        def prepare_ranges() -> Callable[[Iterator["Range"]], Frames]:
+            work = prepare()
+            return lambda ranges: work(rows[start:stop] for start, stop in ranges)
+
+        self._take_ranges(ranges_of(len(rows), rows_per_part), prepare_ranges, self.take)
+
+    def map_ranges(
+        self,
+        ranges: Sequence["Range"],
+        prepare: Callable[[], Callable[[int, int], "pl.DataFrame"]],
+        rows_per_group: int | None = None,
+    ) -> None:
+        """As `map`, with work that reads the rows of each range itself, one range after another.
+
+        With `rows_per_group`, the table has row groups of so many rows, whatever the ranges are.
+        """
+        from mpd.store import table
+        from mpd.store.row_ranges import regrouped
+
+        def prepare_ranges() -> Callable[[Iterator["Range"]], Frames]:
+            work = prepare()
+            return lambda missing: (work(start, stop) for start, stop in missing)
+
+        if rows_per_group is None:
+            self._take_ranges(ranges, prepare_ranges, self.take)
+            return
+        paths: list[Path] = []
+        self._take_ranges(ranges, prepare_ranges, paths.append)
+        frames = (frame for path in paths for frame in table.groups(path, self.artifact.names))
+        path = self.folder / "group.parquet"
+        for frame in regrouped(frames, rows_per_group):
+            self._write(path, frame)
+            self.take(path)
+
+    def _take_ranges(
+        self,
+        ranges: Sequence["Range"],
+        prepare: Callable[[], Callable[[Iterator["Range"]], "Frames"]],
+        take: Callable[[Path], None],
+    ) -> None:
+        """Write the missing parts of ranges of rows, and give the path of each part to `take`."""
+
         paths = {
             self.folder / f"rows_{start:09d}_{stop:09d}.parquet": (start, stop)
-            for start, stop in slices
+            for start, stop in ranges
         }
         missing = {path: bounds for path, bounds in paths.items() if not self._is_there(path)}
         self.remaining = sum(stop - start for start, stop in missing.values())
         if len(missing) < len(paths):
             log.info("resumed: %d of %d parts were there", len(paths) - len(missing), len(paths))
-        parts = (rows[start:stop] for start, stop in missing.values())
-        nothing: Frames = (part for part in parts)
-        with closing(prepare()(parts) if missing else nothing) as frames:
+        with closing(prepare()(iter(missing.values())) if missing else _nothing()) as frames:
             for path in paths:
                 if path in missing:
                     frame = next(frames, None)
@@ -94,7 +133,7 @@ class Parts:
                     self._write(path, frame)
                     self.meter.save()
                     del frame
-                self.take(path)
+                take(path)
             assert next(frames, None) is None, f"{len(missing)} parts are missing; more came"
 
     def write(self, rows: "pl.DataFrame") -> None:
@@ -161,3 +200,8 @@ class Parts:
             log.warning("a part is computed again: %s", error)
             return False
         return True
+
+
+def _nothing() -> Frames:
+    """The frames of no parts."""
+    yield from ()

@@ -9,10 +9,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-def cells_of(column: "pa.ChunkedArray") -> list[Any]:
+def cells_of(column: "pa.ChunkedArray", start: int = 0) -> list[Any]:
     """The cells of an Arrow column: decimals and times as text, fractions as Decimal.
 
-    Raises ValueError with the first row whose text is not UTF-8.
+    Raises ValueError with the first row whose text is not UTF-8; rows count from `start`.
     """
     import pyarrow as pa
 
@@ -30,7 +30,7 @@ def cells_of(column: "pa.ChunkedArray") -> list[Any]:
     except UnicodeDecodeError as error:
         row = next(row for row, cell in enumerate(column) if not _is_readable(cell))
         text = quoted(error.object)
-        raise ValueError(f"row {row}: {text} is not UTF-8; write the file again") from None
+        raise ValueError(f"row {start + row}: {text} is not UTF-8; write the file again") from None
 
 
 def _is_readable(cell: "pa.Scalar") -> bool:

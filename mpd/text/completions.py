@@ -6,6 +6,7 @@ as plain text.
 
 import re
 from bisect import bisect_left
+from collections.abc import Sequence
 from functools import cached_property
 
 from mpd.config.chat import ReadingChat, WritingChat
@@ -146,10 +147,8 @@ class CompletionWriter(CompletionFormat):
             begin = [] if opened else [self.open_tag]
             thinking = after_open + reasoning + before_close
             segments = [*begin, thinking, self.close_tag, after_close + answer]
-        try:
-            return self._join(segments, prompt_ids[-1:])
-        except LossyText:
-            return None
+        (ids,) = self._join([segments], prompt_ids[-1:])
+        return None if isinstance(ids, LossyText) else ids
 
     def encode(self, text: str, is_cut: bool = False) -> list[int]:
         """The completion of a text that is in the student's format already, stop id at the end.
@@ -157,27 +156,43 @@ class CompletionWriter(CompletionFormat):
         None ends a text that was cut. Raises LossyText where the text cannot be encoded without
         loss.
         """
+        (ids,) = self.encode_batch([text], [is_cut])
+        if isinstance(ids, LossyText):
+            raise ids
+        return ids
+
+    def encode_batch(
+        self, texts: Sequence[str], are_cut: Sequence[bool]
+    ) -> list[list[int] | LossyText]:
+        """What `encode` returns or raises for each of several texts; several threads share them."""
         pattern = "|".join(map(re.escape, self._tags))
-        ids = self._join(re.split(f"({pattern})", text) if pattern else [text], [])
-        return ids[:-1] if is_cut else ids
+        segments = [re.split(f"({pattern})", text) if pattern else [text] for text in texts]
+        batch = self._join(segments, [])
+        return [
+            ids[:-1] if is_cut and not isinstance(ids, LossyText) else ids
+            for ids, is_cut in zip(batch, are_cut, strict=True)
+        ]
 
     @cached_property
     def _tags(self) -> list[str]:
         tags = [] if self.close_tag is None else [self.open_tag, self.close_tag]
         return [tag for tag in tags if tag]
 
-    def _join(self, segments: list[str], before: list[int]) -> list[int]:
-        """The ids of tags and of the text between them, stop id at the end.
+    def _join(self, texts: Sequence[list[str]], before: list[int]) -> list[list[int] | LossyText]:
+        """The ids of each text, given as tags and what is between them, stop id at the end.
 
         Tokenizers may put a space between control tokens and text, and tags of ordinary tokens
         merge with it, so all is encoded at once and read back, as what follows the ids `before`.
-        Raises LossyText where that gives another text.
+        A LossyText where that gives another text.
         """
         stop = self.vocabulary.trained_stop
-        ids = self.vocabulary.encode_tagged(segments, self._tags, before or [stop])
-        if ids is None:
-            raise self._lossy([segment for segment in segments if segment not in self._tags])
-        return [*ids, stop]
+        batch = self.vocabulary.encode_tagged_batch(texts, self._tags, before or [stop])
+        return [
+            self._lossy([segment for segment in segments if segment not in self._tags])
+            if ids is None
+            else [*ids, stop]
+            for segments, ids in zip(texts, batch, strict=True)
+        ]
 
     def _lossy(self, texts: list[str]) -> LossyText:
         """The error for texts that no ids give, with the first word to which that applies."""

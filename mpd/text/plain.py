@@ -8,6 +8,7 @@ the tokenizer's own treatment of the borders between text and control tokens.
 
 import json
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from tokenizers import AddedToken, Tokenizer
@@ -104,21 +105,35 @@ class PlainTokenizer:
 
     def encode(self, text: str) -> list[int] | None:
         """The ids of a text that names control tokens; None where it has a word without a token."""
-        ids = self.tokenizer.encode(text, add_special_tokens=False).ids
-        if self.unknown_id is not None and self.unknown_id in ids:
-            return None
-        return [self.original.get(token, token) for token in ids]
+        return self._encode_batch([text])[0]
 
-    def encode_behind_control(self, text: str, space: str = "") -> list[int] | None:
-        """The ids of a text that follows a control token and space.
+    def _encode_batch(self, texts: Sequence[str]) -> list[list[int] | None]:
+        batch = self.tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+        unknown, original = self.unknown_id, self.original
+        return [
+            None
+            if unknown is not None and unknown in ids
+            else [original.get(token, token) for token in ids]
+            for ids in (encoding.ids for encoding in batch)
+        ]
+
+    def encode_behind_control(
+        self, texts: Sequence[str], space: str = ""
+    ) -> list[list[int] | None]:
+        """The ids of texts, each of which follows a control token and space.
 
         It has no word boundary of its own. None where it has a word without a token, or the space
         would be other ids.
         """
-        before, ids = (self.encode(self.anchor + part) for part in (space, space + text))
-        if before is None or ids is None or ids[: len(before)] != before:
-            return None
-        return ids[len(before) :]
+        before, *batch = self._encode_batch(
+            [self.anchor + space, *(self.anchor + space + text for text in texts)]
+        )
+        return [
+            None
+            if before is None or ids is None or ids[: len(before)] != before
+            else ids[len(before) :]
+            for ids in batch
+        ]
 
 
 class Disguise:

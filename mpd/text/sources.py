@@ -11,7 +11,8 @@ from mpd.config.files import problem_files
 from mpd.config.problems import Source
 from mpd.text.arrow_cells import cells_of
 from mpd.text.hub_datasets import hub_dataset
-from mpd.text.rows import FORMATS, BadRow, FileRow, fraction_of, read_rows
+from mpd.text.row_streams import read_rows
+from mpd.text.rows import FORMATS, BadRow, FileRow, fraction_of
 
 MAX_DIGITS = 1_000  # of a number, before and after its point together
 _FRACTION = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")

@@ -148,24 +148,66 @@ class Vocabulary:
         they may do as what follows `before`, or alone: some tokenizers begin a text with a space,
         where no line begins.
         """
-        plain = self.plain_tokenizer("".join(segments))
-        named = "".join(plain.with_names(part) if part in tags else part for part in segments)
-        text = plain.without_names(plain.as_read(named))
+        return self.encode_tagged_batch([segments], tags, before)[0]
+
+    def encode_tagged_batch(
+        self, texts: Sequence[Sequence[str]], tags: Collection[str], before: Sequence[int]
+    ) -> list[list[int] | None]:
+        """What `encode_tagged` gives for the segments of each text; several threads share them."""
         # Decoders treat the first token in a way of their own.
         control = [*before] or list(self.control_ids.values())[:1]
+        results: list[list[int] | None] = [None] * len(texts)
+        tokenizers = [self.plain_tokenizer("".join(segments)) for segments in texts]
+        for plain in dict.fromkeys(tokenizers):
+            numbers = [number for number, other in enumerate(tokenizers) if other is plain]
+            named = [
+                "".join(plain.with_names(part) if part in tags else part for part in texts[number])
+                for number in numbers
+            ]
+            encoded = self._encode_named(plain, named, control)
+            for number, ids in zip(numbers, encoded, strict=True):
+                results[number] = ids
+        return results
+
+    def _encode_named(
+        self, plain: PlainTokenizer, named: Sequence[str], control: list[int]
+    ) -> list[list[int] | None]:
+        """The ids of texts that name control tokens, behind the ids `control`."""
+        results: list[list[int] | None] = [None] * len(named)
         start = self.decode(control)
         behind = plain.encode_behind_control(named)
-        outcomes = [(behind, control, start + text)]
-        if start.isspace():
-            outcomes.append((plain.encode_behind_control(named, start), control, start + text))
-        else:
-            outcomes.append((behind, [], text))
-        for ids, prefix, whole in outcomes:
-            if ids is None or not plain.is_complete(ids, named):
-                continue
-            if self.decode([*prefix, *ids]) == whole:
-                return ids
-        return None
+        self._take_lossless(results, behind, plain, named, (control, start))
+        if None in results and start.isspace():
+            behind = plain.encode_behind_control(named, start)
+            self._take_lossless(results, behind, plain, named, (control, start))
+        elif None in results:
+            self._take_lossless(results, behind, plain, named, ([], ""))
+        return results
+
+    def _take_lossless(
+        self,
+        results: list[list[int] | None],
+        batch: Sequence[list[int] | None],
+        plain: PlainTokenizer,
+        named: Sequence[str],
+        before: tuple[list[int], str],
+    ) -> None:
+        """Fill the results that are None with ids that read back as their text.
+
+        `before` are the ids, and their text, behind which they are read.
+        """
+        prefix, start = before
+        candidates = [
+            (number, ids)
+            for number, ids in enumerate(batch)
+            if results[number] is None and ids is not None and plain.is_complete(ids, named[number])
+        ]
+        decoded = self.tokenizer.backend_tokenizer.decode_batch(
+            [[*prefix, *ids] for _, ids in candidates], skip_special_tokens=False
+        )
+        for (number, ids), text in zip(candidates, decoded, strict=True):
+            if text == start + plain.without_names(plain.as_read(named[number])):
+                results[number] = ids
 
     def decode(self, ids: list[int]) -> str:
         """The text of ids, control tokens shown."""

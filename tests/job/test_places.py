@@ -21,6 +21,7 @@ from mpd.job import places
 from mpd.job.preflight import check_folder
 from mpd.store.schema.__main__ import artifact_reference
 from mpd.text import given
+from mpd.text.questions import problem_id
 from tests.ordinary import ORDINARY
 from tests.workflow.project import ENVIRONMENT, REPOSITORY, WORLD, Project, merged
 
@@ -322,7 +323,11 @@ def test_given_trajectories_may_have_any_name(tmp_path, suffix):
     frame = pl.DataFrame({"problem": ["1+1"], "text": ["2"]})
     with path.open("wb") as file:
         (frame.write_ndjson if suffix == "jsonl" else frame.write_parquet)(file)
-    assert given.read_given(path).select("text", "finish_reason").rows() == [("2", "stop")]
+    problems = pl.DataFrame({"problem_id": [problem_id("1+1")], "question": ["1+1"]})
+    found = given.read_given(path, problems, problems["problem_id"])
+    assert (found.content, found.rows.select("row", "finish_reason").rows()) == (
+        *("text", [(0, "stop")]),
+    )
 
 
 def calls_of(path):

@@ -5,6 +5,8 @@ import hashlib
 import json
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tokenizers import AddedToken, Regex, normalizers
 
 from mpd.config.chat import ReadingChat
@@ -464,3 +466,23 @@ def test_what_a_tokenizer_changes_is_named_and_never_trained(qwen_tokenizer, pro
     named = word or "so we add, one  and more,"
     assert str(caught.value).startswith(f"the tokenizer cannot encode {named!r}")
     assert caught.value.has_tokens
+
+
+WORDS = ["2", "é", "e\u0301", " ", "\n", "\u200b", "<|im_end|>", "<think>", "</think>"]
+ODD_TEXTS = st.lists(st.sampled_from(WORDS) | st.characters(exclude_categories=["Cs"])).map("".join)
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(ODD_TEXTS, st.booleans()), max_size=6))
+def test_texts_of_a_batch_are_encoded_as_one_by_one(qwen, rows):
+    texts, are_cut = [text for text, _ in rows], [is_cut for _, is_cut in rows]
+    batch = qwen.encode_batch(texts, are_cut)
+    assert len(batch) == len(rows)
+    for (text, is_cut), ids in zip(rows, batch, strict=True):
+        try:
+            alone = qwen.encode(text, is_cut)
+        except LossyText as error:
+            assert (str(ids), ids.has_tokens) == (str(error), error.has_tokens)
+        else:
+            assert ids == alone
+            assert qwen.vocabulary.decode(ids) == text + "<|im_end|>" * (not is_cut)
