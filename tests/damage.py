@@ -36,25 +36,28 @@ def rewritten(path: Path, change: Callable[[pa.Table], pa.Table], footer: bytes 
     pq.write_table(changed, path, compression="zstd")
 
 
-def edit(path: Path) -> None:
-    """Change a value in each row with pyarrow; the footer stays.
+KEYS = ("problem_id", "sample_id", "sample_index", "candidate")
 
-    The last column of texts, numbers or truth values that is no key changes.
+
+def edit(path: Path) -> None:
+    """Change every text, whole number and truth value that is no key with pyarrow.
+
+    The footer stays.
     """
 
     def change(table: pa.Table) -> pa.Table:
-        for name in reversed(table.schema.names):
-            column = table[name]
-            if pa.types.is_large_string(column.type) and column.null_count < len(column):
-                new = pc.binary_join_element_wise(column, "0", "")
-            elif pa.types.is_integer(column.type) and column.null_count < len(column):
-                new = pc.add(column, pa.scalar(1, column.type))
-            elif pa.types.is_boolean(column.type):
-                new = pc.invert(column)
-            else:
+        for place, field in enumerate(table.schema):
+            if field.name in KEYS:
                 continue
-            return table.set_column(table.schema.get_field_index(name), table.field(name), new)
-        raise AssertionError(f"{path}: no column to change")
+            column = table[field.name]
+            if pa.types.is_large_string(field.type):
+                column = pc.binary_join_element_wise(column, "0", "")
+            elif pa.types.is_integer(field.type):
+                column = pc.add(column, pa.scalar(1, field.type))
+            elif pa.types.is_boolean(field.type):
+                column = pc.invert(column)
+            table = table.set_column(place, field, column)
+        return table
 
     rewritten(path, change, None)
 
