@@ -26,6 +26,9 @@ import synthetic_rows
 from rich.console import Console
 from rich.table import Table
 
+from mpd.store import schema, table
+from mpd.store.digests import digest_of
+
 SIZES = [1_000, 100_000]
 LARGE = {"problems": 1_000_000, "filter": 1_000_000}
 POLL_SECONDS = 0.5
@@ -117,8 +120,9 @@ def grading(folder: Path, count: int) -> list[str]:
     """Answers to a benchmark, every twentieth of which needs a comparison by mathematics."""
     student = write_student(folder)
     digest = json.loads((student / "manifest.json").read_text(encoding="utf-8"))["digest"]
-    problems = synthetic_rows.write_problems(folder / "problems.parquet", count, has_roots=True)
-    identity = {"student": digest, "problems": problems}
+    synthetic_rows.write_problems(folder / "problems.parquet", count, has_roots=True)
+    asked = table.column_digest(folder / "problems.parquet", schema.PROBLEMS, schema.ASKED)
+    identity = {"student": digest, "questions": asked}
     synthetic_rows.write_answers(folder / "answers.parquet", count, identity)
     settings = {"benchmarks": {"dev": {"max_new_tokens": 128}}, "chat": {"close": "</think>"}}
     paths = {name: f"dev={folder / name}.parquet" for name in ("problems", "answers")}
@@ -144,20 +148,30 @@ def report(folder: Path, count: int) -> list[str]:
     results = folder / "results" / "scale"
     student = write_student(folder)
     rounds = [results / "base/seed_0/round_0", results / "mpd/seed_0/round_1"]
+    train = results / "problems/train"
+    train.mkdir(parents=True)
+    problems = synthetic_rows.write_problems(train / "dev.parquet", count)
     for each in rounds:
-        synthetic_rows.write_evaluation(each / "evaluate/dev.parquet", count)
-        (each / "answers").mkdir()
-        (each / "answers/dev.parquet").touch()
+        answers = synthetic_rows.write_answers(each / "answers/dev.parquet", count, {})
+        identity = {"problems": problems, "answers": answers}
+        synthetic_rows.write_evaluation(each / "evaluate/dev.parquet", count, identity)
     for name in ("sample", "compress", "filter", "logits", "student"):
         (rounds[1] / name).mkdir()
     shard = synthetic_rows.write_shard(folder, count)
+    contents = {
+        name: table.content_digest(path, getattr(schema, name.upper()))
+        for name, path in shard.items()
+    }
+    shard["problems"].rename(train / "shard_0.parquet")
     for name in ("sample", "compress"):
         shard[name].rename(rounds[1] / name / "shard_0.parquet")
-    synthetic_rows.write_verdicts(rounds[1] / "filter/shard_0.parquet", count)
-    synthetic_rows.write_cache(rounds[1] / "logits/shard_0.parquet", count)
-    synthetic_rows.write_metrics(rounds[1] / "student/metrics.parquet", count // 64 or 1)
+    verdicts = rounds[1] / "filter/shard_0.parquet"
+    contents["filter"] = synthetic_rows.write_verdicts(verdicts, count, dict(contents))
+    scored = synthetic_rows.write_cache(rounds[1] / "logits/shard_0.parquet", count, contents)
+    metrics = rounds[1] / "student/metrics.parquet"
+    synthetic_rows.write_metrics(metrics, count // 64 or 1, {"logits": digest_of([scored])})
     paths = {"rounds": rounds, "benchmarks": "dev", "num_shards": 1}
-    paths |= {"problems": shard["problems"], "student": student / "manifest.json"}
+    paths |= {"problems": train / "shard_0.parquet", "student": student / "manifest.json"}
     return stage("report", REPORT, folder, "results/scale/report.html", **paths)
 
 

@@ -162,9 +162,10 @@ def write_shard(folder: Path, count: int) -> dict[str, Path]:
     return paths
 
 
-def write_answers(path: Path, count: int, identity: dict[str, str]) -> None:
-    """Answers to a benchmark, one to each problem."""
-    write_rows(
+def write_answers(path: Path, count: int, identity: dict[str, str]) -> str:
+    """Answers to a benchmark, one to each problem; the digest of their content."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return write_rows(
         path,
         schema.ANSWERS,
         count,
@@ -179,8 +180,8 @@ def write_answers(path: Path, count: int, identity: dict[str, str]) -> None:
     )
 
 
-def write_verdicts(path: Path, count: int) -> str:
-    """The verdicts of a filter that keeps every sample."""
+def write_verdicts(path: Path, count: int, identity: dict[str, str]) -> str:
+    """The verdicts of a filter that keeps every sample; the digest of their content."""
     return write_rows(
         path,
         schema.FILTER,
@@ -197,11 +198,12 @@ def write_verdicts(path: Path, count: int) -> str:
             "keep": True,
             "reason": "kept",
         },
+        identity,
     )
 
 
-def write_cache(path: Path, count: int) -> None:
-    """Cached rows of the sizes that those of a near student have."""
+def write_cache(path: Path, count: int, identity: dict[str, str] | None = None) -> str:
+    """Cached rows of the sizes that those of a near student have; the digest of their content."""
     from cache import synthetic_frame
 
     parts = []
@@ -212,12 +214,13 @@ def write_cache(path: Path, count: int) -> None:
         names = pl.Series("sample_id", sample_ids(numbers))
         parts.append(path.with_name(f"{path.name}.{start}"))
         table.write(parts[-1], frame.with_columns(names), schema.LOGITS, {})
-    table.concatenate(path, parts, schema.LOGITS, {})
+    digest = table.concatenate(path, parts, schema.LOGITS, identity or {})
     for part in parts:
         part.unlink()
+    return digest
 
 
-def write_evaluation(path: Path, count: int) -> None:
+def write_evaluation(path: Path, count: int, identity: dict[str, str]) -> None:
     """Graded answers, one to each problem, every other one right."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_rows(
@@ -234,10 +237,11 @@ def write_evaluation(path: Path, count: int) -> None:
             "correct": [number % 2 == 0 for number in numbers],
             "correct_budgets": [[64][number % 2 :] for number in numbers],
         },
+        identity,
     )
 
 
-def write_metrics(path: Path, count: int) -> None:
+def write_metrics(path: Path, count: int, identity: dict[str, str]) -> None:
     """The metrics of so many training steps."""
     write_rows(
         path,
@@ -247,4 +251,5 @@ def write_metrics(path: Path, count: int) -> None:
             "step": [number + 1 for number in numbers],
             "tokens_seen": [number + 1 for number in numbers],
         },
+        identity,
     )

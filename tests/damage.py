@@ -51,7 +51,8 @@ def edit(path: Path) -> None:
                 continue
             column = table[field.name]
             if pa.types.is_large_string(field.type):
-                column = pc.binary_join_element_wise(column, "0", "")
+                ends = (pa.scalar(text, field.type) for text in ("0", ""))
+                column = pc.binary_join_element_wise(column, *ends)
             elif pa.types.is_integer(field.type):
                 column = pc.add(column, pa.scalar(1, field.type))
             elif pa.types.is_boolean(field.type):

@@ -51,8 +51,11 @@ def _checksum(column: pa.Array) -> str:
 
 def _buffers(name: str, array: pa.Array) -> Iterator[tuple[str, np.ndarray]]:
     """Null flags, lengths and values of an array, each with a name; of a list also its elements."""
-    yield f"{name} null", array.is_null().to_numpy(zero_copy_only=False)
-    array = array.drop_null()
+    if array.null_count:
+        yield f"{name} null", array.is_null().to_numpy(zero_copy_only=False)
+        array = array.drop_null()
+    else:  # without a copy
+        yield f"{name} null", np.zeros(len(array), bool)
     if pa.types.is_large_list(array.type):
         yield f"{name} length", array.value_lengths().to_numpy(zero_copy_only=False)
         yield from _buffers(f"{name}.element", array.flatten())

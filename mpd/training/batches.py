@@ -56,7 +56,7 @@ class CachedRows:
             self.lengths += rows["num_tokens"].to_pylist()
             self.sizes += sizes.to_pylist()
 
-    def _decoded(self, number: int) -> DecodedRows:
+    def decoded(self, number: int) -> DecodedRows:
         """A row group, which is decoded unless it is held; those used longest ago make room."""
         if number not in self.held:
             held_bytes = self.group_bytes[number] + sum(self.group_bytes[one] for one in self.held)
@@ -76,7 +76,7 @@ class CachedRows:
     def place(self, row: int) -> tuple[DecodedRows, int]:
         """The decoded row group of a row, and its place in it."""
         group = bisect_right(self.starts, row) - 1
-        return self._decoded(group), row - self.starts[group]
+        return self.decoded(group), row - self.starts[group]
 
 
 @dataclass(frozen=True)
