@@ -116,7 +116,7 @@ class Chaos:
         self.victims: Counter = Counter()
         self.undisturbed: dict[str, tuple[float, int]] = {}
         self.slowest_end = self.slowest_stop = 0.0
-        (work / "sitecustomize.py").write_text(HOOK)
+        (work / "sitecustomize.py").write_text(HOOK, encoding="utf-8")
 
     def command(self, stage: str) -> list[str]:
         """The command that brings the stage's results back; the user's own, whatever happened."""
@@ -148,7 +148,7 @@ class Chaos:
             note = note_of(self.results / name)
             if note is None:  # the folder of the file before has gone as a whole
                 continue
-            content = json.loads(note.read_text())
+            content = json.loads(note.read_text(encoding="utf-8"))
             key = fingerprint(**{name: content[name] for name in MEANING})
             for stored in (self.results.parent / "store" / content["kind"]).glob(f"{key}*"):
                 shutil.rmtree(stored) if stored.is_dir() else stored.unlink()
@@ -164,9 +164,14 @@ class Chaos:
             self.forget(stage)
             began = time.monotonic()
             if self.start(stage).wait():
-                raise SystemExit(f"{stage} fails undisturbed:\n{(self.work / 'log').read_text()}")
+                raise SystemExit(
+                    f"{stage} fails undisturbed:\n{(self.work / 'log').read_text(encoding='utf-8')}"
+                )
             seconds = time.monotonic() - began
-            self.undisturbed[stage] = seconds, len((self.work / "counted").read_text().split())
+            self.undisturbed[stage] = (
+                seconds,
+                len((self.work / "counted").read_text(encoding="utf-8").split()),
+            )
             self.compare(stage)
         return self.undisturbed[stage]
 
@@ -237,7 +242,7 @@ class Chaos:
 
     def lose(self, before: dict[int, tuple[int, int]]) -> int:
         """Empty or cut what was written and not forced to the disk; how many files."""
-        synced = set((self.work / "synced").read_text().splitlines())
+        synced = set((self.work / "synced").read_text(encoding="utf-8").splitlines())
         paths = {}
         for path in files(self.project.folder):
             status = path.stat()

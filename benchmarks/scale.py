@@ -189,7 +189,7 @@ KINDS = {
 def kilobytes(number: int, field: str) -> int:
     """A field of the status of a process, in kB; 0 once it has ended."""
     with suppress(OSError):
-        for line in Path(f"/proc/{number}/status").read_text().splitlines():
+        for line in Path(f"/proc/{number}/status").read_text(encoding="utf-8").splitlines():
             if line.startswith(field):
                 return int(line.split()[1])
     return 0

@@ -126,7 +126,7 @@ class Stages:
 
     def filter(self, output: Path, more: list[str]) -> Path:
         settings = FilterSettings(chat=CHAT).model_dump()
-        paths = self.of_shard("sample", "compress")
+        paths = {name: self.inputs[f"hard_{name}"] for name in ("sample", "compress")}
         return self.main(filter.main, settings, output, more, problems=self.inputs["hard"], **paths)
 
     def logits(self, output: Path, more: list[str]) -> Path:
@@ -175,12 +175,20 @@ def stages(
     )
     hard = folder / "hard.parquet"  # a worker has to grade against such golds
     golds = pl.Series("gold", [f"\\sqrt{{{int(gold) ** 2}}}" for gold in rows["gold"]])
-    table.write(hard, rows.with_columns(golds), schema.PROBLEMS, {})
+    contents = {"problems": table.write(hard, rows.with_columns(golds), schema.PROBLEMS, {})}
+    paths = {name: folder / f"hard_{name}.parquet" for name in ("sample", "compress")}
+    for name, path in paths.items():  # as if they were made from these problems
+        artifact = getattr(schema, name.upper())
+        frame = table.read(shard[name], artifact)
+        contents[name] = table.write(path, frame, artifact, dict(contents))
     answered = folder / "answers.parquet"
     frame = answers_of(tiny_format, rows["problem_id"], TEXTS)
-    table.write(answered, frame, schema.ANSWERS, {"student": read_manifest(student)["digest"]})
+    asked = table.column_digest(hard, schema.PROBLEMS, schema.ASKED)
+    identity = {"student": read_manifest(student)["digest"], "questions": asked}
+    table.write(answered, frame, schema.ANSWERS, identity)
     inputs = {**shard, "student": student, "teacher": teacher, "cached": cached}
     inputs |= {"hard": hard, "answers": answered, "source": source}
+    inputs |= {f"hard_{name}": path for name, path in paths.items()}
     return Stages(folder, {**inputs, "logits_settings": logits_settings}, run_logits)
 
 

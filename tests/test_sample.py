@@ -137,11 +137,14 @@ def test_a_prompt_is_rendered_once(run, problems, monkeypatch):
     assert sorted(rendered) == sorted(table.read(problems, schema.PROBLEMS)["question"])
 
 
-def test_the_footer_names_the_student(run, tmp_path, student):
+def test_the_footer_names_the_student(run, tmp_path, student, problems):
     run()
     manifest = read_manifest(student)
     footer = table.check(tmp_path / "sample.parquet", schema.SAMPLE)
+    content = table.content_digest(problems, schema.PROBLEMS)
     assert footer["identity"] == {
+        "problems": content,
+        "seed": "7",
         "student": manifest["digest"],
         "token_map": manifest["token_map"],
     }
@@ -529,8 +532,9 @@ def test_given_trajectories_depend_on_how_the_student_says_them_alone(
     """Another student with the same tokens draws nothing, so nothing is computed again."""
     path = write_given(tmp_path / "given.jsonl", [{"problem": ONE, "text": "4"}])
     run(trajectories=path)
-    tokens = {"token_map": read_manifest(student)["token_map"]}
-    assert table.check(tmp_path / "sample.parquet", schema.SAMPLE)["identity"] == tokens
+    identity = table.check(tmp_path / "sample.parquet", schema.SAMPLE)["identity"]
+    assert set(identity) == {"problems", "token_map"}
+    assert identity["token_map"] == read_manifest(student)["token_map"]
     caplog.set_level("INFO", "mpd")
 
     def events(of):

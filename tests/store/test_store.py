@@ -280,6 +280,12 @@ def test_footer_and_provenance(tmp_path, root):
     footer = table.check(output, SQUARES, {"tokens": "123"})
     digest = table.write(tmp_path / "alone.parquet", RESULT, SQUARES, {})
     alone = table.check(tmp_path / "alone.parquet", SQUARES)
+    # Each part is a row group, and has checksums of its own.
+    assert {name: len(sums) for name, sums in footer.pop("checksums").items()} == {
+        "number": 4,
+        "square": 4,
+    }
+    del alone["checksums"]
     assert footer == {**alone, "identity": {"tokens": "123"}}
     assert alone["content"] == digest
     note = json.loads((tmp_path / "out.json").read_text())

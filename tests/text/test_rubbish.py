@@ -8,7 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from mpd.store.signs import MAX_LINE, MAX_QUOTED, harmless, quoted
-from mpd.text.rows import BadRow, read_rows
+from mpd.text.row_streams import read_rows
+from mpd.text.rows import BadRow
 
 GOOD = {"problem": "a", "answer": "1"}
 DEPTH = 100_000

@@ -4,6 +4,7 @@ What an edit visits is read from the dry run's job list; what it computes, from 
 print. A job is written as its rule, then method and round where it has them.
 """
 
+import hashlib
 import json
 import os
 import re
@@ -200,6 +201,7 @@ def test_nothing_is_computed_from_what_was_changed(project: Project) -> None:
     whole = (project.folder / path).read_bytes()
     with (project.folder / path).open("r+b") as file:
         file.write(b"edited")
+    found = hashlib.sha256((project.folder / path).read_bytes()).hexdigest()
     edit = {"filter": {"max_ratio": 7.0}}
     done = subprocess.run(
         project.command(**edit),
@@ -212,8 +214,9 @@ def test_nothing_is_computed_from_what_was_changed(project: Project) -> None:
     assert done.returncode == 1
     assert (
         f"filter mpd/seed_0/round_1/shard_0: error: {path} was changed after it was made, so "
-        f"nothing is computed from it; run again with --forcerun {path}, which puts what was made "
-        "in its place\n"
+        f"nothing is computed from it (expected SHA-256 {hashlib.sha256(whole).hexdigest()[:12]} "
+        f"by shard_0.json, found {found[:12]}); run again with --forcerun {path}, which puts what "
+        "was made in its place\n"
     ) in done.stdout
     assert "compress" in computed(project.run("--forcerun", path))
     assert (project.folder / path).read_bytes() == whole
