@@ -164,6 +164,13 @@ def test_a_whole_tree_is_whole_and_left_alone(world, check):
     assert times_below(RESULTS) == before
 
 
+def test_copies_of_rounds_are_no_rounds(world, check):
+    shutil.copytree(ROUND.folder, ROUND.folder.with_name("round_1.bak"))
+    ROUND.folder.with_name("round_2_old.tar").touch()
+    lines, code = check()
+    assert code == 0 and lines[-1].endswith(": all whole")
+
+
 def test_a_flipped_byte_of_a_table(world, check):
     flip(SAMPLE)
     entry = entry_of(SAMPLE)
