@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 
+from mpd.store.files import recompute_advice
 from mpd.store.row_digest import RowDigest, column_checksums
 
 # What pyarrow raises for damaged bytes: its own errors, and Python's for numbers out of all bounds.
@@ -39,10 +40,7 @@ class RowGroups:
         PermissionError where it may not be read.
         """
         self.path = path
-        # Deleting it and running again may not help: the store would link the same damaged file.
-        self.advice = advice or (
-            f"run again with --forcerun {path} --config store=refresh, which computes it again"
-        )
+        self.advice = advice or recompute_advice(path)
         try:
             self.file = pq.ParquetFile(path, page_checksum_verification=True)
             self.schema = self.file.schema_arrow
