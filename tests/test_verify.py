@@ -267,6 +267,14 @@ def test_a_sample_of_another_round(world, check):
     assert code == 1
 
 
+def test_the_folder_of_one_experiment_is_checked_likewise(world, check, capsys):
+    swap_in(SAMPLE)
+    lines, _ = check()
+    with pytest.raises(SystemExit):
+        verify.main([str(EXPERIMENT.folder), "--store", str(RESULTS / "store")])
+    assert capsys.readouterr().out.splitlines()[:-1] == lines[:-1]
+
+
 def test_entries_of_the_store(world, check):
     alone = RESULTS / "store/sample" / f"{'0' * 32}.json"
     note = entry_of(OTHER).with_suffix(".json")
