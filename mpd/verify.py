@@ -35,8 +35,12 @@ Lineage = Mapping[Path, Mapping[str, Sequence[Path]]]
 
 
 def lineage_of(results: Path, store: Path) -> Lineage:
-    """The outputs of all experiments, with the files that each was made from."""
+    """The outputs of all experiments, with the files that each was made from.
+
+    `results` may also be the folder of one experiment.
+    """
     folders = [path for path in sorted(results.iterdir()) if path.is_dir() and path != store]
+    folders.append(results)
     return {path: sources for folder in folders for path, sources in sources_in(Experiment(folder))}
 
 

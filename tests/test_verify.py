@@ -164,6 +164,13 @@ def test_a_whole_tree_is_whole_and_left_alone(world, check):
     assert times_below(RESULTS) == before
 
 
+def test_copies_of_rounds_are_no_rounds(world, check):
+    shutil.copytree(ROUND.folder, ROUND.folder.with_name("round_1.bak"))
+    ROUND.folder.with_name("round_2_old.tar").touch()
+    lines, code = check()
+    assert code == 0 and lines[-1].endswith(": all whole")
+
+
 def test_a_flipped_byte_of_a_table(world, check):
     flip(SAMPLE)
     entry = entry_of(SAMPLE)
@@ -258,6 +265,14 @@ def test_a_sample_of_another_round(world, check):
         )
     ] + ["30 files in 16 outputs and entries: 2 damaged or out of place"]
     assert code == 1
+
+
+def test_the_folder_of_one_experiment_is_checked_likewise(world, check, capsys):
+    swap_in(SAMPLE)
+    lines, _ = check()
+    with pytest.raises(SystemExit):
+        verify.main([str(EXPERIMENT.folder), "--store", str(RESULTS / "store")])
+    assert capsys.readouterr().out.splitlines()[:-1] == lines[:-1]
 
 
 def test_entries_of_the_store(world, check):

@@ -85,6 +85,11 @@ class Experiment:
         """The rounds with these numbers of every method and seed, method by method."""
         return [Round(self, *place) for place in product(methods, seeds, numbers)]
 
+    def rounds_there(self) -> list["Round"]:
+        """The rounds that have a folder; a copy, such as round_1.bak, is none."""
+        folders = sorted(self.folder.glob("*/seed_*/round_*"))
+        return [Round.at(path) for path in folders if path.is_dir() and _ROUND.fullmatch(str(path))]
+
     def shard_files(self) -> list[tuple[int, Path]]:
         """Every file of a shard in any round, with the number of the shard."""
         files = self.folder.glob("*/seed_*/round_*/*/shard_*")

@@ -18,7 +18,7 @@ def sources_in(experiment: Experiment) -> Iterator[tuple[Path, Sources]]:
     `logits`, which are all shards of a round. The files need not be there.
     """
     yield experiment.head, {"teacher": [experiment.teacher]}
-    rounds = [Round.at(path) for path in sorted(experiment.folder.glob("*/seed_*/round_*"))]
+    rounds = experiment.rounds_there()
     reported: list[Path] = []
     for round in rounds:
         pairs = list(chain(_trained(round), _evaluated(round)))

@@ -36,7 +36,8 @@ def digest_like(path: Path, expected: str, compute: Callable[[Path], str] = file
     marks = _marks(path)
     folder = _folder()
     marker = folder / f"{marks}-{expected}" if folder else None
-    if marker and marker.exists():
+    # Not Path.exists, which raises where a search is forbidden.
+    if marker and os.access(marker, os.F_OK):
         with suppress(OSError):
             marker.touch()
         return expected

@@ -15,6 +15,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from mpd.store.files import read_json
+from mpd.store.supervisor import machine
 
 log = logging.getLogger("mpd")
 
@@ -30,7 +31,8 @@ def locked(path: Path, name: str) -> Iterator[Callable[[], None]]:
     ValueError where another process has taken the lock meanwhile, as on a network file system
     whose server started again. Raises ValueError where the file system has no locks.
     """
-    own = {"pid": os.getpid(), "host": socket.gethostname(), "since": _now()}
+    host = socket.gethostname()
+    own = {"pid": os.getpid(), "host": host, "machine": machine(), "since": _now()}
 
     def require_held() -> None:
         other = read_json(path)
@@ -42,9 +44,11 @@ def locked(path: Path, name: str) -> Iterator[Callable[[], None]]:
 
     with _acquired(path, name):
         path.write_text(json.dumps(own), encoding="utf-8")
-        yield require_held
-        if read_json(path) == own:
-            path.write_text("", encoding="utf-8")
+        try:
+            yield require_held
+        finally:
+            if read_json(path) == own:
+                path.write_text("", encoding="utf-8")
 
 
 @contextmanager
@@ -77,7 +81,7 @@ def _advice(path: Path) -> str:
     if not other:
         return ""
     text = f": {_described(other)}"
-    if other.get("host") != socket.gethostname():
+    if not machine() or other.get("machine") != machine():  # or in another container on it
         return f"{text}; if it is gone, delete {path}"
     if _is_alive(other.get("pid")):
         return text

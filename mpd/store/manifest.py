@@ -4,7 +4,8 @@ A manifest of an earlier version has no checksum and no digest of each file. It 
 the weights are compared with it, by the digest of all of them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -73,8 +74,22 @@ def require_weights_of(path: Path, manifest: Mapping[str, Any]) -> None:
             digest = manifest["digests"][name]
             _require_digest(path, name, digest, digest_like(path.parent / name, digest))
         return
-    digests = {name: file_digest(path.parent / name) for name in names}
-    _require_digest(path, " ".join(names), manifest["weights"], digest_of(digests))
+
+    @cache
+    def require_all() -> None:
+        digests = {name: file_digest(path.parent / name) for name in names}
+        _require_digest(path, " ".join(names), manifest["weights"], digest_of(digests))
+
+    for name in names:
+        # It is remembered of each file that it was of this name among these weights.
+        place = digest_of([manifest["weights"], name])
+        digest_like(path.parent / name, place, partial(_after, require_all, place))
+
+
+def _after(check: Callable[[], None], value: str, _: Path) -> str:
+    """A value, once a check has passed."""
+    check()
+    return value
 
 
 def _require_digest(path: Path, name: str, expected: str, digest: str) -> None:

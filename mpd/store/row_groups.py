@@ -4,7 +4,9 @@ A footer has a checksum of every column of every row group, and of itself. Files
 before these came have the digest of all rows alone, which is compared where all are read.
 """
 
+import errno
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 
+from mpd.store.files import recompute_advice
 from mpd.store.row_digest import RowDigest, column_checksums
 
 # What pyarrow raises for damaged bytes: its own errors, and Python's for numbers out of all bounds.
@@ -33,19 +36,19 @@ class RowGroups:
     def __init__(self, path: Path, advice: str = "") -> None:
         """`advice` ends the sentence on a damaged file, by default the command that mends it.
 
-        Raises ValueError where the file is missing, cut or no Parquet, or its footer is damaged.
+        Raises ValueError where the file is missing, cut or no Parquet, or its footer is damaged;
+        PermissionError where it may not be read.
         """
         self.path = path
-        # Deleting it and running again may not help: the store would link the same damaged file.
-        self.advice = advice or (
-            f"run again with --forcerun {path} --config store=refresh, which computes it again"
-        )
+        self.advice = advice or recompute_advice(path)
         try:
             self.file = pq.ParquetFile(path, page_checksum_verification=True)
             self.schema = self.file.schema_arrow
             metadata = self.file.metadata
         except FileNotFoundError:
             raise ValueError(f"{path}: no such file; run the stage that writes it") from None
+        except PermissionError:  # it is not damaged, and pyarrow does not name it
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path)) from None
         except DAMAGE as error:
             raise ValueError(
                 f"{path}: not a whole Parquet file ({_first_line(error)}); {self.advice}"

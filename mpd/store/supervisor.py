@@ -33,14 +33,14 @@ _said = threading.Event()
 def supervised() -> dict[str, str]:
     """The environment variable that makes this process the supervisor of a child."""
     started = _start_of(os.getpid())
-    return {} if started is None else {VARIABLE: f"{os.getpid()} {started} {_machine()}"}
+    return {} if started is None else {VARIABLE: f"{os.getpid()} {started} {machine()}"}
 
 
 def is_gone(supervisor: str) -> bool:
     """Whether the process that a variable names has ended; False where that cannot be known."""
     pid, _, rest = supervisor.partition(" ")
-    started, _, machine = rest.partition(" ")
-    if machine != _machine() or not (pid.isdecimal() and started.isdecimal()):
+    started, _, place = rest.partition(" ")
+    if not place or place != machine() or not (pid.isdecimal() and started.isdecimal()):
         return False
     return _start_of(int(pid)) != int(started)
 
@@ -57,6 +57,19 @@ def watch() -> None:
     supervisor = os.environ.get(VARIABLE)
     if supervisor:
         threading.Thread(target=_end_with, args=(supervisor,), daemon=True).start()
+
+
+def machine() -> str:
+    """Where the number of a process has a meaning: the machine since its start, and the container.
+
+    Machines may have one name, such as localhost. Empty where that cannot be known.
+    """
+    boot = ""
+    with suppress(OSError):
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    with suppress(OSError):
+        return f"{socket.gethostname()} {boot} {Path('/proc/self/ns/pid').readlink()}"
+    return ""
 
 
 def _end_with(supervisor: str) -> None:
@@ -91,10 +104,3 @@ def _start_of(pid: int) -> int | None:
         return None
     fields = text.rpartition(")")[2].split()  # the name before it may have spaces
     return None if fields[0] in ENDED else int(fields[19])
-
-
-def _machine() -> str:
-    """Where the number of a process has a meaning: the machine, and the container on it."""
-    with suppress(OSError):
-        return f"{socket.gethostname()} {Path('/proc/self/ns/pid').readlink()}"
-    return ""

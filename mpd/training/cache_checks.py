@@ -57,8 +57,8 @@ def require_ids(path: Path) -> None:
     for sample_id, prompt, completion, expected in table.iterate(path, columns):
         if ids_digest(prompt, completion) != expected:
             raise ValueError(
-                f"{path}: the ids of row {sample_id} are not those that the teacher scored; run "
-                f"again with --forcerun {path} --config store=refresh"
+                f"{path}: the ids of row {sample_id} are not those that the teacher scored; "
+                f"{recompute_advice(path)}"
             )
 
 

@@ -1,6 +1,8 @@
 """Large files are hashed once for each file and machine."""
 
 import os
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
@@ -8,6 +10,7 @@ from hashlib import sha256
 import pytest
 
 from mpd.store.known_digests import digest_like, fresh_digest, remember
+from tests.ordinary import ORDINARY
 
 CONTENT = b"weights"
 DIGEST = sha256(CONTENT).hexdigest()
@@ -82,6 +85,18 @@ def test_without_a_folder_for_markers_files_are_hashed_again(path, place, monkey
     remember(path, DIGEST)
     assert [digest_like(path, DIGEST) for _ in range(2)] == [DIGEST, DIGEST]
     assert not list(caches.glob("*/*"))
+
+
+def test_where_markers_may_not_be_read_files_are_hashed_again(path):
+    caches = path.parent / "caches"
+    caches.mkdir(mode=0)
+    code = (
+        "import sys; from pathlib import Path; from mpd.store.known_digests import digest_like; "
+        "print(digest_like(Path(sys.argv[1]), sys.argv[2]))"
+    )
+    command = [*ORDINARY, sys.executable, "-c", code, str(path), DIGEST]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == (f"{DIGEST}\n", "")
 
 
 def test_markers_that_were_not_used_for_long_go(path):

@@ -14,6 +14,7 @@ from filelock import FileLock
 
 from mpd.store import locks
 from mpd.store.locks import locked
+from mpd.store.supervisor import machine
 
 GONE = 2**22 + 1  # beyond the largest number of a process
 
@@ -42,21 +43,25 @@ def wait(tmp_path, monkeypatch, caplog):
 
 
 @pytest.mark.parametrize(
-    ("pid", "host", "advice"),
+    ("pid", "place", "advice"),
     [
-        (os.getppid(), socket.gethostname(), ""),
+        (os.getppid(), machine(), ""),
         (
             GONE,
-            socket.gethostname(),
+            machine(),
             ", which is gone; end what it started (fuser {path} lists it), or delete {path}",
         ),
-        (7, "node-9", "; if it is gone, delete {path}"),
+        (7, "node-9 another start", "; if it is gone, delete {path}"),
+        # A container may have the name of its machine, and numbers of its own.
+        (GONE, f"{machine()} another", "; if it is gone, delete {path}"),
     ],
 )
-def test_a_job_that_waits_says_who_has_the_lock(wait, tmp_path, pid, host, advice):
-    first, second, *_ = wait({"pid": pid, "host": host, "since": "2025-01-31 10:00:00+00:00"})
+def test_a_job_that_waits_says_who_has_the_lock(wait, tmp_path, pid, place, advice):
+    host = place.split()[0]
+    since = "2025-01-31 10:00:00+00:00"
+    first, second, *_ = wait({"pid": pid, "host": host, "machine": place, "since": since})
     start = "waiting for the process that makes squares 0123"
-    holder = f": process {pid} on {host}, since 2025-01-31 10:00:00+00:00"
+    holder = f": process {pid} on {host}, since {since}"
     text = holder + advice.format(path=tmp_path / "key.lock")
     assert first.startswith(start + text)
     assert second.startswith(f"{start}, 0 min so far{text}")
@@ -79,6 +84,13 @@ def test_the_lock_of_a_process_that_died_is_free(tmp_path, caplog):
     with caplog.at_level("INFO", "mpd"), locked(path, "squares"):
         assert json.loads(path.read_text())["pid"] == os.getpid()
     assert caplog.messages == []
+
+
+def test_a_job_that_fails_leaves_no_name_in_its_lock(tmp_path):
+    path = tmp_path / "key.lock"
+    with pytest.raises(KeyError), locked(path, "squares"):
+        raise KeyError
+    assert path.read_text() == ""
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])

@@ -156,6 +156,23 @@ def test_a_manifest_of_an_earlier_version_names_its_weights(folder, damage):
         load_model(folder, "float32")
 
 
+def test_weights_of_an_earlier_version_are_hashed_once(folder):
+    remove(folder / "manifest.json", "checksum", "digests")
+    for path in folder.glob("*.safetensors"):
+        os.utime(path, (1, 1))
+    require_weights(folder)
+    weights = next(folder.glob("*.safetensors"))
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    with weights.open("r+b") as file:
+        file.write(content)
+    os.utime(weights, (1, 1))  # so that only reading it would tell
+    require_weights(folder)
+    os.utime(weights, (2, 2))
+    with pytest.raises(ValueError, match=r"model\.safetensors: expected the content with SHA-256"):
+        require_weights(folder)
+
+
 def test_a_folder_without_a_manifest_is_the_users_own(folder):
     (folder / "manifest.json").unlink()
     require_weights(folder)

@@ -13,6 +13,7 @@ from mpd.job.layout import Round
 from mpd.report import costs, origin
 from mpd.store import table
 from mpd.store.differences import note_beside
+from mpd.store.files import checksummed
 from mpd.store.links import entries_noted_in
 from mpd.store.notes import fault_of
 from mpd.store.outputs import FolderOutput, TableOutput
@@ -242,3 +243,9 @@ def test_a_note_of_an_earlier_version_has_no_fault(output):
     for key in ("checksum", "digests", "spent"):
         del content[key]
         assert fault_of(content) == ""
+
+
+def test_a_note_of_a_later_version_may_have_more_keys(output):
+    content = json.loads(output.with_suffix(".json").read_text())
+    assert fault_of({**content, "later": 1}).startswith("expected the keys of a note")
+    assert fault_of(checksummed({**content, "later": 1})) == ""

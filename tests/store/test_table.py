@@ -13,6 +13,7 @@ import xxhash
 
 from mpd.store import schema, table, table_writer
 from mpd.store.schema import Artifact, Column
+from tests.ordinary import ORDINARY
 
 DTYPES = {
     "string": pl.String,
@@ -450,3 +451,14 @@ def test_full_disk_names_the_file_and_leaves_the_artifact_as_it_was(tmp_path, pa
     assert "File too large" in reason
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_that_may_not_be_read_is_not_said_to_be_damaged(path):
+    table.write(path, PAIRS, PAIR, {})
+    path.chmod(0)
+    code = "import sys; from pathlib import Path; from mpd.store.row_groups import RowGroups; "
+    command = [*ORDINARY, sys.executable, "-c", f"{code} RowGroups(Path(sys.argv[1]))", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (
+        done.stderr.splitlines()[-1] == f"PermissionError: [Errno 13] Permission denied: '{path}'"
+    )

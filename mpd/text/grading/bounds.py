@@ -99,8 +99,8 @@ def _guarded(function: Callable[..., Any], is_beyond: Callable[..., bool]) -> Ca
 def _is_large_power(base: Any, exponent: Any) -> bool:
     if not exponent.is_Rational:
         return False
-    size = max(int(base.p).bit_length(), int(base.q).bit_length()) if abs(base.p) > 1 else 1
-    if size == 1 and base.q == 1:  # 0, 1 and -1
+    size = max(int(base.p).bit_length(), int(base.q).bit_length())
+    if size == 1:  # 0, 1 and -1
         return False
     degree = int(exponent.q)
     if degree > 1 and (size > MAX_ROOT_BITS or degree > MAX_ROOT):

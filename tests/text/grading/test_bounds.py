@@ -61,6 +61,12 @@ def test_what_is_too_large_is_unparsed_long_before_the_clock():
         assert grader.grade(LARGE, ["x+1"] * len(LARGE)) == ["unparsed"] * len(LARGE)
 
 
+def test_a_power_of_a_unit_fraction_is_as_large_as_that_of_its_denominator():
+    with Grader() as grader:  # it took 17 s
+        power = rf"(\frac{{1}}{{{'9' * 300}}})^{{{MAX_BITS - 1}}}"
+        assert grader.grade(["0.5"], [power]) == ["unparsed"]
+
+
 @pytest.mark.parametrize(
     ("gold", "answer"),
     [
