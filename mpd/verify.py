@@ -34,6 +34,22 @@ EVERY = (JOINED, "report")  # the keys with several files, all of which are read
 Lineage = Mapping[Path, Mapping[str, Sequence[Path]]]
 
 
+def require_results(results: Path, store: Path) -> None:
+    """Raise ValueError where a folder has neither experiments nor the store beside them.
+
+    In a folder of one experiment, or of the store itself, nothing would be compared with what it
+    was made from, and files of the store would be taken for outputs.
+    """
+    if not results.is_dir():
+        raise ValueError(f"{results}: no such folder; give that of the results")
+    experiments = chain(results.glob("*/models/*/" + MANIFEST), results.glob("*/problems/*/*"))
+    if not store.is_dir() and next(experiments, None) is None:
+        raise ValueError(
+            f"{results}: expected experiments and their store, found neither; give the folder "
+            f"that has all of them, such as {RESULTS}/"
+        )
+
+
 def lineage_of(results: Path, store: Path) -> Lineage:
     """The outputs of all experiments, with the files that each was made from."""
     folders = [path for path in sorted(results.iterdir()) if path.is_dir() and path != store]
@@ -139,9 +155,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--store", type=Path, help="the store, if it is not in the results")
     parser.add_argument("--repair", action="store_true", help="set aside what is damaged")
     arguments = parser.parse_args(argv)
-    if not arguments.results.is_dir():
-        raise ValueError(f"{arguments.results}: no such folder; give that of the results")
     store = arguments.store or arguments.results / STORE.name
+    require_results(arguments.results, store)
     lineage = lineage_of(arguments.results, store)
     verifier = Verifier(units_in(arguments.results, store))
     verifier.check_all()

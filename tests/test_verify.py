@@ -365,3 +365,11 @@ def test_the_program_ends_with_its_code(world):
 def test_no_results_are_a_sentence(tmp_path):
     with pytest.raises(ValueError, match="no such folder; give that of the results"):
         verify.main([str(tmp_path / "nowhere")])
+
+
+@pytest.mark.parametrize("name", ["tiny", "store", "tiny/problems", "store/sample"])
+def test_a_part_of_the_results_is_refused(world, name):
+    before = files_below(RESULTS)
+    with pytest.raises(ValueError, match="expected experiments and their store, found neither"):
+        verify.main([str(RESULTS / name), "--repair"])
+    assert files_below(RESULTS) == before
