@@ -235,6 +235,17 @@ def test_a_missing_file_of_a_model(world, check):
     )
 
 
+def test_a_lost_manifest_leaves_the_model_in_the_store_alone(world, check):
+    size = TEACHER.stat().st_size
+    TEACHER.unlink()
+    (line, _), _ = check()
+    assert line.startswith(f"{TEACHER}: expected {size} bytes, found no file; depends on it: ")
+    check("--repair")
+    world.run()
+    assert not [*RESULTS.glob("store/*/*-changed*")]
+    assert check()[1] == 0
+
+
 def test_an_edited_row_with_its_footer_kept(world, check):
     edited(FILTER)
     digest = content(FILTER, schema.FILTER)[:12]

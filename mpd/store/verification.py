@@ -89,7 +89,7 @@ class Verifier:
                 continue
             if path.suffix == ".parquet":
                 self._check_table(unit, path, is_ours=str(path.relative_to(unit.place)) in named)
-            elif path.suffix == WEIGHTS and unit.place / MANIFEST not in files:
+            elif path.suffix == WEIGHTS and path == unit.place:  # a head; models have manifests
                 self._try(unit, path, lambda path=path: sealed_metadata(path, remembers=False))
 
     def _note(self, unit: Unit) -> Mapping[str, Any]:
