@@ -169,7 +169,8 @@ def grading_targets() -> dict[str, Target]:
 def reading_targets(folder: Path) -> dict[str, Target]:
     """Readers of files with rows, whose bytes are the text, and what is done with questions."""
     from mpd.text.questions import problem_id
-    from mpd.text.rows import BadRow, read_rows
+    from mpd.text.row_streams import read_rows
+    from mpd.text.rows import BadRow
 
     starts: dict[str, Callable[[str], str]] = {
         "jsonl": lambda text: json.dumps({"problem": text, "answer": "1"}) + "\n",

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from mpd.store import schema, table
 from mpd.store.model_folder import read_manifest
 from mpd.store.outputs import FileOutput, FolderOutput, TableOutput
 from mpd.store.publishing import Store
+from tests.ordinary import ORDINARY
 
 RESULTS = Path("results")
 EXPERIMENT = Experiment(RESULTS / "tiny")
@@ -383,4 +385,27 @@ def test_a_part_of_the_results_is_refused(world, name):
     before = files_below(RESULTS)
     with pytest.raises(ValueError, match="expected experiments and their store, found neither"):
         verify.main([str(RESULTS / name), "--repair"])
+    assert files_below(RESULTS) == before
+
+
+@pytest.mark.parametrize("place", [FILTER, FILTER.parent, RESULTS / "store/sample"])
+def test_what_may_not_be_read_is_not_called_whole_or_damaged(world, place):
+    before = files_below(RESULTS)
+    mode = place.stat().st_mode
+    place.chmod(0)
+    repository = Path(verify.__file__).parents[1]
+    try:
+        done = subprocess.run(
+            [*ORDINARY, sys.executable, "-m", "mpd.verify", "results/", "--repair"],
+            env={**os.environ, "PYTHONPATH": str(repository)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    finally:
+        place.chmod(mode)
+    assert done.returncode == 1 and not done.stdout
+    assert re.fullmatch(
+        r"verify: error: results/\S+ belongs to .* may not read it; .*\n", done.stderr
+    )
     assert files_below(RESULTS) == before

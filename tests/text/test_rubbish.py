@@ -8,7 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from mpd.store.signs import MAX_LINE, MAX_QUOTED, harmless, quoted
-from mpd.text.rows import BadRow, read_rows
+from mpd.text.row_streams import read_rows
+from mpd.text.rows import BadRow
 
 GOOD = {"problem": "a", "answer": "1"}
 DEPTH = 100_000
@@ -61,6 +62,7 @@ def test_a_line_that_is_no_row_is_refused_in_a_short_sentence(tmp_path, line, re
     assert first == GOOD
     assert isinstance(second, BadRow)
     assert second.reason.startswith(reason)
+    assert second.reason.endswith(("; fix or remove it", "; write the row again"))
     assert len(second.reason) < 400
 
 
