@@ -19,12 +19,12 @@ from itertools import chain
 from pathlib import Path
 
 from mpd.job import command
-from mpd.job.layout import RESULTS, STORE, Experiment
+from mpd.job.layout import RESULTS, STORE, Experiment, require_in_place
 from mpd.job.sources import sources_in
 from mpd.store.manifest import MANIFEST
 from mpd.store.notes import PROVENANCE
 from mpd.store.repair import set_aside, set_aside_outputs, unlinked
-from mpd.store.units import Unit, units_in
+from mpd.store.units import Unit, files_of_unit, units_in
 from mpd.store.verification import Fault, Verifier, footer_of
 
 MAX_NAMED = 3  # files that a line names
@@ -57,11 +57,12 @@ def lineage_of(results: Path, store: Path) -> Lineage:
 
 
 def check_belonging(verifier: Verifier, lineage: Lineage) -> None:
-    """Add a fault for each file that was made from another one than is in its place.
+    """Add a fault for each file that belongs elsewhere, or was made from another than is there.
 
     Nothing is said of a file that has gone, or is damaged itself.
     """
     units = {unit.place: unit for unit in verifier.units}
+    _check_places(verifier)
     damaged = {unit for fault in verifier.faults.values() for unit in fault.units}
     for path, sources in lineage.items():
         unit = units.get(path) or units.get(path.parent)
@@ -82,6 +83,18 @@ def check_belonging(verifier: Verifier, lineage: Lineage) -> None:
             )
             others = (units.get(file) or units.get(file.parent) for file in files)
             verifier.faults[path].sources += [other for other in others if other]
+
+
+def _check_places(verifier: Verifier) -> None:
+    """Add a fault for each table of another seed, shard or benchmark than its path names."""
+    for unit in (unit for unit in verifier.units if not unit.is_entry):
+        for path in (path for path in files_of_unit(unit) if path.suffix == ".parquet"):
+            if path in verifier.contents:
+                try:
+                    require_in_place(path, footer_of(path)["identity"])
+                except ValueError as error:
+                    sentence = str(error).removeprefix(f"{path}: ").partition("; run again")[0]
+                    verifier.add(unit, path, sentence)
 
 
 def _made_from(verifier: Verifier, unit: Unit, path: Path) -> dict[str, str]:

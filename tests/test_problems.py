@@ -221,11 +221,7 @@ def test_answer_in_another_form_is_refused(tmp_path, answer, form, reason):
 def test_unreadable_file_is_refused(tmp_path, name, content, kind):
     path = tmp_path / name
     path.write_text(content)
-    message = message_of_load(path)
-    assert message.startswith(f"{path}: no rows of split train readable as {kind}: ")
-    assert message.endswith(
-        "; fix the file, or the path or split of this problem source in the config"
-    )
+    assert message_of_load(path).startswith(f"{path}: no rows of split train readable as {kind}: ")
 
 
 @pytest.mark.parametrize("split", ["test", "train[", "train[5:]"])

@@ -273,6 +273,31 @@ def test_a_sample_of_another_round(world, check):
     assert code == 1
 
 
+def test_problems_of_another_benchmark(world, check):
+    """Their rows may be the same: every digest fits."""
+    store = Store(RESULTS / "store")
+    one = EXPERIMENT.problems("one")
+    for name in ("one", "two"):
+        identity = {"benchmark": name}
+
+        def compute(parts):
+            parts.write(world.frames["problems"])
+
+        path = EXPERIMENT.problems(name)
+        store.publish(TableOutput(schema.PROBLEMS, path, identity, {}, compute, identity=identity))
+    assert check()[1] == 0
+    for suffix in (".parquet", ".json"):
+        one.with_suffix(suffix).unlink()
+        EXPERIMENT.problems("two").with_suffix(suffix).rename(one.with_suffix(suffix))
+    (line, _), code = check()
+    assert line.startswith(
+        f"{one}: benchmark one is expected there, but it holds that of benchmark two; "
+    )
+    assert code == 1
+    check("--repair")
+    assert not one.exists() and check()[1] == 0
+
+
 def test_entries_of_the_store(world, check):
     alone = RESULTS / "store/sample" / f"{'0' * 32}.json"
     note = entry_of(OTHER).with_suffix(".json")
