@@ -92,7 +92,7 @@ def _gold_of(cells: FileRow, source: Source) -> str:
     question = cells[source.question]
     if not isinstance(question, str):
         shown = str(question) if isinstance(question, Decimal) else quoted(question)
-        raise ValueError(f"column {source.question} is not text: {shown}")
+        raise ValueError(f"column {source.question} is not text: {shown}; fix or remove it")
     try:
         return gold_answer(answer_text(cells[source.answer]), source.form)
     except ValueError as error:

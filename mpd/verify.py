@@ -19,12 +19,12 @@ from itertools import chain
 from pathlib import Path
 
 from mpd.job import command
-from mpd.job.layout import RESULTS, STORE, Experiment
+from mpd.job.layout import RESULTS, STORE, Experiment, require_in_place
 from mpd.job.sources import sources_in
 from mpd.store.manifest import MANIFEST
 from mpd.store.notes import PROVENANCE
 from mpd.store.repair import set_aside, set_aside_outputs, unlinked
-from mpd.store.units import Unit, units_in
+from mpd.store.units import Unit, files_of_unit, units_in
 from mpd.store.verification import Fault, Verifier, footer_of
 
 MAX_NAMED = 3  # files that a line names
@@ -32,6 +32,22 @@ JOINED = "logits"  # the key under which notes name the digests of all shards
 EVERY = (JOINED, "report")  # the keys with several files, all of which are read
 
 Lineage = Mapping[Path, Mapping[str, Sequence[Path]]]
+
+
+def require_results(results: Path, store: Path) -> None:
+    """Raise ValueError where a folder has neither experiments nor the store beside them.
+
+    In a folder of one experiment, or of the store itself, nothing would be compared with what it
+    was made from, and files of the store would be taken for outputs.
+    """
+    if not results.is_dir():
+        raise ValueError(f"{results}: no such folder; give that of the results")
+    experiments = chain(results.glob("*/models/*/" + MANIFEST), results.glob("*/problems/*/*"))
+    if not store.is_dir() and next(experiments, None) is None:
+        raise ValueError(
+            f"{results}: expected experiments and their store, found neither; give the folder "
+            f"that has all of them, such as {RESULTS}/"
+        )
 
 
 def lineage_of(results: Path, store: Path) -> Lineage:
@@ -45,11 +61,12 @@ def lineage_of(results: Path, store: Path) -> Lineage:
 
 
 def check_belonging(verifier: Verifier, lineage: Lineage) -> None:
-    """Add a fault for each file that was made from another one than is in its place.
+    """Add a fault for each file that belongs elsewhere, or was made from another than is there.
 
     Nothing is said of a file that has gone, or is damaged itself.
     """
     units = {unit.place: unit for unit in verifier.units}
+    _check_places(verifier)
     damaged = {unit for fault in verifier.faults.values() for unit in fault.units}
     for path, sources in lineage.items():
         unit = units.get(path) or units.get(path.parent)
@@ -70,6 +87,18 @@ def check_belonging(verifier: Verifier, lineage: Lineage) -> None:
             )
             others = (units.get(file) or units.get(file.parent) for file in files)
             verifier.faults[path].sources += [other for other in others if other]
+
+
+def _check_places(verifier: Verifier) -> None:
+    """Add a fault for each table of another seed, shard or benchmark than its path names."""
+    for unit in (unit for unit in verifier.units if not unit.is_entry):
+        for path in (path for path in files_of_unit(unit) if path.suffix == ".parquet"):
+            if path in verifier.contents:
+                try:
+                    require_in_place(path, footer_of(path)["identity"])
+                except ValueError as error:
+                    sentence = str(error).removeprefix(f"{path}: ").partition("; run again")[0]
+                    verifier.add(unit, path, sentence)
 
 
 def _made_from(verifier: Verifier, unit: Unit, path: Path) -> dict[str, str]:
@@ -143,9 +172,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--store", type=Path, help="the store, if it is not in the results")
     parser.add_argument("--repair", action="store_true", help="set aside what is damaged")
     arguments = parser.parse_args(argv)
-    if not arguments.results.is_dir():
-        raise ValueError(f"{arguments.results}: no such folder; give that of the results")
     store = arguments.store or arguments.results / STORE.name
+    require_results(arguments.results, store)
     lineage = lineage_of(arguments.results, store)
     verifier = Verifier(units_in(arguments.results, store))
     verifier.check_all()

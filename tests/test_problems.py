@@ -247,7 +247,7 @@ def test_a_line_that_was_cut_is_named(tmp_path):
     path.write_text('{"question": "q", "answer": 1}\n{"question":')
     message = message_of_load(path)
     assert message.startswith(f"{path}, row 1: not JSON (")
-    assert message.endswith("""in '{"question":'""")
+    assert message.endswith("""in '{"question":'; fix or remove it""")
 
 
 @pytest.mark.parametrize(
@@ -805,7 +805,9 @@ def plain_gold(answer):
 
 def test_a_question_that_is_no_text_is_refused(tmp_path):
     path = write_jsonl(tmp_path / "a.jsonl", [{"question": 7, "answer": "1"}])
-    assert message_of_load(path) == f"{path}, row 0: column question is not text: 7"
+    assert (
+        message_of_load(path) == f"{path}, row 0: column question is not text: 7; fix or remove it"
+    )
 
 
 def test_shards_that_are_no_more_are_removed(tmp_path):

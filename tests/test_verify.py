@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from mpd.store import schema, table
 from mpd.store.model_folder import read_manifest
 from mpd.store.outputs import FileOutput, FolderOutput, TableOutput
 from mpd.store.publishing import Store
+from tests.ordinary import ORDINARY
 
 RESULTS = Path("results")
 EXPERIMENT = Experiment(RESULTS / "tiny")
@@ -242,6 +244,17 @@ def test_a_missing_file_of_a_model(world, check):
     )
 
 
+def test_a_lost_manifest_leaves_the_model_in_the_store_alone(world, check):
+    size = TEACHER.stat().st_size
+    TEACHER.unlink()
+    (line, _), _ = check()
+    assert line.startswith(f"{TEACHER}: expected {size} bytes, found no file; depends on it: ")
+    check("--repair")
+    world.run()
+    assert not [*RESULTS.glob("store/*/*-changed*")]
+    assert check()[1] == 0
+
+
 def test_an_edited_row_with_its_footer_kept(world, check):
     edited(FILTER)
     digest = content(FILTER, schema.FILTER)[:12]
@@ -273,6 +286,31 @@ def test_the_folder_of_one_experiment_is_checked_likewise(world, check, capsys):
     with pytest.raises(SystemExit):
         verify.main([str(EXPERIMENT.folder), "--store", str(RESULTS / "store")])
     assert capsys.readouterr().out.splitlines()[:-1] == lines[:-1]
+
+
+def test_problems_of_another_benchmark(world, check):
+    """Their rows may be the same: every digest fits."""
+    store = Store(RESULTS / "store")
+    one = EXPERIMENT.problems("one")
+    for name in ("one", "two"):
+        identity = {"benchmark": name}
+
+        def compute(parts):
+            parts.write(world.frames["problems"])
+
+        path = EXPERIMENT.problems(name)
+        store.publish(TableOutput(schema.PROBLEMS, path, identity, {}, compute, identity=identity))
+    assert check()[1] == 0
+    for suffix in (".parquet", ".json"):
+        one.with_suffix(suffix).unlink()
+        EXPERIMENT.problems("two").with_suffix(suffix).rename(one.with_suffix(suffix))
+    (line, _), code = check()
+    assert line.startswith(
+        f"{one}: benchmark one is expected there, but it holds that of benchmark two; "
+    )
+    assert code == 1
+    check("--repair")
+    assert not one.exists() and check()[1] == 0
 
 
 def test_entries_of_the_store(world, check):
@@ -380,3 +418,34 @@ def test_the_program_ends_with_its_code(world):
 def test_no_results_are_a_sentence(tmp_path):
     with pytest.raises(ValueError, match="no such folder; give that of the results"):
         verify.main([str(tmp_path / "nowhere")])
+
+
+@pytest.mark.parametrize("name", ["tiny", "store", "tiny/problems", "store/sample"])
+def test_a_part_of_the_results_is_refused(world, name):
+    before = files_below(RESULTS)
+    with pytest.raises(ValueError, match="expected experiments and their store, found neither"):
+        verify.main([str(RESULTS / name), "--repair"])
+    assert files_below(RESULTS) == before
+
+
+@pytest.mark.parametrize("place", [FILTER, FILTER.parent, RESULTS / "store/sample"])
+def test_what_may_not_be_read_is_not_called_whole_or_damaged(world, place):
+    before = files_below(RESULTS)
+    mode = place.stat().st_mode
+    place.chmod(0)
+    repository = Path(verify.__file__).parents[1]
+    try:
+        done = subprocess.run(
+            [*ORDINARY, sys.executable, "-m", "mpd.verify", "results/", "--repair"],
+            env={**os.environ, "PYTHONPATH": str(repository)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    finally:
+        place.chmod(mode)
+    assert done.returncode == 1 and not done.stdout
+    assert re.fullmatch(
+        r"verify: error: results/\S+ belongs to .* may not read it; .*\n", done.stderr
+    )
+    assert files_below(RESULTS) == before

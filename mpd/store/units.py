@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from mpd.store.files import sizes
 from mpd.store.manifest import MANIFEST
@@ -23,13 +24,19 @@ class Unit:
 
 
 def units_in(results: Path, store: Path) -> list[Unit]:
-    """What there is to check: the outputs below `results`, then the entries of `store`."""
+    """What there is to check: the outputs below `results`, then the entries of `store`.
+
+    Raises PermissionError where a folder may not be read.
+    """
     entries = list(_entries(store))
     notes = {_inode(unit.note) for unit in entries if unit.note and unit.note.is_file()}
     return [*_outputs(results, store, notes), *entries]
 
 
 def _entries(store: Path) -> Iterator[Unit]:
+    for folder in (store, *store.glob("*/")):
+        if folder.is_dir():  # glob finds nothing where it may not look
+            os.scandir(folder).close()
     paths = [path for path in sorted(store.glob("*/*")) if not _is_aside(path)]
     places = [path for path in paths if path.suffix not in NO_ENTRIES]
     stems = {place.with_suffix("") for place in places}
@@ -43,7 +50,7 @@ def _entries(store: Path) -> Iterator[Unit]:
 def _outputs(results: Path, store: Path, notes: set[tuple[int, int]]) -> Iterator[Unit]:
     """The outputs; `notes` are the inodes of the notes of entries, however damaged."""
     seen = {store.resolve()}
-    for name, folders, names in os.walk(results, followlinks=True):
+    for name, folders, names in os.walk(results, onerror=_refuse, followlinks=True):
         folder = Path(name)
         if folder.resolve() in seen:  # the store, or where links lead in a circle
             folders.clear()
@@ -61,6 +68,10 @@ def _outputs(results: Path, store: Path, notes: set[tuple[int, int]]) -> Iterato
                 note_beside = note
             if path.suffix != ".json" and (note_beside or path.suffix == ".parquet"):
                 yield Unit(path, note_beside)
+
+
+def _refuse(error: OSError) -> NoReturn:
+    raise error
 
 
 def _is_aside(path: Path) -> bool:

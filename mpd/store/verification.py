@@ -39,7 +39,7 @@ class Verifier:
     """Checks units, and keeps what it has read: digests, and the faults by inode."""
 
     def __init__(self, units: list[Unit]) -> None:
-        """Hash all files of the units."""
+        """Hash all files of the units. Raises PermissionError where one may not be read."""
         self.units = units
         self.faults: dict[Any, Fault] = {}
         self.contents: dict[Path, str] = {}  # of tables and manifests that are whole
@@ -50,7 +50,7 @@ class Verifier:
                 self.places[_inode(path)].append((unit, path))
         files = {inode: places[0][1] for inode, places in self.places.items()}
         with ThreadPoolExecutor() as pool:
-            self.digests = dict(zip(files, pool.map(_digest, files.values()), strict=True))
+            self.digests = dict(zip(files, pool.map(file_digest, files.values()), strict=True))
         self.rows: dict[Any, str] = {}  # what is wrong with the rows of a table, by inode
 
     def check_all(self) -> None:
@@ -89,7 +89,7 @@ class Verifier:
                 continue
             if path.suffix == ".parquet":
                 self._check_table(unit, path, is_ours=str(path.relative_to(unit.place)) in named)
-            elif path.suffix == WEIGHTS and unit.place / MANIFEST not in files:
+            elif path.suffix == WEIGHTS and path == unit.place:  # a head; models have manifests
                 self._try(unit, path, lambda path=path: sealed_metadata(path, remembers=False))
 
     def _note(self, unit: Unit) -> Mapping[str, Any]:
@@ -193,13 +193,6 @@ def footer_of(path: Path, is_ours: bool = True) -> dict[str, Any]:
 def _inode(path: Path) -> tuple[int, int]:
     status = path.stat()
     return status.st_dev, status.st_ino
-
-
-def _digest(path: Path) -> str:
-    try:
-        return file_digest(path)
-    except PermissionError:
-        return "nothing that may be read"
 
 
 def _short(error: Exception, path: Path) -> str:

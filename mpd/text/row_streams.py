@@ -19,6 +19,7 @@ from mpd.text.arrow_cells import cells_of
 from mpd.text.rows import BadRow, FileRow, fraction_of
 
 BATCH_ROWS = 64
+ADVICE = "fix or remove it"  # for a row
 
 
 class RowStream:
@@ -163,7 +164,9 @@ def _csv_rows(text: str, wanted: Collection[str]) -> tuple[list[str], list[FileR
             rows.append({name: cell or None for name, cell in zip(names, line, strict=False)})
         else:
             rows.append(
-                BadRow(f"{len(line)} cells where the header has {len(names)}: {quoted(line)}")
+                BadRow(
+                    f"{len(line)} cells where the header has {len(names)}: {quoted(line)}; {ADVICE}"
+                )
             )
     return names, rows
 
@@ -203,13 +206,13 @@ def _json_lines(lines: Iterable[str], wanted: Collection[str]) -> Iterator[FileR
             try:
                 yield _json_row(_json(line, wanted))
             except ValueError as error:
-                yield BadRow(f"{error} in {line[:80]!r}")
+                yield BadRow(f"{error} in {line[:80]!r}; {ADVICE}")
 
 
 def _json_row(value: Any) -> FileRow:
     if isinstance(value, dict | BadRow):
         return value
-    return BadRow(f"not a JSON object, but {str(value)[:80]!r}")
+    return BadRow(f"not a JSON object, but {str(value)[:80]!r}; {ADVICE}")
 
 
 def _json(text: str, wanted: Collection[str]) -> Any:
