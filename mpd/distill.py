@@ -38,6 +38,7 @@ from mpd.training.cache_checks import (
     require_ids,
     require_kept_rows,
     require_objective,
+    require_one,
     require_rows,
     require_verdicts,
 )
@@ -94,12 +95,11 @@ def outputs(arguments: Namespace) -> Outputs:
     student = read_manifest(arguments.student)
     made_for = {"token_map": student["token_map"], "student": student["digest"]}
     footers = [table.check(path, schema.LOGITS, made_for) for path in arguments.logits]
-    require_objective(settings, {footer["identity"]["cache"] for footer in footers})
-    teachers = {footer["identity"]["teacher"] for footer in footers}
-    if len(teachers) != 1:
-        raise ValueError(f"the cache shards are of {len(teachers)} teachers; rerun logits")
+    identities = dict(zip(arguments.logits, (each["identity"] for each in footers), strict=True))
+    cache, teacher = (require_one(key, identities) for key in ("cache", "teacher"))
+    require_objective(settings, cache)
     require_verdicts(arguments.logits, arguments.filter)
-    require_head(arguments.head, teachers, footers[0]["identity"]["cache"])
+    require_head(arguments.head, teacher, cache)
     verdicts = pl.concat(table.read(path, schema.FILTER) for path in arguments.filter)
     require_rows(verdicts, int(verdicts["keep"].sum()), settings.min_kept)
 
@@ -123,7 +123,7 @@ def outputs(arguments: Namespace) -> Outputs:
         settings.meaning(),
         {
             "student": student["digest"],
-            "teacher": teachers.pop(),
+            "teacher": teacher,
             "logits": " ".join(contents),
         },
         compute,

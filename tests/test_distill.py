@@ -100,7 +100,7 @@ def test_a_cache_of_another_student_is_refused(run, rewritten, key):
 
 def test_caches_of_two_teachers_are_refused(run, rewritten, cached):
     other = rewritten("logits.parquet", teacher="other")
-    with pytest.raises(ValueError, match="the cache shards are of 2 teachers"):
+    with pytest.raises(ValueError, match=rf"{other}: expected the teacher \w+ of {cached}, fo"):
         run(logits=[cached, other])
 
 
@@ -395,5 +395,5 @@ def test_a_head_of_an_earlier_version_is_used(run, hidden, tmp_path):
 
 
 def test_sparse_and_hidden_shards_do_not_mix(run, hidden, cached):
-    with pytest.raises(ValueError, match="some cache shards are sparse and others hidden"):
+    with pytest.raises(ValueError, match=rf"{hidden[0]}: expected the cache sparse of {cached}"):
         run("--head", str(hidden[1]), logits=[cached, hidden[0]])

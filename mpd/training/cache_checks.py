@@ -1,5 +1,6 @@
 """What distill refuses: too few rows, and files that do not belong together or to the objective."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -62,11 +63,25 @@ def require_ids(path: Path) -> None:
             )
 
 
-def require_objective(settings: DistillSettings, caches: set[str]) -> None:
-    """Raise ValueError where caches of these kinds cannot give the loss of the settings."""
-    if len(caches) != 1:
-        raise ValueError("some cache shards are sparse and others hidden; run logits again")
-    (cache,) = caches
+def require_one(key: str, identities: Mapping[Path, table.Identity]) -> str:
+    """What all cache shards have under a key of their identity.
+
+    Raises ValueError with a shard that has something else than the first one.
+    """
+    first, *others = identities
+    expected = identities[first][key]
+    for path in others:
+        found = identities[path][key]
+        if found != expected:
+            raise ValueError(
+                f"{path}: expected the {key} {expected[:12]} of {first}, found {found[:12]}: one "
+                f"of them is of another branch or run; run again with --forcerun {first} {path}"
+            )
+    return expected
+
+
+def require_objective(settings: DistillSettings, cache: str) -> None:
+    """Raise ValueError where a cache of this kind cannot give the loss of the settings."""
     sentence = loss_conflict(settings.divergence, settings.temperature, settings.tail, cache)
     if sentence:
         raise ValueError(sentence)
@@ -83,17 +98,16 @@ def require_verdicts(caches: list[Path], verdicts: list[Path]) -> None:
         require_made_from(cache, schema.LOGITS, {"filter": (path, content)})
 
 
-def require_head(paths: list[Path], teachers: set[str], cache: str) -> None:
+def require_head(paths: list[Path], teacher: str, cache: str) -> None:
     """Raise ValueError where an output head is missing, damaged, or not of the cache's teacher."""
     if cache == "hidden" and not paths:
         raise ValueError("the cache holds hidden states; give the teacher's output head by --head")
     for path in paths:
-        teacher = sealed_metadata(path).get("teacher", "of no name")
-        if {teacher} != teachers:
+        found = sealed_metadata(path).get("teacher", "of no name")
+        if found != teacher:
             raise ValueError(
-                f"{path}: expected the output head of teacher "
-                f"{', '.join(teacher[:12] for teacher in teachers)}, which the cache is of, found "
-                f"that of teacher {teacher[:12]}; {recompute_advice(path)}"
+                f"{path}: expected the output head of teacher {teacher[:12]}, which the cache is "
+                f"of, found that of teacher {found[:12]}; {recompute_advice(path)}"
             )
 
 
