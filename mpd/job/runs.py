@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
@@ -16,12 +17,16 @@ from types import FrameType
 from typing import Any
 
 from mpd.store.rights import STATE, refusal, user
-from mpd.store.supervisor import VARIABLE, is_gone, supervised
+from mpd.store.supervisor import VARIABLE, is_gone, kill_descendants, supervised
 
 NOTICE = (
     "stopping: jobs end within seconds; run the same command again to go on: finished parts are "
     "kept"
 )
+
+
+STOPPED = "stopped at once; run the same command again to go on: finished parts are kept"
+SAME = 1.0  # seconds within which a second SIGINT is the same Ctrl-C, as `timeout` sends it
 
 
 def supervise() -> None:
@@ -87,10 +92,20 @@ def _end_orphans(folder: Path) -> int:
 def _stop_jobs(number: int, frame: FrameType | None) -> Any:
     """Answer Ctrl-C: end the jobs, for which Snakemake would wait, and do what Snakemake does.
 
-    In a terminal jobs get SIGINT as well; SIGTERM beside it changes nothing for them.
+    In a terminal jobs get SIGINT as well; SIGTERM beside it changes nothing for them. A second
+    Ctrl-C kills what is left, and this process.
     """
     import psutil
 
+    began = time.monotonic()
+
+    def end_at_once(number: int, frame: FrameType | None) -> None:
+        if time.monotonic() - began > SAME:
+            print(STOPPED, file=sys.stderr, flush=True)
+            kill_descendants()
+            os._exit(130)
+
+    signal.signal(signal.SIGINT, end_at_once)
     print(NOTICE, file=sys.stderr, flush=True)
     waiting = [psutil.Process()]
     while waiting:

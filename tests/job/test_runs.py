@@ -4,8 +4,10 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from mpd.store.supervisor import VARIABLE
@@ -92,3 +94,46 @@ def test_a_run_ends_what_a_killed_one_left_in_its_folder_and_nothing_else(start,
     printed, _ = start(RUN, "0").communicate(timeout=WAIT)
     assert printed == "ended processes that a killed run had left: 1\n"
     assert {word for word, process in processes.items() if process.poll() is not None} == {"orphan"}
+
+
+STOPPING = """
+import subprocess, sys, time
+from mpd.job.runs import begin
+
+begin("small")
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+print(child.pid, flush=True)
+try:
+    time.sleep(600)
+except KeyboardInterrupt:  # Snakemake now waits for its jobs
+    print("waiting", flush=True)
+    time.sleep(600)
+"""
+
+
+def has_ended(pid):
+    """Whether a process has ended; its parent may not have noticed."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def test_a_second_ctrl_c_ends_a_run_at_once_without_a_traceback(start):
+    run = start(STOPPING)
+    child = int(run.stdout.readline())
+    run.send_signal(signal.SIGINT)
+    assert run.stdout.readline() == "waiting\n"
+    run.send_signal(signal.SIGINT)  # the same Ctrl-C, sent to the process and to its group
+    time.sleep(1.5)
+    assert run.poll() is None
+    run.send_signal(signal.SIGINT)
+    _, errors = run.communicate(timeout=WAIT)
+    assert run.returncode == 130
+    first, last = errors.splitlines()
+    assert first.startswith("stopping: jobs end within seconds; run the same command again")
+    assert last.startswith("stopped at once; run the same command again to go on")
+    deadline = time.monotonic() + WAIT
+    while not has_ended(child):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
