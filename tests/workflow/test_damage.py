@@ -226,8 +226,8 @@ def likes_of(kind: str) -> list[Path]:
     return [Path(like) for like in dict.fromkeys(changes) if like != str(path)]
 
 
-# Files that say nothing against their places without the notes of these: they were made from the same
-# under other settings, or from nothing (docs/reliability.md, "What is not promised").
+# Files that say nothing against their places without the notes of these: they were made from the
+# same under other settings, or from nothing (docs/reliability.md, "What is not promised").
 UNTOLD = {
     ("problems", "benchmark"): "other/problems/eval/sampled",
     ("sample", "problems"): "other/problems/train/shard_0",
