@@ -127,6 +127,16 @@ def write_problems(path: Path, count: int, are_named: bool = False, has_roots: b
     )
 
 
+def completions(numbers: range) -> dict[str, Any]:
+    """The columns of whole completions that samples and answers share."""
+    return {
+        "completion_ids": ids(numbers, SAMPLE_TOKENS),
+        "text": texts(numbers),
+        "finish_reason": "stop",
+        "num_tokens": SAMPLE_TOKENS,
+    }
+
+
 def write_shard(folder: Path, count: int) -> dict[str, Path]:
     """The problems, samples and rewrites of a shard, by the names of their artifacts."""
     paths = {name: folder / f"{name}.parquet" for name in ("problems", "sample", "compress")}
@@ -138,10 +148,7 @@ def write_shard(folder: Path, count: int) -> dict[str, Path]:
         lambda numbers: {
             "sample_id": sample_ids(numbers),
             "problem_id": keys(numbers),
-            "completion_ids": ids(numbers, SAMPLE_TOKENS),
-            "text": texts(numbers),
-            "finish_reason": "stop",
-            "num_tokens": SAMPLE_TOKENS,
+            **completions(numbers),
         },
         identity,
     )
@@ -171,10 +178,7 @@ def write_answers(path: Path, count: int, identity: dict[str, str]) -> str:
         count,
         lambda numbers: {
             "problem_id": keys(numbers),
-            "completion_ids": ids(numbers, SAMPLE_TOKENS),
-            "text": texts(numbers),
-            "finish_reason": "stop",
-            "num_tokens": SAMPLE_TOKENS,
+            **completions(numbers),
         },
         identity,
     )

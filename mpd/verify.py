@@ -25,7 +25,7 @@ from mpd.store.manifest import MANIFEST
 from mpd.store.notes import PROVENANCE
 from mpd.store.repair import set_aside, set_aside_outputs, unlinked
 from mpd.store.units import Unit, files_of_unit, units_in
-from mpd.store.verification import Fault, Verifier, footer_of
+from mpd.store.verification import Fault, Verifier, short
 
 MAX_NAMED = 3  # files that a line names
 JOINED = "logits"  # the key under which notes name the digests of all shards
@@ -92,21 +92,16 @@ def check_belonging(verifier: Verifier, lineage: Lineage) -> None:
 def _check_places(verifier: Verifier) -> None:
     """Add a fault for each table of another seed, shard or benchmark than its path names."""
     for unit in (unit for unit in verifier.units if not unit.is_entry):
-        for path in (path for path in files_of_unit(unit) if path.suffix == ".parquet"):
-            if path in verifier.contents:
-                try:
-                    require_in_place(path, footer_of(path)["identity"])
-                except ValueError as error:
-                    sentence = str(error).removeprefix(f"{path}: ").partition("; run again")[0]
-                    verifier.add(unit, path, sentence)
+        for path in (path for path in files_of_unit(unit) if path in verifier.identities):
+            try:
+                require_in_place(path, verifier.identities[path])
+            except ValueError as error:
+                verifier.add(unit, path, short(error, path))
 
 
 def _made_from(verifier: Verifier, unit: Unit, path: Path) -> dict[str, str]:
     """The digests of what a file was made from, by its note and its footer."""
-    named = dict(verifier.notes[unit.place].get("inputs", {}))
-    if path.suffix == ".parquet" and path in verifier.contents:
-        named |= footer_of(path)["identity"]
-    return named
+    return {**verifier.notes[unit.place].get("inputs", {}), **verifier.identities.get(path, {})}
 
 
 def precise(verifier: Verifier, lineage: Lineage) -> Lineage:

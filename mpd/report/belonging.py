@@ -29,6 +29,7 @@ def require_training(round: Round, files: Files) -> None:
     `files` are those of the round, by kind.
     """
     student = _model("student", round.before.student)
+    contents = []
     for number, problems in enumerate(round.experiment.train_shards(len(files["sample"]))):
         shards = {
             "problems": (problems, schema.PROBLEMS),
@@ -37,9 +38,8 @@ def require_training(round: Round, files: Files) -> None:
             "filter": (files["filter"][number], schema.FILTER),
             "logits": (files["logits"][number], schema.LOGITS),
         }
-        contents_of(shards)
+        contents.append(contents_of(shards)["logits"])
         require_made_from(*shards["logits"], student)
-    contents = [table.content_digest(path, schema.LOGITS) for path in files["logits"]]
     cache = files["logits"][0].parent
     sources = {**student, "logits": (cache, digest_of(contents))}
     require_made_from(round.metrics, schema.METRICS, sources)

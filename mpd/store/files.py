@@ -57,6 +57,12 @@ def marks(path: Path) -> list[int]:
     return [status.st_size, status.st_mtime_ns, status.st_ino]
 
 
+def inode_of(path: Path) -> tuple[int, int]:
+    """Device and inode, which all links to a file share."""
+    status = path.stat()
+    return status.st_dev, status.st_ino
+
+
 def files_of(entry: Path) -> list[Path]:
     """The file itself, or the files below a folder, in a fixed order."""
     if entry.is_file():

@@ -21,9 +21,9 @@ def contents_of(shards: Mapping[str, Shard]) -> dict[str, str]:
     """
     sources: dict[str, Source] = {}
     for name, shard in shards.items():
-        content = table.content_digest(*shard)
-        require_made_from(*shard[:2], sources)
-        sources[name] = (shard[0], content)
+        footer = table.check(*shard)
+        _require_sources(shard[0], footer, sources)
+        sources[name] = (shard[0], footer["content"])
     return {name: content for name, (_, content) in sources.items()}
 
 
@@ -32,7 +32,10 @@ def require_made_from(path: Path, artifact: schema.Artifact, sources: Mapping[st
 
     A file from before checksums does not name all of its sources.
     """
-    footer = table.check(path, artifact)
+    _require_sources(path, table.check(path, artifact), sources)
+
+
+def _require_sources(path: Path, footer: Mapping[str, Any], sources: Mapping[str, Source]) -> None:
     identity = footer["identity"]
     for name, (source, content) in sources.items():
         if name not in identity and "checksums" not in footer:

@@ -168,13 +168,13 @@ def verify(path: Path, artifact: Artifact, identity: Identity | None = None) -> 
 
 
 def _row_groups(
-    path: Path, columns: Sequence[str] | None = None, keys: pl.DataFrame | None = None
+    path: Path, columns: Sequence[str], keys: pl.DataFrame | None = None
 ) -> Iterator[pa.Table]:
     file, digest = RowGroups(path), RowDigest()
     more = [] if keys is None else keys.columns
-    names = None if columns is None else list(dict.fromkeys([*columns, *more]))
+    names = list(dict.fromkeys([*columns, *more]))
     # Files of before have no checksums of row groups.
-    reads_all = set(names or file.schema.names) == set(file.schema.names)
+    reads_all = set(names) == set(file.schema.names)
     compares_all = "checksums" not in file.footer and keys is None and reads_all
     for group in range(file.num_groups):
         if keys is not None and not _has_a_key(file, group, keys):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from mpd.store.files import sizes
+from mpd.store.files import inode_of, sizes
 from mpd.store.manifest import MANIFEST
 from mpd.store.notes import PROVENANCE, note_of
 
@@ -29,7 +29,7 @@ def units_in(results: Path, store: Path) -> list[Unit]:
     Raises PermissionError where a folder may not be read.
     """
     entries = list(_entries(store))
-    notes = {_inode(unit.note) for unit in entries if unit.note and unit.note.is_file()}
+    notes = {inode_of(unit.note) for unit in entries if unit.note and unit.note.is_file()}
     return [*_outputs(results, store, notes), *entries]
 
 
@@ -64,7 +64,7 @@ def _outputs(results: Path, store: Path, notes: set[tuple[int, int]]) -> Iterato
             continue
         for path in (folder / each for each in sorted(names) if not _is_aside(Path(each))):
             note_beside, note = note_of(path), path.with_suffix(".json")
-            if note_beside is None and note.is_file() and _inode(note) in notes:
+            if note_beside is None and note.is_file() and inode_of(note) in notes:
                 note_beside = note
             if path.suffix != ".json" and (note_beside or path.suffix == ".parquet"):
                 yield Unit(path, note_beside)
@@ -84,8 +84,3 @@ def files_of_unit(unit: Unit) -> list[Path]:
     if unit.note and unit.note not in paths:
         paths.append(unit.note)
     return [path for path in paths if path.is_file() and not _is_aside(path)]
-
-
-def _inode(path: Path) -> tuple[int, int]:
-    status = path.stat()
-    return status.st_dev, status.st_ino

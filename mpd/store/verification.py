@@ -13,7 +13,7 @@ from typing import Any
 
 from mpd.store.content import contradicted
 from mpd.store.digests import file_digest
-from mpd.store.files import json_object
+from mpd.store.files import inode_of, json_object
 from mpd.store.manifest import MANIFEST, WEIGHTS, parse_manifest
 from mpd.store.notes import fault_of, note_key
 from mpd.store.seal import sealed_metadata
@@ -43,11 +43,12 @@ class Verifier:
         self.units = units
         self.faults: dict[Any, Fault] = {}
         self.contents: dict[Path, str] = {}  # of tables and manifests that are whole
+        self.identities: dict[Path, Mapping[str, str]] = {}  # of tables that are whole
         self.notes: dict[Path, Mapping[str, Any]] = {}  # by the place of the unit
         self.places: dict[Any, list[tuple[Unit, Path]]] = defaultdict(list)  # by inode
         for unit in units:
             for path in files_of_unit(unit):
-                self.places[_inode(path)].append((unit, path))
+                self.places[inode_of(path)].append((unit, path))
         files = {inode: places[0][1] for inode, places in self.places.items()}
         with ThreadPoolExecutor() as pool:
             self.digests = dict(zip(files, pool.map(file_digest, files.values()), strict=True))
@@ -68,7 +69,7 @@ class Verifier:
 
     def _add_of_file(self, unit: Unit, path: Path, message: str) -> None:
         """Note a fault of a file; where several paths lead to it, it is one."""
-        self._add(_inode(path), unit, path, message)
+        self._add(inode_of(path), unit, path, message)
 
     def _add(self, key: Any, unit: Unit, path: Path, message: str) -> None:
         self.faults.setdefault(key, Fault(path, message, [unit]))
@@ -103,7 +104,7 @@ class Verifier:
             content = json_object(unit.note)
             fault = fault_of(content)
         except (ValueError, OSError) as error:
-            content, fault = {}, f"expected a note, found {_short(error, unit.note)}"
+            content, fault = {}, f"expected a note, found {short(error, unit.note)}"
         if not fault and unit.is_entry and note_key(content) != unit.note.stem:
             key = note_key(content)
             fault = f"expected the note of {unit.note.stem[:12]}, found that of {key[:12]}"
@@ -125,7 +126,7 @@ class Verifier:
                 self._compare_digest(unit, path, digest)
 
     def _compare_digest(self, unit: Unit, path: Path, digest: str) -> None:
-        found = self.digests[_inode(path)]
+        found = self.digests[inode_of(path)]
         if found != digest:
             self._add_of_file(unit, path, f"expected SHA-256 {digest[:12]}, found {found[:12]}")
 
@@ -145,10 +146,10 @@ class Verifier:
             self.contents[path] = manifest["digest"]
 
     def _check_table(self, unit: Unit, path: Path, is_ours: bool) -> None:
-        footer = self._try(unit, path, lambda: footer_of(path, is_ours))
+        footer = self._try(unit, path, lambda: _footer_of(path, is_ours))
         if not footer:
             return
-        inode = _inode(path)
+        inode = inode_of(path)
         if inode not in self.rows:
             self.rows[inode] = "".join(contradicted(path, [""]) and ["other rows"])
         if self.rows[inode]:
@@ -157,21 +158,21 @@ class Verifier:
                 unit, path, f"expected the rows with the digest {digest}, found other rows"
             )
         else:
-            self.contents[path] = footer["content"]
+            self.contents[path], self.identities[path] = footer["content"], footer["identity"]
 
     def _try(self, unit: Unit, path: Path, check: Any) -> Any:
         """What a check returns; None, and a fault, where it raises ValueError or OSError."""
         try:
             return check()
         except (ValueError, OSError) as error:
-            self._add_of_file(unit, path, _short(error, path))
+            self._add_of_file(unit, path, short(error, path))
             return None
 
     def _is_faulty(self, path: Path) -> bool:
-        return _inode(path) in self.faults
+        return inode_of(path) in self.faults
 
 
-def footer_of(path: Path, is_ours: bool = True) -> dict[str, Any]:
+def _footer_of(path: Path, is_ours: bool) -> dict[str, Any]:
     """The footer of a table; raises ValueError where there is none that can be read.
 
     It is empty for a whole Parquet file of somebody else, unless it `is_ours`.
@@ -190,11 +191,6 @@ def footer_of(path: Path, is_ours: bool = True) -> dict[str, Any]:
         raise ValueError(f"{path}: expected a table of ours, found none ({cause:.80})") from None
 
 
-def _inode(path: Path) -> tuple[int, int]:
-    status = path.stat()
-    return status.st_dev, status.st_ino
-
-
-def _short(error: Exception, path: Path) -> str:
+def short(error: Exception, path: Path) -> str:
     """A sentence without the path at its beginning and the advice at its end."""
     return str(error).removeprefix(f"{path}: ").partition("; run again")[0].partition("; copy")[0]
