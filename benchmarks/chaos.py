@@ -31,7 +31,7 @@ import psutil
 REPOSITORY = Path(__file__).parents[1]
 sys.path.insert(0, str(REPOSITORY))
 
-from mpd.store.links import PROVENANCE, note_of  # noqa: E402
+from mpd.store.notes import PROVENANCE, note_of  # noqa: E402
 from mpd.store.outputs import MEANING, fingerprint  # noqa: E402
 from tests.workflow.project import ENVIRONMENT, Project, copied, finished  # noqa: E402
 

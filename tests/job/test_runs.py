@@ -102,8 +102,8 @@ from mpd.job.runs import begin
 
 begin("small")
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-print(child.pid, flush=True)
 try:
+    print(child.pid, flush=True)
     time.sleep(600)
 except KeyboardInterrupt:  # Snakemake now waits for its jobs
     print("waiting", flush=True)

@@ -320,5 +320,25 @@ def test_the_answer_checker(table):
     ]
 
 
+@line("measure memory and time for few and many rows")
+def test_scale(table):
+    assert LINES["measure memory and time for few and many rows"] == "`python benchmarks/scale.py`"
+    printed = table.run("python benchmarks/scale.py filter --sizes 100 200")
+    assert re.findall(r"^ filter +(\d+) ", printed, re.MULTILINE) == ["100", "200"]
+
+
+@line("check that nothing is damaged")
+def test_verify(table):
+    want, command = "check that nothing is damaged", "python -m mpd.verify results/"
+    assert table.says(want, command).endswith(": all whole\n")
+    path = table.folder / f"{ROUND}/filter/shard_0.parquet"
+    path.write_bytes(path.read_bytes()[:-100])  # the store's file, too: it is the same
+    assert f"{path.relative_to(table.folder)}: " in table.run(command, 1)
+    assert "`--repair`" in LINES[want]
+    table.run(f"{command} --repair")
+    assert set(computed(table.run("snakemake --cores 2"))) - {*TABLES} == {"filter"}
+    assert table.run(command).endswith(": all whole\n")
+
+
 def test_every_line_of_the_table_has_a_test():
     assert set(LINES) == TESTED
