@@ -31,6 +31,7 @@ import psutil
 REPOSITORY = Path(__file__).parents[1]
 sys.path.insert(0, str(REPOSITORY))
 
+from mpd.store.files import CHECKSUM  # noqa: E402
 from mpd.store.notes import PROVENANCE, note_of  # noqa: E402
 from mpd.store.outputs import MEANING, fingerprint  # noqa: E402
 from tests.workflow.project import ENVIRONMENT, Project, copied, finished  # noqa: E402
@@ -53,7 +54,7 @@ STAGES = {
 VICTIMS = ("job", "shell", "snakemake", "everything", "machine")
 # What holds wall times, besides notes; and what the report makes of these.
 TIMED = ("costs.parquet", "speed.parquet", "report.html")
-NOTED = {"spent", "digests", "sizes", "inputs"}
+NOTED = {"spent", "digests", "sizes", "inputs", CHECKSUM}
 
 # In every Python process of a run: notes what is forced to the disk, and kills at an operation.
 HOOK = """
