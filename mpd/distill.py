@@ -30,7 +30,7 @@ from mpd.store import schema, table
 from mpd.store.digests import digest_of
 from mpd.store.manifest import MANIFEST
 from mpd.store.model_folder import read_manifest, write_manifest
-from mpd.store.notes import PROVENANCE
+from mpd.store.notes import PROVENANCE, RECEIPT
 from mpd.store.outputs import FolderOutput, Outputs
 from mpd.store.supervisor import kill_descendants, supervised
 from mpd.training.cache_checks import (
@@ -67,7 +67,7 @@ def copy_beside_weights(source: Path, folder: Path) -> None:
     """Copy tokenizer, chat template and configs; weights, manifest and reports are new."""
     for path in source.iterdir():
         name = path.name
-        if name in (MANIFEST, CARD, METRICS_FILE, PROVENANCE):
+        if name in (MANIFEST, CARD, METRICS_FILE, PROVENANCE) or name.endswith(RECEIPT):
             continue
         if not name.endswith((".safetensors", ".safetensors.index.json")):
             shutil.copyfile(path, folder / name)

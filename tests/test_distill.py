@@ -151,7 +151,13 @@ def test_tokenizer_and_configs_are_taken_over(tmp_path):
     source.mkdir()
     folder.mkdir()
     taken = {"config.json", "tokenizer.json", "chat_template.jinja", "generation_config.json"}
-    left = {"manifest.json", "README.md", "metrics.parquet", "provenance.json"}
+    left = {
+        "manifest.json",
+        "README.md",
+        "metrics.parquet",
+        "provenance.json",
+        ".provenance.receipt",
+    }
     left |= {"model.safetensors", "model-1.safetensors", "model.safetensors.index.json"}
     for name in taken | left:
         (source / name).write_text(name)
@@ -182,6 +188,7 @@ def test_the_folder_is_a_whole_model(run, student, vocabulary, tiny_prompts):
         *manifest["files"],
         "manifest.json",
         "provenance.json",
+        ".provenance.receipt",
     }
     assert set(manifest["files"]) == {*before["files"], "README.md", "metrics.parquet"}
     for key in ("token_map", "tokenizer", "chat_template", "context_length"):

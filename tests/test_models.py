@@ -39,7 +39,8 @@ def test_a_folder_is_copied_and_left_alone(run, user_model, student):
     folder = run(source="folder", path=str(user_model))
     assert read_manifest(folder / "manifest.json") == read_manifest(student)
     taken = {path.name for path in user_model.iterdir()} - {"pytorch_model.bin", "original"}
-    assert {path.name for path in folder.iterdir()} == taken | {"manifest.json", "provenance.json"}
+    ours = {"manifest.json", "provenance.json", ".provenance.receipt"}
+    assert {path.name for path in folder.iterdir()} == taken | ours
     for name in taken:
         assert (folder / name).read_bytes() == (user_model / name).read_bytes()
         assert not (folder / name).samefile(user_model / name)

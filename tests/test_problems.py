@@ -660,7 +660,7 @@ def test_main_writes_shards_dev_and_what_was_dropped(tmp_path, benchmark, caplog
 
     names = {file.name for file in output.iterdir()}
     parts = {"shard_0.parquet", "shard_1.parquet", "dev.parquet"}
-    assert names == {*parts, "dropped.parquet", "provenance.json"}
+    assert names == {*parts, "dropped.parquet", "provenance.json", ".provenance.receipt"}
     sizes = {name: len(table.read(output / name, schema.PROBLEMS)) for name in parts}
     assert sizes == {"shard_0.parquet": 2, "shard_1.parquet": 2, "dev.parquet": 2}
 

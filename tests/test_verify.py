@@ -17,7 +17,9 @@ from filelock import FileLock
 from mpd import verify
 from mpd.job.layout import Experiment
 from mpd.store import schema, table
+from mpd.store.digests import file_digest
 from mpd.store.model_folder import read_manifest
+from mpd.store.notes import receipt_beside
 from mpd.store.outputs import FileOutput, FolderOutput, TableOutput
 from mpd.store.publishing import Store
 from tests.ordinary import ORDINARY
@@ -134,6 +136,10 @@ def swap_in(path):
         shutil.copy(OTHER.with_suffix(suffix), path.with_suffix(suffix))
 
 
+def forget_receipt(path):
+    receipt_beside(path.with_suffix(".json")).unlink()
+
+
 def entry_of(path):
     (found,) = (e for e in RESULTS.glob("store/*/*") if e.is_file() and e.samefile(path))
     return found
@@ -142,6 +148,10 @@ def entry_of(path):
 def folder_entry_of(path):
     (found,) = (e for e in RESULTS.glob("store/*/*/*") if e.samefile(path))
     return found
+
+
+def digest(path):
+    return file_digest(path)[:12]
 
 
 def digest_in(text):
@@ -226,7 +236,8 @@ def test_a_damaged_note_of_a_page(world, check):
 
 
 def test_an_edited_manifest_without_its_note(world, check):
-    (STUDENT.with_name("provenance.json")).unlink()
+    for name in ("provenance.json", ".provenance.receipt"):
+        STUDENT.with_name(name).unlink()
     text = STUDENT.read_text().replace('"context_length": 256', '"context_length": 512')
     STUDENT.unlink()
     STUDENT.write_text(text)
@@ -257,6 +268,7 @@ def test_a_lost_manifest_leaves_the_model_in_the_store_alone(world, check):
 
 def test_an_edited_row_with_its_footer_kept(world, check):
     edited(FILTER)
+    forget_receipt(FILTER)
     digest = content(FILTER, schema.FILTER)[:12]
     assert check()[0][0] == (
         f"{FILTER}: expected the rows with the digest {digest}, found other rows; "
@@ -264,7 +276,33 @@ def test_an_edited_row_with_its_footer_kept(world, check):
     )
 
 
+@pytest.mark.parametrize("has_note", [True, False])
+def test_a_receipt_tells_what_is_out_of_place(world, check, has_note):
+    found, expected = digest(OTHER), digest(SAMPLE)
+    swap_in(SAMPLE)
+    if not has_note:
+        SAMPLE.with_suffix(".json").unlink()
+    (line, _), code = check()
+    assert line == (
+        f"{SAMPLE}: expected SHA-256 {expected} by .shard_0.receipt, found {found}; "
+        f"depends on it: {DOWNSTREAM}"
+    )
+    assert code == 1
+
+
+def test_a_damaged_receipt(world, check):
+    receipt = receipt_beside(SAMPLE.with_suffix(".json"))
+    receipt.write_text(receipt.read_text().replace('"sizes"', '"size"'))
+    (line, _), _ = check()
+    assert line.startswith(f"{receipt}: expected the keys of a note, found 'size'")
+    check("--repair")
+    world.run()
+    assert check()[1] == 0
+
+
 def test_a_sample_of_another_round(world, check):
+    """By the digests that the footers name: there is no receipt."""
+    forget_receipt(SAMPLE)
     before = content(SAMPLE, schema.SAMPLE)[:12]
     swap_in(SAMPLE)
     lines, code = check()
@@ -281,6 +319,7 @@ def test_a_sample_of_another_round(world, check):
 
 
 def test_the_folder_of_one_experiment_is_checked_likewise(world, check, capsys):
+    forget_receipt(SAMPLE)
     swap_in(SAMPLE)
     lines, _ = check()
     with pytest.raises(SystemExit):
@@ -301,6 +340,7 @@ def test_problems_of_another_benchmark(world, check):
         path = EXPERIMENT.problems(name)
         store.publish(TableOutput(schema.PROBLEMS, path, identity, {}, compute, identity=identity))
     assert check()[1] == 0
+    forget_receipt(one)
     for suffix in (".parquet", ".json"):
         one.with_suffix(suffix).unlink()
         EXPERIMENT.problems("two").with_suffix(suffix).rename(one.with_suffix(suffix))

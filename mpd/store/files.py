@@ -36,10 +36,12 @@ def sync(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a mapping as JSON, whole or not at all."""
+def write_json(path: Path, content: Mapping[str, Any], lasting: bool = False) -> None:
+    """Write a mapping as JSON, whole or not at all; if `lasting`, also where the machine stops."""
     with replacing(path) as draft:
         draft.write_text(json.dumps(content, indent=1, sort_keys=True), encoding="utf-8")
+        if lasting:
+            sync(draft)
 
 
 def read_json(path: Path) -> dict[str, Any]:

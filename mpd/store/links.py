@@ -1,7 +1,7 @@
 """The outputs that link to a stored file or folder.
 
 Beside an output lies a link to the note of its entry: beside a file under the same name with the
-suffix .json, in a folder as provenance.json.
+suffix .json, in a folder as provenance.json. Its receipt lies there too.
 """
 
 import logging
@@ -16,7 +16,14 @@ from mpd.store.digests import file_digest
 from mpd.store.files import marks, read_json, replacing, sizes, write_json
 from mpd.store.known_digests import remember
 from mpd.store.manifest import MANIFEST, WEIGHTS
-from mpd.store.notes import PROVENANCE, fault_of, note_key
+from mpd.store.notes import (
+    PROVENANCE,
+    fault_of,
+    is_of_folder,
+    note_key,
+    receipt_beside,
+    receipt_for,
+)
 from mpd.store.supervisor import require_supervisor
 
 log = logging.getLogger("mpd")
@@ -46,6 +53,8 @@ def link(
     require_supervisor()
     for path in (*stale, *sources, output_note):
         path.unlink(missing_ok=True)
+    output_note.parent.mkdir(parents=True, exist_ok=True)
+    write_json(receipt_beside(output_note), receipt_for(read_json(note)), lasting=True)
     names = [name for name in sizes(entry) if not seen or seen[name] == marks(entry / name)]
     linked = [_link(source, target) for target, source in {output_note: note, **sources}.items()]
     copies = _copies(note)
@@ -113,11 +122,11 @@ def require_unchanged(
     """Raise ValueError where the output at `path` has other bytes than its note says.
 
     Every file of a folder that was linked as a whole has to be as it was. `content` is that of the
-    note; `seen` are the marks of the stored files, which links to them share.
+    note, or of the receipt; `seen` are the marks of the stored files, which links to them share.
     """
     digests = content.get("digests", {})
     for name, digest in digests.items():
-        file = note.parent / name if note.name == PROVENANCE else path
+        file = note.parent / name if is_of_folder(note) else path
         if not file.is_file() or seen.get(name) == marks(file):
             continue
         if (found := file_digest(file)) != digest:

@@ -2,17 +2,21 @@
 
 A note is a JSON file beside a stored file or folder, and linked beside each output. It is read with
 care: it may be damaged, or beside a file of the user have another content.
+
+A receipt has what a note says about meaning and files. It lies hidden beside an output, and stays
+there: it tells where another file was put in that place, with its own note or without any.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mpd.store.files import CHECKSUM, has_its_checksum, json_object, read_json
+from mpd.store.files import CHECKSUM, checksummed, has_its_checksum, json_object, read_json
 from mpd.store.manifest import MANIFEST
 from mpd.store.outputs import MEANING, fingerprint
 
 PROVENANCE = "provenance.json"  # the note in a folder
+RECEIPT = ".receipt"  # the suffix of a receipt; that of a note, .json, is what models are read from
 TYPES: Mapping[str, tuple[type, ...]] = {
     "kind": (str,),
     "version": (int, list),
@@ -80,9 +84,30 @@ def note_of(path: Path) -> Path | None:
     return note if set(MEANING) <= set(read_json(note)) or _is_ours(path) else None
 
 
+def is_of_folder(note: Path) -> bool:
+    """Whether a note or receipt is of all that was linked to its folder, not of one file."""
+    return note.name in (PROVENANCE, receipt_beside(Path(PROVENANCE)).name)
+
+
+def receipt_beside(note: Path) -> Path:
+    """The place of the receipt that belongs to a note beside an output."""
+    return note.with_name(f".{note.stem}{RECEIPT}")
+
+
+def receipt_for(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of the receipt that belongs to a note: all of it but what computing took."""
+    return checksummed({key: value for key, value in content.items() if key != "spent"})
+
+
+def receipt_of(path: Path) -> Path | None:
+    """The receipt for what the store linked to a path, or to its folder; None without one."""
+    notes = (path / PROVENANCE, path.with_name(PROVENANCE), path.with_suffix(".json"))
+    return next((place for place in map(receipt_beside, notes) if place.is_file()), None)
+
+
 def read_note(note: Path, path: Path) -> dict[str, Any]:
-    """The note of the output at `path`. Raises ValueError where it is damaged."""
-    is_model = note.name == PROVENANCE and note.with_name(MANIFEST).is_file()
+    """The note of the output at `path`, or its receipt. Raises ValueError where it is damaged."""
+    is_model = is_of_folder(note) and note.with_name(MANIFEST).is_file()
     target = note.with_name(MANIFEST) if is_model else path
     advice = f"run again with --forcerun {target}, which puts whole files in their place"
     content = json_object(note, advice)

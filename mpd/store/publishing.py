@@ -16,7 +16,7 @@ from pathlib import Path
 from mpd.store.entries import bring_up_to_date, inspect, install, same_bytes, set_aside
 from mpd.store.links import link, marks_of, other_links, require_unchanged
 from mpd.store.locks import locked
-from mpd.store.notes import note_key, note_of, read_note
+from mpd.store.notes import note_key, note_of, read_note, receipt_of
 from mpd.store.outputs import Output, fingerprint
 from mpd.store.spent import Meter
 
@@ -63,14 +63,17 @@ class Store:
     def require_unchanged(self, path: Path) -> None:
         """Raise ValueError where what the store linked to a path, an input, was changed since.
 
-        Where a folder was linked as a whole, all its files have to be as they were. What has no
-        note is the user's own; a note that is damaged is an error too.
+        Where a folder was linked as a whole, all its files have to be as they were. What has
+        neither note nor receipt is the user's own; one that is damaged is an error too.
         """
-        note = note_of(path)
-        if note:
-            content = read_note(note, path)
+        compared = None
+        for place in filter(None, (note_of(path), receipt_of(path))):
+            content = read_note(place, path)
+            if content.get("digests") == compared:
+                continue
+            compared = content.get("digests")
             seen = marks_of(self.root / content["kind"] / f"{note_key(content)}.json")
-            require_unchanged(note, content, path, seen)
+            require_unchanged(place, content, path, seen)
 
     def _places(self, output: Output) -> tuple[Path, Path]:
         """The stored file or folder of an output, and its note."""

@@ -15,7 +15,7 @@ from mpd.store.content import contradicted
 from mpd.store.digests import file_digest
 from mpd.store.files import inode_of, json_object
 from mpd.store.manifest import MANIFEST, WEIGHTS, parse_manifest
-from mpd.store.notes import fault_of, note_key
+from mpd.store.notes import fault_of, note_key, receipt_of
 from mpd.store.seal import sealed_metadata
 from mpd.store.units import Unit, files_of_unit
 
@@ -81,6 +81,7 @@ class Verifier:
             self.add(unit, unit.place, "expected what its note describes, found no file")
             return
         self._compare(unit, note)
+        self._compare_receipt(unit, note)
         files = [path for path in files_of_unit(unit) if path != unit.note]
         named = {name or "." for name in note.get("sizes", {})}
         if unit.place / MANIFEST in files:
@@ -100,16 +101,39 @@ class Verifier:
         if not unit.note.is_file():
             self.add(unit, unit.note, "expected a note, found no file")
             return {}
+        content = self._read(unit, unit.note)
+        if content and unit.is_entry and (key := note_key(content)) != unit.note.stem:
+            fault = f"expected the note of {unit.note.stem[:12]}, found that of {key[:12]}"
+            self._add_of_file(unit, unit.note, fault)
+            return {}
+        return content
+
+    def _compare_receipt(self, unit: Unit, note: Mapping[str, Any]) -> None:
+        """Compare an output whose note says nothing, or something else, with its receipt.
+
+        A difference is a fault of the place: the file belongs elsewhere, and may be whole.
+        """
+        receipt = None if unit.is_entry else receipt_of(unit.place)
+        if receipt is None:
+            return
+        digests = self._read(unit, receipt).get("digests", {})
+        if note.get("digests") == digests:
+            return
+        for name, digest in digests.items():
+            path = unit.place / name if name else unit.place
+            if path.is_file() and (found := self.digests[inode_of(path)]) != digest:
+                message = f"expected SHA-256 {digest[:12]} by {receipt.name}, found {found[:12]}"
+                self.add(unit, path, message)
+
+    def _read(self, unit: Unit, note: Path) -> Mapping[str, Any]:
+        """The content of a note or receipt that is there; empty where it is damaged."""
         try:
-            content = json_object(unit.note)
+            content = json_object(note)
             fault = fault_of(content)
         except (ValueError, OSError) as error:
-            content, fault = {}, f"expected a note, found {short(error, unit.note)}"
-        if not fault and unit.is_entry and note_key(content) != unit.note.stem:
-            key = note_key(content)
-            fault = f"expected the note of {unit.note.stem[:12]}, found that of {key[:12]}"
+            content, fault = {}, f"expected a note, found {short(error, note)}"
         if fault:
-            self._add_of_file(unit, unit.note, fault)
+            self._add_of_file(unit, note, fault)
             return {}
         return content
 
@@ -169,7 +193,7 @@ class Verifier:
             return None
 
     def _is_faulty(self, path: Path) -> bool:
-        return inode_of(path) in self.faults
+        return path in self.faults or inode_of(path) in self.faults
 
 
 def _footer_of(path: Path, is_ours: bool) -> dict[str, Any]:

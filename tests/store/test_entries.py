@@ -7,6 +7,7 @@ import pytest
 
 from mpd.store.entries import inspect, install
 from mpd.store.links import link, other_links
+from mpd.store.notes import RECEIPT
 from mpd.store.outputs import fingerprint
 
 OLD = {"manifest.json": "old manifest", "weights": "1", "deep/config": "2", "gone": "3"}
@@ -32,7 +33,8 @@ def made(tmp_path):
 
 
 def contents(folder):
-    paths = [path for path in folder.rglob("*") if path.is_file()]
+    """The files of an output by their names, without its receipt."""
+    paths = [path for path in folder.rglob("*") if path.is_file() and path.suffix != RECEIPT]
     return {str(path.relative_to(folder)): path.read_text() for path in paths}
 
 

@@ -20,6 +20,7 @@ from filelock import FileLock
 from mpd import prune
 from mpd.store import entries, table
 from mpd.store.differences import note_beside
+from mpd.store.files import checksummed
 from mpd.store.outputs import FileOutput, FolderOutput, TableOutput, fingerprint, take_each
 from mpd.store.publishing import Store
 from mpd.store.schema import Artifact, Column
@@ -260,7 +261,8 @@ def test_beside_an_entry_and_an_output_are_only_their_notes(tmp_path, root):
     found = {path.name for path in (root / "squares").iterdir()}
     # Who unlocks may delete the lock.
     assert found - {f"{key}.lock"} == {f"{key}.parquet", f"{key}.json", f"{key}.seen"}
-    assert {path.name for path in output.parent.iterdir()} == {"rows.parquet", "rows.json"}
+    beside = {"rows.parquet", "rows.json", ".rows.receipt"}
+    assert {path.name for path in output.parent.iterdir()} == beside
 
 
 def test_link_is_touched(tmp_path, root):
@@ -841,6 +843,44 @@ def test_an_input_that_was_changed_is_refused(tmp_path, root):
     store.require_unchanged(output)
 
 
+@pytest.mark.parametrize("brings_its_note", [True, False])
+def test_an_input_is_refused_where_another_output_took_its_place(tmp_path, root, brings_its_note):
+    store, place, other = Store(root), tmp_path / "out.parquet", tmp_path / "other.parquet"
+    publish(root, place, Squares())
+    publish(root, other, Squares(add=1), settings={"add": 1})
+    expected, found = (sha256(path.read_bytes()).hexdigest()[:12] for path in (place, other))
+    for path in (place, place.with_suffix(".json")):
+        path.unlink()
+    other.rename(place)
+    if brings_its_note:
+        other.with_suffix(".json").rename(place.with_suffix(".json"))
+    sentence = f"expected SHA-256 {expected} by .out.receipt, found {found}"
+    with pytest.raises(ValueError, match=re.escape(f"{place} was changed") + f".*{sentence}"):
+        store.require_unchanged(place)
+    publish(root, place, Squares())
+    store.require_unchanged(place)
+
+
+def test_a_receipt_says_what_the_note_says_but_what_computing_took(tmp_path, root):
+    output = tmp_path / "out.parquet"
+    publish(root, output, Squares())
+    note = json.loads(output.with_suffix(".json").read_text())
+    receipt = json.loads((tmp_path / ".out.receipt").read_text())
+    assert {*note} - {*receipt} == {"spent"}
+    assert receipt == checksummed({key: note[key] for key in receipt})
+
+
+@pytest.mark.parametrize("text", ["", "[1]", '{"kind": "squares"}'])
+def test_a_damaged_receipt_is_a_sentence(tmp_path, root, text):
+    output = tmp_path / "out.parquet"
+    publish(root, output, Squares())
+    (tmp_path / ".out.receipt").write_text(text)
+    with pytest.raises(ValueError, match=r"^\S*/\.out\.receipt: .*--forcerun"):
+        Store(root).require_unchanged(output)
+    publish(root, output, Squares())
+    Store(root).require_unchanged(output)
+
+
 def test_an_input_is_refused_where_another_file_of_its_folder_was_changed(tmp_path, root):
     output, store = tmp_path / "model", Store(root)
     store.publish(
@@ -895,7 +935,7 @@ def contents(folder):
     return {
         str(path.relative_to(folder)): path.read_text()
         for path in folder.rglob("*")
-        if path.is_file() and path.name != "provenance.json"
+        if path.is_file() and path.name not in ("provenance.json", ".provenance.receipt")
     }
 
 
@@ -943,7 +983,8 @@ def test_folder_replaces_what_is_stale_in_the_output(tmp_path, root):
     store.publish(FolderOutput("model", 1, output, {"a": 1}, {}, never))
     assert contents(output) == {**shape, "old": "3"}
     assert json.loads((output / "provenance.json").read_text())["settings"] == {"a": 1}
-    assert {path.stat().st_nlink for path in output.rglob("*") if path.is_file()} == {2}
+    names = [*shape, "provenance.json"]
+    assert {(output / name).stat().st_nlink for name in names} == {2}
 
 
 def test_stopped_folder_keeps_its_scratch_and_not_its_files(tmp_path, root):
@@ -1048,7 +1089,8 @@ def test_table_is_copied_to_another_file_system(tmp_path, root, another_file_sys
     assert output.read_bytes() == entry_of(root).read_bytes()
     assert output.stat().st_nlink == 1
     assert output.stat().st_ino != entry_of(root).stat().st_ino
-    assert {path.name for path in output.parent.iterdir()} == {"rows.parquet", "rows.json"}
+    beside = {"rows.parquet", "rows.json", ".rows.receipt"}
+    assert {path.name for path in output.parent.iterdir()} == beside
 
 
 def test_folder_is_copied_to_another_file_system(tmp_path, root, another_file_system):

@@ -26,7 +26,8 @@ def test_ten_kills_cost_no_byte_and_no_second_command(finished_folder: Path) -> 
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+    printed = done.stdout + done.stderr
+    assert done.returncode == 0, printed
     figures = json.loads(done.stdout.splitlines()[-1])
     assert figures["kills"] == 10
     assert {name for name, number in figures.items() if number} <= MEASURED

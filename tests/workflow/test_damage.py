@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from mpd.store.notes import receipt_beside
 from tests import damage
-from tests.workflow.project import Project, finished
+from tests.workflow.project import Project
 
 EXPERIMENT = Path("results/small")
 BRANCH = EXPERIMENT / "mpd/seed_0"
@@ -70,13 +71,9 @@ TIMED = ("costs", "speed", "report", "provenance", "manifest")
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+def project(finished_project: Project) -> Project:
     """Two rounds of two shards, and another experiment beside them."""
-    folder = tmp_path_factory.mktemp("damage")
-    shutil.copytree(
-        finished(tmp_path_factory.getbasetemp().parent / "small"), folder, dirs_exist_ok=True
-    )
-    project = Project(folder)
+    project = finished_project
     project.run(rounds=2, problems={"num_shards": 2})
     project.run(**OTHER, problems=PROBLEMS)
     return project
@@ -177,6 +174,16 @@ def notes_of(path: Path) -> list[Path]:
     return [path.with_suffix(".json"), path.with_name("provenance.json")]
 
 
+def receipts_of(path: Path) -> list[Path]:
+    """Where the receipt of a file is."""
+    return [receipt_beside(note) for note in notes_of(path)]
+
+
+def remove(paths: list[Path]) -> None:
+    for path in paths:
+        path.unlink(missing_ok=True)
+
+
 def require_refused(sentence: str, path: Path) -> None:
     assert str(path) in sentence, sentence
     assert re.search(r"run again|run it|run the stage|run its", sentence), sentence
@@ -188,10 +195,9 @@ def test_a_damaged_table_is_refused(run: Callable[[str], str], stage: str, kind:
     path = SHARDS[kind]
     for has_note in (True, False):
         for change in (damage.cut, damage.empty, damage.edit):
-            with kept(path, *notes_of(path)):
+            with kept(path, *notes_of(path), *receipts_of(path)):
                 if not has_note:
-                    for note in notes_of(path):
-                        note.unlink(missing_ok=True)
+                    remove([*notes_of(path), *receipts_of(path)])
                 change(path)
                 sentence = run(stage)
                 if sentence or change is not damage.edit or (stage, kind) not in FOOTER_ALONE:
@@ -204,9 +210,8 @@ def test_a_flipped_bit_is_refused_or_without_effect(
 ) -> None:
     path = SHARDS[kind]
     for number in range(12):
-        with kept(path, *notes_of(path)):
-            for note in notes_of(path):
-                note.unlink(missing_ok=True)
+        with kept(path, *notes_of(path), *receipts_of(path)):
+            remove([*notes_of(path), *receipts_of(path)])
             damage.flip(path, (number + 0.5) / 12, bit=number % 8)
             sentence = run(stage)
             if sentence:
@@ -226,8 +231,9 @@ def likes_of(kind: str) -> list[Path]:
     return [Path(like) for like in dict.fromkeys(changes) if like != str(path)]
 
 
-# Files that say nothing against their places without the notes of these: they were made from the
-# same under other settings, or from nothing (docs/reliability.md, "What is not promised").
+# Files that say nothing against their places where the notes and receipts of these have gone: they
+# were made from the same under other settings, or from nothing (docs/reliability.md, "What is not
+# promised").
 UNTOLD = {
     ("problems", "benchmark"): "other/problems/eval/sampled",
     ("sample", "problems"): "other/problems/train/shard_0",
@@ -246,18 +252,14 @@ def test_a_swapped_table_is_refused_or_without_effect(
     refused = 0
     for like in likes_of(kind):
         assert like.read_bytes() != path.read_bytes()
-        is_untold = UNTOLD.get((stage, kind), "?") in str(like)
+        its = like.with_suffix(".json")
         for note in ("that of the place", "its own", "none"):
-            its = like.with_suffix(".json")
-            if (note != "that of the place" and is_untold) or (
-                note == "its own" and not its.is_file()
-            ):
+            if note == "its own" and not its.is_file():
                 continue
             with kept(path, *notes_of(path)):
                 shutil.copyfile(like, path)
                 if note != "that of the place":
-                    for mine in notes_of(path):
-                        mine.unlink(missing_ok=True)
+                    remove(notes_of(path))
                 if note == "its own":
                     shutil.copyfile(its, path.with_suffix(".json"))
                 sentence = run(stage)
@@ -265,3 +267,20 @@ def test_a_swapped_table_is_refused_or_without_effect(
                     require_refused(sentence, path)
                     refused += 1
     assert refused
+
+
+@pytest.mark.parametrize(("stage", "kind"), CELLS, ids=IDS)
+def test_a_swapped_table_says_itself_that_it_is_out_of_place(
+    run: Callable[[str], str], stage: str, kind: str
+) -> None:
+    """As after a copy without notes and hidden files: by its footer alone."""
+    path = SHARDS[kind]
+    for like in likes_of(kind):
+        if UNTOLD.get((stage, kind), "?") in str(like):
+            continue
+        with kept(path, *notes_of(path), *receipts_of(path)):
+            shutil.copyfile(like, path)
+            remove([*notes_of(path), *receipts_of(path)])
+            sentence = run(stage)
+            if sentence:
+                require_refused(sentence, path)
