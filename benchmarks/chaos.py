@@ -310,8 +310,10 @@ class Chaos:
         self.measure(stage)
         self.forget(stage)
         first = self.start(stage)
-        while not left(self.project.folder):
+        while not (jobs := left(self.project.folder)):
             time.sleep(0.05)
+        for job in jobs:  # the first run does not end before the second has begun
+            os.kill(job, signal.SIGSTOP)
         second = subprocess.run(
             self.command(stage),
             cwd=self.project.folder,
@@ -320,6 +322,8 @@ class Chaos:
             text=True,
             check=False,
         )
+        for job in jobs:
+            os.kill(job, signal.SIGCONT)
         is_refused = second.returncode and "is at work in this folder" in second.stderr
         self.figures["second runs that were not refused"] += not is_refused
         self.figures["runs that did not come back"] += first.wait() != 0
