@@ -1,7 +1,12 @@
 """Random rubbish for readers, chat code, answer checker, page and messages: none crashes.
 
-The targets, and the long form with more cases, are in benchmarks/fuzz.py.
+The targets are in benchmarks/fuzz.py, which has texts of its own and measures. More cases, which
+shrink where one fails:
+
+    FUZZ_CASES=100000 pytest tests/test_fuzz.py
 """
+
+import os
 
 import pytest
 from hypothesis import given, settings
@@ -9,6 +14,7 @@ from hypothesis import strategies as st
 
 from benchmarks.fuzz import PIECES, outcome, targets
 
+CASES = int(os.environ.get("FUZZ_CASES", "300"))
 NAMES = [
     *("extract", "gold", "exact rules", "split", "thinking", "jsonl", "json", "csv", "question"),
     *("prompt", "completion", "plain text", "page", "message"),
@@ -29,7 +35,7 @@ def test_every_target_is_tested(all_targets):
 def test_rubbish_is_taken_or_refused(all_targets, name):
     target = all_targets[name]
 
-    @settings(max_examples=300, derandomize=True, database=None, deadline=None)
+    @settings(max_examples=CASES, derandomize=True, database=None, deadline=None)
     @given(TEXTS)
     def check(text):
         outcome(target, text)
