@@ -86,7 +86,9 @@ def rewrite_all(arguments: Namespace, rows: pl.DataFrame, parts: Parts) -> None:
         return
 
     def prepare() -> Task:
-        engine = open_engine(arguments.teacher, settings, resources)
+        engine = command.opened(
+            arguments, lambda: open_engine(arguments.teacher, settings, resources)
+        )
         require_prompts(engine, settings, rows)
         writer = CompletionWriter(Vocabulary.of_folder(folder), settings.chat)
         context = read_manifest(arguments.student)["context_length"]
@@ -114,14 +116,14 @@ def sampler_of(
 
 def command_line() -> ArgumentParser:
     """The command line of the stage."""
-    parser = command.parser(__doc__, "compress", CompressSettings, GenerationResources)
-    parser.add_argument("--problems", type=Path, required=True, help="problems of this shard")
-    parser.add_argument("--sample", type=Path, required=True, help="trajectories of this shard")
+    shards = {"problems": "problems", "sample": "trajectories"}
+    parser = command.parser(__doc__, "compress", CompressSettings, GenerationResources, shards)
     parser.add_argument("--student", type=Path, required=True, help="manifest of the student")
     parser.add_argument("--teacher", type=Path, required=True, help="manifest of the teacher")
     return parser
 
 
+@command.for_each_shard
 def outputs(arguments: Namespace) -> Outputs:
     """The candidates of one shard."""
     settings: CompressSettings = arguments.settings

@@ -200,13 +200,11 @@ def judge_shard(
 
 def command_line() -> ArgumentParser:
     """The command line of the stage."""
-    parser = command.parser(__doc__, "filter", FilterSettings, ThreadResources)
-    parser.add_argument("--problems", type=Path, required=True, help="problems of this shard")
-    parser.add_argument("--sample", type=Path, required=True, help="trajectories of this shard")
-    parser.add_argument("--compress", type=Path, required=True, help="rewrites of this shard")
-    return parser
+    shards = {"problems": "problems", "sample": "trajectories", "compress": "rewrites"}
+    return command.parser(__doc__, "filter", FilterSettings, ThreadResources, shards)
 
 
+@command.for_each_shard
 def outputs(arguments: Namespace) -> Outputs:
     """The verdicts on one shard."""
     settings: FilterSettings = arguments.settings
@@ -235,8 +233,8 @@ def outputs(arguments: Namespace) -> Outputs:
 def main(argv: list[str] | None = None) -> None:
     """Run the stage with the arguments of a command line."""
     arguments = command.publish(command_line(), outputs, argv)
-    if arguments.mode != "explain":
-        kept = table.read_columns(arguments.output, ["keep"])["keep"]
+    for output in arguments.output if arguments.mode != "explain" else ():
+        kept = table.read_columns(output, ["keep"])["keep"]
         log.info("kept %d of %d candidates", kept.sum(), len(kept))
 
 

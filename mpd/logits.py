@@ -70,29 +70,30 @@ def score_rows(arguments: Namespace, rows: pl.DataFrame, parts: Parts) -> None:
         from mpd.scoring.transformers_scorer import TransformersScorer
         from mpd.scoring.vllm_scorer import VllmScorer
 
-        scorer = VllmScorer if settings.engine == "vllm" else TransformersScorer
+        kind = VllmScorer if settings.engine == "vllm" else TransformersScorer
         models = arguments.student, arguments.teacher
-        return scorer(*models, settings, resources, parts.remaining)
+        scorer: Scorer = command.opened(arguments, lambda: kind(*models, settings, resources, 0))
+        scorer.begin(parts.remaining)
+        return scorer
 
     parts.stream(rows, resources.rows_per_part, prepare)
 
 
 def command_line() -> ArgumentParser:
     """The command line of the stage."""
-    parser = command.parser(__doc__, "logits", LogitsSettings, ScoringResources)
     contents = {
         "problems": "problems",
         "sample": "trajectories",
         "compress": "rewrites",
         "filter": "verdicts",
     }
-    for name, content in contents.items():
-        parser.add_argument(f"--{name}", type=Path, required=True, help=f"{content} of this shard")
+    parser = command.parser(__doc__, "logits", LogitsSettings, ScoringResources, contents)
     parser.add_argument("--student", type=Path, required=True, help="manifest of the student")
     parser.add_argument("--teacher", type=Path, required=True, help="manifest of the scorer")
     return parser
 
 
+@command.for_each_shard
 def outputs(arguments: Namespace) -> Outputs:
     """The cache of one shard."""
     settings: LogitsSettings = arguments.settings

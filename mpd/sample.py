@@ -109,7 +109,9 @@ def draw_samples(arguments: Namespace, parts: Parts) -> None:
     rows = with_samples(problems, settings.num_samples)
 
     def prepare() -> Task:
-        engine = open_engine(arguments.student, settings, resources)
+        engine = command.opened(
+            arguments, lambda: open_engine(arguments.student, settings, resources)
+        )
         prompts = question_prompts(engine.vocabulary, settings.chat, problems["question"])
         require_room(engine, prompts.values(), settings, "sample.max_new_tokens")
         return sampler(engine, prompts, settings, parts.remaining)
@@ -141,8 +143,8 @@ def take_given(arguments: Namespace, parts: Parts) -> None:
 
 def command_line() -> ArgumentParser:
     """The command line of the stage."""
-    parser = command.parser(__doc__, "sample", SampleSettings, GenerationResources)
-    parser.add_argument("--problems", type=Path, required=True, help="problems of this shard")
+    shards = {"problems": "problems"}
+    parser = command.parser(__doc__, "sample", SampleSettings, GenerationResources, shards)
     parser.add_argument(
         "--student", type=Path, required=True, help="manifest of the model that samples"
     )
@@ -156,6 +158,7 @@ def command_line() -> ArgumentParser:
     return parser
 
 
+@command.for_each_shard
 def outputs(arguments: Namespace) -> Outputs:
     """The samples of one shard."""
     settings: SampleSettings = arguments.settings

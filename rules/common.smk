@@ -46,6 +46,13 @@ TRAINED = EXPERIMENT.rounds(
     CONFIG.trained_methods, CONFIG.seeds, range(1, CONFIG.rounds + 1)
 )
 
+# A job of a stage of shards takes one shard, or those whose numbers differ in the last digit alone:
+# then the wildcard has the digits before it, none for the first ten.
+DIGITS = range(10) if RESOURCES.shards_per_job == 10 else [""]
+SHARD = "(?:[1-9][0-9]*)?" if RESOURCES.shards_per_job == 10 else "[0-9]+"
+FIRST = "shard_{shard}" + str(DIGITS[0])
+NAMED = "shard_{wildcards.shard}" + ("[0-9]" if len(DIGITS) > 1 else "")
+
 # Before it replaces an output, Snakemake checks that it may write it.
 if workflow.is_main_process:
     for sentence in open_results(EXPERIMENT.folder):
@@ -60,8 +67,14 @@ wildcard_constraints:
     ),
     seed="[0-9]+",
     round="[0-9]+",
-    shard="[0-9]+",
+    shard=SHARD,
     benchmark="|".join(BENCHMARKS),
+
+
+def shards_in(folder):
+    """The paths of the shards of a job in a folder, with wildcards."""
+    pattern = folder + "/shard_{shard}{digit}.parquet"
+    return expand(pattern, digit=DIGITS, allow_missing=True)
 
 
 def settings_of(rule):

@@ -5,16 +5,22 @@
 
 rule compress:
     input:
-        problems="results/{experiment}/problems/train/shard_{shard}.parquet",
-        sample="results/{experiment}/{method}/seed_{seed}/round_{round}/sample/shard_{shard}.parquet",
+        problems=shards_in("results/{experiment}/problems/train"),
+        sample=shards_in(
+            "results/{experiment}/{method}/seed_{seed}/round_{round}/sample"
+        ),
         student=previous_student,
         teacher="results/{experiment}/models/teacher/manifest.json",
     output:
-        "results/{experiment}/{method}/seed_{seed}/round_{round}/compress/shard_{shard}.parquet",
+        shards_in("results/{experiment}/{method}/seed_{seed}/round_{round}/compress"),
     log:
-        "results/{experiment}/logs/{method}/seed_{seed}/round_{round}/compress/shard_{shard}.log",
+        "results/{experiment}/logs/{method}/seed_{seed}/round_{round}/compress/"
+        + FIRST
+        + ".log",
     benchmark:
-        "results/{experiment}/benchmarks/{method}/seed_{seed}/round_{round}/compress/shard_{shard}.jsonl"
+        "results/{experiment}/benchmarks/{method}/seed_{seed}/round_{round}/compress/"
+        + FIRST
+        + ".jsonl"
     conda:
         f"../envs/{CONFIG.compress.engine}.yaml"
     threads: RESOURCES.compress.threads
@@ -27,7 +33,8 @@ rule compress:
         version=schema.COMPRESS.version,
         settings=settings_of("compress"),
     message:
-        "compress {wildcards.method}/seed_{wildcards.seed}/round_{wildcards.round}/shard_{wildcards.shard}"
+        "compress {wildcards.method}/seed_{wildcards.seed}/round_{wildcards.round}/"
+        + NAMED
     shell:
         "python -m mpd.compress --settings {params.settings:q} --problems {input.problems:q}"
         " --sample {input.sample:q} --student {input.student:q} --teacher {input.teacher:q}"

@@ -4,15 +4,23 @@
 
 rule filter:
     input:
-        problems="results/{experiment}/problems/train/shard_{shard}.parquet",
-        sample="results/{experiment}/{method}/seed_{seed}/round_{round}/sample/shard_{shard}.parquet",
-        compress="results/{experiment}/{method}/seed_{seed}/round_{round}/compress/shard_{shard}.parquet",
+        problems=shards_in("results/{experiment}/problems/train"),
+        sample=shards_in(
+            "results/{experiment}/{method}/seed_{seed}/round_{round}/sample"
+        ),
+        compress=shards_in(
+            "results/{experiment}/{method}/seed_{seed}/round_{round}/compress"
+        ),
     output:
-        "results/{experiment}/{method}/seed_{seed}/round_{round}/filter/shard_{shard}.parquet",
+        shards_in("results/{experiment}/{method}/seed_{seed}/round_{round}/filter"),
     log:
-        "results/{experiment}/logs/{method}/seed_{seed}/round_{round}/filter/shard_{shard}.log",
+        "results/{experiment}/logs/{method}/seed_{seed}/round_{round}/filter/"
+        + FIRST
+        + ".log",
     benchmark:
-        "results/{experiment}/benchmarks/{method}/seed_{seed}/round_{round}/filter/shard_{shard}.jsonl"
+        "results/{experiment}/benchmarks/{method}/seed_{seed}/round_{round}/filter/"
+        + FIRST
+        + ".jsonl"
     conda:
         "../envs/transformers.yaml"
     threads: RESOURCES.filter.threads
@@ -23,7 +31,8 @@ rule filter:
         version=schema.FILTER.version,
         settings=settings_of("filter"),
     message:
-        "filter {wildcards.method}/seed_{wildcards.seed}/round_{wildcards.round}/shard_{wildcards.shard}"
+        "filter {wildcards.method}/seed_{wildcards.seed}/round_{wildcards.round}/"
+        + NAMED
     shell:
         "python -m mpd.filter --settings {params.settings:q} --problems {input.problems:q}"
         " --sample {input.sample:q} --compress {input.compress:q} --output {output:q}"

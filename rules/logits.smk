@@ -4,18 +4,28 @@
 
 rule logits:
     input:
-        problems="results/{experiment}/problems/train/shard_{shard}.parquet",
-        sample="results/{experiment}/{method}/seed_{seed}/round_{round}/sample/shard_{shard}.parquet",
-        compress="results/{experiment}/{method}/seed_{seed}/round_{round}/compress/shard_{shard}.parquet",
-        filter="results/{experiment}/{method}/seed_{seed}/round_{round}/filter/shard_{shard}.parquet",
+        problems=shards_in("results/{experiment}/problems/train"),
+        sample=shards_in(
+            "results/{experiment}/{method}/seed_{seed}/round_{round}/sample"
+        ),
+        compress=shards_in(
+            "results/{experiment}/{method}/seed_{seed}/round_{round}/compress"
+        ),
+        filter=shards_in(
+            "results/{experiment}/{method}/seed_{seed}/round_{round}/filter"
+        ),
         student=previous_student,
         teacher=scoring_model,
     output:
-        "results/{experiment}/{method}/seed_{seed}/round_{round}/logits/shard_{shard}.parquet",
+        shards_in("results/{experiment}/{method}/seed_{seed}/round_{round}/logits"),
     log:
-        "results/{experiment}/logs/{method}/seed_{seed}/round_{round}/logits/shard_{shard}.log",
+        "results/{experiment}/logs/{method}/seed_{seed}/round_{round}/logits/"
+        + FIRST
+        + ".log",
     benchmark:
-        "results/{experiment}/benchmarks/{method}/seed_{seed}/round_{round}/logits/shard_{shard}.jsonl"
+        "results/{experiment}/benchmarks/{method}/seed_{seed}/round_{round}/logits/"
+        + FIRST
+        + ".jsonl"
     conda:
         f"../envs/{CONFIG.logits.engine}.yaml"
     threads: RESOURCES.logits.threads
@@ -28,7 +38,8 @@ rule logits:
         version=schema.LOGITS.version,
         settings=settings_of("logits"),
     message:
-        "logits {wildcards.method}/seed_{wildcards.seed}/round_{wildcards.round}/shard_{wildcards.shard}"
+        "logits {wildcards.method}/seed_{wildcards.seed}/round_{wildcards.round}/"
+        + NAMED
     shell:
         "python -m mpd.logits --settings {params.settings:q} --problems {input.problems:q}"
         " --sample {input.sample:q} --compress {input.compress:q} --filter {input.filter:q}"

@@ -9,16 +9,14 @@ rule problems:
         local_train_file,
         benchmarks=benchmark_files,
     output:
-        shards=expand(
-            "results/{{experiment}}/problems/train/shard_{shard}.parquet",
-            shard=range(CONFIG.problems.num_shards),
-        ),
-        dev="results/{experiment}/problems/train/dev.parquet",
-        dropped="results/{experiment}/problems/train/dropped.parquet",
+        # Without wildcards: Snakemake would try each pattern on each file of the workflow.
+        shards=EXPERIMENT.train_shards(CONFIG.problems.num_shards),
+        dev=EXPERIMENT.train / "dev.parquet",
+        dropped=EXPERIMENT.train / "dropped.parquet",
     log:
-        "results/{experiment}/logs/problems/train.log",
+        EXPERIMENT.folder / "logs/problems/train.log",
     benchmark:
-        "results/{experiment}/benchmarks/problems/train.jsonl"
+        EXPERIMENT.folder / "benchmarks/problems/train.jsonl"
     conda:
         "../envs/transformers.yaml"
     threads: 1
@@ -32,7 +30,7 @@ rule problems:
         "problems train"
     shell:
         "python -m mpd.problems --settings {params.settings:q}"
-        " --benchmarks {input.benchmarks:q} --output results/{wildcards.experiment}/problems/train"
+        " --benchmarks {input.benchmarks:q} --output {EXPERIMENT.train}"
         " --mode {resources.store} 2>&1 | tee -i {log:q}"
 
 

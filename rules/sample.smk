@@ -5,16 +5,20 @@
 
 rule sample:
     input:
-        problems="results/{experiment}/problems/train/shard_{shard}.parquet",
+        problems=shards_in("results/{experiment}/problems/train"),
         student=sampling_model,
         trajectories=given_trajectories,
         training=problems_of_given_trajectories,
     output:
-        "results/{experiment}/{method}/seed_{seed}/round_{round}/sample/shard_{shard}.parquet",
+        shards_in("results/{experiment}/{method}/seed_{seed}/round_{round}/sample"),
     log:
-        "results/{experiment}/logs/{method}/seed_{seed}/round_{round}/sample/shard_{shard}.log",
+        "results/{experiment}/logs/{method}/seed_{seed}/round_{round}/sample/"
+        + FIRST
+        + ".log",
     benchmark:
-        "results/{experiment}/benchmarks/{method}/seed_{seed}/round_{round}/sample/shard_{shard}.jsonl"
+        "results/{experiment}/benchmarks/{method}/seed_{seed}/round_{round}/sample/"
+        + FIRST
+        + ".jsonl"
     conda:
         f"../envs/{CONFIG.sample.engine}.yaml"
     threads: RESOURCES.sample.threads
@@ -27,7 +31,8 @@ rule sample:
         version=schema.SAMPLE.version,
         settings=settings_of("sample"),
     message:
-        "sample {wildcards.method}/seed_{wildcards.seed}/round_{wildcards.round}/shard_{wildcards.shard}"
+        "sample {wildcards.method}/seed_{wildcards.seed}/round_{wildcards.round}/"
+        + NAMED
     shell:
         "python -m mpd.sample --settings {params.settings:q} --problems {input.problems:q}"
         " --student {input.student:q} --training {input.training:q} --output {output:q}"

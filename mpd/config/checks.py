@@ -9,6 +9,14 @@ from mpd.config.config import Config
 def conflicts(config: Config) -> Iterator[str]:
     """One sentence for each conflict, which says what to set."""
     yield from _engine_conflicts(config)
+    per_job, num_shards = config.resources.shards_per_job, config.problems.num_shards
+    if per_job not in (1, 10):
+        yield f"resources.shards_per_job is {per_job}; set it to 1 or 10"
+    elif num_shards % per_job:
+        yield (
+            f"problems.num_shards is {num_shards}, no multiple of resources.shards_per_job "
+            f"({per_job}): change one of them"
+        )
     if not config.trained_methods:
         yield "methods: none of these trains a student; add mpd"
     for branch in config.branches.values():

@@ -138,6 +138,11 @@ class DistillResources(ModelResources):
 class AllResources(StrictModel):
     """The section: the resources of every stage's jobs."""
 
+    shards_per_job: Count = Field(
+        1,
+        description="1 or 10: shards that a job of sample, compress, filter and logits takes, one "
+        "after another; 10 where there are hundreds, so that Snakemake has fewer jobs",
+    )
     models: ModelResources = ModelResources()
     problems: Resources = Resources()
     sample: GenerationResources = GenerationResources()

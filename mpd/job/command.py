@@ -8,10 +8,11 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
-from itertools import pairwise
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
+from itertools import pairwise, takewhile
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -32,6 +33,9 @@ from mpd.store.supervisor import watch
 
 log = logging.getLogger("mpd")
 
+T = TypeVar("T")
+Stage = Callable[[argparse.Namespace], Outputs]
+
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # torch.save keeps no error number; these are its messages where a write fails.
 TORCH_CANNOT_WRITE = r"unexpected pos \d+ vs \d+|PytorchStreamWriter failed writing"
@@ -46,12 +50,17 @@ class Parser(argparse.ArgumentParser):
 
 
 def parser(
-    module_doc: str | None, prog: str, settings: Any, resources: type[Resources] = Resources
+    module_doc: str | None,
+    prog: str,
+    settings: Any,
+    resources: type[Resources] = Resources,
+    shards: Mapping[str, str] | None = None,
 ) -> argparse.ArgumentParser:
     """The parser of a stage, with the arguments that every stage has.
 
     `settings` is the model of its settings, or a union of models; `resources` the model of what its
-    job may use.
+    job may use. `shards` are the inputs of a stage of shards and what they contain: a job may take
+    several shards, and has as many of each input as outputs.
     """
     stage_parser = Parser(
         prog=f"python -m mpd.{prog}",
@@ -65,9 +74,14 @@ def parser(
         required=True,
         help="a mapping, as JSON; its keys are below",
     )
-    stage_parser.add_argument(
-        "--output", type=Path, required=True, help="file or folder that the stage writes"
-    )
+    if shards is None:
+        stage_parser.add_argument(
+            "--output", type=Path, required=True, help="file or folder that the stage writes"
+        )
+    for name, content in {**shards, "output": "what the stage writes"}.items() if shards else ():
+        words = f"{content} of one shard, or of several in the same order"
+        stage_parser.add_argument(f"--{name}", type=Path, nargs="+", required=True, help=words)
+    stage_parser.set_defaults(sharded=[*shards, "output"] if shards else [])
     stage_parser.add_argument("--store", type=Path, default=STORE, help="folder of stored results")
     stage_parser.add_argument(
         "--mode",
@@ -134,6 +148,35 @@ def benchmark_argument(stage_parser: argparse.ArgumentParser, name: str, content
     stage_parser.add_argument(f"--{name}", type=pair, nargs="+", required=True, help=shown)
 
 
+def for_each_shard(outputs: Callable[[argparse.Namespace], Outputs]) -> Stage:
+    """The outputs of a stage for all shards of its job, from its outputs for one.
+
+    What was `opened` for a shard stays open for the next. Raises ValueError where the job does not
+    have as many files of each input as outputs.
+    """
+
+    @wraps(outputs)
+    def of_all(arguments: argparse.Namespace) -> Outputs:
+        names = arguments.sharded
+        files = {name: getattr(arguments, name) for name in names}
+        if len({len(paths) for paths in files.values()}) > 1:
+            counts = ", ".join(f"{len(paths)} of {name}" for name, paths in files.items())
+            raise ValueError(f"as many files of each shard are wanted, found {counts}")
+        shared: dict[str, Any] = {"opened": {}}
+        for shard in zip(*files.values(), strict=True):
+            of_shard = dict(zip(names, shard, strict=True))
+            yield from outputs(argparse.Namespace(**{**vars(arguments), **shared, **of_shard}))
+
+    return of_all
+
+
+def opened(arguments: argparse.Namespace, open_model: Callable[[], T]) -> T:
+    """What `open_model` returns, once in a job: the model that serves all its shards."""
+    if not arguments.opened:
+        arguments.opened["model"] = open_model()
+    return arguments.opened["model"]
+
+
 def publish(
     stage_parser: argparse.ArgumentParser,
     outputs: Callable[[argparse.Namespace], Outputs],
@@ -160,13 +203,16 @@ def label(name: str, argv: Sequence[str]) -> str:
     """The name of a job in its log, by its output: sample mpd/seed_0/round_1/shard_0.
 
     It tells the lines of jobs apart that run side by side. It is the name of the stage alone where
-    the output is not in the results of an experiment.
+    the output is not in the results of an experiment. Of several shards it has the first and last.
     """
     if "--output" not in argv[:-1]:
         return name
-    place = place_in_experiment(Path(argv[argv.index("--output") + 1])).split("/")
+    words = argv[argv.index("--output") + 1 :]
+    outputs = list(takewhile(lambda word: not word.startswith("--"), words))
+    place = place_in_experiment(Path(outputs[0])).split("/")
     parts = [part for part in place if part not in (name, "student", "manifest")]
-    return f"{name} {'/'.join(parts)}".strip()
+    last = f" to {Path(outputs[-1]).stem}" if len(outputs) > 1 else ""
+    return f"{name} {'/'.join(parts)}".strip() + last
 
 
 def run(main: Callable[[], Any], name: str) -> None:

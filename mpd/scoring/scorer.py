@@ -76,6 +76,10 @@ class Scorer(ABC):
         self.format = CompletionFormat(vocabulary, settings.chat)
         self.teacher_prompts = teacher_prompts(vocabulary, settings)
         self.settings, self.resources = settings, resources
+        self.begin(total)
+
+    def begin(self, total: int) -> None:
+        """Begin to count the rows of a shard, `total` in all."""
         self.progress = Progress("scored", total)
 
     def __call__(self, parts: Iterable[pl.DataFrame]) -> Generator[pl.DataFrame, None, None]:

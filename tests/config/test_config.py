@@ -301,6 +301,11 @@ def test_every_mistake_has_its_line():
         ),
         ({"sample__engine_arguments": {"seed": 2**32}, "sample__engine": "vllm"},
          "config: sample: engine_arguments: seed 4294967296 must be from 0 to 4294967295"),
+        ({"resources__shards_per_job": 100},
+         "config: resources.shards_per_job is 100; set it to 1 or 10"),
+        ({"resources__shards_per_job": 10, "problems__num_shards": 25},
+         "config: problems.num_shards is 25, no multiple of resources.shards_per_job (10): change "
+         "one of them"),
         ({"compress__engine": "server"},
          "config: compress.engine is server: set resources.compress.server to its base URL"),
         ({"compress__engine": "server", "resources__sample__server": "http://node:8000/v1"},
