@@ -23,7 +23,8 @@ rule problems:
         "../envs/transformers.yaml"
     threads: 1
     resources:
-        mem_mb=RESOURCES.problems.memory_mb,
+        mem_mb=memory_of("problems"),
+        runtime=runtime_of("problems"),
         store=CONFIG.store,
     params:
         version=schema.problems_version(),
@@ -51,7 +52,8 @@ rule benchmark_problems:
         "../envs/transformers.yaml"
     threads: 1
     resources:
-        mem_mb=RESOURCES.problems.memory_mb,
+        mem_mb=memory_of("problems"),
+        runtime=runtime_of("problems"),
         store=CONFIG.store,
     params:
         version=schema.PROBLEMS.version,
