@@ -33,16 +33,16 @@ if [ -e /etc/slurm/slurm.conf ] && ! grep -q "^ClusterName=mpd-test$" /etc/slurm
 fi
 stop
 
+as_munge() {
+    setpriv --reuid=munge --regid=munge --clear-groups "$@"
+}
+
 mkdir -p "$state" /etc/slurm /etc/munge /run/munge /var/lib/munge /var/log/munge
-if [ ! -e /etc/munge/munge.key ]; then
-    head -c 1024 /dev/urandom > /etc/munge/munge.key
-fi
-chmod 400 /etc/munge/munge.key
-chmod 711 /var/lib/munge
+chown munge:munge /etc/munge /run/munge /var/lib/munge /var/log/munge
 chmod 755 /run/munge
-chown -R munge:munge /etc/munge /run/munge /var/lib/munge /var/log/munge
+as_munge sh -c 'umask 077; cd /etc/munge; [ -e munge.key ] || head -c 1024 /dev/urandom > munge.key'
 if ! munge -n > /dev/null 2>&1; then
-    setpriv --reuid=munge --regid=munge --clear-groups munged
+    as_munge munged
     cp /run/munge/munged.pid "$state/munged.pid"
 fi
 
