@@ -65,9 +65,10 @@ def _devices_of_machine() -> list[str]:
     """The numbers of the machine's GPUs, found without a library of CUDA."""
     if FAKE in os.environ:
         return [name for name in os.environ[FAKE].split(",") if name]
-    # In a container the file of the only GPU may be nvidia2, which CUDA calls 0.
+    # In a container the file of the only GPU may be nvidia2, which CUDA calls 0, and there may be
+    # files of GPUs that it does not see; nvidia-smi knows those, but takes up to a second.
     count = sum(bool(re.fullmatch(r"nvidia\d+", path.name)) for path in Path("/dev").glob("nv*"))
-    if not count:
+    if count != 1:
         with suppress(OSError, subprocess.SubprocessError):
             listed = subprocess.run(
                 ["nvidia-smi", "-L"], capture_output=True, text=True, timeout=60, check=True

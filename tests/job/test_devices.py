@@ -160,6 +160,18 @@ def test_visible_devices_are_those_that_cuda_would_see(monkeypatch, named, devic
     assert visible_devices() == devices
 
 
+def test_the_devices_of_a_machine_are_those_that_its_driver_lists(monkeypatch, tmp_path):
+    if list(Path("/dev").glob("nvidia[0-9]*")):
+        pytest.skip("a machine with GPUs has a driver of its own")
+    for name in ("MPD_DEVICES", "CUDA_VISIBLE_DEVICES"):
+        monkeypatch.delenv(name, raising=False)
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\necho 'GPU 0: L4 (UUID: a)'\necho 'GPU 1: L4 (UUID: b)'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert visible_devices() == ["0", "1"]
+
+
 def test_a_stage_takes_the_devices_of_its_job_only_where_it_computes(tmp_path, job, names):
     """The second command finds the result in the store, and does not wait for a device."""
     holder = job(3)

@@ -4,9 +4,9 @@ import importlib.util
 import os
 import re
 import shutil
-import signal
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -124,6 +124,7 @@ def start(project):
             stderr=log,
             text=True,
         )
+        log.close()
         runs.append(run)
         return run
 
@@ -139,14 +140,23 @@ def finish(run: subprocess.Popen[str], project: Project) -> None:
     )
 
 
+def processes(variable: str, value: str, word: str = "") -> list[psutil.Process]:
+    """The processes with a value of an environment variable and a word in their command."""
+    matching = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.environ().get(variable) == value and word in ["", *process.cmdline()]:
+                matching.append(process)
+    return matching
+
+
 def running(project: Project) -> list[dict[str, str]]:
     """The jobs whose stage is at work."""
-    at_work = {
-        process.environ().get("SLURM_JOB_ID")
-        for process in psutil.process_iter()
-        if "mpd.sample" in process.cmdline() and Path(process.cwd()) == project.folder
-    }
-    return [job for job in jobs_of(project) if job["JobId"] in at_work]
+    return [
+        job
+        for job in jobs_of(project)
+        if job["JobState"] == "RUNNING" and processes("SLURM_JOB_ID", job["JobId"], "mpd.sample")
+    ]
 
 
 def test_shards_on_two_nodes_are_those_of_a_local_run(start, project, expected):
@@ -156,7 +166,7 @@ def test_shards_on_two_nodes_are_those_of_a_local_run(start, project, expected):
     jobs = jobs_of(project)
     assert len(jobs) == len(SHARDS)
     assert {job["NodeList"] for job in jobs} == {"n1", "n2"}
-    assert all("gres/gpu=1" in job["TRES"] for job in jobs)
+    assert all(job["TresPerJob"] == "gres:gpu:1" for job in jobs)
     assert {(job["NumNodes"], job["NumCPUs"]) for job in jobs} == {("1", "1")}
     times = [(job["StartTime"], job["EndTime"], job["NodeList"]) for job in jobs]
     assert any(
@@ -166,32 +176,25 @@ def test_shards_on_two_nodes_are_those_of_a_local_run(start, project, expected):
     )
 
 
-def test_a_job_over_its_time_is_retried_with_more(start, project, expected):
-    """Its process is stopped, so that it takes longer than the minute that it has."""
+def test_a_job_over_its_time_or_cancelled_is_submitted_again_with_more(start, project, expected):
+    """One is stopped, so that it takes longer than the minute that it has."""
     run = start(2, runtime=1)
-    first = wait_for(lambda: running(project))[0]
-    for process in psutil.process_iter():
-        if process.environ().get("SLURM_JOB_ID") == first["JobId"] and "mpd.sample" in (
-            process.cmdline()
-        ):
-            process.suspend()
+    slow, cancelled = wait_for(lambda: both if len(both := running(project)) == 2 else None)
+    for process in processes("SLURM_JOB_ID", slow["JobId"], "mpd.sample"):
+        process.suspend()
+    subprocess.run(["scancel", cancelled["JobId"]], check=True)
     finish(run, project)
     assert contents(project, 2) == expected[:2]
     jobs = {job["JobId"]: job for job in jobs_of(project)}
-    assert jobs[first["JobId"]]["JobState"] == "TIMEOUT"
-    assert first["TimeLimit"] == "00:01:00" and "mem=1000M" in first["TRES"]
-    again = max(jobs.values(), key=lambda job: int(job["JobId"]))
-    assert again["TimeLimit"] == "00:02:00" and "mem=2000M" in again["TRES"]
-    assert again["Comment"] == first["Comment"]
-
-
-def test_cancelled_jobs_are_submitted_again(start, project, expected):
-    run = start(2)
-    first = wait_for(lambda: running(project))[0]
-    subprocess.run(["scancel", first["JobId"]], check=True)
-    finish(run, project)
-    assert contents(project, 2) == expected[:2]
-    assert len(jobs_of(project)) == 3
+    for job, state in ((slow, "TIMEOUT"), (cancelled, "CANCELLED")):
+        first, second = (
+            jobs[number]
+            for number in sorted(jobs, key=int)
+            if jobs[number]["Comment"] == job["Comment"]
+        )
+        assert first["JobState"] == state
+        assert (first["TimeLimit"], first["MinMemoryNode"]) == ("00:01:00", "1000M")
+        assert (second["TimeLimit"], second["MinMemoryNode"]) == ("00:02:00", "2000M")
 
 
 def test_a_killed_snakemake_leaves_no_doubles(start, project, expected):
@@ -199,9 +202,7 @@ def test_a_killed_snakemake_leaves_no_doubles(start, project, expected):
     run = start()
     wait_for(lambda: len(jobs_of(project)) == len(SHARDS) and running(project))
     old = [job["JobId"] for job in jobs_of(project)]
-    for process in psutil.Process(run.pid).children(recursive=True):
-        process.kill()
-    run.send_signal(signal.SIGKILL)
+    run.kill()
     run.wait()
     finish(start(), project)
     assert contents(project) == expected
@@ -216,7 +217,7 @@ def test_jobs_of_a_killed_node_run_elsewhere(start, project, expected):
     run = start(2)
     lost = wait_for(lambda: [job for job in running(project) if job["NodeList"] == "n2"])
     daemon = int(Path("/run/mpd-slurm/n2.pid").read_text())
-    for process in [psutil.Process(daemon), *processes_of("n2")]:
+    for process in [psutil.Process(daemon), *processes("SLURMD_NODENAME", "n2")]:
         process.kill()
     try:
         wait_for(lambda: state_of_node("n2").startswith("down"))
@@ -225,15 +226,6 @@ def test_jobs_of_a_killed_node_run_elsewhere(start, project, expected):
     finish(run, project)
     assert contents(project, 2) == expected[:2]
     assert lost
-
-
-def processes_of(node: str) -> list[psutil.Process]:
-    """What a node runs, with what waits for it."""
-    return [
-        process
-        for process in psutil.process_iter()
-        if process.environ().get("SLURMD_NODENAME") == node
-    ]
 
 
 def state_of_node(node: str) -> str:
