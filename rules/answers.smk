@@ -22,7 +22,8 @@ rule answers:
     threads: RESOURCES.evaluate.threads
     resources:
         gpu=RESOURCES.evaluate.gpu,
-        mem_mb=RESOURCES.evaluate.memory_mb,
+        mem_mb=memory_of("evaluate"),
+        runtime=runtime_of("evaluate"),
         stage=resources_of("evaluate"),
         store=CONFIG.store,
     params:

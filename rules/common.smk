@@ -18,7 +18,7 @@ from mpd.config.unique_keys import (
     require_unique_keys,
 )
 from mpd.job import layout
-from mpd.job.preflight import check_config, check_folder
+from mpd.job.preflight import check_config, check_folder, check_gpus
 from mpd.job.runs import begin, supervise
 from mpd.store import schema
 from mpd.store.rights import open_results, require_working_folder
@@ -31,6 +31,8 @@ try:
     CONFIG = parse_config(config)
     check_config(CONFIG)
     check_folder(workflow.basedir, workflow.workdir_init)
+    if workflow.is_main_process and "gpu" in workflow.global_resources:
+        check_gpus(CONFIG, workflow.global_resources["gpu"].value)
 except ValueError as error:
     raise WorkflowError(str(error)) from None
 
@@ -89,6 +91,16 @@ def settings_of(rule):
 def resources_of(section):
     """What a job may use, as JSON; it cannot change a result."""
     return getattr(RESOURCES, section).model_dump_json()
+
+
+def memory_of(section):
+    """A resource function: the memory of a job in MB; after a failure it rises."""
+    return lambda wildcards, attempt: getattr(RESOURCES, section).memory_mb * attempt
+
+
+def runtime_of(section):
+    """A resource function: the minutes that a job may take; after a failure they rise."""
+    return lambda wildcards, attempt: getattr(RESOURCES, section).runtime * attempt
 
 
 def round_of(wildcards):

@@ -26,7 +26,8 @@ rule compress:
     threads: RESOURCES.compress.threads
     resources:
         gpu=RESOURCES.compress.gpu,
-        mem_mb=RESOURCES.compress.memory_mb,
+        mem_mb=memory_of("compress"),
+        runtime=runtime_of("compress"),
         stage=resources_of("compress"),
         store=CONFIG.store,
     params:

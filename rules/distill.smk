@@ -20,7 +20,8 @@ rule distill:
     threads: RESOURCES.distill.threads
     resources:
         gpu=RESOURCES.distill.gpu,
-        mem_mb=RESOURCES.distill.memory_mb,
+        mem_mb=memory_of("distill"),
+        runtime=runtime_of("distill"),
         stage=resources_of("distill"),
         store=CONFIG.store,
     params:

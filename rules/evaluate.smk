@@ -25,7 +25,8 @@ rule evaluate:
         "../envs/transformers.yaml"
     threads: RESOURCES.grading.threads
     resources:
-        mem_mb=RESOURCES.grading.memory_mb,
+        mem_mb=memory_of("grading"),
+        runtime=runtime_of("grading"),
         store=CONFIG.store,
     params:
         version=schema.EVALUATE.version,

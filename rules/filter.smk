@@ -25,7 +25,8 @@ rule filter:
         "../envs/transformers.yaml"
     threads: RESOURCES.filter.threads
     resources:
-        mem_mb=RESOURCES.filter.memory_mb,
+        mem_mb=memory_of("filter"),
+        runtime=runtime_of("filter"),
         store=CONFIG.store,
     params:
         version=schema.FILTER.version,

@@ -31,7 +31,8 @@ rule logits:
     threads: RESOURCES.logits.threads
     resources:
         gpu=RESOURCES.logits.gpu,
-        mem_mb=RESOURCES.logits.memory_mb,
+        mem_mb=memory_of("logits"),
+        runtime=runtime_of("logits"),
         stage=resources_of("logits"),
         store=CONFIG.store,
     params:
@@ -64,7 +65,8 @@ rule head:
     threads: RESOURCES.models.threads
     resources:
         gpu=RESOURCES.models.gpu,
-        mem_mb=RESOURCES.models.memory_mb,
+        mem_mb=memory_of("models"),
+        runtime=runtime_of("models"),
         store=CONFIG.store,
     params:
         version=schema.HEAD_VERSION,

@@ -17,7 +17,8 @@ rule models:
     threads: RESOURCES.models.threads
     resources:
         gpu=RESOURCES.models.gpu,
-        mem_mb=RESOURCES.models.memory_mb,
+        mem_mb=memory_of("models"),
+        runtime=runtime_of("models"),
         store=CONFIG.store,
     params:
         version=schema.MODELS_VERSION,

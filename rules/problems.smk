@@ -21,7 +21,8 @@ rule problems:
         "../envs/transformers.yaml"
     threads: 1
     resources:
-        mem_mb=RESOURCES.problems.memory_mb,
+        mem_mb=memory_of("problems"),
+        runtime=runtime_of("problems"),
         store=CONFIG.store,
     params:
         version=schema.problems_version(),
@@ -49,7 +50,8 @@ rule benchmark_problems:
         "../envs/transformers.yaml"
     threads: 1
     resources:
-        mem_mb=RESOURCES.problems.memory_mb,
+        mem_mb=memory_of("problems"),
+        runtime=runtime_of("problems"),
         store=CONFIG.store,
     params:
         version=schema.PROBLEMS.version,

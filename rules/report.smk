@@ -39,7 +39,8 @@ rule report:
         "../envs/transformers.yaml"
     threads: 1
     resources:
-        mem_mb=RESOURCES.report.memory_mb,
+        mem_mb=memory_of("report"),
+        runtime=runtime_of("report"),
         store=CONFIG.store,
     params:
         version=[

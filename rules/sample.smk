@@ -24,7 +24,8 @@ rule sample:
     threads: RESOURCES.sample.threads
     resources:
         gpu=RESOURCES.sample.gpu,
-        mem_mb=RESOURCES.sample.memory_mb,
+        mem_mb=memory_of("sample"),
+        runtime=runtime_of("sample"),
         stage=resources_of("sample"),
         store=CONFIG.store,
     params:

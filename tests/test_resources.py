@@ -41,6 +41,7 @@ COMPLETIONS = "vLLM's; tests/with_vllm/test_vllm_completions.py compares complet
 REFUSALS = "vLLM's; too little is refused: tests/with_vllm/test_vllm_refusals.py"
 NOT_VARIED = {
     "gpu": "reserves GPUs for a scheduler; tests/test_on_gpu.py compares a GPU with a CPU",
+    "runtime": "ends jobs of Slurm; tests/slurm/test_slurm.py has one that takes longer",
     "tensor_parallel_size": COMPLETIONS,
     "data_parallel_size": COMPLETIONS,
     "prefix_caching": COMPLETIONS,

@@ -25,7 +25,14 @@ class Resources(StrictModel):
     """Resources of any job."""
 
     memory_mb: Count = Field(
-        4000, description="memory reserved for the job; raise it if a scheduler kills the job"
+        4000,
+        description="memory reserved for the job; raise it if a scheduler kills the job; a second "
+        "attempt gets twice as much",
+    )
+    runtime: Count = Field(
+        240,
+        description="minutes after which Slurm ends the job; a second attempt gets twice as many; "
+        "finished parts are kept",
     )
 
 

@@ -20,6 +20,7 @@ from mpd.config.keys import kinds_of, origins_of
 from mpd.config.mistakes import sentences
 from mpd.config.resources import Resources, ThreadResources
 from mpd.config.words import help_of
+from mpd.job.devices import take_devices
 from mpd.job.inputs import require_sound_inputs
 from mpd.job.layout import STORE, place_in_experiment
 from mpd.job.messages import log_to_stderr
@@ -190,12 +191,18 @@ def publish(
     store = Store(arguments.store, refresh=arguments.mode == "refresh")
     require_sound_inputs(store, arguments)
 
+    def publish_on_devices(output: Output) -> Path:
+        gpus = getattr(arguments.resources, "gpu", 0)
+        if gpus and (store.refresh or store.find(output) is None):
+            take_devices(gpus)
+        return store.publish(output)
+
     def explain(output: Output) -> Path | None:
         stored = store.find(output)
         print(f"{output.path}: {output.kind} is {'' if stored else 'not '}in the store")
         return stored
 
-    take_each(outputs(arguments), explain if arguments.mode == "explain" else store.publish)
+    take_each(outputs(arguments), explain if arguments.mode == "explain" else publish_on_devices)
     return arguments
 
 

@@ -10,6 +10,7 @@ from mpd.config import Config
 from mpd.config.branches import Branch
 from mpd.config.files import model_files, problem_files
 from mpd.config.models import FolderModel, ModelSource, TinyModel
+from mpd.config.resources import DistillResources
 from mpd.store.tokenizer_files import TOKENIZER, token_map
 from mpd.tiny.tokenizer import unknown_piece
 
@@ -18,7 +19,8 @@ def check_config(config: Config) -> None:
     """Raise ValueError where a run of this configuration is bound to fail.
 
     A local file is missing, empty or has a path that a tool cannot handle, two model folders have
-    different tokens, or a prompt has a word that the embedded world's tokenizer lacks.
+    different tokens, a training has other processes than GPUs, or a prompt has a word that the
+    embedded world's tokenizer lacks.
     """
     models, trajectories = config.models, config.sample.trajectories
     if trajectories and not Path(trajectories).is_file():
@@ -27,10 +29,23 @@ def check_config(config: Config) -> None:
     for model in (models.student, models.teacher):
         paths += model_files(model)
     require_no_braces(*map(str, paths), *([trajectories] if trajectories else []))
+    _check_processes(config.resources.distill)
     _check_token_maps(models.student, models.teacher)
     _check_words("chat.prompt", config.chat.prompt, models.student)
     for name in config.methods:
         _check_prompts(config, config.branches[name])
+
+
+def check_gpus(config: Config, provided: int) -> None:
+    """Raise ValueError where a job asks for more GPUs than a run has; Snakemake would lower it."""
+    for stage in ("models", "sample", "compress", "logits", "distill", "evaluate"):
+        asked = getattr(config.resources, stage).gpu
+        if asked > provided:
+            raise ValueError(
+                f"config: resources.{stage}.gpu is {asked}, but this run has {provided}: lower it, "
+                f"give the run more by --resources gpu={asked} (profiles/default counts the GPUs "
+                "of this machine), or run on a cluster by --workflow-profile slurm"
+            )
 
 
 def check_folder(workflow: str, started_in: str) -> None:
@@ -51,6 +66,15 @@ def require_no_braces(*paths: str) -> None:
             raise ValueError(
                 f"{path}: Snakemake takes braces for wildcards; rename the file or its folder"
             )
+
+
+def _check_processes(resources: DistillResources) -> None:
+    """Raise ValueError where the processes of a training and its GPUs differ in number."""
+    if resources.gpu not in (0, resources.num_processes):
+        raise ValueError(
+            f"config: resources.distill.gpu is {resources.gpu}, but num_processes is "
+            f"{resources.num_processes}; make them equal"
+        )
 
 
 def _check_prompts(config: Config, branch: Branch) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from mpd.job.slurm import cancel_left_jobs
 from mpd.store.rights import STATE, refusal, user
 from mpd.store.supervisor import VARIABLE, is_gone, kill_descendants, supervised
 
@@ -37,14 +38,20 @@ def supervise() -> None:
 def begin(experiment: str) -> str | None:
     """Begin to run jobs of an experiment in this folder, when no other run does.
 
-    Returns a sentence where processes that a killed run left here had to be ended. Raises
-    ValueError where another run is at work. From here on Ctrl-C ends the jobs, too.
+    Returns a sentence where a killed run had left processes here or jobs in Slurm, which this ends.
+    Raises ValueError where another run is at work. From here on Ctrl-C ends the jobs, too.
     """
     _lock(experiment)
+    cancelled = cancel_left_jobs(experiment, Path.cwd())
     orphans = _end_orphans(Path.cwd())
     if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
         signal.signal(signal.SIGINT, _stop_jobs)
-    return f"ended processes that a killed run had left: {orphans}" if orphans else None
+    sentences = []
+    if cancelled:
+        sentences.append(f"cancelled jobs in Slurm that a killed run had left: {cancelled}")
+    if orphans:
+        sentences.append(f"ended processes that a killed run had left: {orphans}")
+    return "; ".join(sentences) or None
 
 
 def _lock(experiment: str) -> None:

@@ -82,7 +82,7 @@ class TrainingRun:
 def start(job: TrainingJob) -> TrainingRun:
     """Plan and load a training run, or resume a killed one; nothing is trained yet."""
     settings, resources = job.settings, job.resources
-    torch.set_num_threads(resources.threads)
+    torch.set_num_threads(max(1, resources.threads // resources.num_processes))
     torch.backends.cuda.matmul.allow_tf32 = settings.mixed_precision == "tf32"
     set_seed(settings.seed)
     cached = CachedRows(job.rows)

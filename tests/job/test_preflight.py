@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from mpd.config import parse_config
-from mpd.job.preflight import check_config
+from mpd.job.preflight import check_config, check_gpus
 from mpd.tiny.tokenizer import unknown_piece
 from tests.config.test_config import REPOSITORY, changed
 
@@ -115,6 +115,31 @@ def test_other_models_may_know_more_words(student):
     prompts = {"chat__prompt": "Zebra {problem}", "compress__prompt": "Zebra {problem}{trajectory}"}
     assert message_of(**prompts, models__student=folder).startswith("config: compress.prompt: ")
     assert message_of(**prompts, models__teacher=folder).startswith("config: chat.prompt: ")
+
+
+def test_a_training_has_as_many_processes_as_gpus():
+    resources = {"resources__distill": {"num_processes": 8, "gpu": 1}}
+    assert message_of(**resources) == (
+        "config: resources.distill.gpu is 1, but num_processes is 8; make them equal"
+    )
+    for gpu in (0, 8):  # none: processes on a CPU
+        check_config(
+            parse_config(
+                changed(**TINY, resources__distill={"num_processes": 8, "gpu": gpu, "threads": 8})
+            )
+        )
+
+
+@pytest.mark.parametrize("stage", ["models", "sample", "compress", "logits", "distill", "evaluate"])
+def test_more_gpus_than_a_run_has_are_refused(stage):
+    config = parse_config(changed(**{**TINY, f"resources__{stage}": {"gpu": 3}}))
+    check_gpus(config, 3)
+    with pytest.raises(ValueError, match="--workflow-profile slurm") as caught:
+        check_gpus(config, 2)
+    assert str(caught.value).startswith(
+        f"config: resources.{stage}.gpu is 3, but this run has 2: lower it, give the run more by "
+        "--resources gpu=3"
+    )
 
 
 @pytest.fixture
