@@ -168,6 +168,7 @@ def test_the_snakefile_imports_config_and_schema_and_what_checks_them() -> None:
         "mpd.config.unique_keys",
         "mpd.job.preflight",
         "mpd.job.runs",
+        "mpd.plan.line",
         "mpd.store.rights",
     }
 
