@@ -20,6 +20,7 @@ from mpd.config.unique_keys import (
 from mpd.job import layout
 from mpd.job.preflight import check_config, check_folder, check_gpus
 from mpd.job.runs import begin, supervise
+from mpd.plan.line import estimate
 from mpd.store import schema
 from mpd.store.rights import open_results, require_working_folder
 
@@ -215,7 +216,10 @@ def round_folders(wildcards):
 
 
 def begin_run():
-    """Refuse to run jobs beside another run, end what a killed one left, and let Ctrl-C end jobs."""
+    """Refuse to run jobs beside another run, end what a killed one left, and let Ctrl-C end jobs.
+
+    If jobs ask for GPUs, log what the run is estimated to take.
+    """
     try:
         sentence = begin(CONFIG.experiment)
     except ValueError as error:
@@ -223,6 +227,10 @@ def begin_run():
         raise SystemExit(1) from None
     if sentence:
         logger.warning(sentence)
+    gpus = workflow.resource_settings.resources.get("gpu")
+    line = estimate(CONFIG, gpus.value if gpus else 1)
+    if line:
+        logger.info(line)
 
 
 def log_report(name):

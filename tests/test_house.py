@@ -47,6 +47,7 @@ MAY_IMPORT = {
     "report": {"config", "store", "job", "text", "scoring"},
     "show": {"config", "store", "job", "text", "scoring"},
     "why": {"config", "store", "job"},
+    "plan": {"config", "store", "tiny", "job"},
 }
 RUN_REPORT = "mpd.report.__main__"
 
@@ -167,6 +168,7 @@ def test_the_snakefile_imports_config_and_schema_and_what_checks_them() -> None:
         "mpd.config.unique_keys",
         "mpd.job.preflight",
         "mpd.job.runs",
+        "mpd.plan.line",
         "mpd.store.rights",
     }
 

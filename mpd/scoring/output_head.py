@@ -20,10 +20,7 @@ from mpd.store.seal import SEAL, UNSEALED, seal, sealed_metadata
 # their measures.
 ChunkLoss = Callable[[torch.Tensor, slice], tuple[torch.Tensor, torch.Tensor]]
 
-
 ALIGNMENT = 8  # rows; 16 bytes in bfloat16
-CHUNK_SIZES = {"cuda": 4096, "cpu": 1024}  # positions, where the configuration names no number
-DENSE_CHUNK_SIZE = 1024  # for a loss over the whole vocabulary, which takes several times as much
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ import torch
 from mpd.config.logits import LogitsSettings
 from mpd.config.resources import ScoringResources
 from mpd.job.flops import forward_flops
+from mpd.job.gpu_memory import CHUNK_SIZES
 from mpd.scoring.forward import Packed, completion_states, pack
-from mpd.scoring.output_head import CHUNK_SIZES, OutputHead, head_of
+from mpd.scoring.output_head import OutputHead, head_of
 from mpd.scoring.packed_model import load_packed_model
 from mpd.scoring.scorer import Scorer, Trajectories
 from mpd.scoring.support import score

@@ -22,9 +22,10 @@ from accelerate.utils import set_seed
 
 from mpd.job.ahead import ahead
 from mpd.job.flops import forward_flops
+from mpd.job.gpu_memory import CHUNK_SIZES, DENSE_CHUNK_SIZE
 from mpd.job.messages import log_to_stderr
 from mpd.job.progress import Progress, speed_of
-from mpd.scoring.output_head import CHUNK_SIZES, DENSE_CHUNK_SIZE, load_head
+from mpd.scoring.output_head import load_head
 from mpd.store import schema, table
 from mpd.store.supervisor import watch
 from mpd.text.vocabulary import Vocabulary

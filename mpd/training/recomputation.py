@@ -12,16 +12,12 @@ from typing import Any, Literal
 import torch
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from mpd.job.gpu_memory import RESERVE, head_bytes
 from mpd.scoring.forward import completion_states, pack
 
 log = logging.getLogger("mpd")
 
 PROBE_TOKENS = 512
-RESERVE = 0.06  # share of the GPU's memory that stays free: the allocator wastes some
-# Bytes of a logit while a chunk's loss is computed: float32 product, exponentials and gradient, and
-# the gradient in bfloat16. Autograd keeps more for a divergence over the whole vocabulary.
-LOGIT_BYTES, DENSE_LOGIT_BYTES = 18, 66
-WEIGHT_BYTES = 10  # of the output head: its gradient, scaled and cast
 
 
 class Recomputation:
@@ -41,8 +37,7 @@ class Recomputation:
         """
         self.model, self.optimizer = model, optimizer
         rows, width = model.get_output_embeddings().weight.shape
-        logit_bytes = DENSE_LOGIT_BYTES if is_dense else LOGIT_BYTES
-        self.head_bytes = rows * (chunk_size * logit_bytes + width * WEIGHT_BYTES)
+        self.head_bytes = head_bytes(rows, width, chunk_size, is_dense)
         modules = model.modules()
         self.layers = [one for one in modules if isinstance(one, GradientCheckpointingLayer)]
         self.device = next(model.parameters()).device

@@ -1,0 +1,149 @@
+"""The work of a run: jobs, rows, tokens and operations of each stage of each branch and round.
+
+The store computes what is equal once, so a job counts as linked where another one has the same
+settings and inputs. Formulas are in docs/planning.md.
+"""
+
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from mpd.config.base import BASE
+from mpd.config.stages import as_text, stage_settings
+from mpd.job.flops import pass_flops
+from mpd.plan.amounts import World, answer_amounts, round_amounts
+
+SHARDED = ("sample", "compress", "filter", "logits")
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a stage does in one round of one branch, all of its jobs together.
+
+    `moved` are the bytes of weights, keys and values that decoding reads; `disk` and `files` are
+    what stays in results/.
+    """
+
+    stage: str
+    round: int
+    method: str
+    jobs: int
+    linked: int = 0
+    rows: float = 0
+    tokens: float = 0
+    flops: float = 0
+    moved: float = 0
+    disk: float = 0
+    tables: int = 0
+    folders: int = 0
+
+
+def works(world: World) -> list[Work]:
+    """All work of a run."""
+    return list(_works(world))
+
+
+def _works(world: World) -> Iterator[Work]:
+    config, keys = world.config, Keys()
+    yield from _models(world)
+    students: dict[tuple[str, int], int] = {}
+    for seed in config.seeds:
+        role = f"student_seed_{seed}"
+        settings = as_text(stage_settings(config, "models", role=role))
+        for method in config.untrained_methods:
+            students[method, seed] = keys.of("models", settings)
+            yield from _evaluated(world, keys, students[method, seed], (method, seed, 0))
+    for method in config.trained_methods:
+        for seed in config.seeds:
+            student = students[BASE, seed]
+            for number in range(1, config.rounds + 1):
+                place = (method, seed, number)
+                student = yield from _trained(world, keys, student, place)
+                yield from _evaluated(world, keys, student, place)
+    yield Work("report", config.rounds, "", 1, disk=4e5, tables=7)
+
+
+class Keys:
+    """Numbers of artifacts: equal ones are those with the same settings and inputs."""
+
+    def __init__(self) -> None:
+        self.numbers: dict[tuple[Any, ...], int] = {}
+        self.is_new = False
+
+    def of(self, *parts: Any) -> int:
+        """The number of an artifact; `is_new` tells whether it is the first with these parts."""
+        self.is_new = parts not in self.numbers
+        return self.numbers.setdefault(parts, len(self.numbers))
+
+
+def _models(world: World) -> Iterator[Work]:
+    config = world.config
+    benchmarks = len(config.problems.benchmarks)
+    problems = world.num_train + sum(world.evaluation.values())
+    tables = config.problems.num_shards + benchmarks + 2
+    yield Work(
+        "problems", 0, "", 1 + benchmarks, rows=problems, disk=40.0 * problems, tables=tables
+    )
+    for model, jobs in ((world.teacher, 1), (world.student, len(config.seeds))):
+        steps = model.num_steps * 1024  # tokens_per_step of mpd/tiny/sizes.py
+        flops = 3 * pass_flops(model.shape, [100], 100) * steps // 100 * jobs
+        each = model.parameters * (4 if model.num_steps else 2)
+        copies = jobs if model.num_steps else 1
+        # Students of all seeds are one, unless each is pretrained.
+        linked = jobs - copies
+        disk = copies * (each + 3e4)
+        yield Work("models", 0, "", jobs, linked, 0, steps * jobs, flops, 0, disk, 0, copies)
+    if any(branch.logits.cache == "hidden" for branch in config.branches.values()):
+        head = world.teacher.shape.vocab_size * world.teacher.shape.hidden_size
+        yield Work("head", 0, "", 1, disk=head * world.weight_bytes, tables=1)
+
+
+def _trained(
+    world: World, keys: Keys, student: int, place: tuple[str, int, int]
+) -> Generator[Work, None, int]:
+    """The work of a round, and as the value of the generator the number of its student."""
+    method, seed, number = place
+    branch = world.config.branches[method]
+    wildcards: dict[str, Any] = {"method": method, "seed": seed, "round": number}
+
+    def settings(rule: str) -> str:
+        return as_text(stage_settings(world.config, rule, **wildcards))
+
+    is_given = branch.sample.given_trajectories(number) is not None
+    sampler = -1 if branch.method.sampler == "teacher" or is_given else student
+    made: dict[str, bool] = {}
+    previous: tuple[int, ...] = ()
+    inputs = {"sample": (sampler,), "logits": (student,)}
+    for stage in SHARDED:
+        previous = (*previous, keys.of(stage, settings(stage), *inputs.get(stage, ()), *previous))
+        made[stage] = keys.is_new
+    amounts = round_amounts(world, branch, number)
+    shards = world.config.problems.num_shards
+    for stage in SHARDED:
+        amount = amounts[stage] if made[stage] else {}
+        linked = 0 if made[stage] else shards
+        tables = shards if made[stage] else 0
+        yield Work(stage, number, method, shards, linked, tables=tables, **amount)
+    trained = keys.of("distill", settings("distill"), student, previous[-1])
+    amount = {**amounts["distill"], "folders": 1} if keys.is_new else {}
+    yield Work("distill", number, method, 1, 0 if keys.is_new else 1, **amount)
+    return trained
+
+
+def _evaluated(
+    world: World, keys: Keys, student: int, place: tuple[str, int, int]
+) -> Iterator[Work]:
+    """The answers of a student to all evaluation sets, in one job, and their grades."""
+    method, seed, number = place
+    wildcards: dict[str, Any] = {"method": method, "seed": seed, "round": number}
+    settings = stage_settings(world.config, "answers", **wildcards)
+    keys.of("answers", as_text(settings), student)
+    if not keys.is_new:
+        yield Work("answers", number, method, 1, 1)
+        yield Work("evaluate", number, method, 1, 1)
+        return
+    amount = answer_amounts(world, settings, method, number)
+    sets = len(world.evaluation)
+    rows = amount["rows"]
+    yield Work("answers", number, method, 1, tables=sets, **amount)
+    yield Work("evaluate", number, method, 1, rows=rows, disk=30.0 * rows, tables=sets)

@@ -1,0 +1,249 @@
+"""Plans by hand-computed formulas, what cannot fit, and a plan beside a finished run."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from mpd.config import Config, parse_config
+from mpd.plan.__main__ import main
+from mpd.plan.cards import CARDS, CPU, card_of, is_card, local_card
+from mpd.plan.earlier import measured_rates, measured_rounds, read_tokens
+from mpd.plan.estimate import Given, Plan, plan_of, world_of
+from mpd.plan.lengths import Lengths, Measured
+from mpd.plan.line import estimate
+from mpd.plan.shapes import model_of, of_config
+from mpd.plan.work import works
+from tests.workflow.project import REPOSITORY, WORLD, merged
+
+BASE = yaml.safe_load((REPOSITORY / "config.yaml").read_text())
+QWEN3 = merged(BASE, yaml.safe_load((REPOSITORY / "recipes/qwen3-1.7b.yaml").read_text()))
+H100 = Given(CARDS["h100"], gpus=8)
+
+
+def config_of(base: dict = QWEN3, **changes: Any) -> Config:
+    return parse_config(merged(base, changes))
+
+
+def planned(given: Given = H100, **changes: Any) -> Plan:
+    return plan_of(world_of(config_of(**changes), given), given)
+
+
+def row(plan: Plan, stage: str, number: int = 1):
+    (found,) = [row for row in plan.rows if (row.stage, row.round) == (stage, number)]
+    return found
+
+
+def test_sizes_of_known_models_are_those_of_their_weights():
+    config = config_of()
+    student = model_of(config.models.student, "student")
+    # A layer has 50,331,648 weights in matrices; the tied embeddings have 151,936 rows of 2,048.
+    assert student.parameters == 28 * 50_331_648 + 151_936 * 2048 == 1_720_451_072
+    assert model_of(config.models.teacher, "teacher").parameters == 8_190_427_136
+    assert student.key_value_width * 2 == 2 * 28 * 8 * 128 * 2 == 114_688
+
+
+def test_sizes_are_read_from_a_model_folder(student: Path):
+    content = json.loads((student.parent / "config.json").read_text())
+    found = of_config(content, "there")
+    # Width 32, 2 layers, 2 heads of 16 with 1 for keys and values, MLP 32, a head of its own.
+    layer = 32 * 32 * 2 + 2 * 32 * 16 + 3 * 32 * 32
+    assert found.parameters == 2 * layer + 2 * content["vocab_size"] * 32
+    with pytest.raises(ValueError, match="student-parameters"):
+        of_config({**content, "num_experts": 8}, "there")
+
+
+def test_an_unknown_model_needs_its_parameters():
+    models = {"student": {"source": "folder", "path": "inputs/nobody-knows"}}
+    with pytest.raises(ValueError, match="--student-parameters"):
+        planned(models=models)
+    given = replace(H100, student_parameters=2e9)
+    world = world_of(config_of(models=models), given)
+    assert world.student.parameters == 2_000_000_000
+
+
+def test_tokens_and_operations_follow_the_formulas():
+    """2,000 problems, 2 samples of a third of 16,384 tokens, 2 rewrites of a third of 8,192."""
+    plan = planned(rounds=1)
+    assert row(plan, "sample").tokens == pytest.approx(4000 * 16_384 / 3)
+    assert row(plan, "compress").tokens == pytest.approx(8000 * 8192 / 3)
+    kept, length = 3000, 8192 / 3
+    assert row(plan, "logits").tokens == row(plan, "distill").tokens == pytest.approx(kept * length)
+    assert plan.trained_tokens == pytest.approx(kept * length)
+    tokens = 150 + 2731  # of a sequence: prompt and completion
+    forward = 2 * 28 * 50_331_648 * tokens + 28 * 2 * 16 * 128 * tokens**2
+    forward += 2 * 2048 * 151_936 * 2731
+    assert row(plan, "distill").flops == 3 * kept * forward
+    seconds = 3 * kept * forward / (989e12 * 0.79 * 0.5)
+    assert row(plan, "distill").seconds == pytest.approx(seconds + 20)
+
+
+def test_a_step_takes_what_was_measured_on_an_h200():
+    """32 trajectories of 1,024 to 2,048 tokens in 1.39 s, and 72.5 GB of memory."""
+    plan = planned(replace(H100, card=CARDS["h200"]), rounds=1)
+    trained = row(plan, "distill")
+    speed = trained.tokens / (trained.seconds - 20)
+    assert speed == pytest.approx(32 * 1536 / 1.39, rel=0.25)
+
+
+def test_memory_is_that_of_weights_gradients_and_moments():
+    world = world_of(config_of(), H100)
+    plan = plan_of(world, H100)
+    assert row(plan, "distill").memory == pytest.approx(0.94 * 80e9)
+    assert row(plan, "logits").memory == pytest.approx(53.4e9, rel=0.1)  # as measured
+    assert row(plan, "sample").memory == pytest.approx(0.9 * 80e9)
+    assert plan.refusals == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "card", "key"),
+    [
+        ({}, "l4", "distill.lora"),
+        ({"models": {"student": {"path": "inputs/Qwen3-8B"}}}, "h100", "distill.lora"),
+        ({"models": {"teacher": {"path": "inputs/Qwen3-32B"}}}, "h100", "logits.engine"),
+        (
+            {"models": {"teacher": {"path": "Qwen3-32B"}}},
+            "a100-40gb",
+            "resources.compress.tensor_parallel_size",
+        ),
+        (
+            {"models": {"dtype": "float32", "teacher": {"path": "Qwen3-14B"}}},
+            "h100",
+            "models.dtype",
+        ),
+        (
+            {"resources": {"distill": {"chunk_size": 65_536}}},
+            "h100",
+            "resources.distill.chunk_size",
+        ),
+        (
+            {"resources": {"distill": {"micro_batch_tokens": 400_000, "micro_batch_size": 999}}},
+            "h100",
+            "resources.distill.micro_batch_tokens",
+        ),
+        ({"resources": {"distill": {"gpu": 16}}}, "h100", "resources.distill.gpu"),
+        (
+            {"sample": {"engine": "transformers"}},
+            "h100",
+            "resources.sample.batch_size",
+        ),
+    ],
+)
+def test_what_cannot_fit_is_refused_with_its_key(changes, card, key):
+    plan = planned(replace(H100, card=CARDS[card]), **changes)
+    assert any(f"change {key}" in sentence for sentence in plan.refusals), plan.refusals
+
+
+def test_methods_and_seeds_multiply_and_equal_work_is_done_once():
+    """mpd and sft_rewrites share samples, rewrites and cache of round 1; sft has its own."""
+    world = world_of(
+        config_of(BASE, methods=["mpd", "sft_rewrites", "sft"], seeds=[0, 1], rounds=2), Given(CPU)
+    )
+    plan = plan_of(world, Given(CPU))
+    assert row(plan, "sample").jobs == 6
+    assert row(plan, "sample").linked == 2
+    assert row(plan, "logits").linked == 2
+    assert row(plan, "distill").linked == 0
+    assert row(plan, "sample", 2).linked == 0  # by then, their students differ
+    assert row(plan, "distill").jobs == 6
+    assert row(plan, "answers", 0).jobs == 2  # the base student of each seed
+    assert sum(row.jobs for row in plan.rows if row.stage == "models") == 3
+    once = plan_of(world_of(config_of(BASE, rounds=2), Given(CPU)), Given(CPU))
+    assert row(plan, "distill").tokens > 6 * row(once, "distill").tokens  # sft trains on samples
+    assert {work.method for work in works(world) if work.stage == "distill"} == {
+        *("mpd", "sft_rewrites", "sft")
+    }
+
+
+def test_lengths_of_an_earlier_run_replace_assumptions():
+    config = config_of(BASE)
+    branch = config.branches["mpd"]
+    assert Lengths(config).sample(branch, 1) == pytest.approx(320 / 3)
+    measured = {("mpd", 1): Measured(sample=90.0, rewrite=40.0, trained=40.0, kept=0.9)}
+    lengths = Lengths(config, measured)
+    assert lengths.sample(branch, 1) == 90
+    assert lengths.sample(branch, 2) == 60  # the geometric mean of 90 and 40
+    assert (lengths.rewrite(branch, 2), lengths.kept(branch, 2)) == (40, 0.9)
+
+
+def test_a_plan_beside_the_notes_of_a_finished_run(finished_folder, monkeypatch):
+    monkeypatch.chdir(finished_folder)
+    config = parse_config(merged(merged(BASE, WORLD), {"rounds": 1}))
+    counted = read_tokens(config)
+    world = world_of(config, Given(CPU), measured_rounds(counted))
+    rates = measured_rates(world, CPU, counted)
+    assert set(rates) == {"sample", "compress", "logits", "distill", "answers"}
+    plan = plan_of(world, Given(CPU), rates)
+    for stage in ("sample", "compress", "logits"):
+        assert row(plan, stage).tokens == pytest.approx(counted["mpd", 1, stage][1], rel=0.01)
+    files = [path for path in Path("results").rglob("*") if path.is_file()]
+    inodes = {path.stat().st_ino: path.stat().st_size for path in files}
+    assert plan.total("disk") == pytest.approx(sum(inodes.values()), rel=0.5)
+    assert plan.total("files") == pytest.approx(len(inodes), rel=0.25)
+
+
+def test_the_command_prints_tables_and_json(monkeypatch, capsys, tmp_path):
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(BASE))
+    (tmp_path / "overlay.yaml").write_text(yaml.safe_dump(QWEN3))
+    monkeypatch.chdir(tmp_path)
+    main(["--configfile", "overlay.yaml", "--gpus", "8", "--gpu", "h100", "--explain"])
+    printed = capsys.readouterr().out
+    assert "plan of qwen3-1_7b on 8 × h100" in printed
+    assert "consider problems.num_shards: 8" in printed
+    assert "assumed: teacher: 8.19 billion parameters, by table: qwen3-8b" in printed
+    main(["--config", "rounds=1", "problems={num_train: 100}", "--json"])
+    content = json.loads(capsys.readouterr().out)
+    assert content["experiment"] == "tiny"
+    (sampled,) = [row for row in content["rows"] if row["stage"] == "sample"]
+    assert sampled["tokens"] == pytest.approx(100 * 320 / 3)
+    with pytest.raises(ValueError, match=r"cannot fit:\n.*distill\.lora"):
+        main(["--configfile", "overlay.yaml", "--gpu", "l4"])
+    assert "plan of" in capsys.readouterr().out  # also where it is refused
+    with pytest.raises(ValueError, match="h100, h100-pcie"):
+        main(["--gpu", "h1000"])
+
+
+def test_cards_are_known_by_the_driver(tmp_path):
+    assert local_card(tmp_path) is None
+    (tmp_path / "0000:01:00.0").mkdir()
+    (tmp_path / "0000:01:00.0" / "information").write_text("Model: \t\t NVIDIA H200\n")
+    assert local_card(tmp_path) == card_of("h200")
+    assert is_card(CARDS["h100"], "NVIDIA H100 80GB HBM3")
+    assert not is_card(CARDS["l4"], "NVIDIA A100-SXM4-80GB")
+
+
+def test_one_line_for_a_run_on_gpus_and_none_without():
+    line = estimate(config_of(), gpus=2)
+    assert line is not None
+    assert line.startswith("estimate on 2 × h100: ")
+    assert "GPU hours" in line
+    assert estimate(config_of(BASE), gpus=0) is None
+
+
+def test_the_line_is_cheap():
+    code = """
+import sys, time, yaml
+from mpd.config import parse_config
+config = parse_config(yaml.safe_load(sys.stdin))
+start = time.process_time()
+from mpd.plan.line import estimate
+assert estimate(config, 1)
+print(time.process_time() - start, {"torch", "polars", "pyarrow", "rich"} & set(sys.modules))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        input=yaml.safe_dump(QWEN3),
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    seconds, _, modules = done.stdout.partition(" ")
+    assert float(seconds) < 0.3
+    assert modules.strip() == "set()"
