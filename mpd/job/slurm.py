@@ -1,17 +1,14 @@
 """What this project asks of Slurm beside Snakemake's executor plugin."""
 
-import logging
 import re
-import shutil
 import subprocess
 import time
 from pathlib import Path
 
 from mpd.job.layout import RESULTS
 
-log = logging.getLogger("mpd")
-
 JOB_NAME = "mpd"  # begins the names of jobs that profiles/slurm submits
+LOGS = ".snakemake/slurm_logs"  # which the plugin makes with the first job of a folder
 END_SECONDS = 120.0  # that cancelled jobs get to end
 
 
@@ -28,7 +25,7 @@ def cancel_left_jobs(experiment: str, folder: Path) -> int:
     They belong to this user, were submitted in `folder`, and make something of the experiment. The
     function returns when they have ended. Raises ValueError where they do not.
     """
-    if shutil.which("squeue") is None:
+    if not (folder / LOGS).is_dir():  # Slurm is not asked where only local runs have been
         return 0
     jobs = [job for job in _queued(folder) if _makes(job, experiment)]
     if not jobs:
