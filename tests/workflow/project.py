@@ -99,7 +99,7 @@ def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 def computed(printed: str) -> list[str]:
     """The artifacts that a run computed, in the order of their names."""
-    return sorted(re.findall(r"^\w+(?: \S+)?: computed (\w+) \w+$", printed, re.MULTILINE))
+    return sorted(re.findall(r"^\w+(?: [^:]+)?: computed (\w+) \w+$", printed, re.MULTILINE))
 
 
 def finished(folder: Path, **changes: Any) -> Path:
