@@ -47,6 +47,7 @@ MAY_IMPORT = {
     "report": {"config", "store", "job", "text", "scoring"},
     "show": {"config", "store", "job", "text", "scoring"},
     "why": {"config", "store", "job"},
+    "sync": {"config", "store", "job"},
 }
 RUN_REPORT = "mpd.report.__main__"
 
