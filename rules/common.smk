@@ -18,13 +18,14 @@ from mpd.config.unique_keys import (
     require_unique_keys,
 )
 from mpd.job import layout
-from mpd.job.preflight import check_config, check_folder
+from mpd.job.preflight import check_config, check_folder, require_local_results
 from mpd.job.runs import begin, supervise
 from mpd.store import schema
 from mpd.store.rights import open_results, require_working_folder
 
 try:
     require_working_folder()
+    require_local_results(workflow.storage_settings.default_storage_provider)
     require_plain_values(workflow.configfiles)
     require_unique_keys(workflow.configfiles)
     require_unique_arguments(workflow.config_settings.config_args)

@@ -8,9 +8,12 @@ import sys
 import pytest
 
 from mpd.job.runs import run_lock
+from mpd.store import schema, table
+from mpd.store.outputs import TableOutput
 from mpd.store.publishing import Store
 from mpd.store.units import units_in
 from mpd.store.verification import Verifier
+from mpd.text.questions import problem_id
 from tests.sync.conftest import MODEL, PARTS, REPORT, is_link, write_page
 
 UNFINISHED = ("complete.parquet", ".rows_1.parquet.draft")
@@ -76,6 +79,36 @@ def test_parts_that_were_computed_here_stay(place, address, make_place, logged):
     assert "has other parts, which stay" in logged.text
     there.sync("pull", address, "--overwrite")
     assert not other.exists() and (other.parent / "trained_1/part_0.pt").is_file()
+
+
+def test_unfinished_work_goes_on_elsewhere(place, address, make_place, logged):
+    questions = [f"What is {number} + 1?" for number in range(4)]
+    rows = [
+        {"problem_id": problem_id(text), "question": text, "gold": "1", "source_row": row}
+        for row, text in enumerate(questions)
+    ]
+    frame = table.frame_of(rows, schema.PROBLEMS)
+
+    def outputs(folder, work):
+        def compute(parts):
+            parts.map(frame, 1, lambda: work)
+
+        path = folder / "results/tiny/problems/eval/dev.parquet"
+        return TableOutput(schema.PROBLEMS, path, {}, {}, compute)
+
+    def half(part):
+        if part["source_row"][0] == 2:
+            raise RuntimeError("preempted")
+        return part
+
+    with pytest.raises(RuntimeError, match="preempted"):
+        Store(place.folder / "results/store").publish(outputs(place.folder, half))
+    place.sync("push", address)
+    there = pulled(address, make_place)
+    output = outputs(there.folder, lambda part: part)
+    Store(there.folder / "results/store").publish(output)
+    assert "resumed: 2 of 4 parts were there" in logged.messages
+    assert table.read(output.path, schema.PROBLEMS)["source_row"].to_list() == [0, 1, 2, 3]
 
 
 def test_a_damaged_file_at_the_address_is_refused(place, address, make_place, objects):
