@@ -54,11 +54,13 @@ def test_a_clone_links_its_outputs_to_its_store(finished_project, clone):
 @pytest.fixture
 def plugin(tmp_path, monkeypatch):
     """A storage plugin of Snakemake with the least that one has to have."""
-    (tmp_path / f"{PLUGIN}.py").write_text(
+    (tmp_path / PLUGIN).mkdir()
+    (tmp_path / PLUGIN / "__init__.py").write_text(
         "from snakemake_interface_storage_plugins.storage_provider import StorageProviderBase\n"
         "from snakemake_interface_storage_plugins.storage_object import StorageObjectRead\n"
         "from snakemake_interface_storage_plugins.storage_object import StorageObjectWrite\n"
         "class StorageProvider(StorageProviderBase): pass\n"
+        "StorageProvider.__abstractmethods__ = frozenset()\n"
         "class StorageObject(StorageObjectRead, StorageObjectWrite): pass\n"
     )
     monkeypatch.setitem(ENVIRONMENT, "PYTHONPATH", f"{tmp_path}:{ENVIRONMENT.get('PYTHONPATH')}")
