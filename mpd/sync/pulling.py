@@ -74,12 +74,15 @@ class _Pull:
     ) -> None:
         self.remote, self.experiment, self.items = remote, experiment, items
         self.overwrite = overwrite
+        self.parts_folder = f"{UNFINISHED}/{experiment}"
         self.whole: set[str] = set()  # paths whose bytes are known to be those of their items
         self.copied: list[int] = []
 
     def copy(self) -> None:
         """Copy files stage by stage."""
-        parts = [item for item in self.items.values() if item.is_part]
+        # A push of another machine may have deleted parts; they are computed again.
+        unfinished = self.remote.objects(self.parts_folder)
+        parts = [i for i in self.items.values() if i.is_part and i.digest in unfinished]
         others = [item for item in self.items.values() if not item.is_part]
         states = dict(zip(others, for_each(_state, others), strict=True))
         differing = [item for item, state in states.items() if state == "differs"]
@@ -156,8 +159,8 @@ class _Pull:
                 _link(stored, draft)
                 _set_time(draft, item)
             else:
-                parts = f"{UNFINISHED}/{self.experiment}"
-                self.remote.get(item.digest, draft, parts if item.is_part else OBJECTS)
+                folder = self.parts_folder if item.is_part else OBJECTS
+                self.remote.get(item.digest, draft, folder)
                 os.utime(draft, ns=(item.modified, item.modified))
                 self.copied.append(item.size)
         if is_record:

@@ -24,7 +24,7 @@ log = logging.getLogger("mpd")
 BUCKETS = {"s3", "s3a", "gs", "gcs", "az", "abfs", "memory"}  # without folders; puts are atomic
 BLOCK = 8 << 20  # bytes that are read at once
 DRAFT_AGE = timedelta(days=1)  # of a draft that nobody writes any more
-EXTRAS = {"s3": "pip install mpd[s3]", "s3a": "pip install mpd[s3]"}
+S3_ADVICE = "pip install -e '.[s3]'"
 OBJECTS, UNFINISHED, INDICES, DRAFTS = "objects", "unfinished", "experiments", "drafts"
 
 
@@ -42,8 +42,8 @@ class Remote:
         try:
             self.system, root = fsspec.url_to_fs(self.address)
         except ImportError as error:
-            advice = EXTRAS.get(protocol, "pip install the package that it names")
-            raise ValueError(f"{address}: {error}; {advice}") from None
+            advice = f"; {S3_ADVICE}" if protocol in ("s3", "s3a") else ""
+            raise ValueError(f"{address}: {error}{advice}") from None
         except ValueError as error:
             raise ValueError(
                 f"{address}: {error}; give an address such as s3://bucket/folder or file:///folder"

@@ -79,7 +79,7 @@ def s3_endpoint():
     """The address of a local S3 server."""
     missing = [name for name in S3_PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
-        pytest.skip(f"needs {', '.join(missing)}: pip install mpd[s3] 'moto[server]'")
+        pytest.skip(f"needs {', '.join(missing)}: pip install -e '.[s3]' 'moto[server]'")
     from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)

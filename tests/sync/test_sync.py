@@ -68,6 +68,16 @@ def test_parts_of_work_that_has_finished_go(place, address, make_place, objects)
     assert not (pulled(address, make_place).folder / PARTS).exists()
 
 
+def test_parts_that_another_push_deleted_are_not_needed(place, address, make_place, objects):
+    place.sync("push", address)
+    system, files = objects(address)
+    for name, path in files.items():
+        if name.startswith("unfinished/"):
+            system.rm_file(path)
+    there = pulled(address, make_place)
+    assert (there.folder / REPORT).read_text() == "report" and not (there.folder / PARTS).exists()
+
+
 def test_parts_that_were_computed_here_stay(place, address, make_place, logged):
     place.sync("push", address)
     there = make_place("there")
@@ -228,7 +238,7 @@ def test_a_missing_package_is_named(place):
         [sys.executable, "-c", f"{code}; Remote('s3://bucket')"], capture_output=True, text=True
     )
     assert "ValueError: s3://bucket: " in done.stderr
-    assert done.stderr.endswith("pip install mpd[s3]\n")
+    assert done.stderr.endswith("; pip install -e '.[s3]'\n")
 
 
 def test_a_missing_bucket_is_one_sentence(place, s3):
