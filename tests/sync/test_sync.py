@@ -174,6 +174,29 @@ def test_copies_become_links_again(place, address, make_place):
     assert is_link(there.folder, REPORT, "report")
 
 
+def test_the_store_may_be_a_symbolic_link(place, address, make_place, tmp_path):
+    place.sync("push", address)
+    there = make_place("there")
+    for folder in (tmp_path / "scratch", there.folder / "results"):
+        folder.mkdir()
+    (there.folder / "results/store").symlink_to(tmp_path / "scratch")
+    there.sync("pull", address)
+    stored = next((tmp_path / "scratch/report").glob("*.html"))
+    assert stored.samefile(there.folder / REPORT)
+    there.sync("push", f"{address}2")
+    last = make_place("last")
+    last.sync("pull", f"{address}2")
+    assert (last.folder / REPORT).read_text() == "report"
+    assert is_link(last.folder, REPORT, "report")
+
+
+def test_a_long_copy_logs_its_progress(place, address, logged, monkeypatch):
+    monkeypatch.setattr("mpd.sync.copying.LINE_SECONDS", 0)
+    place.sync("push", address)
+    lines = [line for line in logged.messages if line.startswith("push tiny: 1 of ")]
+    assert len(lines) == 1 and lines[0].endswith(" left") and " MB/s, " in lines[0]
+
+
 def test_what_is_not_as_its_note_says_is_left_out(place, address, make_place):
     place.sync("push", address)
     (place.folder / MODEL / "config.json").write_text("edited")  # the entry, too
