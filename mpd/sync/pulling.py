@@ -28,8 +28,11 @@ from mpd.store.rights import STATE
 from mpd.sync.copying import Lines, for_each
 from mpd.sync.index import METADATA, PARTS, Item, parsed
 from mpd.sync.remote import OBJECTS, UNFINISHED, Remote
+from mpd.sync.scan import output_of
 
 log = logging.getLogger("mpd")
+
+INCOMPLETE = STATE / "incomplete"  # Snakemake's marks of outputs of jobs that did not end
 
 
 def pull(remote: Remote, experiment: str, overwrite: bool = False) -> None:
@@ -44,7 +47,7 @@ def pull(remote: Remote, experiment: str, overwrite: bool = False) -> None:
         raise ValueError(f"{place}: no such experiment; at {remote.address} there are: {names}")
     items = parsed(content, place)
     _require_as_noted(remote, items)
-    for folder in (STATE, METADATA, STATE / "incomplete"):  # as Snakemake makes them
+    for folder in (STATE, METADATA, INCOMPLETE):  # as Snakemake makes them
         folder.mkdir(exist_ok=True)
     with run_lock(experiment):
         _Pull(remote, experiment, items, overwrite).copy()
@@ -93,8 +96,10 @@ class _Pull:
                 f"{artifacts[0]}{more}: expected what is at {self.remote.address}, found something "
                 "else; pull into another folder, or with --overwrite, which replaces it"
             )
-        if not self.overwrite:  # logs stay
-            others = [item for item in others if states[item] != "differs"]
+        if not self.overwrite:  # logs stay, and the records of outputs that were here
+            absent = {item.path for item, state in states.items() if state == "absent"}
+            kept = {item for item in differing if _described_by(item) not in absent}
+            others = [item for item in others if item not in kept]
         self.whole = {item.path for item, state in states.items() if state == "same"}
         missing = [item.size for item in (*others, *parts) if item.path not in self.whole]
         self.lines = Lines(f"pull {self.experiment}", missing)
@@ -147,12 +152,14 @@ class _Pull:
         """Make a file what its item says, with its time, as a link where it was one."""
         target, stored = Path(item.path), Path(item.link)
         is_link = item.link in self.whole
+        is_record = METADATA in target.parents
+        if is_record:  # what a killed run here left unfinished is finished now
+            (INCOMPLETE / target.relative_to(METADATA)).unlink(missing_ok=True)
         if item.path in self.whole and not (is_link and _is_copy(target, stored)):
             _set_time(target, item)
             return
         target.parent.mkdir(parents=True, exist_ok=True)
         # The name of a record may have no room for that of a draft.
-        is_record = METADATA in target.parents
         place = STATE / digest_of(item.path)[:32] if is_record else target
         with replacing(place) as draft:
             if is_link:
@@ -176,6 +183,12 @@ def _state(item: Item) -> str:
         return "absent"
     same = path.stat().st_size == item.size and fresh_digest(path) == item.digest
     return "same" if same else "differs"
+
+
+def _described_by(item: Item) -> str:
+    """The output that an item is Snakemake's record of; empty for other files."""
+    path = Path(item.path)
+    return output_of(path) if METADATA in path.parents else ""
 
 
 def _stage(item: Item) -> int:

@@ -66,7 +66,12 @@ def scan(experiment: str) -> Scan:
             continue
         sources |= _linked(unit, described)
     excluded = {path for paths in left_out.values() for path in paths}
-    others = [*_plain(folder), *_parts(), *_records(experiment)]
+    records = [
+        path
+        for path in _records(experiment)
+        if (output := Path(output_of(path))).is_file() and output not in excluded
+    ]
+    others = [*_plain(folder), *_parts(), *records]
     rest = {path: Source(path) for path in others if path not in excluded and path not in sources}
     return Scan({**sources, **rest}, sorted(left_out))
 
@@ -143,13 +148,20 @@ def _parts() -> Iterator[Path]:
                 yield path
 
 
+def output_of(record: Path) -> str:
+    """The output that a record of Snakemake describes: its path in base 64 is the record's name.
+
+    Empty where the name is another.
+    """
+    name = "".join(part.removeprefix("@") for part in record.relative_to(METADATA).parts)
+    try:
+        return urlsafe_b64decode(name).decode()
+    except ValueError:
+        return ""
+
+
 def _records(experiment: str) -> Iterator[Path]:
-    """Snakemake's records of the outputs; their names are the paths of these, in base 64."""
-    for path in files_of(METADATA) if METADATA.is_dir() else []:
-        name = "".join(part.removeprefix("@") for part in path.relative_to(METADATA).parts)
-        try:
-            output = urlsafe_b64decode(name).decode()
-        except ValueError:
-            continue
-        if output.startswith(f"{RESULTS}/{experiment}/"):
-            yield path
+    """Snakemake's records of the outputs of an experiment."""
+    paths = files_of(METADATA) if METADATA.is_dir() else []
+    prefix = f"{RESULTS}/{experiment}/"
+    return (path for path in paths if output_of(path).startswith(prefix))

@@ -174,6 +174,18 @@ def test_copies_become_links_again(place, address, make_place):
     assert is_link(there.folder, REPORT, "report")
 
 
+def test_a_pull_ends_what_a_killed_run_left_unfinished(place, address, make_place):
+    place.sync("push", address)
+    there = make_place("there")
+    record = next((place.folder / ".snakemake/metadata").iterdir())
+    for folder in ("metadata", "incomplete"):
+        (there.folder / ".snakemake" / folder).mkdir(parents=True)
+        (there.folder / ".snakemake" / folder / record.name).write_text('{"of": "the killed run"}')
+    there.sync("pull", address)
+    assert (there.folder / ".snakemake/metadata" / record.name).read_text() == "{}"
+    assert not (there.folder / ".snakemake/incomplete" / record.name).exists()
+
+
 def test_the_store_may_be_a_symbolic_link(place, address, make_place, tmp_path):
     place.sync("push", address)
     there = make_place("there")
