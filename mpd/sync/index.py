@@ -43,8 +43,8 @@ class Item:
 
     @property
     def is_artifact(self) -> bool:
-        """Whether it is an output, a stored file, a note or a receipt; a log is none."""
-        return bool(self.note) or self.path.endswith((".json", ".receipt"))
+        """Whether it is an output or a stored file; a note or a log is none."""
+        return bool(self.note)
 
 
 def written(items: Iterable[Item]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from mpd.store.files import files_of, replacing
 from mpd.store.known_digests import fresh_digest
 from mpd.store.locks import locked
 from mpd.store.manifest import MANIFEST
-from mpd.store.notes import RECEIPT, fault_of
+from mpd.store.notes import RECEIPT, fault_of, receipt_beside
 from mpd.store.rights import STATE
 from mpd.sync.copying import Lines, for_each
 from mpd.sync.index import METADATA, PARTS, Item, parsed
@@ -96,9 +96,11 @@ class _Pull:
                 f"{artifacts[0]}{more}: expected what is at {self.remote.address}, found something "
                 "else; pull into another folder, or with --overwrite, which replaces it"
             )
-        if not self.overwrite:  # logs stay, and the records of outputs that were here
-            absent = {item.path for item, state in states.items() if state == "absent"}
-            kept = {item for item in differing if _described_by(item) not in absent}
+        if not self.overwrite:  # logs stay, and what describes outputs that were here
+            absent = [item for item, state in states.items() if state == "absent"]
+            stale = {item.note for item in absent} | {item.path for item in absent}
+            stale |= {str(receipt_beside(Path(item.note))) for item in absent if item.note}
+            kept = {item for item in differing if not {item.path, _described_by(item)} & stale}
             others = [item for item in others if item not in kept]
         self.whole = {item.path for item, state in states.items() if state == "same"}
         missing = [item.size for item in (*others, *parts) if item.path not in self.whole]

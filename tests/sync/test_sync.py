@@ -163,6 +163,20 @@ def test_a_file_here_that_differs_is_replaced_only_on_demand(place, address, mak
     assert path.read_text() == "report" and is_link(there.folder, REPORT, "report")
 
 
+def test_a_note_without_its_output_is_replaced(place, address, make_place):
+    place.sync("push", address)
+    there = pulled(address, make_place)
+    expected = there.files()
+    (there.folder / REPORT).unlink()
+    for name in ("report.json", ".report.receipt"):
+        (there.folder / REPORT).with_name(name).unlink()
+        (there.folder / REPORT).with_name(name).write_text("{}")
+    there.sync("pull", address)
+    assert {name: data for name, (data, _) in there.files().items()} == {
+        name: data for name, (data, _) in expected.items()
+    }
+
+
 def test_copies_become_links_again(place, address, make_place):
     place.sync("push", address)
     there = pulled(address, make_place)
