@@ -18,7 +18,12 @@ from mpd.config.unique_keys import (
     require_unique_keys,
 )
 from mpd.job import layout
-from mpd.job.preflight import check_config, check_folder, check_gpus
+from mpd.job.preflight import (
+    check_config,
+    check_folder,
+    check_gpus,
+    require_local_results,
+)
 from mpd.job.runs import begin, supervise
 from mpd.plan.line import estimate
 from mpd.store import schema
@@ -26,6 +31,7 @@ from mpd.store.rights import open_results, require_working_folder
 
 try:
     require_working_folder()
+    require_local_results(workflow.storage_settings.default_storage_provider)
     require_plain_values(workflow.configfiles)
     require_unique_keys(workflow.configfiles)
     require_unique_arguments(workflow.config_settings.config_args)

@@ -48,6 +48,7 @@ MAY_IMPORT = {
     "show": {"config", "store", "job", "text", "scoring"},
     "why": {"config", "store", "job"},
     "plan": {"config", "store", "tiny", "job"},
+    "sync": {"config", "store", "job"},
 }
 RUN_REPORT = "mpd.report.__main__"
 

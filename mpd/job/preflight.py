@@ -59,6 +59,19 @@ def check_folder(workflow: str, started_in: str) -> None:
         )
 
 
+def require_local_results(provider: str | None) -> None:
+    """Raise ValueError where Snakemake keeps outputs at a storage provider.
+
+    It would keep those that rules name, without notes, stored files and the weights of models.
+    """
+    if provider is not None:
+        raise ValueError(
+            f"results cannot be kept by the storage provider {provider}, which would not get "
+            "notes, weights and stored files; run without --default-storage-provider, and copy "
+            "results to a bucket and back with python -m mpd.sync"
+        )
+
+
 def require_no_braces(*paths: str) -> None:
     """Raise ValueError where Snakemake would take a part of a path for a wildcard."""
     for path in paths:

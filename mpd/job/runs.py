@@ -10,7 +10,8 @@ import signal
 import socket
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
 from types import FrameType
@@ -54,7 +55,17 @@ def begin(experiment: str) -> str | None:
     return "; ".join(sentences) or None
 
 
-def _lock(experiment: str) -> None:
+@contextmanager
+def run_lock(experiment: str) -> Iterator[None]:
+    """Keep runs of an experiment in this folder away. Raises ValueError where one is at work."""
+    lock = _lock(experiment)
+    try:
+        yield
+    finally:
+        os.close(lock)
+
+
+def _lock(experiment: str) -> int:
     """Lock the results of an experiment until this process ends; ValueError where that fails."""
     path = STATE / f"{experiment}.run"
     try:
@@ -77,6 +88,7 @@ def _lock(experiment: str) -> None:
     os.ftruncate(lock, 0)
     os.write(lock, f"process {os.getpid()} of {user()} on {socket.gethostname()}".encode())
     # It stays open: that is the lock. Children that run other programs do not inherit it.
+    return lock
 
 
 def _end_orphans(folder: Path) -> int:
