@@ -118,7 +118,18 @@ class DistillResources(ModelResources):
         "trajectory has a pass of its own",
     )
     num_processes: Count = Field(
-        1, description="data-parallel processes, started by torchrun; one per GPU"
+        1, description="processes on each node, one per GPU, which divide gpu and threads"
+    )
+    nodes: Count = Field(
+        1,
+        description="machines of a Slurm allocation on which num_processes processes start; gpu, "
+        "threads and memory_mb are those of each",
+    )
+    sharding: Literal["none", "full"] = Field(
+        "none",
+        description="none: every process holds the whole student; full: each holds a part of the "
+        "weights, their gradients and the optimiser's state (FSDP2), for a student that is too "
+        "large for one GPU",
     )
     chunk_size: ChunkSize = None
     kernels: Kernels = "auto"

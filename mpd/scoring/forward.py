@@ -69,6 +69,10 @@ def pack(prompts: Sequence[list[int]], completions: Sequence[list[int]]) -> Pack
     )
 
 
+# Hidden states of a model over packed sequences, as `completion_states` gives them.
+States = Callable[[Any, Packed], torch.Tensor]
+
+
 def completion_states(model: Any, packed: Packed) -> torch.Tensor:
     """Hidden states [N, H] at the places that predict.
 

@@ -101,8 +101,10 @@ def require_same_tokens(student: dict[str, Any], teacher: dict[str, Any]) -> Non
         )
 
 
-def load_model(folder: Path, dtype: str, attention: str | None = None) -> Any:
-    """The model in evaluation mode, read straight to the GPU where there is one.
+def load_model(
+    folder: Path, dtype: str, attention: str | None = None, device: str | None = None
+) -> Any:
+    """The model in evaluation mode, read straight to the GPU where there is one, or to `device`.
 
     `dtype` as torch names it; `attention` is a function that transformers knows by this name.
     Raises ValueError where its files are not those of its manifest, and where it needs code of its
@@ -114,16 +116,29 @@ def load_model(folder: Path, dtype: str, attention: str | None = None) -> Any:
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
-    device = torch.cuda.current_device() if torch.cuda.is_available() else "cpu"
+    gpu = torch.cuda.current_device() if torch.cuda.is_available() else "cpu"
     with code_refused(folder):
         model: Any = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=getattr(torch, dtype),
-            device_map={"": device},
+            device_map={"": device or gpu},
             attn_implementation=attention,
             **SAFE_WEIGHTS,
         )
     return model.eval()
+
+
+def empty_model(folder: Path, attention: str) -> Any:
+    """The model of a folder in float32, without values: only its buffers have memory."""
+    import torch
+    from accelerate import init_empty_weights
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    with code_refused(folder), init_empty_weights(include_buffers=False):
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        return AutoModelForCausalLM.from_config(
+            config, dtype=torch.float32, attn_implementation=attention
+        )
 
 
 def turn_end(folder: Path, tokenizer: "PreTrainedTokenizerFast") -> int | None:
