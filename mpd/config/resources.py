@@ -96,6 +96,12 @@ class GenerationResources(EngineResources):
 class ScoringResources(EngineResources):
     """Resources of a job that scores."""
 
+    gpu: int = Field(
+        0,
+        ge=0,
+        description="GPUs reserved for the job; transformers: the layers of the teacher are "
+        "divided among them",
+    )
     batch_size: Count = Field(32, description="vLLM: max_num_seqs")
     batch_tokens: Count = Field(
         16_384,

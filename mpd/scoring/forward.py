@@ -83,7 +83,8 @@ def completion_states(model: Any, packed: Packed) -> torch.Tensor:
     hidden = model.base_model(
         input_ids=packed.ids, position_ids=packed.positions, use_cache=False, packed=packed
     ).last_hidden_state
-    return hidden[0].index_select(0, packed.predicts)
+    # The last layer of a model that is split over devices is not on the first one.
+    return hidden[0].to(packed.predicts.device).index_select(0, packed.predicts)
 
 
 def _require_one_rope(model: Any, lengths: list[int]) -> None:

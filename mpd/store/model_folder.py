@@ -6,6 +6,7 @@ with it whenever it is read, and weights before they are loaded.
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -102,11 +103,15 @@ def require_same_tokens(student: dict[str, Any], teacher: dict[str, Any]) -> Non
 
 
 def load_model(
-    folder: Path, dtype: str, attention: str | None = None, device: str | None = None
+    folder: Path,
+    dtype: str,
+    attention: str | None = None,
+    device: str | Mapping[str, Any] | None = None,
 ) -> Any:
     """The model in evaluation mode, read straight to the GPU where there is one, or to `device`.
 
     `dtype` as torch names it; `attention` is a function that transformers knows by this name.
+    `device` may map names of modules to several.
     Raises ValueError where its files are not those of its manifest, and where it needs code of its
     own.
     """
@@ -121,7 +126,7 @@ def load_model(
         model: Any = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=getattr(torch, dtype),
-            device_map={"": device or gpu},
+            device_map=device if isinstance(device, Mapping) else {"": device or gpu},
             attn_implementation=attention,
             **SAFE_WEIGHTS,
         )
