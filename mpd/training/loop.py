@@ -112,7 +112,7 @@ def train(job: TrainingJob) -> None:
 def _save_student(job: TrainingJob, run: TrainingRun) -> None:
     """Write the weights into the folder of the job. Every process calls this."""
     is_main = run.accelerator.is_main_process
-    if isinstance(run.weights, ShardedWeights):
+    if isinstance(run.weights, ShardedWeights) or run.weights.is_rounded:
         values = run.weights.values()
         if is_main:
             save_student(job, values)
