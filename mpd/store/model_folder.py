@@ -141,9 +141,11 @@ def empty_model(folder: Path, attention: str) -> Any:
 
     with code_refused(folder), init_empty_weights(include_buffers=False):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-        return AutoModelForCausalLM.from_config(
+        model = AutoModelForCausalLM.from_config(
             config, dtype=torch.float32, attn_implementation=attention
         )
+    model.tie_weights()  # each module got a weight of its own
+    return model
 
 
 def turn_end(folder: Path, tokenizer: "PreTrainedTokenizerFast") -> int | None:
