@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from mpd.config.distill import DistillSettings
 from mpd.config.resources import DistillResources
 from mpd.store import schema, table
-from mpd.store.model_folder import load_model
+from mpd.store.model_folder import empty_model, load_model
 from mpd.training.job import TrainingJob
 from mpd.training.loop import start, train
 from tests.changes import with_changes
@@ -225,3 +225,14 @@ def test_threads_are_divided_among_processes(make_job):
         assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(before)
+
+
+def test_an_empty_model_shares_its_head_as_its_model_does(student, tmp_path):
+    model = load_model(student.parent, "float32")
+    for is_tied in (False, True):
+        model.config.tie_word_embeddings = is_tied
+        model.config.save_pretrained(tmp_path)
+        empty = empty_model(tmp_path, "eager")
+        shared = empty.get_output_embeddings().weight is empty.get_input_embeddings().weight
+        assert shared == is_tied
+        assert {weight.device.type for weight in empty.parameters()} == {"meta"}
