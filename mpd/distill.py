@@ -10,11 +10,7 @@ saved state.
 """
 
 import json
-import os
 import shutil
-import subprocess
-import sys
-import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,7 +28,6 @@ from mpd.store.manifest import MANIFEST
 from mpd.store.model_folder import read_manifest, write_manifest
 from mpd.store.notes import PROVENANCE, RECEIPT
 from mpd.store.outputs import FolderOutput, Outputs
-from mpd.store.supervisor import kill_descendants, supervised
 from mpd.training.cache_checks import (
     require_head,
     require_ids,
@@ -43,6 +38,7 @@ from mpd.training.cache_checks import (
     require_verdicts,
 )
 from mpd.training.job import METRICS_FILE, TrainingJob
+from mpd.training.launch import launch, require_gpus
 from mpd.training.tracking import require_tracker
 
 CARD = "README.md"
@@ -133,11 +129,15 @@ def outputs(arguments: Namespace) -> Outputs:
 def _run_training(
     arguments: Namespace, made_from: table.Identity, folder: Path, scratch: Path
 ) -> None:
-    """Train in this process, or in several. Raises ValueError where one of them ends early."""
+    """Train in this process, or in several.
+
+    Raises ValueError where there are too few GPUs, or one of the processes ends early.
+    """
     from mpd.training.loop import train
 
     resources: DistillResources = command.resources_of(arguments)
     require_tracker(resources.tracker)
+    require_gpus(resources)
     job = TrainingJob(
         student=arguments.student.parent,
         rows=arguments.logits,
@@ -149,33 +149,12 @@ def _run_training(
         settings=arguments.settings,
         resources=resources,
     )
-    if resources.num_processes == 1:
+    if resources.num_processes * resources.nodes == 1:
         train(job)
         return
     description = scratch / "job.json"
     description.write_text(job.model_dump_json(), encoding="utf-8")
-    # Not accelerate launch, which starts a single process where there are no GPUs.
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node"]
-    launch += [str(resources.num_processes), "-m", "mpd.training.loop", str(description)]
-    code = _run_processes(launch)
-    if code:
-        raise ValueError(f"a training process ended with code {code}; its own error is above")
-
-
-def _run_processes(launch: list[str]) -> int:
-    """The exit code of torchrun. Ctrl-C reaches this process alone, which ends all of them."""
-    # A group of its own: torchrun would answer Ctrl-C with a traceback, and wait for its workers.
-    environment = {**os.environ, **supervised()}
-    with subprocess.Popen(launch, process_group=0, env=environment) as torchrun:
-        try:
-            # Not wait(): where another thread gets the signal, it would not return.
-            while (code := torchrun.poll()) is None:
-                time.sleep(0.2)
-            return code
-        except BaseException:
-            # Its workers, each in a session of its own, do not end with it.
-            kill_descendants()
-            raise
+    launch(description, resources)
 
 
 def main(argv: list[str] | None = None) -> None:

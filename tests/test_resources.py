@@ -49,6 +49,8 @@ NOT_VARIED = {
     "max_model_len": REFUSALS,
     "server": "says where the server is; tests/with_vllm/test_vllm_server.py has one",
     "server_timeout": "bounds waits; tests/with_vllm/test_server_answers.py has silent servers",
+    "nodes": "needs an allocation; tests/training/test_launch.py has a stand-in for srun",
+    "sharding": "needs several processes; tests/training/test_sharding.py has two",
     "logits.batch_size": "vLLM's; tests/with_vllm/test_scoring.py compares scores",
     "report.memory_mb": "reserves memory for a scheduler; the command gets no resources",
 }

@@ -61,6 +61,12 @@ def _engine_conflicts(config: Config) -> Iterator[str]:
                 f"resources.{stage}.gpu is {resources.gpu}, but tensor_parallel_size times "
                 f"data_parallel_size is {replicas}; make them equal"
             )
+    distill = config.resources.distill
+    if distill.gpu not in (0, distill.num_processes):
+        yield (
+            f"resources.distill.gpu is {distill.gpu}, but num_processes is "
+            f"{distill.num_processes}, and each process takes one GPU; make them equal"
+        )
 
 
 def _trajectory_conflicts(branch: Branch) -> Iterator[str]:

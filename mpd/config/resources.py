@@ -103,6 +103,12 @@ class GenerationResources(EngineResources):
 class ScoringResources(EngineResources):
     """Resources of a job that scores."""
 
+    gpu: int = Field(
+        0,
+        ge=0,
+        description="GPUs reserved for the job; transformers: the layers of the teacher are "
+        "divided among them",
+    )
     batch_size: Count = Field(32, description="vLLM: max_num_seqs")
     batch_tokens: Count = Field(
         16_384,
@@ -125,7 +131,18 @@ class DistillResources(ModelResources):
         "trajectory has a pass of its own",
     )
     num_processes: Count = Field(
-        1, description="data-parallel processes, started by torchrun; one per GPU"
+        1, description="processes on each node, one per GPU, which divide gpu and threads"
+    )
+    nodes: Count = Field(
+        1,
+        description="machines of a Slurm allocation on which num_processes processes start; gpu, "
+        "threads and memory_mb are those of each",
+    )
+    sharding: Literal["none", "full"] = Field(
+        "none",
+        description="none: every process holds the whole student; full: each holds a part of the "
+        "weights, their gradients and the optimiser's state (FSDP2), for a student that is too "
+        "large for one GPU",
     )
     chunk_size: ChunkSize = None
     kernels: Kernels = "auto"

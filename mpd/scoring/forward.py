@@ -69,6 +69,10 @@ def pack(prompts: Sequence[list[int]], completions: Sequence[list[int]]) -> Pack
     )
 
 
+# Hidden states of a model over packed sequences, as `completion_states` gives them.
+States = Callable[[Any, Packed], torch.Tensor]
+
+
 def completion_states(model: Any, packed: Packed) -> torch.Tensor:
     """Hidden states [N, H] at the places that predict.
 
@@ -79,7 +83,8 @@ def completion_states(model: Any, packed: Packed) -> torch.Tensor:
     hidden = model.base_model(
         input_ids=packed.ids, position_ids=packed.positions, use_cache=False, packed=packed
     ).last_hidden_state
-    return hidden[0].index_select(0, packed.predicts)
+    # The last layer of a model that is split over devices is not on the first one.
+    return hidden[0].to(packed.predicts.device).index_select(0, packed.predicts)
 
 
 def _require_one_rope(model: Any, lengths: list[int]) -> None:

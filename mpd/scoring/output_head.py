@@ -89,7 +89,7 @@ def require_known_head(model: Any) -> None:
     inputs = {"input_ids": packed.ids, "position_ids": packed.positions, "packed": packed}
     expected = model(**inputs, use_cache=False).logits[0].float()
     hidden = model.base_model(**inputs, use_cache=False).last_hidden_state[0]
-    logits = head_of(model, expected.shape[-1]).logits(hidden)
+    logits = head_of(model, expected.shape[-1]).logits(hidden.to(expected.device))
     if not torch.allclose(logits, expected, rtol=1e-2, atol=1e-2):
         raise ValueError(
             f"{type(model).__name__}: its logits are not its output head applied to the last "

@@ -5,22 +5,36 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from mpd.config.resources import Kernels
 from mpd.scoring.attention import PACKED, require_packed_attention
 from mpd.scoring.forward import require_separate_sequences
 from mpd.scoring.output_head import require_known_head
-from mpd.store.model_folder import load_model
+from mpd.store.model_folder import empty_model, load_model
 
 log = logging.getLogger("mpd")
 
 
-def load_packed_model(folder: Path, dtype: str, kernels: Kernels) -> Any:
+def load_packed_model(folder: Path, dtype: str, kernels: Kernels, device: str | None = None) -> Any:
     """The model of a folder, in evaluation mode, for `completion_states`.
 
-    Raises ValueError where its architecture is not supported.
+    It is on the GPU where there is one, or on `device`. Raises ValueError where its architecture is
+    not supported.
     """
-    model = load_model(folder, dtype, PACKED)
+    model = load_model(folder, dtype, PACKED, device)
     prepare(model, kernels)
+    return model
+
+
+def empty_packed_model(folder: Path, kernels: Kernels, device: torch.device) -> Any:
+    """The same in float32 without values: weights are on the meta device, buffers on the CPU.
+
+    It gets the kernels for `device`, and its architecture is not checked.
+    """
+    model = empty_model(folder, PACKED)
+    if kernels == "auto" and device.type == "cuda":
+        _apply_liger(model)
     return model
 
 

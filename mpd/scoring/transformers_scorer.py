@@ -12,8 +12,8 @@ from mpd.job.flops import forward_flops
 from mpd.job.gpu_memory import CHUNK_SIZES
 from mpd.scoring.forward import Packed, completion_states, pack
 from mpd.scoring.output_head import OutputHead, head_of
-from mpd.scoring.packed_model import load_packed_model
 from mpd.scoring.scorer import Scorer, Trajectories
+from mpd.scoring.split_model import load_pair
 from mpd.scoring.support import score
 
 Pair = tuple[Packed, Packed]  # the sequences of student and teacher
@@ -34,10 +34,7 @@ class TransformersScorer(Scorer):
         torch.set_num_threads(resources.threads)
         super().__init__(student, settings, resources, total)
         self.control_ids = self.format.control_ids
-        self.models = [
-            load_packed_model(manifest.parent, settings.dtype, resources.kernels)
-            for manifest in (student, teacher)
-        ]
+        self.models = load_pair(student.parent, teacher.parent, settings.dtype, resources)
         with torch.no_grad():
             size = self.format.vocabulary.size
             self.heads = [head_of(model, size) for model in self.models]

@@ -6,6 +6,7 @@ with it whenever it is read, and weights before they are loaded.
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -101,10 +102,16 @@ def require_same_tokens(student: dict[str, Any], teacher: dict[str, Any]) -> Non
         )
 
 
-def load_model(folder: Path, dtype: str, attention: str | None = None) -> Any:
-    """The model in evaluation mode, read straight to the GPU where there is one.
+def load_model(
+    folder: Path,
+    dtype: str,
+    attention: str | None = None,
+    device: str | Mapping[str, Any] | None = None,
+) -> Any:
+    """The model in evaluation mode, read straight to the GPU where there is one, or to `device`.
 
     `dtype` as torch names it; `attention` is a function that transformers knows by this name.
+    `device` may map names of modules to several.
     Raises ValueError where its files are not those of its manifest, and where it needs code of its
     own.
     """
@@ -114,16 +121,31 @@ def load_model(folder: Path, dtype: str, attention: str | None = None) -> Any:
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
-    device = torch.cuda.current_device() if torch.cuda.is_available() else "cpu"
+    gpu = torch.cuda.current_device() if torch.cuda.is_available() else "cpu"
     with code_refused(folder):
         model: Any = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=getattr(torch, dtype),
-            device_map={"": device},
+            device_map=device if isinstance(device, Mapping) else {"": device or gpu},
             attn_implementation=attention,
             **SAFE_WEIGHTS,
         )
     return model.eval()
+
+
+def empty_model(folder: Path, attention: str) -> Any:
+    """The model of a folder in float32, without values: only its buffers have memory."""
+    import torch
+    from accelerate import init_empty_weights
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    with code_refused(folder), init_empty_weights(include_buffers=False):
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        model = AutoModelForCausalLM.from_config(
+            config, dtype=torch.float32, attn_implementation=attention
+        )
+    model.tie_weights()  # each module got a weight of its own
+    return model
 
 
 def turn_end(folder: Path, tokenizer: "PreTrainedTokenizerFast") -> int | None:

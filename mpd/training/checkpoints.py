@@ -1,20 +1,24 @@
 """The saved states of a training run, from which a killed one resumes.
 
 A folder of a run holds one state, STATE and the number of steps: accelerate's files, those of the
-loop's parts, the metrics so far, and a description: the run that it belongs to, and the digest of
-each file. What is damaged or belongs to another run is not loaded.
+loop's parts, a file of each process where weights are sharded, the metrics so far, and a
+description: the run that it belongs to, and the digest of each file. What is damaged or belongs to
+another run is not loaded.
 """
 
 import json
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
 import torch
+import torch.distributed.checkpoint as dcp
 from accelerate import Accelerator
+from torch.distributed.checkpoint import HuggingFaceStorageReader, HuggingFaceStorageWriter
 
 from mpd.store.digests import file_digest
 from mpd.store.files import checksummed, has_its_checksum, json_object, sync
@@ -27,66 +31,98 @@ METRICS = "metrics.json"
 DESCRIPTION = "description.json"
 
 
-def save(
-    accelerator: Accelerator,
-    folder: Path,
-    metrics: list[dict[str, Any]],
-    parts: Sequence[Any],
-    run: str,
-) -> None:
-    """Save the state after a step, completely or not at all, then delete the older one.
+@dataclass(frozen=True)
+class SavedStates:
+    """The saved states of `run` in a folder.
 
-    `metrics` has one row for each step taken; `parts` have a `state_dict`; `run` says which run it
-    is. Every process calls this.
+    `parts` have a `state_dict`, which the first process saves. Where weights are sharded, `tensors`
+    gives the tensors of which every process saves its part, after a number of steps.
     """
-    draft = folder / "state.draft"
-    if accelerator.is_main_process and draft.exists():
-        shutil.rmtree(draft)
-    accelerator.wait_for_everyone()
-    accelerator.save_state(str(draft))
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        for number, part in enumerate(parts):
-            torch.save(part.state_dict(), draft / PART.format(number))
-        (draft / METRICS).write_text(json.dumps(metrics), encoding="utf-8")
+
+    accelerator: Accelerator
+    folder: Path
+    run: str
+    parts: Sequence[Any]
+    tensors: Callable[[int], dict[str, torch.Tensor]] | None = None
+
+    @property
+    def sharding(self) -> str:
+        """How the tensors of a state are divided, as the configuration says it."""
+        return "full" if self.tensors else "none"
+
+    def save(self, metrics: list[dict[str, Any]]) -> None:
+        """Save the state after a step, completely or not at all, then delete the older one.
+
+        `metrics` has one row for each step taken. Every process calls this.
+        """
+        accelerator, draft = self.accelerator, self.folder / "state.draft"
+        if accelerator.is_main_process and draft.exists():
+            shutil.rmtree(draft)
+        accelerator.wait_for_everyone()
+        accelerator.save_state(str(draft))
+        if self.tensors:  # as safetensors: other formats of torch.distributed need pickle
+            writer = HuggingFaceStorageWriter(str(draft), save_distributed=True)
+            dcp.save(self.tensors(len(metrics)), storage_writer=writer)
+        accelerator.wait_for_everyone()
+        if accelerator.is_main_process:
+            for number, part in enumerate(self.parts):
+                torch.save(part.state_dict(), draft / PART.format(number))
+            (draft / METRICS).write_text(json.dumps(metrics), encoding="utf-8")
+            self._describe(draft)
+            state = self.folder / f"{STATE}{len(metrics):08d}"
+            if state.exists():  # it was damaged, so that these steps were taken again
+                shutil.rmtree(state)
+            older = list(self.folder.glob(f"{STATE}*"))
+            draft.rename(state)
+            for path in older:
+                shutil.rmtree(path)
+        accelerator.wait_for_everyone()
+
+    def _describe(self, draft: Path) -> None:
+        """Write the description of a complete state, and wait until the disk has all of it."""
         digests = {str(path.relative_to(draft)): file_digest(path) for path in _files(draft)}
-        description = checksummed({"run": run, "digests": digests})
-        (draft / DESCRIPTION).write_text(json.dumps(description), encoding="utf-8")
+        description = {"run": self.run, "digests": digests}
+        if self.tensors:
+            description["sharding"] = self.sharding
+        text = json.dumps(checksummed(description))
+        (draft / DESCRIPTION).write_text(text, encoding="utf-8")
         for path in _files(draft):
             sync(path)
-        state = folder / f"{STATE}{len(metrics):08d}"
-        if state.exists():  # it was damaged, so that these steps were taken again
-            shutil.rmtree(state)
-        older = list(folder.glob(f"{STATE}*"))
-        draft.rename(state)
-        for path in older:
-            shutil.rmtree(path)
-    accelerator.wait_for_everyone()
 
+    def resume(self) -> list[dict[str, Any]]:
+        """Load the newest saved state of the run; returns the metrics of the steps in it.
 
-def resume(
-    accelerator: Accelerator, folder: Path, parts: Sequence[Any], run: str
-) -> list[dict[str, Any]]:
-    """Load the newest saved state of the run; returns the metrics of the steps that it includes.
-
-    They are empty where there is none. States that are damaged or of another run are named in a
-    warning, and passed over. Only tensors and plain values are read, since others may write into a
-    store that is shared. Raises ValueError where a file has something else.
-    """
-    for state in sorted(folder.glob(f"{STATE}*"), reverse=True):
-        try:
-            _require_whole(state, run)
-        except ValueError as error:
-            if accelerator.is_main_process:
-                log.warning("%s; training starts from an earlier state, or from its start", error)
-            continue
-        metrics = json.loads((state / METRICS).read_text(encoding="utf-8"))
-        accelerator.load_state(str(state))
-        for number, part in enumerate(parts):
-            part.load_state_dict(_tensors(state / PART.format(number)))
-        log.info("resumed training after step %d", len(metrics))
-        return metrics
-    return []
+        They are empty where there is none. States that are damaged or of another run are named in a
+        warning, and passed over. A sharded state may be loaded by any number of processes. Only
+        tensors and plain values are read, since others may write into a store that is shared.
+        Raises ValueError where a file has something else, or the state is sharded otherwise.
+        """
+        accelerator = self.accelerator
+        for state in sorted(self.folder.glob(f"{STATE}*"), reverse=True):
+            try:
+                description = _description(state, self.run)
+            except ValueError as error:
+                if accelerator.is_main_process:
+                    log.warning(
+                        "%s; training starts from an earlier state, or from its start", error
+                    )
+                continue
+            found = description.get("sharding", "none")
+            if found != self.sharding:
+                raise ValueError(
+                    f"{state}: it was saved with resources.distill.sharding: {found}; set that "
+                    "again (with full, in several processes), or delete it to begin again"
+                )
+            metrics = json.loads((state / METRICS).read_text(encoding="utf-8"))
+            accelerator.load_state(str(state))
+            for number, part in enumerate(self.parts):
+                part.load_state_dict(_tensors(state / PART.format(number)))
+            if self.tensors:
+                reader = HuggingFaceStorageReader(str(state))
+                dcp.load(self.tensors(len(metrics)), storage_reader=reader)
+            log.info("resumed training after step %d", len(metrics))
+            return metrics
+        return []
 
 
 def _tensors(file: Path) -> Any:
@@ -100,8 +136,8 @@ def _tensors(file: Path) -> Any:
         ) from error
 
 
-def _require_whole(state: Path, run: str) -> None:
-    """Raise ValueError where a state is damaged, or that of another run."""
+def _description(state: Path, run: str) -> dict[str, Any]:
+    """The description of a state. Raises ValueError where it is damaged, or of another run."""
     path = state / DESCRIPTION
     if not path.is_file():
         raise ValueError(f"{path}: no such file, so that nothing says what is saved beside it")
@@ -120,6 +156,7 @@ def _require_whole(state: Path, run: str) -> None:
             raise ValueError(
                 f"{file}: expected the content with SHA-256 {digest[:12]}, found {found}"
             )
+    return description
 
 
 def _files(folder: Path) -> list[Path]:

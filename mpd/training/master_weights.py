@@ -20,21 +20,22 @@ class MasterWeights:
     """The weights of a model that are trained, in float32.
 
     `trained` are those that an optimiser updates. They are the model's own parameters where it
-    computes in float32.
+    computes in float32. Weights that are not trained have no copy in float32: they are read again
+    where one is needed.
     """
 
     def __init__(self, model: torch.nn.Module, dtype: torch.dtype) -> None:
         """Take a float32 model; from now on it computes in `dtype`."""
         self.parameters = list(model.parameters())
-        self.masters: list[Weight] = self.parameters
-        if dtype != torch.float32:
-            self.masters = [_master_of(parameter) for parameter in self.parameters]
-            for parameter in self.parameters:  # buffers, such as rotary frequencies, stay float32
+        self.is_copied = dtype != torch.float32
+        named = {name: one for name, one in model.named_parameters() if one.requires_grad}
+        masters = [Weight(one.detach()) if self.is_copied else one for one in named.values()]
+        self.pairs = list(zip(named.values(), masters, strict=True))
+        self.named = dict(zip(named, masters, strict=True))
+        self.trained = masters
+        if self.is_copied:  # buffers, such as rotary frequencies, stay float32
+            for parameter in self.parameters:
                 parameter.data = parameter.data.to(dtype)
-        pairs = zip(self.parameters, self.masters, strict=True)
-        self.pairs = [pair for pair in pairs if pair[0].requires_grad]
-        self.trained = [master for _, master in self.pairs]
-        self.is_copied = self.masters is not self.parameters
         self.is_last = False
         self.sums: list[Any] = []
         if self.is_copied or distributed.is_initialized():
@@ -42,9 +43,13 @@ class MasterWeights:
                 parameter.register_post_accumulate_grad_hook(partial(self._add_gradient, master))
 
     @property
-    def tensors(self) -> list[torch.Tensor]:
-        """The float32 values of all parameters of the model, in its order."""
-        return [master.detach() for master in self.masters]
+    def is_rounded(self) -> bool:
+        """Whether weights that are not trained exist in the dtype of the model alone."""
+        return self.is_copied and len(self.pairs) < len(self.parameters)
+
+    def values(self) -> dict[str, torch.Tensor]:
+        """The trained weights on the CPU, by the names of the parameters."""
+        return {name: weight.detach().cpu() for name, weight in self.named.items()}
 
     def backward(self, loss: torch.Tensor, is_last: bool) -> None:
         """Add the gradients of a loss; those of the last one of a step are then complete."""
@@ -63,16 +68,12 @@ class MasterWeights:
 
     @contextmanager
     def in_model(self) -> Iterator[None]:
-        """The model with the float32 weights in it, to be saved.
-
-        All of them are on the CPU if those that are not trained are: adapters are merged there.
-        """
-        rounded = [parameter.data for parameter in self.parameters]
-        is_split = self.is_copied and len(self.pairs) < len(self.parameters)
-        for parameter, master in zip(self.parameters, self.masters, strict=True):
-            parameter.data = master.data.cpu() if is_split else master.data
+        """The model with the float32 weights in it, to be saved; what is not trained stays."""
+        rounded = [parameter.data for parameter, _ in self.pairs]
+        for parameter, master in self.pairs:
+            parameter.data = master.data
         yield
-        for parameter, data in zip(self.parameters, rounded, strict=True):
+        for (parameter, _), data in zip(self.pairs, rounded, strict=True):
             parameter.data = data
 
     def state_dict(self) -> dict[str, torch.Tensor]:
@@ -98,11 +99,3 @@ class MasterWeights:
             parameter.grad = None
         if self.is_last and distributed.is_initialized():
             self.sums.append(distributed.all_reduce(master.grad, async_op=True))
-
-
-def _master_of(parameter: Weight) -> Weight:
-    """The float32 weights of a parameter; those that are not trained need no place on a GPU."""
-    data = parameter.detach()
-    if not parameter.requires_grad:
-        data = data.cpu()
-    return Weight(data, requires_grad=parameter.requires_grad)

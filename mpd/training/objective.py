@@ -8,7 +8,7 @@ import torch
 
 from mpd.config.distill import DistillSettings
 from mpd.scoring.divergence import LOGPROB_FLOOR, dense, divergence_of
-from mpd.scoring.forward import completion_states
+from mpd.scoring.forward import States, completion_states
 from mpd.scoring.outcomes import merge_entries, merge_ids, outcomes_of
 from mpd.scoring.output_head import OutputHead, chunked_loss, head_of
 from mpd.training.batches import MicroBatch
@@ -37,11 +37,12 @@ class Objective:
         self.vocabulary_size, self.chunk_size = vocabulary_size, chunk_size
         self.stop_ids = stop_ids if settings.merge_stop_ids else []
         self.settings = settings
+        self.states: States = completion_states
         self.teacher_head: OutputHead | None = None  # needed where the cache holds hidden states
 
     def __call__(self, batch: MicroBatch) -> tuple[torch.Tensor, torch.Tensor]:
         """The weighted loss of a micro-batch, and the sums of SUMS over all positions."""
-        hidden = completion_states(self.model, batch.packed)
+        hidden = self.states(self.model, batch.packed)
         compare = self._supervised
         if self.settings.divergence != "cross_entropy":
             compare = self._dense if "teacher_hidden" in batch.places else self._sparse

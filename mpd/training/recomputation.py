@@ -10,10 +10,11 @@ import math
 from typing import Any, Literal
 
 import torch
+from torch.distributed.tensor import DTensor
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from mpd.job.gpu_memory import RESERVE, head_bytes
-from mpd.scoring.forward import completion_states, pack
+from mpd.scoring.forward import States, completion_states, pack
 
 log = logging.getLogger("mpd")
 
@@ -30,12 +31,14 @@ class Recomputation:
         chunk_size: int,
         optimizer: Any,
         is_dense: bool = False,
+        states: States = completion_states,
     ) -> None:
         """`chunk_size` positions have logits at a time; the optimiser may have no state yet.
 
-        `is_dense`: the loss is a divergence over the whole vocabulary.
+        `is_dense`: the loss is a divergence over the whole vocabulary. `states` runs a forward
+        pass.
         """
-        self.model, self.optimizer = model, optimizer
+        self.model, self.optimizer, self.states = model, optimizer, states
         rows, width = model.get_output_embeddings().weight.shape
         self.head_bytes = head_bytes(rows, width, chunk_size, is_dense)
         modules = model.modules()
@@ -47,6 +50,7 @@ class Recomputation:
         if choice is True or self.is_chosen:
             model.gradient_checkpointing_enable()
             self.set(len(self.layers) if choice is True else 0)
+        self.state_bytes = 0  # of a token that a recomputed layer keeps: its input
         self.bytes_of_token = self._measure() if self.is_chosen else 0.0
         self.budget = 0
 
@@ -65,7 +69,7 @@ class Recomputation:
         free, total = torch.cuda.mem_get_info(self.device)
         cached = torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
         weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
-        trained = sum(weight.numel() for weight in weights)
+        trained = sum(_local(weight).numel() for weight in weights)
         pending = 4 * trained * (1 if self.optimizer.state else 3)  # gradients, two moments
         self.budget = int(free + cached - pending - self.head_bytes - RESERVE * total)
 
@@ -74,7 +78,7 @@ class Recomputation:
         if not self.is_chosen:
             return
         number = layers_to_recompute(
-            len(self.layers), num_tokens, self.bytes_of_token, self._bytes_of_state(), self.budget
+            len(self.layers), num_tokens, self.bytes_of_token, self.state_bytes, self.budget
         )
         if number != self.number:
             self.set(number)
@@ -83,21 +87,22 @@ class Recomputation:
             counts = number, len(self.layers), num_tokens
             log.info("%d of %d layers are recomputed with a micro-batch of %d tokens", *counts)
 
-    def _bytes_of_state(self) -> float:
-        """The bytes of a token that a recomputed layer keeps: its input."""
-        config = self.model.config.get_text_config()
-        return config.hidden_size * next(self.model.parameters()).element_size()
-
     def _measure(self) -> float:
         """The bytes of a token that a layer keeps, from a pass over PROBE_TOKENS of them."""
         packed = pack([[0]], [[0] * (PROBE_TOKENS - 1)])
         with torch.random.fork_rng([self.device]):  # adapters may have dropout
             for _ in range(2):  # the first pass compiles kernels and makes workspaces
                 before = torch.cuda.memory_allocated(self.device)
-                states = completion_states(self.model, packed)
+                states = self.states(self.model, packed)
+                self.state_bytes = states.shape[-1] * states.element_size()
                 taken = torch.cuda.memory_allocated(self.device) - before
                 del states
         return taken / (PROBE_TOKENS * len(self.layers))
+
+
+def _local(weight: torch.Tensor) -> torch.Tensor:
+    """The part of a weight that this process holds: all of it, unless it is sharded."""
+    return weight.to_local() if isinstance(weight, DTensor) else weight
 
 
 def layers_to_recompute(

@@ -1,20 +1,53 @@
 """The model that is trained: all its weights, or adapters."""
 
+from collections.abc import Mapping
 from typing import Any
 
+import torch
+
 from mpd.config.distill import Lora
-from mpd.scoring.packed_model import load_packed_model
+from mpd.scoring.packed_model import empty_packed_model, load_packed_model
+from mpd.store.model_folder import load_model
 from mpd.training.job import TrainingJob
 
 
-def load_student(job: TrainingJob) -> Any:
+def load_student(job: TrainingJob, device: str | None = None) -> Any:
     """The student in training mode; with LoRA a PeftModel, whose base weights are frozen.
 
-    Raises ValueError where its architecture, or the place of an adapter, is not supported.
+    It is in float32, on the GPU where there is one, or on `device`. Raises ValueError where its
+    architecture, or the place of an adapter, is not supported.
     """
-    model = load_packed_model(job.student, "float32", job.resources.kernels)
+    model = load_packed_model(job.student, "float32", job.resources.kernels, device)
     lora = job.settings.lora
     return _with_adapters(model, lora).train() if lora else model.train()
+
+
+def empty_student(job: TrainingJob, device: torch.device) -> Any:
+    """The same without values: weights are on the meta device. `device` decides on kernels."""
+    model = empty_packed_model(job.student, job.resources.kernels, device)
+    lora = job.settings.lora
+    adapted = _with_adapters(model, lora) if lora else model
+    for module in adapted.modules():
+        for name, weight in module._parameters.items():
+            if weight is not None and weight.device.type != "meta":
+                empty = torch.empty_like(weight, device="meta")
+                module._parameters[name] = torch.nn.Parameter(empty, weight.requires_grad)
+    return adapted
+
+
+def save_student(job: TrainingJob, values: Mapping[str, torch.Tensor]) -> None:
+    """Write the student of a job with trained values, by the names of its parameters.
+
+    What is not trained is read again, in float32; adapters are merged.
+    """
+    model = load_model(job.student, "float32", device="cpu")
+    if job.settings.lora:
+        model = _with_adapters(model, job.settings.lora)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if name in values:
+                weight.copy_(values[name])
+    (model.merge_and_unload() if job.settings.lora else model).save_pretrained(job.folder)
 
 
 def _with_adapters(model: Any, lora: Lora) -> Any:

@@ -317,6 +317,12 @@ def test_every_mistake_has_its_line():
             "gpu": 4, "tensor_parallel_size": 2, "data_parallel_size": 4}},
          "config: resources.evaluate.gpu is 4, but tensor_parallel_size times data_parallel_size "
          "is 8; make them equal"),
+        *(
+            ({"resources__distill": {"gpu": gpu, "num_processes": count}},
+             f"config: resources.distill.gpu is {gpu}, but num_processes is {count}, and each "
+             "process takes one GPU; make them equal")
+            for gpu, count in [(1, 8), (2, 1)]
+        ),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_together_is_refused(changes, message):

@@ -86,7 +86,7 @@ def test_small_updates_reach_the_model_together():
 
 
 def test_what_is_saved_is_float32_and_what_computes_stays_rounded():
-    model = network(frozen=[0])
+    model = network()
     before = copy.deepcopy(list(model.parameters()))
     weights = MasterWeights(model, torch.bfloat16)
     assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
@@ -94,7 +94,15 @@ def test_what_is_saved_is_float32_and_what_computes_stays_rounded():
         for parameter, exact in zip(model.parameters(), before, strict=True):
             assert parameter.equal(exact)
     assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
-    assert len(weights.trained) == 3  # one is frozen
+
+
+def test_frozen_weights_have_no_float32_copy():
+    model = network(frozen=[0])
+    weights = MasterWeights(model, torch.bfloat16)
+    assert model[0].weight.dtype == torch.bfloat16
+    assert list(weights.values()) == ["0.bias", "2.weight", "2.bias"]
+    assert weights.is_rounded
+    assert not MasterWeights(network(frozen=[0]), torch.float32).is_rounded
 
 
 def test_buffers_stay_exact():

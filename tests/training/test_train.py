@@ -23,23 +23,24 @@ from mpd.store.files import checksummed
 from mpd.store.model_folder import load_model
 from mpd.training.batches import CachedRows, TrajectoryDataset, collate
 from mpd.training.job import TrainingJob
-from mpd.training.loop import learning_rate_factor, train
+from mpd.training.loop import train
 from mpd.training.objective import Objective
+from mpd.training.updates import learning_rate_factor
 from tests.changes import with_changes
 
 SETTINGS = DistillSettings(learning_rate=1e-3, warmup=0, epochs=2, batch_size=8)
 KILLED_AFTER_TWO_SAVES = """
 import os, sys
-from mpd.training import checkpoints
+from mpd.training.checkpoints import SavedStates
 from mpd.training.job import TrainingJob
 from mpd.training.loop import train
-save, saved = checkpoints.save, []
+save, saved = SavedStates.save, []
 def save_and_die(*arguments):
     save(*arguments)
     saved.append(1)
     if len(saved) == 2:
         os.kill(os.getpid(), 9)
-checkpoints.save = save_and_die
+SavedStates.save = save_and_die
 train(TrainingJob.model_validate_json(open(sys.argv[1]).read()))
 """
 
