@@ -289,13 +289,21 @@ class Chaos:
         self.figures["rows lost or changed"] += sum((before - after).values())
         self.figures["rows doubled or changed"] += sum((after - before).values())
 
+    def jobs_of(self, run: subprocess.Popen) -> list[int]:
+        """The jobs of a run, as soon as there are some."""
+        while not (jobs := left(self.project.folder)):
+            if run.poll() is not None:
+                log = (self.work / "log").read_text(encoding="utf-8")
+                raise SystemExit(f"the run ended before a job was seen:\n{log}")
+            time.sleep(0.05)
+        return jobs
+
     def interrupt(self, stage: str, only_snakemake: bool) -> None:
         """Ctrl-C, or SIGINT to Snakemake alone, ends a run soon; the next one goes on."""
         self.measure(stage)
         self.forget(stage)
         process = self.start(stage)
-        while not left(self.project.folder):
-            time.sleep(0.05)
+        self.jobs_of(process)
         time.sleep(self.random.uniform(0, 2))
         began = time.monotonic()
         (os.kill if only_snakemake else os.killpg)(process.pid, signal.SIGINT)
@@ -310,8 +318,7 @@ class Chaos:
         self.measure(stage)
         self.forget(stage)
         first = self.start(stage)
-        while not (jobs := left(self.project.folder)):
-            time.sleep(0.05)
+        jobs = self.jobs_of(first)
         for job in jobs:  # the first run does not end before the second has begun
             os.kill(job, signal.SIGSTOP)
         second = subprocess.run(

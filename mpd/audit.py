@@ -24,15 +24,16 @@ from mpd.config.logits import LogitsSettings
 from mpd.config.mistakes import sentences
 from mpd.config.resources import ScoringResources
 from mpd.job import command
+from mpd.job.layout import STORE
 from mpd.scoring.cache import DecodedRows, Support
 from mpd.scoring.divergence import dense, reverse_kl
 from mpd.scoring.fidelity import fidelity_sums, mean_fidelity
 from mpd.scoring.scorer import Trajectories
 from mpd.scoring.transformers_scorer import TransformersScorer
 from mpd.store import schema, table
-from mpd.store.links import require_unchanged
 from mpd.store.model_folder import read_manifest
 from mpd.store.notes import note_of, read_note
+from mpd.store.publishing import Store
 from mpd.store.row_groups import RowGroups
 
 CHUNK_SIZE = 256  # positions whose full logits exist at a time
@@ -150,7 +151,7 @@ def settings_of(cache: Path) -> LogitsSettings:
     if path is None:
         raise ValueError(f"{cache}: no note beside it; give the shard in results/")
     note = read_note(path, cache)
-    require_unchanged(path, note, cache, seen={})
+    Store(STORE).require_unchanged(cache)
     adapter: TypeAdapter[LogitsSettings] = TypeAdapter(LogitsSettings)
     try:
         return adapter.validate_python(note["settings"])

@@ -59,8 +59,8 @@ TRAINED = EXPERIMENT.rounds(
 # then the wildcard has the digits before it, none for the first ten.
 DIGITS = range(10) if RESOURCES.shards_per_job == 10 else [""]
 SHARD = "(?:[1-9][0-9]*)?" if RESOURCES.shards_per_job == 10 else "[0-9]+"
-FIRST = "shard_{shard}" + str(DIGITS[0])
-NAMED = "shard_{wildcards.shard}" + ("[0-9]" if len(DIGITS) > 1 else "")
+FIRST = f"shard_{{shard}}{DIGITS[0]}"
+NAMED = f"shard_{{wildcards.shard}}{'[0-9]' if len(DIGITS) > 1 else ''}"
 
 # Before it replaces an output, Snakemake checks that it may write it.
 if workflow.is_main_process:
@@ -82,8 +82,9 @@ wildcard_constraints:
 
 def shards_in(folder):
     """The paths of the shards of a job in a folder, with wildcards."""
-    pattern = folder + "/shard_{shard}{digit}.parquet"
-    return expand(pattern, digit=DIGITS, allow_missing=True)
+    return expand(
+        f"{folder}/shard_{{shard}}{{digit}}.parquet", digit=DIGITS, allow_missing=True
+    )
 
 
 def settings_of(rule):
@@ -234,7 +235,7 @@ def begin_run():
     if sentence:
         logger.warning(sentence)
     gpus = workflow.resource_settings.resources.get("gpu")
-    line = estimate(CONFIG, gpus.value if gpus else 1)
+    line = estimate(CONFIG, gpus.value if gpus else None)
     if line:
         logger.info(line)
 

@@ -14,13 +14,9 @@ rule compress:
     output:
         shards_in("results/{experiment}/{method}/seed_{seed}/round_{round}/compress"),
     log:
-        "results/{experiment}/logs/{method}/seed_{seed}/round_{round}/compress/"
-        + FIRST
-        + ".log",
+        f"results/{{experiment}}/logs/{{method}}/seed_{{seed}}/round_{{round}}/compress/{FIRST}.log",
     benchmark:
-        "results/{experiment}/benchmarks/{method}/seed_{seed}/round_{round}/compress/"
-        + FIRST
-        + ".jsonl"
+        f"results/{{experiment}}/benchmarks/{{method}}/seed_{{seed}}/round_{{round}}/compress/{FIRST}.jsonl"
     conda:
         f"../envs/{CONFIG.compress.engine}.yaml"
     threads: RESOURCES.compress.threads
@@ -34,8 +30,7 @@ rule compress:
         version=schema.COMPRESS.version,
         settings=settings_of("compress"),
     message:
-        "compress {wildcards.method}/seed_{wildcards.seed}/round_{wildcards.round}/"
-        + NAMED
+        f"compress {{wildcards.method}}/seed_{{wildcards.seed}}/round_{{wildcards.round}}/{NAMED}"
     shell:
         "python -m mpd.compress --settings {params.settings:q} --problems {input.problems:q}"
         " --sample {input.sample:q} --student {input.student:q} --teacher {input.teacher:q}"

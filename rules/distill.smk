@@ -19,7 +19,6 @@ rule distill:
         "../envs/transformers.yaml"
     threads: RESOURCES.distill.threads
     resources:
-        nodes=RESOURCES.distill.nodes,
         gpu=RESOURCES.distill.gpu,
         mem_mb=memory_of("distill"),
         runtime=runtime_of("distill"),

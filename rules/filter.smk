@@ -14,13 +14,9 @@ rule filter:
     output:
         shards_in("results/{experiment}/{method}/seed_{seed}/round_{round}/filter"),
     log:
-        "results/{experiment}/logs/{method}/seed_{seed}/round_{round}/filter/"
-        + FIRST
-        + ".log",
+        f"results/{{experiment}}/logs/{{method}}/seed_{{seed}}/round_{{round}}/filter/{FIRST}.log",
     benchmark:
-        "results/{experiment}/benchmarks/{method}/seed_{seed}/round_{round}/filter/"
-        + FIRST
-        + ".jsonl"
+        f"results/{{experiment}}/benchmarks/{{method}}/seed_{{seed}}/round_{{round}}/filter/{FIRST}.jsonl"
     conda:
         "../envs/transformers.yaml"
     threads: RESOURCES.filter.threads
@@ -32,8 +28,7 @@ rule filter:
         version=schema.FILTER.version,
         settings=settings_of("filter"),
     message:
-        "filter {wildcards.method}/seed_{wildcards.seed}/round_{wildcards.round}/"
-        + NAMED
+        f"filter {{wildcards.method}}/seed_{{wildcards.seed}}/round_{{wildcards.round}}/{NAMED}"
     shell:
         "python -m mpd.filter --settings {params.settings:q} --problems {input.problems:q}"
         " --sample {input.sample:q} --compress {input.compress:q} --output {output:q}"

@@ -19,13 +19,9 @@ rule logits:
     output:
         shards_in("results/{experiment}/{method}/seed_{seed}/round_{round}/logits"),
     log:
-        "results/{experiment}/logs/{method}/seed_{seed}/round_{round}/logits/"
-        + FIRST
-        + ".log",
+        f"results/{{experiment}}/logs/{{method}}/seed_{{seed}}/round_{{round}}/logits/{FIRST}.log",
     benchmark:
-        "results/{experiment}/benchmarks/{method}/seed_{seed}/round_{round}/logits/"
-        + FIRST
-        + ".jsonl"
+        f"results/{{experiment}}/benchmarks/{{method}}/seed_{{seed}}/round_{{round}}/logits/{FIRST}.jsonl"
     conda:
         f"../envs/{CONFIG.logits.engine}.yaml"
     threads: RESOURCES.logits.threads
@@ -39,8 +35,7 @@ rule logits:
         version=schema.LOGITS.version,
         settings=settings_of("logits"),
     message:
-        "logits {wildcards.method}/seed_{wildcards.seed}/round_{wildcards.round}/"
-        + NAMED
+        f"logits {{wildcards.method}}/seed_{{wildcards.seed}}/round_{{wildcards.round}}/{NAMED}"
     shell:
         "python -m mpd.logits --settings {params.settings:q} --problems {input.problems:q}"
         " --sample {input.sample:q} --compress {input.compress:q} --filter {input.filter:q}"

@@ -27,11 +27,12 @@ rule problems:
     params:
         version=schema.problems_version(),
         settings=settings_of("problems"),
+        folder=EXPERIMENT.train,
     message:
         "problems train"
     shell:
         "python -m mpd.problems --settings {params.settings:q}"
-        " --benchmarks {input.benchmarks:q} --output {EXPERIMENT.train}"
+        " --benchmarks {input.benchmarks:q} --output {params.folder:q}"
         " --mode {resources.store} 2>&1 | tee -i {log:q}"
 
 

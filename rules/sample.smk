@@ -12,13 +12,9 @@ rule sample:
     output:
         shards_in("results/{experiment}/{method}/seed_{seed}/round_{round}/sample"),
     log:
-        "results/{experiment}/logs/{method}/seed_{seed}/round_{round}/sample/"
-        + FIRST
-        + ".log",
+        f"results/{{experiment}}/logs/{{method}}/seed_{{seed}}/round_{{round}}/sample/{FIRST}.log",
     benchmark:
-        "results/{experiment}/benchmarks/{method}/seed_{seed}/round_{round}/sample/"
-        + FIRST
-        + ".jsonl"
+        f"results/{{experiment}}/benchmarks/{{method}}/seed_{{seed}}/round_{{round}}/sample/{FIRST}.jsonl"
     conda:
         f"../envs/{CONFIG.sample.engine}.yaml"
     threads: RESOURCES.sample.threads
@@ -32,8 +28,7 @@ rule sample:
         version=schema.SAMPLE.version,
         settings=settings_of("sample"),
     message:
-        "sample {wildcards.method}/seed_{wildcards.seed}/round_{wildcards.round}/"
-        + NAMED
+        f"sample {{wildcards.method}}/seed_{{wildcards.seed}}/round_{{wildcards.round}}/{NAMED}"
     shell:
         "python -m mpd.sample --settings {params.settings:q} --problems {input.problems:q}"
         " --student {input.student:q} --training {input.training:q} --output {output:q}"

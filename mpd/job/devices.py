@@ -2,8 +2,9 @@
 
 A job that asked for GPUs locks as many device slots, one file each, and names them in
 CUDA_VISIBLE_DEVICES before anything looks for a GPU. The kernel frees the locks when the process
-ends, however it ends. Processes that it started do not hold them; those of a killed job end within
-a second (`mpd.store.supervisor`), before the next job has loaded its model.
+ends, however it ends. Programs that it started do not hold them: those of a killed job end within a
+second (`mpd.store.supervisor`), before the next job has loaded its model. Children by fork do, as
+those of vLLM may be: the devices are free when they have ended.
 """
 
 import fcntl
@@ -131,5 +132,7 @@ def _slot(name: str) -> Path:
 def _open(path: Path) -> int:
     """A descriptor to lock; another user's file can only be read, which is enough."""
     with suppress(FileExistsError):
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDONLY, 0o644))
+        slot = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDONLY, 0o644)
+        os.fchmod(slot, 0o644)  # whatever the umask: other users lock it, too
+        os.close(slot)
     return os.open(path, os.O_RDONLY)

@@ -3,6 +3,7 @@
 The Snakefile imports this module, so nothing here loads a model or a tokenizer library.
 """
 
+import os
 import re
 from pathlib import Path
 
@@ -19,8 +20,8 @@ def check_config(config: Config) -> None:
     """Raise ValueError where a run of this configuration is bound to fail.
 
     A local file is missing, empty or has a path that a tool cannot handle, two model folders have
-    different tokens, a training has other processes than GPUs, or a prompt has a word that the
-    embedded world's tokenizer lacks.
+    different tokens, a training has nodes or processes that it cannot use, or a prompt has a word
+    that the embedded world's tokenizer lacks.
     """
     models, trajectories = config.models, config.sample.trajectories
     if trajectories and not Path(trajectories).is_file():
@@ -82,11 +83,17 @@ def require_no_braces(*paths: str) -> None:
 
 
 def _check_processes(resources: DistillResources) -> None:
-    """Raise ValueError where the processes of a training and its GPUs differ in number."""
-    if resources.gpu not in (0, resources.num_processes):
+    """Raise ValueError where processes or nodes of a training cannot be had as they are set."""
+    nodes = int(os.environ.get("SLURM_JOB_NUM_NODES", 1))
+    if resources.nodes > nodes:
         raise ValueError(
-            f"config: resources.distill.gpu is {resources.gpu}, but num_processes is "
-            f"{resources.num_processes}; make them equal"
+            f"config: resources.distill.nodes is {resources.nodes}, and a run can use {nodes} "
+            "here: run it in a Slurm allocation of as many nodes (salloc or sbatch), or lower nodes"
+        )
+    if resources.sharding == "full" and resources.num_processes * resources.nodes == 1:
+        raise ValueError(
+            "config: resources.distill.sharding is full, but there is one process to share the "
+            "weights: raise num_processes and gpu, or set none"
         )
 
 

@@ -3,6 +3,7 @@
 Operations of cards are those of mpd/job/flops.py.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,7 +72,8 @@ def card_of(name: str) -> Card:
 def local_card(drivers: Path = Path("/proc/driver/nvidia/gpus")) -> Card | None:
     """The card of this machine, by the driver's files; None without one that the table has."""
     for path in sorted(drivers.glob("*/information")):
-        device = path.read_text(encoding="utf-8", errors="replace")
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        device = next((line for line in lines if line.startswith("Model:")), "")
         for name in sorted(CARDS, key=len, reverse=True):
             if is_card(CARDS[name], device):
                 return CARDS[name]
@@ -80,4 +82,5 @@ def local_card(drivers: Path = Path("/proc/driver/nvidia/gpus")) -> Card | None:
 
 def is_card(card: Card, device: str) -> bool:
     """Whether the name of a device, such as NVIDIA H100 80GB HBM3, is that of a card."""
-    return all(word in device.upper() for word in card.name.upper().split("-"))
+    words = re.findall(r"[A-Z]+\d+[A-Z]*|\d+GB|[A-Z]+", device.upper())
+    return all(word in words for word in card.name.upper().split("-"))

@@ -82,6 +82,8 @@ def measured_rates(
             # Beside other programs, a job waits; its processor time then tells the rate.
             spent = sum(min(note["seconds"], _processor(note)) for note in notes)
             jobs = 1 if stage == "answers" else len(notes)
+            if stage in TOKENS:  # a model is loaded once for all shards of a job
+                jobs = -(-len(notes) // world.config.resources.shards_per_job)
             seconds[stage] += max(spent - jobs * start, spent / 4)
             flops[stage] += operations
     return {stage: flops[stage] / seconds[stage] for stage in seconds if flops[stage]}

@@ -159,12 +159,12 @@ def _hints(world: World, given: Given) -> list[str]:
     config, hints = world.config, []
     used = gpus_of(world, "sample")
     branches = len(config.trained_methods) * len(config.seeds)
-    shards = config.problems.num_shards
-    if used and shards * branches * used < given.gpus:
-        wanted = -(-given.gpus // (used * branches))
+    jobs = config.problems.num_shards // config.resources.shards_per_job
+    if used and jobs * branches * used < given.gpus:
+        wanted = -(-given.gpus // (used * branches)) * config.resources.shards_per_job
         hints.append(
             f"problems.num_shards: {wanted} keeps {given.gpus} GPUs at work in sample, compress "
-            f"and logits; {shards * branches * used} are used now"
+            f"and logits; {jobs * branches * used} are used now"
         )
     distill = config.resources.distill
     if distill.gpu and branches * distill.gpu < given.gpus:

@@ -9,22 +9,21 @@ UNITS = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k
 DEFAULT = "h100"
 
 
-def estimate(config: Config, gpus: int) -> str | None:
+def estimate(config: Config, gpus: int | None) -> str | None:
     """The line for a run with so many GPUs; None where no job asks for one, or nothing is known.
 
-    Nothing is read but the sizes of models and problems.
+    `gpus` is None on a cluster, which has as many as jobs ask for, and of a kind that is not known
+    here. Nothing is read but the sizes of models and problems.
     """
-    world = None
     if not any(getattr(config.resources, section).gpu for section in SECTIONS.values()):
         return None
-    card = local_card() or CARDS[DEFAULT]
-    given = Given(card, max(gpus, 1))
+    card = None if gpus is None else local_card()
+    given = Given(card or CARDS[DEFAULT], max(gpus or 1, 1))
     try:
-        world = world_of(config, given)
-    except ValueError:
+        plan = plan_of(world_of(config, given), given)
+        return line_of(plan) if gpus is not None else cluster_line_of(plan)
+    except Exception:  # whatever a model's files say, an estimate is no reason not to run
         return None
-    plan = plan_of(world, given)
-    return line_of(plan)
 
 
 def line_of(plan: Plan) -> str:
@@ -36,6 +35,15 @@ def line_of(plan: Plan) -> str:
     )
     sentences = "".join(f"; {sentence}" for sentence in plan.refusals)
     return f"{text} (python -m mpd.plan has the parts){sentences}"
+
+
+def cluster_line_of(plan: Plan) -> str:
+    """A plan in one line where neither card nor number of GPUs is known."""
+    return (
+        f"estimate: {plan.total('gpu_hours'):.1f} GPU hours if each is an {plan.card.name}, "
+        f"{scaled(plan.total('tokens'))} tokens, {scaled(plan.total('disk'), 'B')} of disk "
+        "(python -m mpd.plan --gpu NAME --gpus N has the parts)"
+    )
 
 
 def scaled(number: float, unit: str = "") -> str:

@@ -102,9 +102,8 @@ def _smaller_weights(world: World, role: str, section: str) -> tuple[str, str]:
     if world.config.models.dtype == "float32":
         return "models.dtype", "bfloat16 halves the weights"
     if section == "logits":
-        return "logits.engine", (
-            "vllm splits the teacher over resources.logits.tensor_parallel_size GPUs; or take a "
-            f"smaller models.{role}"
+        return "resources.logits.gpu", (
+            f"more GPUs, which share the layers of the teacher; or take a smaller models.{role}"
         )
     return f"{section}.engine", (
         f"vllm splits the model over resources.{section}.tensor_parallel_size GPUs; or take a "
@@ -123,7 +122,8 @@ def _scoring(world: World, branch: Branch, card: Card) -> Peak:
         taken = max(needed, resources.gpu_memory_utilization * card.memory)
         key, advice = "resources.logits.tensor_parallel_size", "GPUs that share the teacher"
         return Peak("logits", needed, taken, key, advice, parts)
-    weights = (scorer.parameters + world.student.parameters) * world.weight_bytes
+    split = max(resources.gpu, 1)  # the scorer's layers are divided among the GPUs of the job
+    weights = (scorer.parameters / split + world.student.parameters) * world.weight_bytes
     chunk_size = resources.chunk_size or CHUNK_SIZES["cuda" if card.is_gpu else "cpu"]
     logits = chunk_size * world.student.shape.vocab_size * SCORED_LOGIT_BYTES
     widths = 4 * scorer.shape.hidden_size + 3 * scorer.intermediate_size
@@ -156,6 +156,18 @@ def state_bytes(model: Model, branch: Branch) -> float:
     return model.parameters * (2.0 if is_bf16 else 4.0) + 18.0 * adapters
 
 
+def parts_of(resources: DistillResources) -> int:
+    """How many processes share the weights of a student."""
+    is_sharded = resources.sharding == "full"
+    return resources.num_processes * resources.nodes if is_sharded else 1
+
+
+def gathered_bytes(model: Model) -> float:
+    """Bytes of what each process holds beside its part: embeddings and head, and two layers."""
+    ends = model.parameters - model.shape.matrices
+    return 2.0 * ends + 2 * 2.0 * model.shape.matrices / len(model.shape.windows)
+
+
 def _training(world: World, branch: Branch, card: Card) -> Peak:
     """States, the loss of a chunk, and activations: at least those of layers recomputed."""
     resources, student = world.config.resources.distill, world.student
@@ -178,7 +190,8 @@ def _training(world: World, branch: Branch, card: Card) -> Peak:
         least = tokens * (layers * state + 3 * layer)
     sizes = {
         "runtime": RUNTIME,
-        "weights, gradients and optimiser": state_bytes(student, branch),
+        "weights, gradients and optimiser": state_bytes(student, branch) / parts_of(resources),
+        "gathered weights": gathered_bytes(student) if parts_of(resources) > 1 else 0.0,
         "loss": head_bytes(
             student.shape.vocab_size, student.shape.hidden_size, chunk_size, is_dense
         ),

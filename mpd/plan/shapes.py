@@ -27,6 +27,14 @@ KNOWN = {
     "llama-3.1-8b": (4096, 14_336, 32, 32, 8, 128, 128_256, False),
     "llama-3.1-70b": (8192, 28_672, 80, 64, 8, 128, 128_256, False),
 }
+# What a config.json has to say.
+SIZES = (
+    "hidden_size",
+    "intermediate_size",
+    "num_attention_heads",
+    "num_hidden_layers",
+    "vocab_size",
+)
 
 
 @dataclass(frozen=True)
@@ -91,13 +99,21 @@ def model_of(source: ModelSource, role: str, parameters: float | None = None) ->
 
 
 def of_config(content: Mapping[str, Any], origin: str) -> Model:
-    """The sizes of a config.json. Raises ValueError for a mixture of experts."""
+    """The sizes of a config.json.
+
+    Raises ValueError for a mixture of experts, and where a size is missing.
+    """
     text = content.get("text_config") or content
     if any(text.get(key) for key in ("num_experts", "num_local_experts", "n_routed_experts")):
         raise ValueError(
             f"{origin}: mixtures of experts are not counted; give --student-parameters or "
             "--teacher-parameters with the parameters that a token uses"
         )
+    for key in SIZES:
+        if not isinstance(text.get(key), int):
+            raise ValueError(
+                f"{origin}: it has no {key}; give --student-parameters or --teacher-parameters"
+            )
     heads = text["num_attention_heads"]
     layers = text["num_hidden_layers"]
     windows = [
@@ -193,6 +209,13 @@ def _of_gguf(path: Path) -> Model:
     from gguf import GGUFReader
 
     fields = GGUFReader(path).fields
+    missing = [
+        key for key in ("general.architecture", "tokenizer.ggml.tokens") if key not in fields
+    ]
+    if missing:
+        raise ValueError(
+            f"{path}: it has no {missing[0]}; give --student-parameters or --teacher-parameters"
+        )
     kind = fields["general.architecture"].contents()
 
     def number(key: str, default: int = 0) -> int:

@@ -119,11 +119,12 @@ def _trained(
         made[stage] = keys.is_new
     amounts = round_amounts(world, branch, number)
     shards = world.config.problems.num_shards
+    jobs = shards // world.config.resources.shards_per_job
     for stage in SHARDED:
         amount = amounts[stage] if made[stage] else {}
-        linked = 0 if made[stage] else shards
+        linked = 0 if made[stage] else jobs
         tables = shards if made[stage] else 0
-        yield Work(stage, number, method, shards, linked, tables=tables, **amount)
+        yield Work(stage, number, method, jobs, linked, tables=tables, **amount)
     trained = keys.of("distill", settings("distill"), student, previous[-1])
     amount = {**amounts["distill"], "folders": 1} if keys.is_new else {}
     yield Work("distill", number, method, 1, 0 if keys.is_new else 1, **amount)

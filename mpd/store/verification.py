@@ -15,7 +15,7 @@ from mpd.store.content import contradicted
 from mpd.store.digests import file_digest
 from mpd.store.files import inode_of, json_object
 from mpd.store.manifest import MANIFEST, WEIGHTS, parse_manifest
-from mpd.store.notes import fault_of, note_key, receipt_of
+from mpd.store.notes import fault_of, is_of_folder, note_key, receipt_of
 from mpd.store.seal import sealed_metadata
 from mpd.store.units import Unit, files_of_unit
 
@@ -119,9 +119,12 @@ class Verifier:
         digests = self._read(unit, receipt).get("digests", {})
         if note.get("digests") == digests:
             return
+        # The receipt of a folder also speaks of a file in it that lost the note of the folder.
+        folder = receipt.parent if is_of_folder(receipt) else unit.place
+        files = files_of_unit(unit)
         for name, digest in digests.items():
-            path = unit.place / name if name else unit.place
-            if path.is_file() and (found := self.digests[inode_of(path)]) != digest:
+            path = folder / name if name else unit.place
+            if path in files and (found := self.digests[inode_of(path)]) != digest:
                 message = f"expected SHA-256 {digest[:12]} by {receipt.name}, found {found[:12]}"
                 self.add(unit, path, message)
 

@@ -78,14 +78,16 @@ def parsed(content: Mapping[str, Any], place: str) -> dict[str, Item]:
 def merged(former: Mapping[str, Item], items: Mapping[str, Item]) -> dict[str, Item]:
     """The items of a push, and the former ones of the index whose artifacts it did not have.
 
-    Another machine may have pushed them. Of unfinished work, and of a folder with a note, only what
-    is there now is kept.
+    Another machine may have pushed them. Of unfinished work, and of what a note names, only what is
+    there now is kept.
     """
     folders = {PurePosixPath(path).parent for path in items if path.endswith("/" + PROVENANCE)}
     kept = {
         path: item
         for path, item in former.items()
-        if not item.is_part and folders.isdisjoint(PurePosixPath(path).parents)
+        if not item.is_part
+        and folders.isdisjoint(PurePosixPath(path).parents)
+        and not (item.note and item.note in items)  # a note that was pushed brings all its files
     }
     return {**kept, **items}
 

@@ -138,13 +138,11 @@ class _Pull:
         here = {path.as_posix(): path for path in files_of(folder) if path.name[0] != "."}
         folder.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with FileLock(_entry_note(items[0]).with_suffix(".lock")).acquire(timeout=0):
+            lock = FileLock(_entry_note(items[0]).with_suffix(".lock"), fallback_to_soft=False)
+            with lock.acquire(timeout=0):
                 if any(expected.get(name) != fresh_digest(path) for name, path in here.items()):
-                    if not self.overwrite:
-                        log.info("%s has other parts, which stay", folder)
-                        return
-                    shutil.rmtree(folder)
-                    here = {}
+                    log.info("%s has other parts, which stay", folder)
+                    return
                 self.whole |= set(here)
                 for_each(self._copy, items)
         except Timeout:

@@ -40,14 +40,14 @@ def push(remote: Remote, experiment: str) -> list[Path]:
 
 
 def _push(remote: Remote, experiment: str) -> list[Path]:
-    content, place = remote.index(experiment)
-    former = parsed(content, place) if content else {}
+    former = _former(remote, experiment)
     found = scan(experiment)
     unfinished = f"{UNFINISHED}/{experiment}"
     there = {folder: remote.objects(folder) for folder in (OBJECTS, unfinished)}
     sources = list(found.sources.values())
     lines = Lines(f"push {experiment}", [source.path.stat().st_size for source in sources])
     copied: list[int] = []
+    vanished: set[Path] = set()  # unfinished work of which a file went while it was copied
 
     def copy(source: Source) -> Item | None:
         folder = unfinished if _is_part(source.path) else OBJECTS
@@ -56,6 +56,9 @@ def _push(remote: Remote, experiment: str) -> list[Path]:
         except FileNotFoundError:
             if source.note or source.digest:
                 raise Changed(f"{source.path} went while it was copied") from None
+            work = _work_of(source.path)
+            if work:
+                vanished.add(work)
             return None  # a part of work that has finished, or a log
         lines.advance(item.size)
         if is_new:
@@ -67,9 +70,13 @@ def _push(remote: Remote, experiment: str) -> list[Path]:
     links = [source for source in sources if source.link is not None]
     copies = [*for_each(copy, targets), *for_each(copy, links)]
     items = {item.path: item for item in copies if item is not None}
-    kept = merged(former, items)
+    # Half of a state of a training is none: what the address has of it stays.
+    items = {path: item for path, item in items.items() if _work_of(Path(path)) not in vanished}
+    former = _former(remote, experiment)  # again: copying may have taken hours
+    stale = {path: item for path, item in former.items() if _work_of(Path(path)) in vanished}
+    kept = {**merged(former, items), **stale}
     remote.write_index(experiment, written(kept.values()))
-    parts = {item.digest for item in items.values() if item.is_part}
+    parts = {item.digest for item in kept.values() if item.is_part}
     remote.clean(unfinished, parts)
     log.info(
         "push %s: %d files copied, %.1f MB; %d were there",
@@ -78,6 +85,16 @@ def _push(remote: Remote, experiment: str) -> list[Path]:
     for path in found.left_out:
         log.warning("left out, since it is not what its note says: %s", path)
     return found.left_out
+
+
+def _former(remote: Remote, experiment: str) -> dict[str, Item]:
+    content, place = remote.index(experiment)
+    return parsed(content, place) if content else {}
+
+
+def _work_of(path: Path) -> Path | None:
+    """The folder of the unfinished work that a path is a part of; None for others."""
+    return next((folder for folder in path.parents if folder.suffix == PARTS), None)
 
 
 def _copy(remote: Remote, source: Source, folder: str, there: dict[str, int]) -> tuple[Item, bool]:
@@ -97,4 +114,4 @@ def _copy(remote: Remote, source: Source, folder: str, there: dict[str, int]) ->
 
 
 def _is_part(path: Path) -> bool:
-    return any(folder.suffix == PARTS for folder in path.parents)
+    return _work_of(path) is not None

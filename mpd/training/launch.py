@@ -11,10 +11,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from mpd.config.resources import DistillResources
 from mpd.store.supervisor import kill_descendants, supervised
+
+STEP_SECONDS = 30.0  # that srun gets to end its step
 
 
 def require_gpus(resources: DistillResources) -> None:
@@ -85,6 +88,11 @@ def _run(command: list[str]) -> int:
                 time.sleep(0.2)
             return code
         except BaseException:
+            # srun ends its step on all nodes, if it is not killed first.
+            if command[0] == "srun":
+                processes.terminate()
+                with suppress(subprocess.TimeoutExpired):
+                    processes.wait(STEP_SECONDS)
             # Workers, each in a session of its own, do not end with it.
             kill_descendants()
             raise

@@ -10,12 +10,13 @@ import sys
 from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate.utils import InitProcessGroupKwargs, set_seed
 
 from mpd.job.messages import log_to_stderr
 from mpd.job.progress import Progress, speed_of
@@ -66,6 +67,8 @@ def start(job: TrainingJob) -> TrainingRun:
         mixed_precision="no",  # the model itself is in the precision of its passes
         log_with=None if resources.tracker == "none" else resources.tracker,
         project_dir=job.tracking,
+        # The first process alone reads, hashes and writes all weights while the others wait.
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=6))],
     )
     limits = Limits(resources.micro_batch_size, resources.micro_batch_tokens)
     plan = dataset.plan(limits, accelerator.num_processes)

@@ -7,9 +7,11 @@ layers as its own size asks for.
 
 import logging
 import math
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 from transformers.modeling_layers import GradientCheckpointingLayer
 
@@ -71,6 +73,7 @@ class Recomputation:
         weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
         trained = sum(_local(weight).numel() for weight in weights)
         pending = 4 * trained * (1 if self.optimizer.state else 3)  # gradients, two moments
+        pending += _gathered_bytes(self.model, self.layers)
         self.budget = int(free + cached - pending - self.head_bytes - RESERVE * total)
 
     def before_micro_batch(self, num_tokens: int) -> None:
@@ -97,7 +100,24 @@ class Recomputation:
                 self.state_bytes = states.shape[-1] * states.element_size()
                 taken = torch.cuda.memory_allocated(self.device) - before
                 del states
+        for module in self.model.modules():
+            if isinstance(module, FSDPModule):  # else the next pass used what this one gathered
+                module.reshard()
         return taken / (PROBE_TOKENS * len(self.layers))
+
+
+def _gathered_bytes(model: Any, layers: Sequence[torch.nn.Module]) -> int:
+    """Bytes of what a pass of a sharded model gathers: what is outside of layers, and two layers.
+
+    Of a layer there are also the buffer that it is gathered in, and its gradients, in bfloat16 and
+    twice in float32 while they are summed.
+    """
+    if not any(isinstance(module, FSDPModule) for module in model.modules()):
+        return 0
+    largest = max(sum(weight.numel() for weight in layer.parameters()) for layer in layers)
+    inside = sum(weight.numel() for layer in layers for weight in layer.parameters())
+    outside = sum(weight.numel() for weight in model.parameters()) - inside
+    return 2 * outside + largest * (3 * 2 + 2 + 2 * 4)
 
 
 def _local(weight: torch.Tensor) -> torch.Tensor:

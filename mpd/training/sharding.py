@@ -53,6 +53,13 @@ def load_sharded(job: TrainingJob, device: torch.device, dtype: torch.dtype) -> 
         distributed.broadcast(whole, 0)
         part = distribute_tensor(whole, weight.device_mesh, weight.placements, src_data_rank=None)
         weight.to_local().data.copy_(part.to_local())
+    stored = dict(source.named_buffers()) if source else {}
+    for name, buffer in model.named_buffers():  # some architectures keep values in these
+        whole = buffer.detach().clone().contiguous()
+        if source:
+            whole.copy_(stored[name])
+        distributed.broadcast(whole, 0)
+        buffer.copy_(whole)
     return model.train()
 
 

@@ -43,6 +43,9 @@ def save_student(job: TrainingJob, values: Mapping[str, torch.Tensor]) -> None:
     model = load_model(job.student, "float32", device="cpu")
     if job.settings.lora:
         model = _with_adapters(model, job.settings.lora)
+    unknown = set(values) - {name for name, _ in model.named_parameters()}
+    if unknown:
+        raise ValueError(f"{job.student}: it has no weight {min(unknown)}, which was trained")
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if name in values:

@@ -117,17 +117,23 @@ def test_other_models_may_know_more_words(student):
     assert message_of(**prompts, models__teacher=folder).startswith("config: chat.prompt: ")
 
 
-def test_a_training_has_as_many_processes_as_gpus():
-    resources = {"resources__distill": {"num_processes": 8, "gpu": 1}}
-    assert message_of(**resources) == (
-        "config: resources.distill.gpu is 1, but num_processes is 8; make them equal"
+def test_a_training_has_the_nodes_and_processes_that_it_is_to_use(monkeypatch):
+    monkeypatch.delenv("SLURM_JOB_NUM_NODES", raising=False)
+    assert message_of(resources__distill={"nodes": 2}) == (
+        "config: resources.distill.nodes is 2, and a run can use 1 here: run it in a Slurm "
+        "allocation of as many nodes (salloc or sbatch), or lower nodes"
     )
-    for gpu in (0, 8):  # none: processes on a CPU
-        check_config(
-            parse_config(
-                changed(**TINY, resources__distill={"num_processes": 8, "gpu": gpu, "threads": 8})
-            )
-        )
+    assert message_of(resources__distill={"sharding": "full"}) == (
+        "config: resources.distill.sharding is full, but there is one process to share the "
+        "weights: raise num_processes and gpu, or set none"
+    )
+    monkeypatch.setenv("SLURM_JOB_NUM_NODES", "2")
+    for resources in (
+        {"num_processes": 8, "threads": 8},  # on a CPU
+        {"num_processes": 8, "gpu": 8, "nodes": 2},
+        {"nodes": 2, "sharding": "full"},
+    ):
+        check_config(parse_config(changed(**TINY, resources__distill=resources)))
 
 
 @pytest.mark.parametrize("stage", ["models", "sample", "compress", "logits", "distill", "evaluate"])

@@ -60,6 +60,32 @@ def test_jobs_of_the_experiment_and_folder_are_cancelled(queue):
     assert cancel_left_jobs("small", runs) == 0
 
 
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [
+        ("--target-jobs 'distill:experiment=small,method=mpd,seed=0,round=1' --nolock", 1),
+        ("--target-jobs 'models:role=teacher,experiment=small'", 1),
+        ("--target-jobs 'distill:experiment=small_2,method=mpd'", 0),
+        ("--target-jobs 'distill:experiment=small-2'", 0),
+        ("--wait-for-files-file '.snakemake/tmp/files.txt' --force", 1),
+        ("--wait-for-files-file .snakemake/tmp/gone.txt --force", 0),
+    ],
+)
+def test_a_job_with_many_inputs_or_none_is_known_too(queue, script, expected):
+    runs = queue()
+    (runs / ".snakemake/tmp").mkdir()
+    (runs / ".snakemake/tmp/files.txt").write_text("results/small/problems/train/shard_0.parquet\n")
+    (runs.parent / "script-1").write_text(f"#!/bin/sh\npython -m snakemake {script}\n")
+    assert cancel_left_jobs("small", runs) == expected
+
+
+def test_a_queue_that_does_not_answer_is_an_error(queue):
+    runs = queue()
+    (runs.parent / "squeue").write_text("#!/bin/sh\nexit 1\n")
+    with pytest.raises(ValueError, match=r"^squeue does not answer .*: try again$"):
+        cancel_left_jobs("small", runs)
+
+
 def test_a_job_that_does_not_end_is_named(queue, monkeypatch):
     monkeypatch.setattr(slurm, "END_SECONDS", 0.0)
     with pytest.raises(ValueError, match="Slurm's jobs 1 of an earlier run of small were") as error:

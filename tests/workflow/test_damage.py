@@ -273,14 +273,17 @@ def test_a_swapped_table_is_refused_or_without_effect(
 def test_a_swapped_table_says_itself_that_it_is_out_of_place(
     run: Callable[[str], str], stage: str, kind: str
 ) -> None:
-    """As after a copy without notes and hidden files: by its footer alone."""
+    """As after a copy without hidden files, with its own note or none: by its footer alone."""
     path = SHARDS[kind]
-    for like in likes_of(kind):
+    for number, like in enumerate(likes_of(kind)):
         if UNTOLD.get((stage, kind), "?") in str(like):
             continue
+        its = like.with_suffix(".json")
         with kept(path, *notes_of(path), *receipts_of(path)):
             shutil.copyfile(like, path)
             remove([*notes_of(path), *receipts_of(path)])
+            if number % 2 and its.is_file():
+                shutil.copyfile(its, path.with_suffix(".json"))
             sentence = run(stage)
             if sentence:
                 require_refused(sentence, path)
