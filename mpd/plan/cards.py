@@ -82,5 +82,5 @@ def local_card(drivers: Path = Path("/proc/driver/nvidia/gpus")) -> Card | None:
 
 def is_card(card: Card, device: str) -> bool:
     """Whether the name of a device, such as NVIDIA H100 80GB HBM3, is that of a card."""
-    words = re.findall(r"[A-Z]+\d+[A-Z]*|\d+GB|[A-Z]+", device.upper())
+    words = re.findall(r"[A-Z0-9]+", device.upper())  # an H200 is no GH200
     return all(word in words for word in card.name.upper().split("-"))

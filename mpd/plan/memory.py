@@ -215,7 +215,10 @@ def _lighter(
     """The setting whose change helps most, and how."""
     states = sizes["weights, gradients and optimiser"]
     if states > 0.9 * _usable(card) and branch.distill.lora is None:
-        return "distill.lora", "adapters need no gradients and moments of the weights"
+        return "distill.lora", (
+            "adapters need no gradients and moments of the weights; or resources.distill: "
+            "sharding: full divides these among num_processes"
+        )
     if branch.distill.lora is not None and states > _usable(card) / 2:
         if branch.distill.mixed_precision != "bf16":
             return "distill.mixed_precision", "bf16 halves the frozen weights"

@@ -138,7 +138,8 @@ def test_a_training_has_the_nodes_and_processes_that_it_is_to_use(monkeypatch):
 
 @pytest.mark.parametrize("stage", ["models", "sample", "compress", "logits", "distill", "evaluate"])
 def test_more_gpus_than_a_run_has_are_refused(stage):
-    config = parse_config(changed(**{**TINY, f"resources__{stage}": {"gpu": 3}}))
+    more = {"num_processes": 3} if stage == "distill" else {}
+    config = parse_config(changed(**{**TINY, f"resources__{stage}": {"gpu": 3, **more}}))
     check_gpus(config, 3)
     with pytest.raises(ValueError, match="--workflow-profile slurm") as caught:
         check_gpus(config, 2)

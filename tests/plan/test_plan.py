@@ -106,7 +106,7 @@ def test_memory_is_that_of_weights_gradients_and_moments():
     [
         ({}, "l4", "distill.lora"),
         ({"models": {"student": {"path": "inputs/Qwen3-8B"}}}, "h100", "distill.lora"),
-        ({"models": {"teacher": {"path": "inputs/Qwen3-32B"}}}, "h100", "logits.engine"),
+        ({"models": {"teacher": {"path": "inputs/Qwen3-32B"}}}, "h100", "resources.logits.gpu"),
         (
             {"models": {"teacher": {"path": "Qwen3-32B"}}},
             "a100-40gb",
@@ -127,7 +127,11 @@ def test_memory_is_that_of_weights_gradients_and_moments():
             "h100",
             "resources.distill.micro_batch_tokens",
         ),
-        ({"resources": {"distill": {"gpu": 16}}}, "h100", "resources.distill.gpu"),
+        (
+            {"resources": {"distill": {"gpu": 16, "num_processes": 16}}},
+            "h100",
+            "resources.distill.gpu",
+        ),
         (
             {"sample": {"engine": "transformers"}},
             "h100",
@@ -138,6 +142,28 @@ def test_memory_is_that_of_weights_gradients_and_moments():
 def test_what_cannot_fit_is_refused_with_its_key(changes, card, key):
     plan = planned(replace(H100, card=CARDS[card]), **changes)
     assert any(f"change {key}" in sentence for sentence in plan.refusals), plan.refusals
+
+
+def test_sharded_students_and_split_teachers_fit():
+    sharded = {"gpu": 8, "num_processes": 8, "sharding": "full"}
+    student = {"student": {"path": "inputs/Qwen3-8B"}}
+    plan = planned(models=student, resources={"distill": sharded})
+    assert plan.refusals == []
+    alone = planned(models=student, resources={"distill": {"gpu": 8, "num_processes": 8}})
+    assert [sentence.partition(" needs ")[0] for sentence in alone.refusals] == ["distill"]
+    teacher = {"teacher": {"path": "inputs/Qwen3-32B"}}
+    vllm = {"gpu": 2, "tensor_parallel_size": 2}
+    split = planned(models=teacher, resources={"logits": {"gpu": 2}, "compress": vllm})
+    assert split.refusals == []
+
+
+def test_a_job_of_ten_shards_is_one_job():
+    one = planned(problems={"num_shards": 100})
+    ten = planned(problems={"num_shards": 100}, resources={"shards_per_job": 10})
+    assert (row(one, "logits").jobs, row(ten, "logits").jobs) == (100, 10)
+    assert row(one, "logits").tokens == row(ten, "logits").tokens
+    saved = row(one, "logits").seconds - row(ten, "logits").seconds
+    assert saved == pytest.approx(90 * 20.0)  # the start of a job
 
 
 def test_methods_and_seeds_multiply_and_equal_work_is_done_once():
@@ -215,7 +241,11 @@ def test_cards_are_known_by_the_driver(tmp_path):
     (tmp_path / "0000:01:00.0" / "information").write_text("Model: \t\t NVIDIA H200\n")
     assert local_card(tmp_path) == card_of("h200")
     assert is_card(CARDS["h100"], "NVIDIA H100 80GB HBM3")
+    assert is_card(CARDS["rtx-4090"], "NVIDIA GeForce RTX 4090")
+    assert is_card(CARDS["a100-40gb"], "NVIDIA A100-SXM4-40GB")
     assert not is_card(CARDS["l4"], "NVIDIA A100-SXM4-80GB")
+    for name, device in [("l4", "NVIDIA L40"), ("h200", "NVIDIA GH200"), ("a100", "RTX A1000")]:
+        assert not is_card(CARDS[name], device)
 
 
 def test_one_line_for_a_run_on_gpus_and_none_without():
@@ -224,6 +254,23 @@ def test_one_line_for_a_run_on_gpus_and_none_without():
     assert line.startswith("estimate on 2 × h100: ")
     assert "GPU hours" in line
     assert estimate(config_of(BASE), gpus=0) is None
+    on_a_cluster = estimate(config_of(), gpus=None)
+    assert on_a_cluster is not None
+    assert on_a_cluster.startswith("estimate: ")
+    assert "change" not in on_a_cluster
+
+
+def test_no_model_stops_a_run(student: Path, tmp_path: Path):
+    """An estimate is left out where the sizes of a model are not to be had."""
+    for path in student.parent.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    content = json.loads((tmp_path / "config.json").read_text())
+    del content["num_attention_heads"]
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="has no num_attention_heads; give --student-parameters"):
+        of_config(content, "there")
+    folder = {"source": "folder", "path": str(tmp_path)}
+    assert estimate(config_of(models={"teacher": folder}), gpus=2) is None
 
 
 def test_the_line_is_cheap():

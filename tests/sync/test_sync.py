@@ -9,12 +9,13 @@ import pytest
 
 from mpd.job.runs import run_lock
 from mpd.store import schema, table
-from mpd.store.outputs import TableOutput
+from mpd.store.outputs import FolderOutput, TableOutput
 from mpd.store.publishing import Store
 from mpd.store.units import units_in
 from mpd.store.verification import Verifier
+from mpd.sync.remote import Remote
 from mpd.text.questions import problem_id
-from tests.sync.conftest import MODEL, PARTS, REPORT, is_link, write_page
+from tests.sync.conftest import MODEL, PARTS, REPORT, is_link, write_model, write_page
 
 UNFINISHED = ("complete.parquet", ".rows_1.parquet.draft")
 
@@ -84,11 +85,66 @@ def test_parts_that_were_computed_here_stay(place, address, make_place, logged):
     other = there.folder / PARTS / "rows_5.parquet"
     other.parent.mkdir(parents=True)
     other.write_text("other")
-    there.sync("pull", address)
-    assert [path.name for path in other.parent.iterdir()] == [other.name]
-    assert "has other parts, which stay" in logged.text
-    there.sync("pull", address, "--overwrite")
-    assert not other.exists() and (other.parent / "trained_1/part_0.pt").is_file()
+    for more in ([], ["--overwrite"]):
+        there.sync("pull", address, *more)
+        assert [path.name for path in other.parent.iterdir()] == [other.name]
+        assert "has other parts, which stay" in logged.text
+
+
+def test_half_of_a_state_of_a_training_replaces_no_whole_one(
+    place, address, make_place, monkeypatch
+):
+    place.sync("push", address)
+    state, newer = (place.folder / PARTS / f"trained_{number}" for number in (1, 2))
+    state.rename(newer)
+    for name in ("part_0.pt", "part_1.pt"):
+        (newer / name).write_text(f"step 2 {name}")
+    put = Remote.put
+
+    def put_and_lose(remote, path, folder):
+        (place.folder / PARTS / "trained_2/part_1.pt").unlink(missing_ok=True)
+        return put(remote, path, folder)
+
+    monkeypatch.setattr(Remote, "put", put_and_lose)
+    place.sync("push", address)
+    folder = pulled(address, make_place).folder / PARTS
+    assert {path.name for path in folder.iterdir()} == {"rows_0.parquet", "trained_1"}
+    assert (folder / "trained_1/part_0.pt").read_text() == "trained_1/part_0.pt"
+
+
+def test_what_another_machine_pushes_meanwhile_stays(place, address, make_place, monkeypatch):
+    other = make_place("other")
+    monkeypatch.chdir(other.folder)
+    model = "results/tiny/models/other"
+    Store(other.folder / "results/store").publish(write_model(other.folder / model))
+    other.sync("push", address)
+    index, reads = Remote.index, []
+
+    def index_before_the_other(remote, experiment):
+        reads.append(experiment)
+        content, place = index(remote, experiment)
+        return (None if len(reads) == 1 else content), place
+
+    monkeypatch.setattr(Remote, "index", index_before_the_other)
+    place.sync("push", address)
+    monkeypatch.undo()
+    files = pulled(address, make_place).files()
+    assert f"{model}/manifest.json" in files and REPORT in files
+
+
+def test_a_folder_that_lost_a_file_is_pulled_as_it_is_now(place, address, make_place):
+    place.sync("push", address)
+    store = Store(place.folder / "results/store", refresh=True)
+
+    def compute(target, scratch):
+        for name in ("config.json", "model-1.safetensors", "manifest.json"):
+            (target / name).write_text(name)
+
+    store.publish(FolderOutput("models", 1, place.folder / MODEL, {}, {}, compute))
+    place.sync("push", address)
+    there = pulled(address, make_place)
+    names = {path.name for path in (there.folder / MODEL).iterdir() if path.name[0] != "."}
+    assert names == {"config.json", "model-1.safetensors", "manifest.json", "provenance.json"}
 
 
 def test_unfinished_work_goes_on_elsewhere(place, address, make_place, logged):
