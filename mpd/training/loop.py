@@ -27,7 +27,7 @@ from mpd.training.batches import CachedRows, TrajectoryDataset
 from mpd.training.job import METRICS_FILE, TrainingJob
 from mpd.training.master_weights import MasterWeights
 from mpd.training.metrics import StepMeasures, metrics_row
-from mpd.training.sharding import ShardedWeights, load_sharded
+from mpd.training.sharding import ShardedWeights, load_sharded, reshard
 from mpd.training.steps import Limits, extent, plan_steps
 from mpd.training.student import load_student, save_student
 from mpd.training.tracking import Tracker
@@ -79,6 +79,7 @@ def start(job: TrainingJob) -> TrainingRun:
     loop = Loop(job, model, weights, accelerator, len(steps))
     saved = checkpoints.SavedStates(accelerator, job.scratch, job.digest, loop.parts, loop.tensors)
     metrics = saved.resume()
+    reshard(model)
     for group, rate in zip(
         loop.optimizer.param_groups, loop.scheduler.get_last_lr(), strict=True
     ):  # which sharded states do not have

@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
-from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from mpd.job.gpu_memory import RESERVE, head_bytes
 from mpd.scoring.forward import States, completion_states, pack
+from mpd.training.sharding import is_sharded, reshard
 
 log = logging.getLogger("mpd")
 
@@ -100,9 +100,7 @@ class Recomputation:
                 self.state_bytes = states.shape[-1] * states.element_size()
                 taken = torch.cuda.memory_allocated(self.device) - before
                 del states
-        for module in self.model.modules():
-            if isinstance(module, FSDPModule):  # else the next pass used what this one gathered
-                module.reshard()
+        reshard(self.model)
         return taken / (PROBE_TOKENS * len(self.layers))
 
 
@@ -112,7 +110,7 @@ def _gathered_bytes(model: Any, layers: Sequence[torch.nn.Module]) -> int:
     Of a layer there are also the buffer that it is gathered in, and its gradients, in bfloat16 and
     twice in float32 while they are summed.
     """
-    if not any(isinstance(module, FSDPModule) for module in model.modules()):
+    if not is_sharded(model):
         return 0
     largest = max(sum(weight.numel() for weight in layer.parameters()) for layer in layers)
     inside = sum(weight.numel() for layer in layers for weight in layer.parameters())

@@ -15,6 +15,7 @@ import torch
 from torch import distributed
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import (
+    FSDPModule,
     MixedPrecisionPolicy,
     fully_shard,
     register_fsdp_forward_method,
@@ -90,6 +91,18 @@ def _packed_states(self: Any, packed: Packed) -> torch.Tensor:
 def sharded_states(student: Any, packed: Packed) -> torch.Tensor:
     """Hidden states [N, H] as of `completion_states`; the head is then gathered for the loss."""
     return student.packed_states(packed)
+
+
+def is_sharded(model: torch.nn.Module) -> bool:
+    """Whether the weights of a model are divided among processes."""
+    return any(isinstance(module, FSDPModule) for module in model.modules())
+
+
+def reshard(model: torch.nn.Module) -> None:
+    """Forget the weights that a pass gathered, which the next one would use in place of newer."""
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
 
 
 def _materialise(student: Any, device: torch.device) -> None:

@@ -47,6 +47,25 @@ train(TrainingJob.model_validate_json(open(sys.argv[1]).read()))
 """
 
 
+PASS_BEFORE_RESUMING = """
+import sys
+from mpd.scoring.forward import pack
+from mpd.training import loop
+from mpd.training.checkpoints import SavedStates
+from mpd.training.job import TrainingJob
+from mpd.training.sharding import sharded_states
+resume, load_sharded, models = SavedStates.resume, loop.load_sharded, []
+def keep(*arguments):
+    models.append(load_sharded(*arguments))
+    return models[-1]
+def pass_and_resume(saved):
+    sharded_states(models[0], pack([[0]], [[0, 0, 0]]))
+    return resume(saved)
+loop.load_sharded, SavedStates.resume = keep, pass_and_resume
+loop.train(TrainingJob.model_validate_json(open(sys.argv[1]).read()))
+"""
+
+
 @pytest.fixture(autouse=True)
 def fresh_accelerator():
     """accelerate keeps its state in the process: no test sees that of another."""
@@ -189,6 +208,18 @@ def test_a_killed_training_goes_on_from_its_parts(make_job, num_processes, preci
     errors = trained(killed, num_processes)
     assert "resumed training after step 2" in errors
     assert_same_training(killed, whole, atol=atol)
+
+
+def test_a_pass_before_resuming_leaves_no_old_weights(make_job):
+    """As that which measures the memory of a GPU, with the weights that the training began with."""
+    settings = {"checkpoint_steps": 1, "micro_batch_size": 2, "learning_rate": 0.1}
+    whole, killed = (make_job(name, **settings) for name in ("undisturbed", "killed"))
+    trained(whole)
+    launch(killed, script=script_of(killed, KILLED_AFTER_TWO_SAVES))
+    assert (killed.scratch / "trained_00000002").is_dir()
+    code, errors = launch(killed, script=script_of(killed, PASS_BEFORE_RESUMING))
+    assert code == 0, errors
+    assert_same_training(killed, whole)
 
 
 def test_a_damaged_part_is_named_and_not_used(make_job):
