@@ -18,6 +18,7 @@ from typing import Any
 import torch
 import torch.distributed.checkpoint as dcp
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from torch.distributed.checkpoint import HuggingFaceStorageReader, HuggingFaceStorageWriter
 
 from mpd.store.digests import file_digest
@@ -97,32 +98,38 @@ class SavedStates:
         tensors and plain values are read, since others may write into a store that is shared.
         Raises ValueError where a file has something else, or the state is sharded otherwise.
         """
-        accelerator = self.accelerator
+        # The first process reads all of the files and decides: no other may take another state.
+        newest = [self._newest() if self.accelerator.is_main_process else None]
+        broadcast_object_list(newest)
+        if newest[0] is None:
+            return []
+        name, found = newest[0]
+        state = self.folder / name
+        if found != self.sharding:
+            raise ValueError(
+                f"{state}: it was saved with resources.distill.sharding: {found}; set that "
+                "again (with full, in several processes), or delete it to begin again"
+            )
+        metrics = json.loads((state / METRICS).read_text(encoding="utf-8"))
+        self.accelerator.load_state(str(state))
+        for number, part in enumerate(self.parts):
+            part.load_state_dict(_tensors(state / PART.format(number)))
+        if self.tensors:
+            reader = HuggingFaceStorageReader(str(state))
+            dcp.load(self.tensors(len(metrics)), storage_reader=reader)
+        log.info("resumed training after step %d", len(metrics))
+        return metrics
+
+    def _newest(self) -> tuple[str, str] | None:
+        """Name and sharding of the newest state of this run whose files are whole."""
         for state in sorted(self.folder.glob(f"{STATE}*"), reverse=True):
             try:
                 description = _description(state, self.run)
             except ValueError as error:
-                if accelerator.is_main_process:
-                    log.warning(
-                        "%s; training starts from an earlier state, or from its start", error
-                    )
+                log.warning("%s; training starts from an earlier state, or from its start", error)
                 continue
-            found = description.get("sharding", "none")
-            if found != self.sharding:
-                raise ValueError(
-                    f"{state}: it was saved with resources.distill.sharding: {found}; set that "
-                    "again (with full, in several processes), or delete it to begin again"
-                )
-            metrics = json.loads((state / METRICS).read_text(encoding="utf-8"))
-            accelerator.load_state(str(state))
-            for number, part in enumerate(self.parts):
-                part.load_state_dict(_tensors(state / PART.format(number)))
-            if self.tensors:
-                reader = HuggingFaceStorageReader(str(state))
-                dcp.load(self.tensors(len(metrics)), storage_reader=reader)
-            log.info("resumed training after step %d", len(metrics))
-            return metrics
-        return []
+            return state.name, description.get("sharding", "none")
+        return None
 
 
 def _tensors(file: Path) -> Any:
