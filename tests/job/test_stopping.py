@@ -135,7 +135,7 @@ def start(code):
 
 def until(process, line):
     for text in process.stdout:
-        if text == f"{line}\n":
+        if line in text:  # another thread may print into the line
             return
     raise AssertionError(f"no {line}: {process.stderr.read()}")
 
