@@ -54,7 +54,12 @@ NOT_VARIED = {
     "logits.batch_size": "vLLM's; tests/with_vllm/test_scoring.py compares scores",
     "report.memory_mb": "reserves memory for a scheduler; the command gets no resources",
 }
-SECTIONS = {name: field.annotation for name, field in AllResources.model_fields.items()}
+# shards_per_job is no section: tests/workflow/test_shards_per_job.py has it.
+SECTIONS = {
+    name: field.annotation
+    for name, field in AllResources.model_fields.items()
+    if name != "shards_per_job"
+}
 KEYS = [(section, key) for section, model in SECTIONS.items() for key in model.model_fields]
 VARIED = [pair for pair in KEYS if not NOT_VARIED.keys() & {pair[1], ".".join(pair)}]
 

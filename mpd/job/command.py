@@ -172,10 +172,11 @@ def for_each_shard(outputs: Callable[[argparse.Namespace], Outputs]) -> Stage:
 
 
 def opened(arguments: argparse.Namespace, open_model: Callable[[], T]) -> T:
-    """What `open_model` returns, once in a job: the model that serves all its shards."""
-    if not arguments.opened:
-        arguments.opened["model"] = open_model()
-    return arguments.opened["model"]
+    """What `open_model` returns, once in a job of shards: the model that serves them all."""
+    models = getattr(arguments, "opened", {})
+    if not models:
+        models["model"] = open_model()
+    return models["model"]
 
 
 def publish(

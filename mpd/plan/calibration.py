@@ -53,10 +53,11 @@ def calibrate() -> None:
     log.info("calibrating: a small run of the embedded world, about a minute")
     with TemporaryDirectory() as folder:
         overlay = Path(folder) / "calibration.json"
-        overlay.write_text(json.dumps(WORLD))
+        overlay.write_text(json.dumps(WORLD), encoding="utf-8")
         words = ["--cores", str(os.cpu_count() or 1), "--configfile", str(overlay)]
         done = subprocess.run(
             [sys.executable, "-m", "snakemake", *words, "--directory", folder],
+            env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},  # rates of the processor
             capture_output=True,
             text=True,
             check=False,

@@ -30,6 +30,6 @@ def test_a_job_takes_ten_shards(finished_project: Project) -> None:
     # The jobs of one shard find all that they would compute in the store.
     one = {"rounds": 1, "problems": TEN, "experiment": "other"}
     target = "results/other/mpd/seed_0/round_1/logits/shard_3.parquet"
-    printed = finished_project.run(target, **one)
+    printed = finished_project.run("--", target, **one)
     assert computed(printed) == []
     assert len(re.findall(r"shard_3: reused (?:sample|compress|filter|logits) ", printed)) == 4

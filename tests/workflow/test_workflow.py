@@ -296,7 +296,14 @@ def test_how_an_engine_runs_stands_in_the_command(tmp_path: Path) -> None:
         words = shlex.split(command_of(stage))
         return json.loads(words[words.index("--resources") + 1])
 
-    sizes = {"threads": 1, "memory_mb": 4000, "gpu": 0, "batch_size": 4, "rows_per_part": 8}
+    sizes = {
+        "threads": 1,
+        "memory_mb": 4000,
+        "runtime": 240,
+        "gpu": 0,
+        "batch_size": 4,
+        "rows_per_part": 8,
+    }
     alone = {"tensor_parallel_size": 1, "data_parallel_size": 1, "gpu_memory_utilization": 0.9}
     own = {"max_model_len": None, "prefix_caching": True, "server": None, "server_timeout": 3600.0}
     assert resources_of("compress") == {**sizes, **SERVED}
