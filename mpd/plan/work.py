@@ -11,9 +11,10 @@ from typing import Any
 from mpd.config.base import BASE
 from mpd.config.stages import as_text, stage_settings
 from mpd.job.flops import pass_flops
+from mpd.job.sources import SHARDED
 from mpd.plan.amounts import World, answer_amounts, round_amounts
 
-SHARDED = ("sample", "compress", "filter", "logits")
+STAGES = SHARDED[1:]  # those of a round
 
 
 @dataclass(frozen=True)
@@ -114,13 +115,13 @@ def _trained(
     made: dict[str, bool] = {}
     previous: tuple[int, ...] = ()
     inputs = {"sample": (sampler,), "logits": (student,)}
-    for stage in SHARDED:
+    for stage in STAGES:
         previous = (*previous, keys.of(stage, settings(stage), *inputs.get(stage, ()), *previous))
         made[stage] = keys.is_new
     amounts = round_amounts(world, branch, number)
     shards = world.config.problems.num_shards
     jobs = shards // world.config.resources.shards_per_job
-    for stage in SHARDED:
+    for stage in STAGES:
         amount = amounts[stage] if made[stage] else {}
         linked = 0 if made[stage] else jobs
         tables = shards if made[stage] else 0

@@ -18,9 +18,9 @@ from mpd.store.known_digests import remember
 from mpd.store.manifest import MANIFEST, WEIGHTS
 from mpd.store.notes import (
     PROVENANCE,
+    entry_note,
     fault_of,
     is_of_folder,
-    note_key,
     receipt_beside,
     receipt_for,
 )
@@ -105,7 +105,7 @@ def entries_noted_in(results: Path, root: Path) -> set[Path]:
             if fault and (name == PROVENANCE or not content or "kind" in content):
                 log.warning("%s: %s; nobody knows which entry it names", note, fault)
             elif not fault and _has_output(note, content):
-                entries.add(root / content["kind"] / note_key(content))
+                entries.add(entry_note(root, content).with_suffix(""))
     return entries
 
 

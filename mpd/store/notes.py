@@ -67,6 +67,11 @@ def note_key(content: Mapping[str, Any]) -> str:
     return fingerprint(**{name: content[name] for name in MEANING})
 
 
+def entry_note(root: Path, content: Mapping[str, Any]) -> Path:
+    """The place in the store `root` of the note of the entry that a note without a fault names."""
+    return root / content["kind"] / f"{note_key(content)}.json"
+
+
 def note_of(path: Path) -> Path | None:
     """The note beside what the store linked to a path, or in its folder; None where there is none.
 

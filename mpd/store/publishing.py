@@ -16,7 +16,7 @@ from pathlib import Path
 from mpd.store.entries import bring_up_to_date, inspect, install, same_bytes, set_aside
 from mpd.store.links import link, marks_of, other_links, require_unchanged
 from mpd.store.locks import locked
-from mpd.store.notes import note_key, note_of, read_note, receipt_of
+from mpd.store.notes import entry_note, note_of, read_note, receipt_of
 from mpd.store.outputs import Output, fingerprint
 from mpd.store.spent import Meter
 
@@ -72,7 +72,7 @@ class Store:
             if content.get("digests") == compared:
                 continue
             compared = content.get("digests")
-            seen = marks_of(self.root / content["kind"] / f"{note_key(content)}.json")
+            seen = marks_of(entry_note(self.root, content))
             require_unchanged(place, content, path, seen)
 
     def _places(self, output: Output) -> tuple[Path, Path]:

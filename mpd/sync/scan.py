@@ -10,13 +10,12 @@ from base64 import urlsafe_b64decode
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from mpd.job.layout import RESULTS, STORE
 from mpd.store.files import files_of, marks, read_json
 from mpd.store.known_digests import fresh_digest
 from mpd.store.links import marks_of
-from mpd.store.notes import RECEIPT, fault_of, note_key, receipt_beside
+from mpd.store.notes import RECEIPT, entry_note, fault_of, note_key, receipt_beside
 from mpd.store.units import ASIDE, Unit, units_in
 from mpd.sync.index import METADATA, PARTS
 
@@ -81,7 +80,7 @@ def _noted(place: Path, note: Path, is_entry: bool) -> dict[Path, Source] | None
     content = read_json(note)
     if fault_of(content) or (is_entry and note_key(content) != note.stem):
         return None
-    seen = marks_of(_entry_note(content))
+    seen = marks_of(entry_note(STORE, content))
     digests = content.get("digests", {})
     sources = {}
     for name, size in content["sizes"].items():
@@ -98,10 +97,10 @@ def _noted(place: Path, note: Path, is_entry: bool) -> dict[Path, Source] | None
 def _linked(unit: Unit, described: Mapping[Path, Source]) -> dict[Path, Source]:
     """The files of an output, and those of the entry that they link to, if the store has it."""
     assert unit.note is not None
-    entry_note = _entry_note(read_json(unit.note))
+    stored_note = entry_note(STORE, read_json(unit.note))
     suffix = unit.place.suffix if unit.place in described else ""
-    entry = entry_note.with_suffix(suffix)
-    stored = _noted(entry, entry_note, is_entry=True) if entry_note.is_file() else None
+    entry = stored_note.with_suffix(suffix)
+    stored = _noted(entry, stored_note, is_entry=True) if stored_note.is_file() else None
     if stored is None:
         return dict(described)
     links = {source.name: source for source in stored.values()}
@@ -111,15 +110,12 @@ def _linked(unit: Unit, described: Mapping[Path, Source]) -> dict[Path, Source]:
         else source
         for path, source in described.items()
     }
-    same = entry_note.read_bytes() == unit.note.read_bytes()
-    notes = {entry_note: Source(entry_note), unit.note: Source(unit.note)}
-    if same:
-        notes[unit.note] = Source(unit.note, link=entry_note)
+    same = stored_note.read_bytes() == unit.note.read_bytes()
+    notes = {
+        stored_note: Source(stored_note),
+        unit.note: Source(unit.note, link=stored_note if same else None),
+    }
     return {**stored, **outputs, **notes}
-
-
-def _entry_note(content: Mapping[str, Any]) -> Path:
-    return STORE / content["kind"] / f"{note_key(content)}.json"
 
 
 def _all_of(unit: Unit) -> list[Path]:

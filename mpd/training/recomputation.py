@@ -54,6 +54,7 @@ class Recomputation:
             self.set(len(self.layers) if choice is True else 0)
         self.state_bytes = 0  # of a token that a recomputed layer keeps: its input
         self.bytes_of_token = self._measure() if self.is_chosen else 0.0
+        self.gathered_bytes = _gathered_bytes(model, self.layers) if self.is_chosen else 0
         self.budget = 0
 
     def set(self, number: int) -> None:
@@ -73,7 +74,7 @@ class Recomputation:
         weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
         trained = sum(_local(weight).numel() for weight in weights)
         pending = 4 * trained * (1 if self.optimizer.state else 3)  # gradients, two moments
-        pending += _gathered_bytes(self.model, self.layers)
+        pending += self.gathered_bytes
         self.budget = int(free + cached - pending - self.head_bytes - RESERVE * total)
 
     def before_micro_batch(self, num_tokens: int) -> None:
