@@ -7,16 +7,13 @@ import sys
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState, GradientState
 from safetensors.torch import load_file
 
 from mpd.config.distill import DistillSettings
-from mpd.config.resources import DistillResources
 from mpd.store import schema, table
 from mpd.store.model_folder import empty_model, load_model
-from mpd.training.job import TrainingJob
 from mpd.training.loop import start, train
-from tests.changes import with_changes
+from tests.training.jobs import KILLED_AFTER_TWO_SAVES, forget_accelerator, job_in
 
 SETTINGS = DistillSettings(learning_rate=1e-3, warmup=0, epochs=3, batch_size=4)
 LORA = {"rank": 4, "alpha": 8.0, "dropout": 0.2, "targets": "all-linear"}
@@ -30,20 +27,6 @@ next(run.measures)
 held = [tensor.to_local() for tensor in run.saved.tensors(1).values()]
 held += [weight.grad.to_local() for weight in run.weights.trained if weight.grad is not None]
 sys.stderr.write(f"held {sum(tensor.nbytes for tensor in held)}.")
-"""
-KILLED_AFTER_TWO_SAVES = """
-import os, sys
-from mpd.training.checkpoints import SavedStates
-from mpd.training.job import TrainingJob
-from mpd.training.loop import train
-save, saved = SavedStates.save, []
-def save_and_die(*arguments):
-    save(*arguments)
-    saved.append(1)
-    if len(saved) == 2:
-        os.kill(os.getpid(), 9)
-SavedStates.save = save_and_die
-train(TrainingJob.model_validate_json(open(sys.argv[1]).read()))
 """
 
 
@@ -68,10 +51,8 @@ loop.train(TrainingJob.model_validate_json(open(sys.argv[1]).read()))
 
 @pytest.fixture(autouse=True)
 def fresh_accelerator():
-    """accelerate keeps its state in the process: no test sees that of another."""
     yield
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
+    forget_accelerator()
 
 
 @pytest.fixture
@@ -79,21 +60,8 @@ def make_job(cached, student, tmp_path):
     """A function that makes the job of a training run in a folder of its own."""
 
     def make(name, of=student, **changes):
-        """Changes are of the resources where they are theirs, else of the settings."""
-        for part in ("folder", "scratch"):
-            (tmp_path / name / part).mkdir(parents=True)
-        own = {key: changes.pop(key) for key in DistillResources.model_fields if key in changes}
-        return TrainingJob(
-            student=of.parent,
-            rows=[cached],
-            head=None,
-            folder=tmp_path / name / "folder",
-            scratch=tmp_path / name / "scratch",
-            tracking=tmp_path / name / "tracking",
-            made_from={"student": "a student", "logits": "a cache"},
-            settings=with_changes(SETTINGS, **changes),
-            resources=DistillResources(**{"micro_batch_size": 1, "sharding": "full", **own}),
-        )
+        resources = {"micro_batch_size": 1, "sharding": "full"}
+        return job_in(tmp_path / name, of, cached, SETTINGS, resources, changes)
 
     return make
 

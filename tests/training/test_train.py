@@ -12,11 +12,9 @@ import sys
 import numpy as np
 import pytest
 import torch
-from accelerate.state import AcceleratorState, GradientState
 from safetensors.torch import load_file
 
 from mpd.config.distill import DistillSettings
-from mpd.config.resources import DistillResources
 from mpd.store import schema, table
 from mpd.store.digests import file_digest
 from mpd.store.files import checksummed
@@ -27,22 +25,9 @@ from mpd.training.loop import train
 from mpd.training.objective import Objective
 from mpd.training.updates import learning_rate_factor
 from tests.changes import with_changes
+from tests.training.jobs import KILLED_AFTER_TWO_SAVES, forget_accelerator, job_in
 
 SETTINGS = DistillSettings(learning_rate=1e-3, warmup=0, epochs=2, batch_size=8)
-KILLED_AFTER_TWO_SAVES = """
-import os, sys
-from mpd.training.checkpoints import SavedStates
-from mpd.training.job import TrainingJob
-from mpd.training.loop import train
-save, saved = SavedStates.save, []
-def save_and_die(*arguments):
-    save(*arguments)
-    saved.append(1)
-    if len(saved) == 2:
-        os.kill(os.getpid(), 9)
-SavedStates.save = save_and_die
-train(TrainingJob.model_validate_json(open(sys.argv[1]).read()))
-"""
 
 
 @pytest.fixture(autouse=True)
@@ -52,31 +37,13 @@ def fresh_accelerator():
     forget_accelerator()
 
 
-def forget_accelerator():
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
-
-
 @pytest.fixture
 def make_job(cached, student, tmp_path):
     """A function that makes the job of a training run in a folder of its own."""
 
     def make(name: str, **changes) -> TrainingJob:
-        """Changes are of the resources where they are theirs, else of the settings."""
-        for part in ("folder", "scratch"):
-            (tmp_path / name / part).mkdir(parents=True)
-        own = {key: changes.pop(key) for key in DistillResources.model_fields if key in changes}
-        return TrainingJob(
-            student=student.parent,
-            rows=[cached],
-            head=None,
-            folder=tmp_path / name / "folder",
-            scratch=tmp_path / name / "scratch",
-            tracking=tmp_path / name / "tracking",
-            made_from={"student": "a student", "logits": "a cache"},
-            settings=with_changes(SETTINGS, **changes),
-            resources=DistillResources(**{"micro_batch_size": 8, "chunk_size": 64, **own}),
-        )
+        resources = {"micro_batch_size": 8, "chunk_size": 64}
+        return job_in(tmp_path / name, student, cached, SETTINGS, resources, changes)
 
     return make
 
