@@ -23,6 +23,7 @@ from mpd.engines.opening import open_engine
 from mpd.engines.rewriting import SAMPLE_STATUS, require_prompts, rewriter, without_rewrite
 from mpd.engines.tasks import Task, complete
 from mpd.job import command
+from mpd.job.shards import for_each_shard, opened
 from mpd.store import schema, table
 from mpd.store.joins import matched
 from mpd.store.lineage import contents_of, sampled_by
@@ -86,9 +87,7 @@ def rewrite_all(arguments: Namespace, rows: pl.DataFrame, parts: Parts) -> None:
         return
 
     def prepare() -> Task:
-        engine = command.opened(
-            arguments, lambda: open_engine(arguments.teacher, settings, resources)
-        )
+        engine = opened(arguments, lambda: open_engine(arguments.teacher, settings, resources))
         require_prompts(engine, settings, rows)
         writer = CompletionWriter(Vocabulary.of_folder(folder), settings.chat)
         context = read_manifest(arguments.student)["context_length"]
@@ -123,7 +122,7 @@ def command_line() -> ArgumentParser:
     return parser
 
 
-@command.for_each_shard
+@for_each_shard
 def outputs(arguments: Namespace) -> Outputs:
     """The candidates of one shard."""
     settings: CompressSettings = arguments.settings

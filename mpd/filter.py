@@ -20,6 +20,7 @@ import polars as pl
 from mpd.config.filter import FilterSettings
 from mpd.config.resources import ThreadResources
 from mpd.job import command
+from mpd.job.shards import for_each_shard
 from mpd.store import schema, table
 from mpd.store.joins import matched
 from mpd.store.lineage import contents_of
@@ -204,7 +205,7 @@ def command_line() -> ArgumentParser:
     return command.parser(__doc__, "filter", FilterSettings, ThreadResources, shards)
 
 
-@command.for_each_shard
+@for_each_shard
 def outputs(arguments: Namespace) -> Outputs:
     """The verdicts on one shard."""
     settings: FilterSettings = arguments.settings

@@ -22,6 +22,7 @@ import polars as pl
 from mpd.config.logits import ConciseScores, LogitsSettings, RewritingScores
 from mpd.config.resources import ScoringResources
 from mpd.job import command
+from mpd.job.shards import for_each_shard, opened
 from mpd.store import schema, table
 from mpd.store.joins import matched
 from mpd.store.lineage import contents_of, rewritten_by, sampled_by
@@ -72,7 +73,7 @@ def score_rows(arguments: Namespace, rows: pl.DataFrame, parts: Parts) -> None:
 
         kind = VllmScorer if settings.engine == "vllm" else TransformersScorer
         models = arguments.student, arguments.teacher
-        scorer: Scorer = command.opened(arguments, lambda: kind(*models, settings, resources, 0))
+        scorer: Scorer = opened(arguments, lambda: kind(*models, settings, resources, 0))
         scorer.begin(parts.remaining)
         return scorer
 
@@ -93,7 +94,7 @@ def command_line() -> ArgumentParser:
     return parser
 
 
-@command.for_each_shard
+@for_each_shard
 def outputs(arguments: Namespace) -> Outputs:
     """The cache of one shard."""
     settings: LogitsSettings = arguments.settings

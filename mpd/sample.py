@@ -29,6 +29,7 @@ from mpd.engines.question_tasks import (
 )
 from mpd.engines.tasks import Task, complete, require_room
 from mpd.job import command
+from mpd.job.shards import for_each_shard, opened
 from mpd.store import schema, table
 from mpd.store.digests import file_digest
 from mpd.store.model_folder import read_manifest
@@ -109,9 +110,7 @@ def draw_samples(arguments: Namespace, parts: Parts) -> None:
     rows = with_samples(problems, settings.num_samples)
 
     def prepare() -> Task:
-        engine = command.opened(
-            arguments, lambda: open_engine(arguments.student, settings, resources)
-        )
+        engine = opened(arguments, lambda: open_engine(arguments.student, settings, resources))
         prompts = question_prompts(engine.vocabulary, settings.chat, problems["question"])
         require_room(engine, prompts.values(), settings, "sample.max_new_tokens")
         return sampler(engine, prompts, settings, parts.remaining)
@@ -158,7 +157,7 @@ def command_line() -> ArgumentParser:
     return parser
 
 
-@command.for_each_shard
+@for_each_shard
 def outputs(arguments: Namespace) -> Outputs:
     """The samples of one shard."""
     settings: SampleSettings = arguments.settings

@@ -9,10 +9,9 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from functools import wraps
 from itertools import pairwise, takewhile
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -25,6 +24,7 @@ from mpd.job.inputs import require_sound_inputs
 from mpd.job.layout import STORE, place_in_experiment
 from mpd.job.messages import log_to_stderr
 from mpd.job.places import room_left, settle
+from mpd.job.shards import add_shards
 from mpd.job.stopping import stopping
 from mpd.store.outputs import Output, Outputs, take_each
 from mpd.store.publishing import Store
@@ -33,9 +33,6 @@ from mpd.store.signs import harmless
 from mpd.store.supervisor import watch
 
 log = logging.getLogger("mpd")
-
-T = TypeVar("T")
-Stage = Callable[[argparse.Namespace], Outputs]
 
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # torch.save keeps no error number; these are its messages where a write fails.
@@ -79,10 +76,8 @@ def parser(
         stage_parser.add_argument(
             "--output", type=Path, required=True, help="file or folder that the stage writes"
         )
-    for name, content in {**shards, "output": "what the stage writes"}.items() if shards else ():
-        words = f"{content} of one shard, or of several in the same order"
-        stage_parser.add_argument(f"--{name}", type=Path, nargs="+", required=True, help=words)
-    stage_parser.set_defaults(sharded=[*shards, "output"] if shards else [])
+    else:
+        add_shards(stage_parser, shards)
     stage_parser.add_argument("--store", type=Path, default=STORE, help="folder of stored results")
     stage_parser.add_argument(
         "--mode",
@@ -149,36 +144,6 @@ def benchmark_argument(stage_parser: argparse.ArgumentParser, name: str, content
     stage_parser.add_argument(f"--{name}", type=pair, nargs="+", required=True, help=shown)
 
 
-def for_each_shard(outputs: Callable[[argparse.Namespace], Outputs]) -> Stage:
-    """The outputs of a stage for all shards of its job, from its outputs for one.
-
-    What was `opened` for a shard stays open for the next. Raises ValueError where the job does not
-    have as many files of each input as outputs.
-    """
-
-    @wraps(outputs)
-    def of_all(arguments: argparse.Namespace) -> Outputs:
-        names = arguments.sharded
-        files = {name: getattr(arguments, name) for name in names}
-        if len({len(paths) for paths in files.values()}) > 1:
-            counts = ", ".join(f"{len(paths)} of {name}" for name, paths in files.items())
-            raise ValueError(f"as many files of each shard are wanted, found {counts}")
-        shared: dict[str, Any] = {"opened": {}}
-        for shard in zip(*files.values(), strict=True):
-            of_shard = dict(zip(names, shard, strict=True))
-            yield from outputs(argparse.Namespace(**{**vars(arguments), **shared, **of_shard}))
-
-    return of_all
-
-
-def opened(arguments: argparse.Namespace, open_model: Callable[[], T]) -> T:
-    """What `open_model` returns, once in a job of shards: the model that serves them all."""
-    models = getattr(arguments, "opened", {})
-    if not models:
-        models["model"] = open_model()
-    return models["model"]
-
-
 def publish(
     stage_parser: argparse.ArgumentParser,
     outputs: Callable[[argparse.Namespace], Outputs],
@@ -194,6 +159,7 @@ def publish(
 
     def publish_on_devices(output: Output) -> Path:
         gpus = getattr(arguments.resources, "gpu", 0)
+        # Before the lock of the entry: else one job could hold what the other one waits for.
         if gpus and (store.refresh or store.find(output) is None):
             take_devices(gpus)
         return store.publish(output)

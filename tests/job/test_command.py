@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-from argparse import Namespace
 from pathlib import Path
 
 import pytest
@@ -165,32 +164,6 @@ def test_a_job_of_several_shards_names_the_first_and_the_last():
     ]
     words = ["prog", "--output", *outputs, "--store", "here"]
     assert command.label("sample", words) == "sample mpd/seed_0/round_1/shard_3 to shard_4"
-
-
-def test_each_shard_of_a_job_is_made_of_its_own_inputs_by_one_model():
-    opened = []
-
-    @command.for_each_shard
-    def outputs(arguments):
-        model = command.opened(arguments, lambda: opened.append("model") or len(opened))
-        path = yield (arguments.problems, arguments.output, model, arguments.threads)
-        assert path == f"{arguments.output} is there"
-
-    arguments = Namespace(
-        sharded=["problems", "output"], problems=["a", "b"], output=["c", "d"], threads=2
-    )
-    stage = outputs(arguments)
-    assert next(stage) == ("a", "c", 1, 2)
-    assert stage.send("c is there") == ("b", "d", 1, 2)
-    with pytest.raises(StopIteration):
-        stage.send("d is there")
-    assert opened == ["model"]
-
-
-def test_inputs_of_another_number_of_shards_are_refused():
-    arguments = Namespace(sharded=["problems", "output"], problems=["a"], output=["c", "d"])
-    with pytest.raises(ValueError, match=r"found 1 of problems, 2 of output$"):
-        next(command.for_each_shard(iter)(arguments))
 
 
 def test_a_command_without_a_place_has_its_name():
