@@ -87,6 +87,17 @@ def shards_in(folder):
     )
 
 
+def shard_file(kind, stage, suffix):
+    """The log or benchmark of a job of shards, by the first of them, with wildcards."""
+    place = f"{kind}/{{method}}/seed_{{seed}}/round_{{round}}/{stage}/{FIRST}"
+    return f"results/{{experiment}}/{place}.{suffix}"
+
+
+def shard_message(stage):
+    """What Snakemake calls a job of shards, with wildcards."""
+    return f"{stage} {{wildcards.method}}/seed_{{wildcards.seed}}/round_{{wildcards.round}}/{NAMED}"
+
+
 def settings_of(rule):
     """A params function: the settings of a job, as JSON. The shell line quotes them."""
 

@@ -14,9 +14,9 @@ rule compress:
     output:
         shards_in("results/{experiment}/{method}/seed_{seed}/round_{round}/compress"),
     log:
-        f"results/{{experiment}}/logs/{{method}}/seed_{{seed}}/round_{{round}}/compress/{FIRST}.log",
+        shard_file("logs", "compress", "log"),
     benchmark:
-        f"results/{{experiment}}/benchmarks/{{method}}/seed_{{seed}}/round_{{round}}/compress/{FIRST}.jsonl"
+        shard_file("benchmarks", "compress", "jsonl")
     conda:
         f"../envs/{CONFIG.compress.engine}.yaml"
     threads: RESOURCES.compress.threads
@@ -30,7 +30,7 @@ rule compress:
         version=schema.COMPRESS.version,
         settings=settings_of("compress"),
     message:
-        f"compress {{wildcards.method}}/seed_{{wildcards.seed}}/round_{{wildcards.round}}/{NAMED}"
+        shard_message("compress")
     shell:
         "python -m mpd.compress --settings {params.settings:q} --problems {input.problems:q}"
         " --sample {input.sample:q} --student {input.student:q} --teacher {input.teacher:q}"

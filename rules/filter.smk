@@ -14,9 +14,9 @@ rule filter:
     output:
         shards_in("results/{experiment}/{method}/seed_{seed}/round_{round}/filter"),
     log:
-        f"results/{{experiment}}/logs/{{method}}/seed_{{seed}}/round_{{round}}/filter/{FIRST}.log",
+        shard_file("logs", "filter", "log"),
     benchmark:
-        f"results/{{experiment}}/benchmarks/{{method}}/seed_{{seed}}/round_{{round}}/filter/{FIRST}.jsonl"
+        shard_file("benchmarks", "filter", "jsonl")
     conda:
         "../envs/transformers.yaml"
     threads: RESOURCES.filter.threads
@@ -28,7 +28,7 @@ rule filter:
         version=schema.FILTER.version,
         settings=settings_of("filter"),
     message:
-        f"filter {{wildcards.method}}/seed_{{wildcards.seed}}/round_{{wildcards.round}}/{NAMED}"
+        shard_message("filter")
     shell:
         "python -m mpd.filter --settings {params.settings:q} --problems {input.problems:q}"
         " --sample {input.sample:q} --compress {input.compress:q} --output {output:q}"

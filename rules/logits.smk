@@ -19,9 +19,9 @@ rule logits:
     output:
         shards_in("results/{experiment}/{method}/seed_{seed}/round_{round}/logits"),
     log:
-        f"results/{{experiment}}/logs/{{method}}/seed_{{seed}}/round_{{round}}/logits/{FIRST}.log",
+        shard_file("logs", "logits", "log"),
     benchmark:
-        f"results/{{experiment}}/benchmarks/{{method}}/seed_{{seed}}/round_{{round}}/logits/{FIRST}.jsonl"
+        shard_file("benchmarks", "logits", "jsonl")
     conda:
         f"../envs/{CONFIG.logits.engine}.yaml"
     threads: RESOURCES.logits.threads
@@ -35,7 +35,7 @@ rule logits:
         version=schema.LOGITS.version,
         settings=settings_of("logits"),
     message:
-        f"logits {{wildcards.method}}/seed_{{wildcards.seed}}/round_{{wildcards.round}}/{NAMED}"
+        shard_message("logits")
     shell:
         "python -m mpd.logits --settings {params.settings:q} --problems {input.problems:q}"
         " --sample {input.sample:q} --compress {input.compress:q} --filter {input.filter:q}"

@@ -12,9 +12,9 @@ rule sample:
     output:
         shards_in("results/{experiment}/{method}/seed_{seed}/round_{round}/sample"),
     log:
-        f"results/{{experiment}}/logs/{{method}}/seed_{{seed}}/round_{{round}}/sample/{FIRST}.log",
+        shard_file("logs", "sample", "log"),
     benchmark:
-        f"results/{{experiment}}/benchmarks/{{method}}/seed_{{seed}}/round_{{round}}/sample/{FIRST}.jsonl"
+        shard_file("benchmarks", "sample", "jsonl")
     conda:
         f"../envs/{CONFIG.sample.engine}.yaml"
     threads: RESOURCES.sample.threads
@@ -28,7 +28,7 @@ rule sample:
         version=schema.SAMPLE.version,
         settings=settings_of("sample"),
     message:
-        f"sample {{wildcards.method}}/seed_{{wildcards.seed}}/round_{{wildcards.round}}/{NAMED}"
+        shard_message("sample")
     shell:
         "python -m mpd.sample --settings {params.settings:q} --problems {input.problems:q}"
         " --student {input.student:q} --training {input.training:q} --output {output:q}"
