@@ -170,11 +170,12 @@ def _write_problems(
 
 def _tiny_cells(source: Source, seed: int, split: str) -> list[tuple[int, FileRow]]:
     """Numbers and cells of problems of the embedded world."""
-    from mpd.tiny.task import problems
+    from mpd.tiny.worlds import WORLDS
 
     assert source.num_problems is not None, "its model needs it"
-    rows = problems(split, source.num_problems, seed)
-    cells = [{source.question: row["question"], source.answer: row["answer"]} for row in rows]
+    rows = WORLDS[source.world].problems(split, source.num_problems, seed)
+    named = {source.question: "question", source.answer: "answer"}
+    cells = [{name: row.get(name, row[key]) for name, key in named.items()} for row in rows]
     return list(enumerate(cells))
 
 

@@ -15,6 +15,7 @@ from mpd.config.base import (
     Seed,
     StageSettings,
     StrictModel,
+    World,
 )
 
 
@@ -24,6 +25,7 @@ class Source(StrictModel):
     source: Literal["file", "hub", "tiny"] = Field(
         "file", description="a file, a dataset of the hub, or the embedded world"
     )
+    world: World = "chains"
     path: Annotated[str | None, AlsoFromKey("problems.path", "for sources without a path")] = Field(
         None,
         description="file (JSONL, JSON, Parquet or CSV) or name of a hub dataset; null: "

@@ -14,6 +14,7 @@ from mpd.config.models import FolderModel, ModelSource, TinyModel
 from mpd.config.resources import DistillResources
 from mpd.store.tokenizer_files import TOKENIZER, token_map
 from mpd.tiny.tokenizer import unknown_piece
+from mpd.tiny.worlds import WORLDS
 
 
 def check_config(config: Config) -> None:
@@ -131,7 +132,7 @@ def _check_words(key: str, template: str, model: ModelSource) -> None:
     if not isinstance(model, TinyModel):
         return
     for text in re.split(r"\{problem\}|\{trajectory\}", template):
-        piece = unknown_piece(text)
+        piece = unknown_piece(text, WORLDS[model.world].lexicon)
         if piece is not None:
             raise ValueError(
                 f"config: {key}: the embedded world has no word {piece!r}; its words are in "
