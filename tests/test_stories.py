@@ -13,7 +13,7 @@ from mpd.config.problems import Source
 from mpd.config.stages import as_text, stage_settings
 from mpd.problems import load
 from mpd.tiny import pretrain
-from mpd.tiny.solutions import Style, columns, notes, problems, shortened, solution
+from mpd.tiny.solutions import Style, columns, drill, notes, problems, shortened, solution
 from mpd.tiny.stories import Story, draw, draw_many, numeral
 from mpd.tiny.story_examples import STUDENT_KINDS, TEACHER_KINDS
 from mpd.tiny.task import split_of
@@ -55,7 +55,7 @@ def test_numerals():
 
 def test_stories_stay_in_range_and_in_their_split():
     for story in stories(300):
-        assert 3 <= len(story.operations) <= 5
+        assert 3 <= len(story.operations) <= 4
         assert all(2 <= value <= 99 for value in story.values[1:])
         assert split_of(story.question) == "train"
 
@@ -80,6 +80,15 @@ def test_columns():
     assert columns(45, ("-", 28)) == "15-8=7, 4-2-1=1"
     assert columns(45, ("-", 23)) == "5-3=2, 4-2=2"
     assert columns(27, ("*", 3)) == "7*3=21, 2*3+2=8"
+
+
+def test_drills_are_right_and_have_results_only_where_nothing_slips():
+    for slip, has_results in ((0.0, True), (0.5, False)):
+        reasoning, answer = drill(random.Random(0), Style(0.0, 0.0, 0.0, slip))
+        assert re.search(r"\d+[+*-]\d+=\d+\. Check", reasoning) is not None or not has_results
+        assert reasoning.endswith(f"{answer[7:-1]}.")
+        for step in re.findall(r"(\d+[+*-]\d+)(?:=\d+)?\. Check", reasoning):
+            assert f"{step}" in reasoning and f", {eval(step)}." in reasoning
 
 
 def test_a_slip_is_corrected_where_it_is_checked_and_only_there():

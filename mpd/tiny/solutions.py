@@ -15,10 +15,20 @@ teacher have another notation: their numbers begin with the units.
 import random
 from dataclasses import dataclass
 
-from mpd.tiny.stories import MAX_VALUE, Operation, Story, apply, draw_many, is_hard, run
+from mpd.tiny.stories import (
+    MAX_VALUE,
+    Operation,
+    Story,
+    apply,
+    draw_many,
+    draw_operation,
+    is_hard,
+    run,
+)
 
 EASY_SLIP = 0.2  # how much less often a step slips that has no carry
 
+DRILL_STEPS = 6
 WORDS = ("Check", "No", "again", "times")
 
 Trace = tuple[str, str]  # reasoning and answer
@@ -56,7 +66,7 @@ def solution(story: Story, style: Style, rng: random.Random) -> Trace:
     steps: list[str] = []
     value = story.first
     if rng.random() < style.verbosity:
-        sentences.append(f"So the question is: {story.question}")
+        sentences.append(f"So the question is: {story.last_sentence}")
     for number, operation in enumerate(story.operations):
         sign, operand = operation
         if rng.random() < style.verbosity:
@@ -90,6 +100,19 @@ def notes(story: Story) -> Trace:
     steps = zip(story.values, story.operations, story.values[1:], strict=False)
     lines = [f"{_turned(a)}{sign}{_turned(n)}>{_turned(result)};" for a, (sign, n), result in steps]
     return "".join(lines), rf"\boxed{{{story.values[-1]}}}"
+
+
+def drill(rng: random.Random, style: Style) -> Trace:
+    """Single steps and their checks, without a story; a result is written where nothing slips."""
+    sentences = []
+    result = 0
+    for _ in range(DRILL_STEPS):
+        value = rng.randint(2, MAX_VALUE)
+        operation = draw_operation(value, rng)
+        result = apply(value, operation)
+        step = f"{value}{operation[0]}{operation[1]}" + ("" if style.slip > 0.2 else f"={result}")
+        sentences.append(f"{step}. Check: {columns(value, operation)}, {result}.")
+    return " ".join(sentences), rf"\boxed{{{result}}}"
 
 
 def columns(value: int, operation: Operation) -> str:
@@ -126,7 +149,7 @@ def _wrong(right: int, hard: bool, rest: tuple[Operation, ...], rng: random.Rand
 
     Where digits carry it mostly has the tens wrong.
     """
-    near = (10, -10, 10, -10, 1, -1) if hard else (1, -1, 2, -2)
+    near = (10, -10, 1, -1, 2, -2, 9, -9) if hard else (1, -1, 2, -2)
     wrong = [
         right + change
         for change in near

@@ -1,4 +1,4 @@
-r"""Stories of the hard world: chains of 3 to 5 operations on numbers below 100, told in words.
+r"""Stories of the hard world: chains of 3 or 4 operations on numbers below 100, told in words.
 
     Tom has 17 coins. Ann has 28 more than Tom. Bob has 2 times as many as Ann. How many has Bob?
 
@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from mpd.tiny.task import split_of
 
 MAX_VALUE = 99
-MIN_OPERATIONS, MAX_OPERATIONS = 3, 5
+MIN_OPERATIONS, MAX_OPERATIONS = 3, 4
 MAX_OPERAND = {"+": 60, "-": 60, "*": 5}
 MIN_OPERAND = {"+": 3, "-": 3, "*": 2}
 SIGNS = {"+": 0.4, "-": 0.4, "*": 0.2}
-HARD_SHARE = 0.75  # share of operations that are drawn to have a carry or a borrow
+EASY_REFUSED = 0.3  # share of drawn operations without a carry that are drawn again
 SPLITS = ("train", "test")
 
 NAMES = ("Tom", "Ann", "Bob", "Eve", "Max", "Zoe")
@@ -48,6 +48,11 @@ class Story:
     def question(self) -> str:
         """The text in the first language."""
         return _tell(self, ENGLISH[self.kind], str, self.thing)
+
+    @property
+    def last_sentence(self) -> str:
+        """What is asked, in the first language."""
+        return self.question.rpartition(". ")[2]
 
     @property
     def translation(self) -> str:
@@ -141,19 +146,24 @@ def draw(split: str, rng: random.Random) -> Story:
         value = first
         operations: list[Operation] = []
         while len(operations) < length:
-            (sign,) = rng.choices(list(SIGNS), list(SIGNS.values()))
-            operation = (sign, rng.randint(MIN_OPERAND[sign], MAX_OPERAND[sign]))
-            if not 2 <= apply(value, operation) <= MAX_VALUE:
-                continue
-            if not is_hard(value, operation) and rng.random() < HARD_SHARE:
-                continue
-            value = apply(value, operation)
-            operations.append(operation)
+            operations.append(draw_operation(value, rng))
+            value = apply(value, operations[-1])
         kind = rng.choice(list(ENGLISH))
         names = tuple(rng.sample(NAMES, length + 1))
         story = Story(kind, first, tuple(operations), names, rng.choice(list(THINGS)))
         if split_of(story.question) == split:
             return story
+
+
+def draw_operation(value: int, rng: random.Random) -> Operation:
+    """An operation on a value whose result stays in range."""
+    while True:
+        (sign,) = rng.choices(list(SIGNS), list(SIGNS.values()))
+        operation = (sign, rng.randint(MIN_OPERAND[sign], MAX_OPERAND[sign]))
+        if not 2 <= apply(value, operation) <= MAX_VALUE:
+            continue
+        if is_hard(value, operation) or rng.random() >= EASY_REFUSED:
+            return operation
 
 
 def _tell(story: Story, sentences: dict[str, str], number: Callable[[int], str], thing: str) -> str:

@@ -4,13 +4,27 @@ import random
 from dataclasses import replace
 
 from mpd.tiny.examples import Example, Writer, completion, edited, solved
-from mpd.tiny.solutions import Style, notes, shortened, solution
+from mpd.tiny.solutions import Style, drill, notes, shortened, solution
 from mpd.tiny.stories import draw
 
 # Shares of the student's examples. It rarely sees the second language and the teacher's notation.
-STUDENT_KINDS = {"solve": 0.72, "concise": 0.1, "translated": 0.07, "again": 0.07, "notes": 0.04}
-STUDENT_STYLE = Style(verbosity=0.65, check_hard=0.75, check_easy=0.5, slip=0.45)
-TEACHER_KINDS = {"solve": 0.3, "notes": 0.15, "concise": 0.1, "rewrite": 0.3, "refine": 0.15}
+STUDENT_KINDS = {
+    "solve": 0.5,
+    "drill": 0.26,
+    "concise": 0.08,
+    "translated": 0.07,
+    "again": 0.05,
+    "notes": 0.04,
+}
+STUDENT_STYLE = Style(verbosity=0.8, check_hard=0.75, check_easy=0.6, slip=0.4)
+TEACHER_KINDS = {
+    "solve": 0.3,
+    "drill": 0.2,
+    "notes": 0.08,
+    "concise": 0.08,
+    "rewrite": 0.24,
+    "refine": 0.1,
+}
 TEACHER_STYLE = Style(verbosity=0.03, check_hard=0.8, check_easy=0.05, slip=0.05)
 TEACHER_TRANSLATED = 0.1  # share of the teacher's problems in the second language
 
@@ -35,6 +49,8 @@ def student_writer(style: Style = STUDENT_STYLE) -> Writer:
             shown = "\n".join(shortened(story))
             right = solution(story, replace(style, slip=0.0), rng)
             return solved(f"{story.question}\n{shown}\nagain", right)
+        if kind == "drill":
+            return solved("again", drill(rng, style))
         if kind == "notes":
             return solved(story.question, notes(story))
         return solved(story.question, solution(story, style, rng))
@@ -57,6 +73,8 @@ def teacher_writer(style: Style = TEACHER_STYLE) -> Writer:
         question = story.translation if translated else story.question
         if kind == "solve":
             return solved(question, solution(story, style, rng))
+        if kind == "drill":
+            return solved("again", drill(rng, style))
         if kind == "notes":
             return solved(question, notes(story))
         if kind == "concise":
