@@ -123,6 +123,11 @@ def test_a_source_may_ask_in_the_second_language():
     ]
 
 
+def test_a_file_has_no_world():
+    with pytest.raises(ValueError, match="world is for source: tiny, not for file; remove it"):
+        Source(source="file", path="a.jsonl", world="stories")
+
+
 @pytest.fixture(scope="module")
 def tokenizer():
     return build_tokenizer(WORLD.lexicon)

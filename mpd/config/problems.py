@@ -53,6 +53,8 @@ class Source(StrictModel):
     def _require_complete(self) -> "Source":
         if self.source == "tiny" and self.num_problems is None:
             raise ValueError("source: tiny needs num_problems")
+        if self.source != "tiny" and self.world != "chains":
+            raise ValueError(f"world is for source: tiny, not for {self.source}; remove it")
         if self.source == "hub" and self.revision is None:
             raise ValueError("source: hub needs revision, a commit hash")
         return self

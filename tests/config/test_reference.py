@@ -73,6 +73,7 @@ EDITS: dict[str, Any] = {
         for key, value, source in [
             ("source", {SECTION: {"source": "gguf", "path": "a"}}, {"source": "tiny"}),
             ("num_steps", 9, {"source": "tiny"}),
+            ("world", "stories", {"source": "tiny"}),
             ("path", "b", {"source": "folder", "path": "a"}),
             ("revision", "1" * 40, HUB),
         ]
@@ -108,8 +109,16 @@ EDITS: dict[str, Any] = {
         ]
     },
     "problems.train.source": {SECTION: {"source": "tiny", "num_problems": 5}},
+    "problems.train.world": (
+        "stories",
+        {"problems__train": {"source": "tiny", "num_problems": 5}},
+    ),
     "problems.train.num_problems": (6, {"problems__train": {"source": "tiny", "num_problems": 5}}),
     "problems.benchmarks.0.source": {SECTION: {"name": "one", "source": "tiny", "num_problems": 5}},
+    "problems.benchmarks.0.world": (
+        "stories",
+        {"problems__benchmarks__0": {"name": "one", "source": "tiny", "num_problems": 5}},
+    ),
     "problems.benchmarks.0.num_problems": 5,
     "problems.benchmarks.0.name": "other",
     "problems.benchmarks.0.num_samples": 3,
