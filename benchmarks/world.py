@@ -56,7 +56,7 @@ class Writer:
 
     def text(self, done: Completion) -> str:
         """The text of a completion, without its stop token."""
-        return self.tokenizer.decode(done.token_ids).removesuffix("<|im_end|>")
+        return str(self.tokenizer.decode(done.token_ids)).removesuffix("<|im_end|>")
 
     @torch.inference_mode()
     def logprob(self, pairs: Iterable[tuple[str, str]]) -> float:
@@ -67,7 +67,7 @@ class Writer:
             logprobs = self.engine.model(input_ids=ids).logits[0, :-1].log_softmax(-1)
             total += logprobs.gather(1, ids[0, 1:, None])[first - 1 :].sum().item()
             count += ids.shape[1] - first
-        return total / max(count, 1)
+        return total / count if count else float("nan")
 
 
 def is_right(story: Story, text: str) -> bool:
@@ -145,7 +145,7 @@ def measure(student: Writer, teacher: Writer, num: int) -> dict[str, Any]:
     add("student, asked to be concise", student, concise)
     add("student, second language", student, translated)
     add("teacher", teacher, plain)
-    measures["teacher, in its own notation"] = _mean([">" in text for text in texts["teacher"]])
+    measures["teacher, in its own notation"] = _mean([";" in text for text in texts["teacher"]])
     add("teacher, greedy", teacher, plain, temperature=0)
     add("teacher, asked to be concise", teacher, concise)
     drafts = [
@@ -183,8 +183,9 @@ def main() -> None:
         "--json", action="store_true", help="all measures, and two examples of each"
     )
     arguments = parser.parse_args()
-    models = [Writer(path, arguments.batch_size) for path in (arguments.student, arguments.teacher)]
-    measures = measure(*models, arguments.problems)
+    student = Writer(arguments.student, arguments.batch_size)
+    teacher = Writer(arguments.teacher, arguments.batch_size)
+    measures = measure(student, teacher, arguments.problems)
     examples = measures.pop("examples")
     if arguments.json:
         print(json.dumps({**measures, "examples": examples}, indent=1))
