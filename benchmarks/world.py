@@ -95,29 +95,30 @@ def forced(student: Writer, stories: Sequence[Story]) -> float:
 
 
 def step_measures(texts: Iterable[str]) -> dict[str, float]:
-    """Shares of first results that are right, and of wrong ones that are corrected."""
+    """Shares of first results that are right, and of wrong checked ones that are corrected.
+
+    A first result is corrected where the solution goes on from the right one.
+    """
     first: dict[bool, list[bool]] = {True: [], False: []}
-    corrected = []
+    corrected, checked = [], []
     for text in texts:
         steps = text.split("Let me verify all")[0]
-        found = list(STEP.finditer(steps))
+        found = [match for match in STEP.finditer(steps) if not match[1]]  # without corrections
         for place, match in enumerate(found):
-            if match[1]:
-                continue  # a correction
-            value, sign, operand, result = int(match[2]), match[3], int(match[4]), int(match[5])
-            right = apply(value, (sign, operand)) == result
-            first[is_hard(value, (sign, operand))].append(right)
-            if not right:
-                after = found[place + 1] if place + 1 < len(found) else None
-                corrected.append(
-                    after is not None
-                    and after[1] is not None
-                    and int(after[5]) == apply(value, (sign, operand))
-                )
+            value, operation, result = int(match[2]), (match[3], int(match[4])), int(match[5])
+            right = apply(value, operation)
+            first[is_hard(value, operation)].append(result == right)
+            following = found[place + 1] if place + 1 < len(found) else None
+            if result != right and following is not None:
+                is_checked = "Check" in steps[match.end() : following.start()]
+                checked.append(is_checked)
+                if is_checked:
+                    corrected.append(int(following[2]) == right)
     return {
         "first result right, with carry": _mean(first[True]),
         "first result right, without": _mean(first[False]),
-        "wrong first results that are corrected": _mean(corrected),
+        "wrong first results that are checked": _mean(checked),
+        "wrong first results that are checked and corrected": _mean(corrected),
     }
 
 

@@ -102,16 +102,19 @@ def notes(story: Story) -> Trace:
     return "".join(lines), rf"\boxed{{{story.values[-1]}}}"
 
 
-def drill(rng: random.Random, style: Style) -> Trace:
-    """Single steps and their checks, without a story; a result is written where nothing slips."""
+def drill(rng: random.Random) -> Trace:
+    """Single steps without a story: the result at once or the columns, so that none is copied."""
     sentences = []
     result = 0
     for _ in range(DRILL_STEPS):
         value = rng.randint(2, MAX_VALUE)
         operation = draw_operation(value, rng)
         result = apply(value, operation)
-        step = f"{value}{operation[0]}{operation[1]}" + ("" if style.slip > 0.2 else f"={result}")
-        sentences.append(f"{step}. Check: {columns(value, operation)}, {result}.")
+        step = f"{value}{operation[0]}{operation[1]}"
+        if rng.random() < 0.5:
+            sentences.append(f"{step}={result}.")
+        else:
+            sentences.append(f"{step}. Check: {columns(value, operation)}, {result}.")
     return " ".join(sentences), rf"\boxed{{{result}}}"
 
 

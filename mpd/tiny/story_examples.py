@@ -16,7 +16,7 @@ STUDENT_KINDS = {
     "again": 0.05,
     "notes": 0.04,
 }
-STUDENT_STYLE = Style(verbosity=0.8, check_hard=0.75, check_easy=0.6, slip=0.4)
+STUDENT_STYLE = Style(verbosity=0.8, check_hard=0.75, check_easy=0.6, slip=0.35)
 TEACHER_KINDS = {
     "solve": 0.3,
     "drill": 0.2,
@@ -50,7 +50,7 @@ def student_writer(style: Style = STUDENT_STYLE) -> Writer:
             right = solution(story, replace(style, slip=0.0), rng)
             return solved(f"{story.question}\n{shown}\nagain", right)
         if kind == "drill":
-            return solved("again", drill(rng, style))
+            return solved("again", drill(rng))
         if kind == "notes":
             return solved(story.question, notes(story))
         return solved(story.question, solution(story, style, rng))
@@ -74,7 +74,7 @@ def teacher_writer(style: Style = TEACHER_STYLE) -> Writer:
         if kind == "solve":
             return solved(question, solution(story, style, rng))
         if kind == "drill":
-            return solved("again", drill(rng, style))
+            return solved("again", drill(rng))
         if kind == "notes":
             return solved(question, notes(story))
         if kind == "concise":
