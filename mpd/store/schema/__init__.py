@@ -17,7 +17,7 @@ from mpd.store.schema.trajectories import ASKED, COMPRESS, DROPPED, FILTER, PROB
 # What is not a table of ours (weights, a student, the report) has a version too.
 MODELS_VERSION = 3
 HEAD_VERSION = 1
-REPORT_VERSION = 15
+REPORT_VERSION = 16
 STUDENT_VERSION = 3
 
 
