@@ -912,7 +912,10 @@ def test_problem_sources_take_the_common_path():
             {"methods": ["semi_opd"], "sample__trajectories": "own.jsonl", "rounds": 2},
             "in semi_opd trajectories serve every round; set rounds: 1",
         ),
-        (row_of(axes={"sampler": "base", "scorer": "student"}), "scorer: student with sampler"),
+        (
+            row_of(axes={"sampler": "base", "scorer": "student", "rewriter": "none"}),
+            "student with sampler",
+        ),
     ],
     ids=str,
 )
