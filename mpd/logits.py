@@ -5,7 +5,8 @@ each completion position the cache holds the teacher's log-probabilities on a su
 id, the control ids, and those of both models' most probable ids that matter), the logs of the
 masses outside it, the exact dense reverse KL of the current student, and the student's
 log-probability of the realised id. With `cache: hidden` it holds the input of the teacher's output
-head instead of a support.
+head instead of a support, with `cache: realised` neither: the log-probability of the realised id is
+then exact, and that of the student is the one which its sampler stored.
 
     python -m mpd.logits --settings JSON --problems ... --sample ... --compress ... \\
         --filter ... --student .../manifest.json --teacher .../manifest.json \\
@@ -56,6 +57,12 @@ def kept_rows(
             "together"
         )
     return rows
+
+
+def with_sampled_logprobs(rows: pl.DataFrame, samples: pl.DataFrame) -> pl.DataFrame:
+    """The rows with `sampled_logprobs`: those of the model that sampled, null where it has none."""
+    sampled = samples.select("sample_id", sampled_logprobs="logprobs")
+    return matched(rows, sampled, schema.SAMPLE)
 
 
 def score_rows(arguments: Namespace, rows: pl.DataFrame, parts: Parts) -> None:
@@ -109,8 +116,16 @@ def outputs(arguments: Namespace) -> Outputs:
     }
     contents = contents_of(paths)
 
+    # Whether the current student sampled what is scored, and nobody rewrote it.
+    sampler = table.check(arguments.sample, schema.SAMPLE)["identity"].get("student")
+    rewriter = table.check(arguments.compress, schema.COMPRESS)["identity"].get("teacher")
+    is_verbatim = sampler == student["digest"] and rewriter is None
+
     def compute(parts: Parts) -> None:
-        rows = kept_rows(*(table.read(*shard) for shard in paths.values()))
+        frames = {name: table.read(*shard) for name, shard in paths.items()}
+        rows = kept_rows(*frames.values())
+        if settings.cache == "realised" and is_verbatim:
+            rows = with_sampled_logprobs(rows, frames["sample"])
         score_rows(arguments, rows, parts)
 
     prompts: dict[str, str] = {}

@@ -6,14 +6,20 @@
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from mpd.config.base import BASE, DEV, StageSettings, StrictModel
 from mpd.config.branches import Branch
 from mpd.config.chat import PromptChat, ReadingChat, StudentChat, WritingChat
 from mpd.config.compress import CompressSettings, NoRewrite, RewritingChat, TeacherRewrite
 from mpd.config.config import Config
-from mpd.config.distill import DistillSettings, Training
+from mpd.config.distill import (
+    AnyDistillSettings,
+    DistillSettings,
+    FixedAdvantageSettings,
+    RelaxedSettings,
+    Training,
+)
 from mpd.config.evaluate import AnswersSettings, EvaluateSettings, TokenLimit
 from mpd.config.filter import FilterSettings
 from mpd.config.generation import Decoding, GenerationEngineChoice
@@ -97,14 +103,16 @@ def _compress(config: Config, wildcards: Wildcards) -> StageSettings:
     """How the teacher rewrites, or that it does not."""
     branch = _branch(config, wildcards)
     method, keys = branch.method, dict(branch.compress)
+    # The student of the job is the one that sampled, be it the base student or a later one.
+    sampler: Literal["student", "teacher"] = "teacher" if method.sampler == "teacher" else "student"
     if method.rewriter == "none":
         chat = _part(WritingChat, config.chat)
-        return NoRewrite(rewriter="none", sampler=method.sampler, chat=chat)
+        return NoRewrite(rewriter="none", sampler=sampler, chat=chat)
     keys.pop("refine")
     return TeacherRewrite(
         **{**keys, "prompt": _rewriting_prompt(branch)},
         rewriter=method.rewriter,
-        sampler=method.sampler,
+        sampler=sampler,
         chat=_part(RewritingChat, config.chat),
         dtype=config.models.dtype,
         seed=int(wildcards["seed"]),
@@ -144,8 +152,13 @@ def _distill(config: Config, wildcards: Wildcards) -> StageSettings:
     branch = _branch(config, wildcards)
     keys = dict(_part(Training, branch.distill))
     keys["learning_rate"] *= branch.distill.round_decay ** (int(wildcards["round"]) - 1)
-    divergence = branch.method.divergence
-    return DistillSettings(**keys, divergence=divergence, seed=int(wildcards["seed"]))
+    keys |= {"divergence": branch.method.divergence, "seed": int(wildcards["seed"])}
+    if branch.method.divergence == "relaxed_policy_gradient":
+        relaxed = branch.distill.relaxed
+        return RelaxedSettings(**keys, relaxed=relaxed, reward_floor=relaxed.reward_floor)
+    if branch.method.divergence == "fixed_advantage":
+        return FixedAdvantageSettings(**keys, fixed_advantage=branch.distill.fixed_advantage)
+    return DistillSettings(**keys)
 
 
 def _answers(config: Config, wildcards: Wildcards) -> StageSettings:
@@ -223,7 +236,7 @@ RULES = {
     "filter": Rule(FilterSettings, _filter),
     "logits": Rule(LogitsSettings, _logits),
     "head": Rule(HeadSettings, _head),
-    "distill": Rule(DistillSettings, _distill),
+    "distill": Rule(AnyDistillSettings, _distill),
     "answers": Rule(AnswersSettings, _answers),
     "evaluate": Rule(EvaluateSettings, _evaluate),
     "report": Rule(ReportSettings, _report),

@@ -32,7 +32,9 @@ def _trained(round: Round) -> Iterator[tuple[Path, Sources]]:
     if round.number == 0:
         return
     before, teacher = round.before.student, experiment.teacher
-    models = {"student": [before, teacher], "teacher": [teacher, before]}
+    # In some methods the base student samples in every round.
+    students = [before, round.base.student] if round.number > 1 else [before]
+    models = {"student": [*students, teacher], "teacher": [teacher, before]}
     shards = {stage: round.shards(stage, count) for stage in SHARDED[1:]}
     shards["problems"] = experiment.train_shards(count)
     for number in range(count):

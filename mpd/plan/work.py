@@ -56,10 +56,10 @@ def _works(world: World) -> Iterator[Work]:
             yield from _evaluated(world, keys, students[method, seed], (method, seed, 0))
     for method in config.trained_methods:
         for seed in config.seeds:
-            student = students[BASE, seed]
+            base = student = students[BASE, seed]
             for number in range(1, config.rounds + 1):
                 place = (method, seed, number)
-                student = yield from _trained(world, keys, student, place)
+                student = yield from _trained(world, keys, (base, student), place)
                 yield from _evaluated(world, keys, student, place)
     yield Work("report", config.rounds, "", 1, disk=4e5, tables=7)
 
@@ -100,11 +100,16 @@ def _models(world: World) -> Iterator[Work]:
 
 
 def _trained(
-    world: World, keys: Keys, student: int, place: tuple[str, int, int]
+    world: World, keys: Keys, students: tuple[int, int], place: tuple[str, int, int]
 ) -> Generator[Work, None, int]:
-    """The work of a round, and as the value of the generator the number of its student."""
+    """The work of a round, and as the value of the generator the number of its student.
+
+    `students` are the base student and that of the round before.
+    """
     method, seed, number = place
     branch = world.config.branches[method]
+    base, before = students
+    student = base if branch.method.sampler == "base" else before
     wildcards: dict[str, Any] = {"method": method, "seed": seed, "round": number}
 
     def settings(rule: str) -> str:
@@ -126,7 +131,7 @@ def _trained(
         linked = 0 if made[stage] else jobs
         tables = shards if made[stage] else 0
         yield Work(stage, number, method, jobs, linked, tables=tables, **amount)
-    trained = keys.of("distill", settings("distill"), student, previous[-1])
+    trained = keys.of("distill", settings("distill"), before, previous[-1])
     amount = {**amounts["distill"], "folders": 1} if keys.is_new else {}
     yield Work("distill", number, method, 1, 0 if keys.is_new else 1, **amount)
     return trained
