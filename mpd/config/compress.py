@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from mpd.config.base import AlsoFromKey, Count, FromJob, FromKey, StageSettings
 from mpd.config.chat import DateChat, WritingChat
-from mpd.config.generation import BranchSeed, EngineSettings, Generation
+from mpd.config.generation import BranchSeed, EngineSettings, Generation, NeedsScores
 from mpd.config.methods import Sampler
 
 
@@ -53,6 +53,7 @@ class TeacherRewrite(Rewriting, EngineSettings):
         description="teacher: the teacher rewrites"
     )
     sampler: Annotated[Sampler, FromJob("method")] = "student"
+    needs_scores: NeedsScores = True
     chat: Annotated[RewritingChat, FromKey("chat")] = RewritingChat()
     seed: BranchSeed = 0
 
@@ -65,6 +66,7 @@ class NoRewrite(StageSettings):
         description="none: trajectories stay as they are"
     )
     sampler: Annotated[Sampler, FromJob("method")] = "student"
+    needs_scores: NeedsScores = True
     chat: Annotated[WritingChat, FromKey("chat")] = WritingChat()
 
 

@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from mpd.config.base import Count, FromJob, FromKey, StageSettings
 from mpd.config.chat import ReadingChat, RenderingChat
-from mpd.config.generation import EngineChoice, Precision
+from mpd.config.generation import EngineChoice, NeedsScores, Precision
 
 
 class Logits(EngineChoice):
@@ -54,6 +54,7 @@ class CacheSettings(Logits, StageSettings):
 
     section: ClassVar[str] = "logits"
     dtype: Precision = "float32"
+    needs_scores: NeedsScores = True
 
 
 class PlainScores(CacheSettings):

@@ -60,6 +60,11 @@ class Method(StrictModel):
             raise ValueError("context: rewriting needs a rewriter; set rewriter: teacher")
         return self
 
+    @property
+    def needs_scores(self) -> bool:
+        """Whether training compares student and teacher: they then need the same tokens."""
+        return self.trained and self.scorer == "teacher" and self.divergence != "cross_entropy"
+
 
 METHODS = {
     # Mixed-Policy Distillation, 2605.08776

@@ -90,6 +90,8 @@ def _sample(config: Config, wildcards: Wildcards) -> StageSettings:
         chat=_part(PromptChat, config.chat),
         dtype=config.models.dtype,
         seed=f"{seed}.{number}" if from_teacher else int(seed),
+        needs_scores=branch.method.needs_scores or not from_teacher,
+        format=_part(WritingChat, config.chat) if from_teacher else None,
     )
 
 
@@ -99,12 +101,14 @@ def _compress(config: Config, wildcards: Wildcards) -> StageSettings:
     method, keys = branch.method, dict(branch.compress)
     if method.rewriter == "none":
         chat = _part(WritingChat, config.chat)
-        return NoRewrite(rewriter="none", sampler=method.sampler, chat=chat)
+        needed = method.needs_scores
+        return NoRewrite(rewriter="none", sampler=method.sampler, needs_scores=needed, chat=chat)
     keys.pop("refine")
     return TeacherRewrite(
         **{**keys, "prompt": _rewriting_prompt(branch)},
         rewriter=method.rewriter,
         sampler=method.sampler,
+        needs_scores=method.needs_scores,
         chat=_part(RewritingChat, config.chat),
         dtype=config.models.dtype,
         seed=int(wildcards["seed"]),
@@ -125,7 +129,8 @@ def _filter(config: Config, wildcards: Wildcards) -> StageSettings:
 def _logits(config: Config, wildcards: Wildcards) -> StageSettings:
     """What the cache holds, and under which prompt the scorer scores."""
     branch = _branch(config, wildcards)
-    keys = {**dict(branch.logits), "dtype": config.models.dtype}
+    needed = branch.method.needs_scores
+    keys = {**dict(branch.logits), "dtype": config.models.dtype, "needs_scores": needed}
     if branch.method.context == "problem":
         return PlainScores(**keys, context="problem", chat=_part(ReadingChat, config.chat))
     chat = _part(ScoringChat, config.chat)

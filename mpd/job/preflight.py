@@ -31,7 +31,8 @@ def check_config(config: Config) -> None:
         paths += model_files(model)
     require_no_braces(*map(str, paths), *([trajectories] if trajectories else []))
     _check_processes(config.resources.distill)
-    _check_token_maps(models.student, models.teacher)
+    if any(config.branches[name].method.needs_scores for name in config.methods):
+        _check_token_maps(models.student, models.teacher)
     _check_words("chat.prompt", config.chat.prompt, models.student)
     for name in config.methods:
         _check_prompts(config, config.branches[name])

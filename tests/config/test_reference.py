@@ -240,7 +240,7 @@ def test_the_stages_of_a_key_are_those_whose_settings_it_is_in(key: str) -> None
         ("chat.date", "sample, compress (where the teacher rewrites), logits (with context: "
          "concise; with context: rewriting), answers"),
         ("chat.concise", "logits (with context: concise), answers (for untrained methods)"),
-        ("chat.open", "sample (with given trajectories), compress"),
+        ("chat.open", "sample, compress"),
         ("compress.refine", "compress (for methods that refine), logits (with context: "
          "rewriting, for methods that refine)"),
         ("distill.round_decay", "distill (from round 2 on)"),
