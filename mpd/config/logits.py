@@ -91,7 +91,10 @@ class RewritingScores(CacheSettings):
         description="rewriting: the scorer sees the rewriting prompt"
     )
     prompt: Annotated[
-        str, FromKey("compress.prompt"), FromKey("compress.refine", "for methods that refine")
+        str,
+        FromKey("compress.prompt"),
+        FromKey("compress.refine", "for methods that refine"),
+        FromKey("compress.structure", "for structural rationales"),
     ] = Field(description="user message; {problem} and {trajectory} are filled in")
     chat: Annotated[ScoringChat, FromKey("chat")] = ScoringChat()
 

@@ -16,8 +16,11 @@ Rewriter = Annotated[
     Field(description="who rewrites trajectories; none: they are trained on as they are"),
 ]
 Instruction = Annotated[
-    Literal["rewrite", "refine"],
-    Field(description="what the rewriter is asked for: compress.prompt or compress.refine"),
+    Literal["rewrite", "refine", "structure"],
+    Field(
+        description="what the rewriter is asked for: compress.prompt, compress.refine or "
+        "compress.structure"
+    ),
 ]
 Kept = Annotated[
     Literal["correct", "incorrect", "all"],
@@ -85,6 +88,8 @@ METHODS = {
     ),
     # On-policy self-distillation for compression, 2603.05433
     "opsdc": Method(kept="all", scorer="student", context="concise"),
+    # Structural rationales, 2605.07139, without the bank of paths
+    "drpc": Method(rewriter="teacher", instruction="structure", divergence="cross_entropy"),
     # The untrained student, asked to be brief
     "prompt_only": Method(trained=False),
 }

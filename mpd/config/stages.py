@@ -103,15 +103,20 @@ def _compress(config: Config, wildcards: Wildcards) -> StageSettings:
         chat = _part(WritingChat, config.chat)
         needed = method.needs_scores
         return NoRewrite(rewriter="none", sampler=method.sampler, needs_scores=needed, chat=chat)
-    keys.pop("refine")
+    for key in ("refine", "structure"):
+        keys.pop(key)
+    seed = int(wildcards["seed"])
+    is_structure = method.instruction == "structure"
     return TeacherRewrite(
-        **{**keys, "prompt": _rewriting_prompt(branch)},
+        **{**keys, "prompt": branch.compress.asking(method.instruction)},
+        instruction=method.instruction,
         rewriter=method.rewriter,
         sampler=method.sampler,
         needs_scores=method.needs_scores,
         chat=_part(RewritingChat, config.chat),
         dtype=config.models.dtype,
-        seed=int(wildcards["seed"]),
+        # Where the prompt is the same in every round, only a seed makes other rewrites.
+        seed=f"{seed}.{wildcards['round']}" if is_structure else seed,
     )
 
 
@@ -136,7 +141,7 @@ def _logits(config: Config, wildcards: Wildcards) -> StageSettings:
     chat = _part(ScoringChat, config.chat)
     if branch.method.context == "concise":
         return ConciseScores(**keys, context="concise", prompt=config.chat.concise, chat=chat)
-    prompt = _rewriting_prompt(branch)
+    prompt = branch.compress.asking(branch.method.instruction)
     return RewritingScores(**keys, context="rewriting", prompt=prompt, chat=chat)
 
 
@@ -192,11 +197,6 @@ def _report(config: Config, wildcards: Wildcards) -> StageSettings:
 
 def _branch(config: Config, wildcards: Wildcards) -> Branch:
     return config.branches[wildcards["method"]]
-
-
-def _rewriting_prompt(branch: Branch) -> str:
-    refines = branch.method.instruction == "refine"
-    return branch.compress.refine if refines else branch.compress.prompt
 
 
 def _decodings(config: Config) -> dict[str, Decoding]:

@@ -106,8 +106,8 @@ def _check_prompts(config: Config, branch: Branch) -> None:
         for model in (models.student, models.teacher):
             _check_words("chat.concise", config.chat.concise, model)
     if method.trained and method.rewriter == "teacher":
-        key = "refine" if method.instruction == "refine" else "prompt"
-        _check_words(f"compress.{key}", getattr(branch.compress, key), models.teacher)
+        key = "prompt" if method.instruction == "rewrite" else method.instruction
+        _check_words(f"compress.{key}", branch.compress.asking(method.instruction), models.teacher)
 
 
 def _check_token_maps(student: ModelSource, teacher: ModelSource) -> None:

@@ -603,6 +603,9 @@ def test_the_grid():
         ),
         "trd": (True, student, teacher, "refine", "all", teacher, "rewriting", "forward_kl"),
         "opsdc": (True, student, "none", "rewrite", "all", student, "concise", "reverse_kl"),
+        "drpc": (
+            *(True, student, teacher, "structure", "correct", teacher, "problem", "cross_entropy"),
+        ),
         "prompt_only": (
             *(False, student, "none", "rewrite", "correct", teacher, "problem", "reverse_kl"),
         ),

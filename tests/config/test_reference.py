@@ -54,10 +54,17 @@ def keys(model: type[BaseModel], section: str = "") -> Iterator[str]:
 
 # Every method, and what mpd is with each other context.
 ALL = {
-    "methods": [*METHODS, "concise", "rewriting"],
+    "methods": [*METHODS, "concise", "rewriting", "structured"],
     "custom": [
-        {"name": context, "like": "mpd", "axes": {"context": context}}
-        for context in ("concise", "rewriting")
+        {
+            "name": "structured",
+            "like": "mpd",
+            "axes": {"context": "rewriting", "instruction": "structure"},
+        },
+        *(
+            {"name": context, "like": "mpd", "axes": {"context": context}}
+            for context in ("concise", "rewriting")
+        ),
     ],
     "chat__think": "none",
 }
@@ -133,6 +140,7 @@ EDITS: dict[str, Any] = {
     "sample.trajectories": ("other.jsonl", {"methods": ["mpd"]}),
     "compress.prompt": "{problem} {trajectory} shorter",
     "compress.refine": "{problem} {trajectory} better",
+    "compress.structure": "{problem} in steps",
     "compress.thinking": True,
     "filter.min_ratio": 0.5,
     "filter.max_ratio": 0.5,
