@@ -79,12 +79,31 @@ def score_rows(arguments: Namespace, rows: pl.DataFrame, parts: Parts) -> None:
         from mpd.scoring.vllm_scorer import VllmScorer
 
         kind = VllmScorer if settings.engine == "vllm" else TransformersScorer
-        models = arguments.student, arguments.teacher
+        models = arguments.student, scoring_model(arguments)
         scorer: Scorer = opened(arguments, lambda: kind(*models, settings, resources, 0))
         scorer.begin(parts.remaining)
         return scorer
 
     parts.stream(rows, resources.rows_per_part, prepare)
+
+
+def scoring_model(arguments: Namespace) -> Path:
+    """The manifest of the model that scores: the teacher, or the student if that has other tokens.
+
+    Training then needs no scores, and those of the student are for the report. Raises ValueError
+    where it does need the teacher's, or the cache is to have the teacher's hidden states.
+    """
+    student, teacher = read_manifest(arguments.student), read_manifest(arguments.teacher)
+    if student["token_map"] == teacher["token_map"]:
+        return arguments.teacher
+    if arguments.settings.needs_scores:
+        require_same_tokens(student, teacher)
+    if arguments.settings.cache == "hidden":
+        raise ValueError(
+            "logits.cache: hidden holds states of the teacher, whose tokens are not the student's; "
+            "set cache: sparse"
+        )
+    return arguments.student
 
 
 def command_line() -> ArgumentParser:
@@ -106,12 +125,17 @@ def outputs(arguments: Namespace) -> Outputs:
     """The cache of one shard."""
     settings: LogitsSettings = arguments.settings
     student, teacher = read_manifest(arguments.student), read_manifest(arguments.teacher)
-    require_same_tokens(student, teacher)
-    scorer = {"token_map": student["token_map"], "teacher": teacher["digest"]}
+    writer = {"token_map": student["token_map"], "teacher": teacher["digest"]}
+    scoring = scoring_model(arguments)
+    scorer = {**writer, "teacher": read_manifest(scoring)["digest"]}
     paths: dict[str, Any] = {
         "problems": (arguments.problems, schema.PROBLEMS),
         "sample": (arguments.sample, schema.SAMPLE, sampled_by(arguments.sample, student, teacher)),
-        "compress": (arguments.compress, schema.COMPRESS, rewritten_by(arguments.compress, scorer)),
+        "compress": (
+            arguments.compress,
+            schema.COMPRESS,
+            rewritten_by(arguments.compress, writer),
+        ),
         "filter": (arguments.filter, schema.FILTER),
     }
     contents = contents_of(paths)
@@ -133,7 +157,7 @@ def outputs(arguments: Namespace) -> Outputs:
         # Trajectories in rewriting prompts were encoded with their control tokens once.
         prompts = {"trajectories_in_prompts": "plain text"}
     elif isinstance(settings, ConciseScores):
-        prompts = prompt_inputs(arguments.teacher.parent, [settings.prompt])
+        prompts = prompt_inputs(scoring.parent, [settings.prompt])
     yield TableOutput(
         schema.LOGITS,
         arguments.output,
@@ -142,7 +166,7 @@ def outputs(arguments: Namespace) -> Outputs:
             **contents,
             **prompts,
             "student": student["digest"],
-            "teacher": teacher["digest"],
+            "teacher": scorer["teacher"],
         },
         compute,
         identity={

@@ -156,6 +156,13 @@ def sampling_model(wildcards):
     return EXPERIMENT.teacher if sampler == "teacher" else cached_student(wildcards)
 
 
+def trained_model(wildcards):
+    """The base student, whose tokens the trajectories get, where the teacher samples."""
+    sampler = CONFIG.branches[wildcards.method].method.sampler
+    seed = int(wildcards.seed)
+    return [EXPERIMENT.base_student(seed)] if sampler == "teacher" else []
+
+
 def scoring_model(wildcards):
     """The model that scores: the teacher or the previous student, whichever the method names."""
     scorer = CONFIG.branches[wildcards.method].method.scorer

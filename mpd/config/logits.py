@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from mpd.config.base import Count, FromJob, FromKey, StageSettings
 from mpd.config.chat import ReadingChat, RenderingChat
-from mpd.config.generation import EngineChoice, Precision
+from mpd.config.generation import EngineChoice, NeedsScores, Precision
 
 
 class Logits(EngineChoice):
@@ -57,6 +57,7 @@ class CacheSettings(Logits, StageSettings):
 
     section: ClassVar[str] = "logits"
     dtype: Precision = "float32"
+    needs_scores: NeedsScores = True
 
 
 class PlainScores(CacheSettings):
@@ -93,7 +94,10 @@ class RewritingScores(CacheSettings):
         description="rewriting: the scorer sees the rewriting prompt"
     )
     prompt: Annotated[
-        str, FromKey("compress.prompt"), FromKey("compress.refine", "for methods that refine")
+        str,
+        FromKey("compress.prompt"),
+        FromKey("compress.refine", "for methods that refine"),
+        FromKey("compress.structure", "for structural rationales"),
     ] = Field(description="user message; {problem} and {trajectory} are filled in")
     chat: Annotated[ScoringChat, FromKey("chat")] = ScoringChat()
 

@@ -22,8 +22,11 @@ Rewriter = Annotated[
     Field(description="who rewrites trajectories; none: they are trained on as they are"),
 ]
 Instruction = Annotated[
-    Literal["rewrite", "refine"],
-    Field(description="what the rewriter is asked for: compress.prompt or compress.refine"),
+    Literal["rewrite", "refine", "structure"],
+    Field(
+        description="what the rewriter is asked for: compress.prompt, compress.refine or "
+        "compress.structure"
+    ),
 ]
 Kept = Annotated[
     Literal["correct", "incorrect", "all"],
@@ -83,6 +86,12 @@ class Method(StrictModel):
             raise ValueError("context: rewriting needs a rewriter; set rewriter: teacher")
         return self
 
+    @property
+    def needs_scores(self) -> bool:
+        """Whether training compares student and teacher: they then need the same tokens."""
+        compares = self.divergence not in WITHOUT_SCORES
+        return self.trained and self.scorer == "teacher" and compares
+
 
 METHODS = {
     # Mixed-Policy Distillation, 2605.08776
@@ -109,6 +118,8 @@ METHODS = {
     "reopold": Method(kept="all", divergence="relaxed_policy_gradient"),
     # A control without a teacher, 2608.31046
     "fixed_advantage": Method(kept="all", divergence="fixed_advantage"),
+    # Structural rationales, 2605.07139, without the bank of paths
+    "drpc": Method(rewriter="teacher", instruction="structure", divergence="cross_entropy"),
     # The untrained student, asked to be brief
     "prompt_only": Method(trained=False),
 }

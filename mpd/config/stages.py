@@ -96,6 +96,8 @@ def _sample(config: Config, wildcards: Wildcards) -> StageSettings:
         chat=_part(PromptChat, config.chat),
         dtype=config.models.dtype,
         seed=f"{seed}.{number}" if from_teacher else int(seed),
+        needs_scores=branch.method.needs_scores or not from_teacher,
+        format=_part(WritingChat, config.chat) if from_teacher else None,
     )
 
 
@@ -107,15 +109,22 @@ def _compress(config: Config, wildcards: Wildcards) -> StageSettings:
     sampler: Literal["student", "teacher"] = "teacher" if method.sampler == "teacher" else "student"
     if method.rewriter == "none":
         chat = _part(WritingChat, config.chat)
-        return NoRewrite(rewriter="none", sampler=sampler, chat=chat)
-    keys.pop("refine")
+        needed = method.needs_scores
+        return NoRewrite(rewriter="none", sampler=sampler, needs_scores=needed, chat=chat)
+    for key in ("refine", "structure"):
+        keys.pop(key)
+    seed = int(wildcards["seed"])
+    is_structure = method.instruction == "structure"
     return TeacherRewrite(
-        **{**keys, "prompt": _rewriting_prompt(branch)},
+        **{**keys, "prompt": branch.compress.asking(method.instruction)},
+        instruction=method.instruction,
         rewriter=method.rewriter,
         sampler=sampler,
+        needs_scores=method.needs_scores,
         chat=_part(RewritingChat, config.chat),
         dtype=config.models.dtype,
-        seed=int(wildcards["seed"]),
+        # Where the prompt is the same in every round, only a seed makes other rewrites.
+        seed=f"{seed}.{wildcards['round']}" if is_structure else seed,
     )
 
 
@@ -133,13 +142,14 @@ def _filter(config: Config, wildcards: Wildcards) -> StageSettings:
 def _logits(config: Config, wildcards: Wildcards) -> StageSettings:
     """What the cache holds, and under which prompt the scorer scores."""
     branch = _branch(config, wildcards)
-    keys = {**dict(branch.logits), "dtype": config.models.dtype}
+    needed = branch.method.needs_scores
+    keys = {**dict(branch.logits), "dtype": config.models.dtype, "needs_scores": needed}
     if branch.method.context == "problem":
         return PlainScores(**keys, context="problem", chat=_part(ReadingChat, config.chat))
     chat = _part(ScoringChat, config.chat)
     if branch.method.context == "concise":
         return ConciseScores(**keys, context="concise", prompt=config.chat.concise, chat=chat)
-    prompt = _rewriting_prompt(branch)
+    prompt = branch.compress.asking(branch.method.instruction)
     return RewritingScores(**keys, context="rewriting", prompt=prompt, chat=chat)
 
 
@@ -200,11 +210,6 @@ def _report(config: Config, wildcards: Wildcards) -> StageSettings:
 
 def _branch(config: Config, wildcards: Wildcards) -> Branch:
     return config.branches[wildcards["method"]]
-
-
-def _rewriting_prompt(branch: Branch) -> str:
-    refines = branch.method.instruction == "refine"
-    return branch.compress.refine if refines else branch.compress.prompt
 
 
 def _decodings(config: Config) -> dict[str, Decoding]:

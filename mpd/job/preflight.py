@@ -31,7 +31,8 @@ def check_config(config: Config) -> None:
         paths += model_files(model)
     require_no_braces(*map(str, paths), *([trajectories] if trajectories else []))
     _check_processes(config.resources.distill)
-    _check_token_maps(models.student, models.teacher)
+    if any(config.branches[name].method.needs_scores for name in config.methods):
+        _check_token_maps(models.student, models.teacher)
     _check_words("chat.prompt", config.chat.prompt, models.student)
     for name in config.methods:
         _check_prompts(config, config.branches[name])
@@ -105,8 +106,8 @@ def _check_prompts(config: Config, branch: Branch) -> None:
         for model in (models.student, models.teacher):
             _check_words("chat.concise", config.chat.concise, model)
     if method.trained and method.rewriter == "teacher":
-        key = "refine" if method.instruction == "refine" else "prompt"
-        _check_words(f"compress.{key}", getattr(branch.compress, key), models.teacher)
+        key = "prompt" if method.instruction == "rewrite" else method.instruction
+        _check_words(f"compress.{key}", branch.compress.asking(method.instruction), models.teacher)
 
 
 def _check_token_maps(student: ModelSource, teacher: ModelSource) -> None:

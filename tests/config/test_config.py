@@ -578,8 +578,11 @@ def of_stage(config, stage, method, round=1):
 )
 def test_what_methods_share_is_one_artifact(stage, one, other, shared):
     config = parse_config(changed(methods=list(METHODS)))
-    settings = [of_stage(config, stage, method) for method in (one, other)]
-    assert (settings[0] == settings[1]) == shared
+    job = {"round": 1, "seed": 0}
+    first, second = (
+        stage_settings(config, stage, method=method, **job).meaning() for method in (one, other)
+    )
+    assert (first == second) == shared
 
 
 def test_the_grid():
@@ -600,6 +603,9 @@ def test_the_grid():
         ),
         "trd": (True, student, teacher, "refine", "all", teacher, "rewriting", "forward_kl"),
         "opsdc": (True, student, "none", "rewrite", "all", student, "concise", "reverse_kl"),
+        "drpc": (
+            *(True, student, teacher, "structure", "correct", teacher, "problem", "cross_entropy"),
+        ),
         "prompt_only": (
             *(False, student, "none", "rewrite", "correct", teacher, "problem", "reverse_kl"),
         ),

@@ -54,10 +54,17 @@ def keys(model: type[BaseModel], section: str = "") -> Iterator[str]:
 
 # Every method, and what mpd is with each other context.
 ALL = {
-    "methods": [*METHODS, "concise", "rewriting"],
+    "methods": [*METHODS, "concise", "rewriting", "structured"],
     "custom": [
-        {"name": context, "like": "mpd", "axes": {"context": context}}
-        for context in ("concise", "rewriting")
+        {
+            "name": "structured",
+            "like": "mpd",
+            "axes": {"context": "rewriting", "instruction": "structure"},
+        },
+        *(
+            {"name": context, "like": "mpd", "axes": {"context": context}}
+            for context in ("concise", "rewriting")
+        ),
     ],
     "chat__think": "none",
 }
@@ -133,6 +140,7 @@ EDITS: dict[str, Any] = {
     "sample.trajectories": ("other.jsonl", {"methods": ["mpd"]}),
     "compress.prompt": "{problem} {trajectory} shorter",
     "compress.refine": "{problem} {trajectory} better",
+    "compress.structure": "{problem} in steps",
     "compress.thinking": True,
     "filter.min_ratio": 0.5,
     "filter.max_ratio": 0.5,
@@ -247,7 +255,7 @@ def test_the_stages_of_a_key_are_those_whose_settings_it_is_in(key: str) -> None
         ("chat.date", "sample, compress (where the teacher rewrites), logits (with context: "
          "concise; with context: rewriting), answers"),
         ("chat.concise", "logits (with context: concise), answers (for untrained methods)"),
-        ("chat.open", "sample (with given trajectories), compress"),
+        ("chat.open", "sample, compress"),
         ("compress.refine", "compress (for methods that refine), logits (with context: "
          "rewriting, for methods that refine)"),
         ("distill.round_decay", "distill (from round 2 on)"),

@@ -6,8 +6,8 @@ import json
 import pytest
 
 from mpd.config import parse_config
-from mpd.config.methods import METHODS
-from tests.config.test_config import changed, text_of
+from mpd.config.stages import stage_settings
+from tests.config.test_config import changed
 
 HUB = {"source": "hub", "path": "a/b", "revision": "0" * 40}
 CONFIGS = {
@@ -57,7 +57,7 @@ DIGESTS = {
     "compress": "1596aa816fc3c904",
     "filter": "8c3a4905f5cd8197",
     "logits": "281e997c4bd12305",
-    "distill": "b7c6cc255c815e43",
+    "distill": "41c27c9b052cf9f4",
     "answers": "cb4587cc61e3c3e5",
     "evaluate": "4ec13c6244829426",
     "report": "c906f50ff9e97e7a",
@@ -65,26 +65,30 @@ DIGESTS = {
 }
 
 
+def meaning_of(config, stage, **wildcards):
+    """The settings of a job that are part of a fingerprint, as JSON."""
+    return json.dumps(stage_settings(config, stage, **wildcards).meaning(), sort_keys=True)
+
+
 def texts_of(stage):
-    """The settings of a stage in all configurations and methods, as JSON."""
+    """What a stage publishes with in all configurations and methods."""
     texts = []
     for changes in CONFIGS.values():
         config = parse_config(changed(methods=list(FIRST), rounds=2, **changes))
         for method in FIRST if stage in OF_A_METHOD else [None]:
             of_method = {} if method is None else {"method": method}
-            texts += [text_of(config, stage, **of_method, **job) for job in JOBS[stage]]
+            texts += [meaning_of(config, stage, **of_method, **job) for job in JOBS[stage]]
     given = parse_config(changed(sample__trajectories="own.jsonl", chat__date="2025-01-31"))
     if stage == "sample":
-        texts += [text_of(given, stage, method="mpd", **job) for job in JOBS[stage]]
+        texts += [meaning_of(given, stage, method="mpd", **job) for job in JOBS[stage]]
     if stage == "report":
-        texts.append(text_of(given, stage))
+        texts.append(meaning_of(given, stage))
     return texts
 
 
 @pytest.mark.parametrize("stage", JOBS)
 def test_the_settings_of_a_stage_are_those_of_before(stage):
-    texts = [json.dumps(json.loads(text), sort_keys=True) for text in texts_of(stage)]
-    assert hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16] == DIGESTS[stage]
+    assert hashlib.sha256("\n".join(texts_of(stage)).encode()).hexdigest()[:16] == DIGESTS[stage]
 
 
 # As DIGESTS, of all stages of a method.
@@ -101,7 +105,6 @@ def test_the_settings_of_a_later_method_are_those_of_before(method):
     for changes in CONFIGS.values():
         config = parse_config(changed(methods=[method], rounds=2, **changes))
         for stage in OF_A_METHOD:
-            texts += [text_of(config, stage, method=method, **job) for job in JOBS[stage]]
-    texts = [json.dumps(json.loads(text), sort_keys=True) for text in texts]
+            texts += [meaning_of(config, stage, method=method, **job) for job in JOBS[stage]]
     digest = hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16]
     assert digest == DIGESTS_OF_LATER[method]

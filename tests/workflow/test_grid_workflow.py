@@ -9,10 +9,12 @@ from mpd.config.methods import METHODS
 from mpd.store import schema, table
 from tests.workflow.project import REPOSITORY
 
-TRAINED = [name for name, method in METHODS.items() if method.trained]
+# The embedded world cannot write the JSON of a structural rationale.
+GRID = [name for name in METHODS if name != "drpc"]
+TRAINED = [name for name in GRID if METHODS[name].trained]
 ALL = {"kept": "all"}  # so that something is left to train on
 CHANGES = {
-    "methods": [*METHODS, "exact"],
+    "methods": [*GRID, "exact"],
     "custom": [
         *({"name": name, "like": name, "axes": ALL} for name in TRAINED),
         {"name": "exact", "like": "mpd", "axes": ALL, "logits": {"cache": "hidden"}},
@@ -135,7 +137,7 @@ def test_prompt_only_is_the_base_student_under_another_prompt(results):
 
 def test_the_report_has_every_method(results):
     summary = pl.read_parquet(results / "summary.parquet")
-    assert set(summary["method"]) == {"base", "exact", *METHODS}
+    assert set(summary["method"]) == {"base", "exact", *GRID}
 
 
 def test_snakemakes_own_report_has_the_page(project):
