@@ -603,6 +603,14 @@ def test_the_grid():
         ),
         "trd": (True, student, teacher, "refine", "all", teacher, "rewriting", "forward_kl"),
         "opsdc": (True, student, "none", "rewrite", "all", student, "concise", "reverse_kl"),
+        "semi_opd": (True, "base", "none", "rewrite", "all", teacher, "problem", "policy_gradient"),
+        "reopold": (
+            *(True, student, "none", "rewrite", "all", teacher, "problem"),
+            "relaxed_policy_gradient",
+        ),
+        "fixed_advantage": (
+            *(True, student, "none", "rewrite", "all", teacher, "problem", "fixed_advantage"),
+        ),
         "drpc": (
             *(True, student, teacher, "structure", "correct", teacher, "problem", "cross_entropy"),
         ),

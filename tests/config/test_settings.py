@@ -6,6 +6,7 @@ import json
 import pytest
 
 from mpd.config import parse_config
+from mpd.config.methods import METHODS
 from mpd.config.stages import stage_settings
 from tests.config.test_config import changed
 
@@ -96,6 +97,7 @@ DIGESTS_OF_LATER = {
     "semi_opd": "b860e753c1d51161",
     "reopold": "c49e8bec3c710c32",
     "fixed_advantage": "8be9bb61f84e045f",
+    "drpc": "",
 }
 
 
