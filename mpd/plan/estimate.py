@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import ceil
 from typing import Any
 
 from mpd.config import Config
@@ -144,6 +145,9 @@ def _row(
     slots = max(given.gpus // gpus if gpus else given.cores // _threads(world, stage), 1)
     tables, folders = sum(work.tables for work in group), sum(work.folders for work in group)
     files = num_files(jobs, tables, folders)
+    computed = max(jobs - linked, 1)
+    # The last jobs of one branch leave devices idle; those of several fill each other's gaps.
+    at_once = min(computed, slots) if len(group) > 1 else computed / ceil(computed / slots)
     return Row(
         stage=stage,
         round=group[0].round,
@@ -154,7 +158,7 @@ def _row(
         gpus=gpus,
         slots=slots,
         seconds=seconds,
-        wall_seconds=seconds / min(max(jobs - linked, 1), slots),
+        wall_seconds=seconds / at_once,
         memory=memory.get(SECTIONS.get(stage, ""), 0.0)
         if sum(work.flops for work in group)
         else 0.0,

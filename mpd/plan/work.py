@@ -11,7 +11,7 @@ from typing import Any
 from mpd.config.base import BASE
 from mpd.config.stages import as_text, stage_settings
 from mpd.job.flops import pass_flops
-from mpd.plan.amounts import STAGES, World, answer_amounts, jobs_of, round_amounts
+from mpd.plan.amounts import STAGES, Amount, World, answer_amounts, jobs_of, round_amounts
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def _models(world: World) -> Iterator[Work]:
         # Students of all seeds are one, unless each is pretrained.
         linked = jobs - copies
         disk = copies * (each + 3e4)
-        amount = {"tokens": steps * jobs, "flops": flops, "disk": disk, "folders": copies}
+        amount: Amount = {"tokens": steps * jobs, "flops": flops, "disk": disk, "folders": copies}
         yield Work("models", 0, "", jobs, linked, **amount)
     if any(branch.logits.cache == "hidden" for branch in config.branches.values()):
         head = world.teacher.shape.vocab_size * world.teacher.shape.hidden_size

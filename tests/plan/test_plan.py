@@ -169,6 +169,11 @@ def test_a_job_of_ten_shards_is_one_job():
     assert saved == pytest.approx(90 * 20.0)  # the start of a job
 
 
+def test_ten_jobs_on_eight_gpus_take_as_long_as_two():
+    sample = row(planned(problems={"num_shards": 10}), "sample")
+    assert sample.wall_seconds == pytest.approx(sample.seconds / 10 * 2)
+
+
 def test_methods_and_seeds_multiply_and_equal_work_is_done_once():
     """mpd and sft_rewrites share samples, rewrites and cache of round 1; sft has its own."""
     world = world_of(
