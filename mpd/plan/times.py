@@ -22,7 +22,13 @@ from mpd.plan.work import Work
 # those of vLLM are assumed. A light job, or one whose result is linked, takes less.
 START = {"vllm": 60.0, "transformers": 20.0, "server": 5.0}
 CPU_START, LIGHT_START = 5.0, 1.7
-LIGHT_SECONDS = {"problems": 0.0005, "filter": 0.003, "evaluate": 0.0015, "report": 2.0}  # a row
+LIGHT_SECONDS = {
+    "problems": 0.0005,
+    "filter": 0.003,
+    "evaluate": 0.0015,
+    "head": 3.0,
+    "report": 2.0,
+}  # a row
 DISK_SPEED = 5e8  # bytes a second, to copy a model
 GENERATING = {"sample": "sample", "compress": "compress", "answers": "evaluate"}
 SECTIONS = {**GENERATING, "logits": "logits", "distill": "distill", "models": "models"}
@@ -49,8 +55,8 @@ def seconds_of(world: World, work: Work, card: Card, rates: Mapping[str, float])
     if work.stage not in SECTIONS or (work.stage == "models" and not work.flops):
         seconds = work.rows * LIGHT_SECONDS.get(work.stage, 0.0)
         return light + jobs * LIGHT_START + seconds + work.disk / DISK_SPEED
-    if work.stage == "compress" and not work.tokens:
-        return light + jobs * LIGHT_START  # nothing is rewritten
+    if work.stage == "compress" and not work.tokens:  # nothing is rewritten, but libraries load
+        return light + jobs * rates.get("start", CPU_START)
     engine = _engine(world, work.stage)
     start = START[engine] if device.is_gpu else rates.get("start", CPU_START)
     rate = rates.get(work.stage)

@@ -95,7 +95,7 @@ def _models(world: World) -> Iterator[Work]:
         yield Work("models", 0, "", jobs, linked, **amount)
     if any(branch.logits.cache == "hidden" for branch in config.branches.values()):
         head = world.teacher.shape.vocab_size * world.teacher.shape.hidden_size
-        yield Work("head", 0, "", 1, disk=head * world.weight_bytes, tables=1)
+        yield Work("head", 0, "", 1, rows=1, disk=head * world.weight_bytes, tables=1)
 
 
 def _trained(
