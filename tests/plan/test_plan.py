@@ -189,7 +189,8 @@ def test_methods_and_seeds_multiply_and_equal_work_is_done_once():
     assert row(plan, "answers", 0).jobs == 2  # the base student of each seed
     assert sum(row.jobs for row in plan.rows if row.stage == "models") == 3
     once = plan_of(world_of(config_of(BASE, rounds=2), Given(CPU)), Given(CPU))
-    assert row(plan, "distill").tokens > 6 * row(once, "distill").tokens  # sft trains on samples
+    # sft trains on the teacher's samples, which are as long as its rewrites in this world.
+    assert row(plan, "distill").tokens == pytest.approx(6 * row(once, "distill").tokens)
     assert {work.method for work in works(world) if work.stage == "distill"} == {
         *("mpd", "sft_rewrites", "sft")
     }
