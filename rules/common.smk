@@ -108,7 +108,10 @@ def settings_of(rule):
 
 
 def resources_of(section):
-    """What a job may use, as JSON; it cannot change a result."""
+    """What a job may use, as JSON; it cannot change a result.
+
+    Each rule has a name of its own for it: in a group of jobs Snakemake wants equal strings.
+    """
     return getattr(RESOURCES, section).model_dump_json()
 
 
