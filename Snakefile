@@ -29,7 +29,7 @@ include: "rules/report.smk"
 
 
 # On a cluster these run where Snakemake runs: few jobs and short ones, and a hub may be out of reach of
-# its nodes. `--groups report=report` sends one to a node.
+# its nodes.
 localrules:
     benchmark_problems,
     problems,

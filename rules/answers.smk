@@ -24,7 +24,7 @@ rule answers:
         gpu=RESOURCES.evaluate.gpu,
         mem_mb=memory_of("evaluate"),
         runtime=runtime_of("evaluate"),
-        answers=resources_of("evaluate"),
+        stage=resources_of("evaluate"),
         store=CONFIG.store,
     params:
         version=schema.ANSWERS.version,
@@ -36,5 +36,5 @@ rule answers:
         "python -m mpd.answers --settings {params.settings:q} --student {input.student:q}"
         " --benchmarks {params.benchmarks:q}"
         " --output results/{wildcards.experiment}/{wildcards.method}/seed_{wildcards.seed}/round_{wildcards.round}/answers"
-        " --resources {resources.answers:q}"
+        " --resources {resources.stage:q}"
         " --mode {resources.store} --threads {threads} 2>&1 | tee -i {log:q}"

@@ -108,10 +108,7 @@ def settings_of(rule):
 
 
 def resources_of(section):
-    """What a job may use, as JSON; it cannot change a result.
-
-    Each rule has a name of its own for it: in a group of jobs Snakemake wants equal strings.
-    """
+    """What a job may use, as JSON; it cannot change a result."""
     return getattr(RESOURCES, section).model_dump_json()
 
 

@@ -24,7 +24,7 @@ rule compress:
         gpu=RESOURCES.compress.gpu,
         mem_mb=memory_of("compress"),
         runtime=runtime_of("compress"),
-        compress=resources_of("compress"),
+        stage=resources_of("compress"),
         store=CONFIG.store,
     params:
         version=schema.COMPRESS.version,
@@ -35,5 +35,5 @@ rule compress:
         "python -m mpd.compress --settings {params.settings:q} --problems {input.problems:q}"
         " --sample {input.sample:q} --student {input.student:q} --teacher {input.teacher:q}"
         " --output {output:q}"
-        " --resources {resources.compress:q}"
+        " --resources {resources.stage:q}"
         " --mode {resources.store} --threads {threads} 2>&1 | tee -i {log:q}"

@@ -22,7 +22,7 @@ rule distill:
         gpu=RESOURCES.distill.gpu,
         mem_mb=memory_of("distill"),
         runtime=runtime_of("distill"),
-        distill=resources_of("distill"),
+        stage=resources_of("distill"),
         store=CONFIG.store,
     params:
         version=schema.student_version(),
@@ -33,5 +33,5 @@ rule distill:
         "python -m mpd.distill --settings {params.settings:q} --student {input.student:q}"
         " --logits {input.logits:q} --filter {input.filter:q} --head {input.head:q}"
         " --output {output.manifest:q}"
-        " --resources {resources.distill:q}"
+        " --resources {resources.stage:q}"
         " --mode {resources.store} --threads {threads} 2>&1 | tee -i {log:q}"

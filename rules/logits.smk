@@ -29,7 +29,7 @@ rule logits:
         gpu=RESOURCES.logits.gpu,
         mem_mb=memory_of("logits"),
         runtime=runtime_of("logits"),
-        logits=resources_of("logits"),
+        stage=resources_of("logits"),
         store=CONFIG.store,
     params:
         version=schema.LOGITS.version,
@@ -40,7 +40,7 @@ rule logits:
         "python -m mpd.logits --settings {params.settings:q} --problems {input.problems:q}"
         " --sample {input.sample:q} --compress {input.compress:q} --filter {input.filter:q}"
         " --student {input.student:q} --teacher {input.teacher:q} --output {output:q}"
-        " --resources {resources.logits:q}"
+        " --resources {resources.stage:q}"
         " --mode {resources.store} --threads {threads} 2>&1 | tee -i {log:q}"
 
 

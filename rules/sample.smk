@@ -22,7 +22,7 @@ rule sample:
         gpu=RESOURCES.sample.gpu,
         mem_mb=memory_of("sample"),
         runtime=runtime_of("sample"),
-        sample=resources_of("sample"),
+        stage=resources_of("sample"),
         store=CONFIG.store,
     params:
         version=schema.SAMPLE.version,
@@ -32,5 +32,5 @@ rule sample:
     shell:
         "python -m mpd.sample --settings {params.settings:q} --problems {input.problems:q}"
         " --student {input.student:q} --training {input.training:q} --output {output:q}"
-        " --resources {resources.sample:q}"
+        " --resources {resources.stage:q}"
         " --mode {resources.store} --threads {threads} 2>&1 | tee -i {log:q}"
