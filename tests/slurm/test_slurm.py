@@ -195,11 +195,10 @@ def test_a_job_with_two_gpus_has_both_on_one_node_and_runs_once(start, project, 
     assert (job["TresPerJob"], job["NumNodes"], job["NumTasks"]) == ("gres:gpu:2", "1", "1")
 
 
-def test_one_job_grades_and_scores_a_shard_and_problems_are_read_here(project):
+def test_one_job_grades_and_scores_a_shard(project):
     project.run("--", LOGITS.replace("logits", "compress"), **CHANGES)
     local = copy_of(project, "scored")
     local.run("--", LOGITS, **CHANGES)
-    shutil.rmtree(project.folder / "results/small/problems")
     command = on_slurm(project, LOGITS, resources={"logits": {"gpu": 1}})
     done = subprocess.run(
         command, cwd=project.folder, env=ENVIRONMENT, capture_output=True, text=True, check=False
@@ -209,7 +208,6 @@ def test_one_job_grades_and_scores_a_shard_and_problems_are_read_here(project):
         assert (project.folder / path).read_bytes() == (local.folder / path).read_bytes()
     (job,) = jobs_of(project)
     assert (job["TresPerJob"], job["NumNodes"], job["NumCPUs"]) == ("gres:gpu:1", "1", "1")
-    assert (project.folder / "results/small/problems/train/shard_0.parquet").exists()
 
 
 def test_a_job_over_its_time_or_cancelled_is_submitted_again_with_more(start, project, expected):
