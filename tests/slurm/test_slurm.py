@@ -8,7 +8,6 @@ import subprocess
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -33,7 +32,6 @@ CHANGES = {
     "problems": {"num_shards": len(SHARDS)},
     "resources": {"sample": {"gpu": 1, "memory_mb": 1000, "runtime": 20}},
 }
-LOGITS = "results/small/mpd/seed_0/round_1/logits/shard_0.parquet"
 QUICK = ["--latency-wait", "5", "--seconds-between-status-checks", "1"]
 QUICK += ["--slurm-init-seconds-before-status-checks", "1"]
 SAMPLES = [f"results/small/mpd/seed_0/round_1/sample/shard_{number}.parquet" for number in SHARDS]
@@ -43,13 +41,8 @@ WAIT = 900  # seconds; nothing takes as long
 def words(project: Project, number: int, **sample: int) -> list[str]:
     """A command that samples a number of shards on Slurm, with other resources."""
     resources = {"sample": {**CHANGES["resources"]["sample"], **sample}}
-    return on_slurm(project, *SAMPLES[:number], resources=resources)
-
-
-def on_slurm(project: Project, *files: str, **changes: Any) -> list[str]:
-    """A command that makes files on Slurm."""
-    options = ["--workflow-profile", "slurm", *QUICK, "--", *files]
-    return project.command(*options, **{**CHANGES, **changes})
+    options = ["--workflow-profile", "slurm", *QUICK, "--", *SAMPLES[:number]]
+    return project.command(*options, **{**CHANGES, "resources": resources})
 
 
 def jobs_of(project: Project) -> list[dict[str, str]]:
@@ -193,21 +186,6 @@ def test_a_job_with_two_gpus_has_both_on_one_node_and_runs_once(start, project, 
     assert contents(project, 1) == expected[:1]
     (job,) = jobs_of(project)
     assert (job["TresPerJob"], job["NumNodes"], job["NumTasks"]) == ("gres:gpu:2", "1", "1")
-
-
-def test_one_job_grades_and_scores_a_shard(project):
-    project.run("--", LOGITS.replace("logits", "compress"), **CHANGES)
-    local = copy_of(project, "scored")
-    local.run("--", LOGITS, **CHANGES)
-    command = on_slurm(project, LOGITS, resources={"logits": {"gpu": 1}})
-    done = subprocess.run(
-        command, cwd=project.folder, env=ENVIRONMENT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    for path in (LOGITS, LOGITS.replace("logits", "filter")):
-        assert (project.folder / path).read_bytes() == (local.folder / path).read_bytes()
-    (job,) = jobs_of(project)
-    assert (job["TresPerJob"], job["NumNodes"], job["NumCPUs"]) == ("gres:gpu:1", "1", "1")
 
 
 def test_a_job_over_its_time_or_cancelled_is_submitted_again_with_more(start, project, expected):
