@@ -1,5 +1,6 @@
 #!/bin/sh
 # Starts a Slurm of two nodes on this machine, each with two CPUs and two GPUs that do not exist.
+# A job goes to the node that has least to do (LLN).
 #
 #     apt-get install --no-install-recommends slurm-wlm munge
 #     tests/slurm/start.sh         start it; does nothing where it runs
