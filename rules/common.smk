@@ -209,6 +209,12 @@ def shards_of(stage):
     )
 
 
+def benchmark_version(wildcards):
+    """The version of a benchmark's problems."""
+    source = CONFIG.problems.benchmark_source(wildcards.benchmark)
+    return schema.problems_of(source.has_scorer).version
+
+
 def benchmark_files(wildcards):
     """The problems of every benchmark."""
     return [EXPERIMENT.problems(name) for name in BENCHMARKS]

@@ -23,6 +23,7 @@ from mpd.config.distill import (
 from mpd.config.evaluate import AnswersSettings, EvaluateSettings, TokenLimit
 from mpd.config.filter import FilterSettings
 from mpd.config.generation import Decoding, GenerationEngineChoice
+from mpd.config.gym import gym_version
 from mpd.config.logits import (
     ConciseScores,
     HeadSettings,
@@ -38,7 +39,7 @@ from mpd.config.models import (
     ModelsSettings,
     TinySettings,
 )
-from mpd.config.problems import BenchmarkProblems, ProblemSplit, TrainingProblems
+from mpd.config.problems import BenchmarkProblems, ProblemSplit, Source, TrainingProblems
 from mpd.config.report import ReportSettings
 from mpd.config.sample import DrawnSample, GivenSample, SampleSettings
 
@@ -73,14 +74,19 @@ def _models(config: Config, wildcards: Wildcards) -> StageSettings:
 
 
 def _problems(config: Config, wildcards: Wildcards) -> StageSettings:
-    split = _part(ProblemSplit, config.problems)
-    return TrainingProblems(**dict(split), train=config.problems.train_source)
+    split, source = _part(ProblemSplit, config.problems), config.problems.train_source
+    return TrainingProblems(**dict(split), train=source, gym_version=_gym_version(source))
 
 
 def _benchmark_problems(config: Config, wildcards: Wildcards) -> StageSettings:
     source = config.problems.benchmark_source(wildcards["benchmark"])
-    problems = config.problems
-    return BenchmarkProblems(**dict(source), seed=problems.seed, on_bad_row=problems.on_bad_row)
+    split = {name: getattr(config.problems, name) for name in ("seed", "on_bad_row")}
+    return BenchmarkProblems(**dict(source), **split, gym_version=_gym_version(source))
+
+
+def _gym_version(source: Source) -> str | None:
+    """The version of the package that makes the problems, if one does."""
+    return gym_version() if source.source == "reasoning_gym" else None
 
 
 def _sample(config: Config, wildcards: Wildcards) -> StageSettings:

@@ -264,8 +264,8 @@ def test_every_mistake_has_its_line():
           "problems__benchmarks__0__path": DELETE},
          "config: problems: one has no path; set its path, or problems.path for all"),
         ({"problems__train__num_problems": 5},
-         "config: problems: train.num_problems is for source: tiny; set it to null and use "
-         "num_train"),
+         "config: problems: train.num_problems is for source: tiny and reasoning_gym; set it "
+         "to null and use num_train"),
         ({"problems__train": {"source": "tiny"}},
          "config: problems.train: source: tiny needs num_problems"),
         ({"problems__benchmarks__1__num_problems": DELETE},

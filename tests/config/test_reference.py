@@ -71,6 +71,8 @@ ALL = {
 GIVEN = {"sample__trajectories": "own.jsonl"}
 HUB = {"source": "hub", "path": "a/b", "revision": HASH}
 STEPS = {"distill__budget": "steps", "distill__amount": 5}
+GYM = {"source": "reasoning_gym", "task": "chain_sum", "num_problems": 5}
+MIX = {"source": "reasoning_gym", "tasks": [{"task": "chain_sum"}], "num_problems": 5}
 SECTION = "the whole section"
 # Another value of each key; of some with what has to be set before. SECTION: all of its section.
 EDITS: dict[str, Any] = {
@@ -116,6 +118,24 @@ EDITS: dict[str, Any] = {
     },
     "problems.train.source": {SECTION: {"source": "tiny", "num_problems": 5}},
     "problems.train.num_problems": (6, {"problems__train": {"source": "tiny", "num_problems": 5}}),
+    **{
+        f"problems.{place}.{key}": (value, {f"problems__{place.replace('.', '__')}": source})
+        for place, name in [("train", {}), ("benchmarks.0", {"name": "one"})]
+        for key, value, source in [
+            ("task", "gcd", {**name, **GYM}),
+            ("levels", [1], {**name, **GYM}),
+            ("settings", {"max_terms": 3}, {**name, **GYM}),
+            *(
+                (f"tasks.0.{key}", value, {**name, **MIX})
+                for key, value in [
+                    ("task", "gcd"),
+                    ("levels", [1]),
+                    ("settings", {"max_terms": 3}),
+                    ("weight", 2.0),
+                ]
+            ),
+        ]
+    },
     "problems.benchmarks.0.source": {SECTION: {"name": "one", "source": "tiny", "num_problems": 5}},
     "problems.benchmarks.0.num_problems": 5,
     "problems.benchmarks.0.name": "other",
@@ -238,7 +258,7 @@ def test_every_key_has_an_edit() -> None:
 
 
 @pytest.mark.parametrize("key", EDITS)
-def test_the_stages_of_a_key_are_those_whose_settings_it_is_in(key: str) -> None:
+def test_the_stages_of_a_key_are_those_whose_settings_it_is_in(key: str, fake_gym: None) -> None:
     edit = EDITS[key]
     value, base = edit if isinstance(edit, tuple) else (edit, {})
     stages = changed_stages({**ALL, **base}, key, value)
