@@ -8,9 +8,7 @@ from mpd.plan.shapes import Model
 # tail bucket (docs/cache.md, "Fidelity for bytes"). A student far from its teacher has three times
 # as many entries.
 ENTRIES, ENTRIES_LIMIT, ENTRIES_POWER = 11.5, 0.001, 0.58
-BYTES_OF_REALISED = (
-    16.0  # of a token where the cache has no support: measured in the embedded world
-)
+BYTES_OF_REALISED = 16.0  # of a token where the cache has no support: four numbers, not compressed
 BYTES_OF_TOKEN, BYTES_OF_ENTRY, BYTES_OF_TAIL, HIDDEN_SHARE = 18.0, 2.2, 0.6, 0.86
 SMALL_VOCABULARY, SMALL_BYTES = 1000, 17.5  # the embedded world's cache, as measured
 FILES_OF_TABLE, FILES_OF_FOLDER, FILES_OF_JOB = 5, 13, 2

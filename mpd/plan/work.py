@@ -4,12 +4,13 @@ The store computes what is equal once, so a job counts as linked where another o
 settings and inputs. Formulas are in docs/planning.md.
 """
 
+import json
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from mpd.config.base import BASE
-from mpd.config.stages import as_text, stage_settings
+from mpd.config.base import BASE, StageSettings
+from mpd.config.stages import stage_settings
 from mpd.job.flops import pass_flops
 from mpd.plan.amounts import STAGES, Amount, World, answer_amounts, jobs_of, round_amounts
 
@@ -48,7 +49,7 @@ def _works(world: World) -> Iterator[Work]:
     students: dict[tuple[str, int], int] = {}
     for seed in config.seeds:
         role = f"student_seed_{seed}"
-        settings = as_text(stage_settings(config, "models", role=role))
+        settings = meaning_of(stage_settings(config, "models", role=role))
         for method in config.untrained_methods:
             students[method, seed] = keys.of("models", settings)
             yield from _evaluated(world, keys, students[method, seed], (method, seed, 0))
@@ -112,7 +113,7 @@ def _trained(
     wildcards: dict[str, Any] = {"method": method, "seed": seed, "round": number}
 
     def settings(rule: str) -> str:
-        return as_text(stage_settings(world.config, rule, **wildcards))
+        return meaning_of(stage_settings(world.config, rule, **wildcards))
 
     is_given = branch.sample.given_trajectories(number) is not None
     sampler = -1 if branch.method.sampler == "teacher" or is_given else student
@@ -141,7 +142,7 @@ def _evaluated(
     method, seed, number = place
     wildcards: dict[str, Any] = {"method": method, "seed": seed, "round": number}
     settings = stage_settings(world.config, "answers", **wildcards)
-    keys.of("answers", as_text(settings), student)
+    keys.of("answers", meaning_of(settings), student)
     answering, grading = (jobs_of(world.config, stage) for stage in ("answers", "evaluate"))
     if not keys.is_new:
         yield Work("answers", number, method, answering, answering)
@@ -153,3 +154,8 @@ def _evaluated(
     yield Work("answers", number, method, answering, tables=sets, **amount)
     disk = 30.0 * rows
     yield Work("evaluate", number, method, grading, rows=rows, disk=disk, tables=sets)
+
+
+def meaning_of(settings: StageSettings) -> str:
+    """The settings of a job that decide its result, so that equal work is seen to be equal."""
+    return json.dumps(settings.meaning(), sort_keys=True)
