@@ -201,6 +201,13 @@ def _hints(world: World, given: Given) -> list[str]:
             f"resources.distill: {{gpu: {number}, num_processes: {number}}} trains on {number} "
             f"GPUs; {branches * distill.gpu} are used now"
         )
+    answering = config.resources.evaluate.gpu * len(config.seeds)
+    if config.evaluate.engine == "vllm" and answering and answering < given.gpus:
+        number = given.gpus // len(config.seeds)
+        hints.append(
+            f"resources.evaluate: {{gpu: {number}, data_parallel_size: {number}}} answers by "
+            f"{number} replicas of a student; {answering} GPUs are used now"
+        )
     return hints
 
 

@@ -276,6 +276,7 @@ def test_the_command_prints_tables_and_json(monkeypatch, capsys, tmp_path):
     printed = capsys.readouterr().out
     assert "plan of qwen3-1_7b on 8 × h100" in printed
     assert "consider problems.num_shards: 8" in printed
+    assert "consider resources.evaluate: {gpu: 8, data_parallel_size: 8} answers by" in printed
     assert "assumed: teacher: 8.19 billion parameters, by table: qwen3-8b" in printed
     main(["--config", "rounds=1", "problems={num_train: 100}", "--json"])
     content = json.loads(capsys.readouterr().out)
