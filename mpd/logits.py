@@ -65,8 +65,8 @@ def with_sampled_logprobs(rows: pl.DataFrame, samples: pl.DataFrame) -> pl.DataF
     return matched(rows, sampled, schema.SAMPLE)
 
 
-def score_rows(arguments: Namespace, rows: pl.DataFrame, parts: Parts) -> None:
-    """Score the kept rows of a shard; there may be none."""
+def score_rows(arguments: Namespace, scoring: Path, rows: pl.DataFrame, parts: Parts) -> None:
+    """Score the kept rows of a shard, if any, with the model whose manifest is `scoring`."""
     settings: LogitsSettings = arguments.settings
     resources: ScoringResources = command.resources_of(arguments)
     if not len(rows):
@@ -79,7 +79,7 @@ def score_rows(arguments: Namespace, rows: pl.DataFrame, parts: Parts) -> None:
         from mpd.scoring.vllm_scorer import VllmScorer
 
         kind = VllmScorer if settings.engine == "vllm" else TransformersScorer
-        models = arguments.student, scoring_model(arguments)
+        models = arguments.student, scoring
         scorer: Scorer = opened(arguments, lambda: kind(*models, settings, resources, 0))
         scorer.begin(parts.remaining)
         return scorer
@@ -150,7 +150,7 @@ def outputs(arguments: Namespace) -> Outputs:
         rows = kept_rows(*frames.values())
         if settings.cache == "realised" and is_verbatim:
             rows = with_sampled_logprobs(rows, frames["sample"])
-        score_rows(arguments, rows, parts)
+        score_rows(arguments, scoring, rows, parts)
 
     prompts: dict[str, str] = {}
     if isinstance(settings, RewritingScores):
