@@ -101,11 +101,13 @@ def sampler_of(
 ) -> Mapping[str, Any]:
     """The manifest of the model that sampled.
 
-    Raises ValueError where the teacher did, under prompts that are not the student's.
+    Raises ValueError where the teacher did, under prompts that are not the student's. (Where it has
+    other tokens, its trajectories were encoded behind the student's prompts.)
     """
     if settings.sampler == "student":
         return student
-    if student["chat_template"] != teacher["chat_template"]:
+    same_tokens = student["token_map"] == teacher["token_map"]
+    if same_tokens and student["chat_template"] != teacher["chat_template"]:
         raise ValueError(
             "student and teacher have different chat templates: the teacher's trajectories "
             "follow prompts that are not the student's; take a method whose student samples"
@@ -127,8 +129,10 @@ def outputs(arguments: Namespace) -> Outputs:
     """The candidates of one shard."""
     settings: CompressSettings = arguments.settings
     student, teacher = read_manifest(arguments.student), read_manifest(arguments.teacher)
-    require_same_tokens(student, teacher)
-    sampled = sampled_by(arguments.sample, sampler_of(settings, student, teacher))
+    if settings.needs_scores:
+        require_same_tokens(student, teacher)
+    sampler = sampled_by(arguments.sample, sampler_of(settings, student, teacher))
+    sampled = {**sampler, "token_map": student["token_map"]}
     contents = contents_of(
         {
             "problems": (arguments.problems, schema.PROBLEMS),

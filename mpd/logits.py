@@ -5,7 +5,8 @@ each completion position the cache holds the teacher's log-probabilities on a su
 id, the control ids, and those of both models' most probable ids that matter), the logs of the
 masses outside it, the exact dense reverse KL of the current student, and the student's
 log-probability of the realised id. With `cache: hidden` it holds the input of the teacher's output
-head instead of a support.
+head instead of a support, with `cache: realised` neither: the log-probability of the realised id is
+then exact, and that of the student is the one which its sampler stored.
 
     python -m mpd.logits --settings JSON --problems ... --sample ... --compress ... \\
         --filter ... --student .../manifest.json --teacher .../manifest.json \\
@@ -58,8 +59,14 @@ def kept_rows(
     return rows
 
 
-def score_rows(arguments: Namespace, rows: pl.DataFrame, parts: Parts) -> None:
-    """Score the kept rows of a shard; there may be none."""
+def with_sampled_logprobs(rows: pl.DataFrame, samples: pl.DataFrame) -> pl.DataFrame:
+    """The rows with `sampled_logprobs`: those of the model that sampled, null where it has none."""
+    sampled = samples.select("sample_id", sampled_logprobs="logprobs")
+    return matched(rows, sampled, schema.SAMPLE)
+
+
+def score_rows(arguments: Namespace, scoring: Path, rows: pl.DataFrame, parts: Parts) -> None:
+    """Score the kept rows of a shard, if any, with the model whose manifest is `scoring`."""
     settings: LogitsSettings = arguments.settings
     resources: ScoringResources = command.resources_of(arguments)
     if not len(rows):
@@ -72,12 +79,31 @@ def score_rows(arguments: Namespace, rows: pl.DataFrame, parts: Parts) -> None:
         from mpd.scoring.vllm_scorer import VllmScorer
 
         kind = VllmScorer if settings.engine == "vllm" else TransformersScorer
-        models = arguments.student, arguments.teacher
+        models = arguments.student, scoring
         scorer: Scorer = opened(arguments, lambda: kind(*models, settings, resources, 0))
         scorer.begin(parts.remaining)
         return scorer
 
     parts.stream(rows, resources.rows_per_part, prepare)
+
+
+def scoring_model(arguments: Namespace) -> Path:
+    """The manifest of the model that scores: the teacher, or the student if that has other tokens.
+
+    Training then needs no scores, and those of the student are for the report. Raises ValueError
+    where it does need the teacher's, or the cache is to have the teacher's hidden states.
+    """
+    student, teacher = read_manifest(arguments.student), read_manifest(arguments.teacher)
+    if student["token_map"] == teacher["token_map"]:
+        return arguments.teacher
+    if arguments.settings.needs_scores:
+        require_same_tokens(student, teacher)
+    if arguments.settings.cache == "hidden":
+        raise ValueError(
+            "logits.cache: hidden holds states of the teacher, whose tokens are not the student's; "
+            "set cache: sparse"
+        )
+    return arguments.student
 
 
 def command_line() -> ArgumentParser:
@@ -99,26 +125,39 @@ def outputs(arguments: Namespace) -> Outputs:
     """The cache of one shard."""
     settings: LogitsSettings = arguments.settings
     student, teacher = read_manifest(arguments.student), read_manifest(arguments.teacher)
-    require_same_tokens(student, teacher)
-    scorer = {"token_map": student["token_map"], "teacher": teacher["digest"]}
+    writer = {"token_map": student["token_map"], "teacher": teacher["digest"]}
+    scoring = scoring_model(arguments)
+    scorer = {**writer, "teacher": read_manifest(scoring)["digest"]}
     paths: dict[str, Any] = {
         "problems": (arguments.problems, schema.PROBLEMS),
         "sample": (arguments.sample, schema.SAMPLE, sampled_by(arguments.sample, student, teacher)),
-        "compress": (arguments.compress, schema.COMPRESS, rewritten_by(arguments.compress, scorer)),
+        "compress": (
+            arguments.compress,
+            schema.COMPRESS,
+            rewritten_by(arguments.compress, writer),
+        ),
         "filter": (arguments.filter, schema.FILTER),
     }
     contents = contents_of(paths)
 
+    # Whether the current student sampled what is scored, and nobody rewrote it.
+    sampler = table.check(arguments.sample, schema.SAMPLE)["identity"].get("student")
+    rewriter = table.check(arguments.compress, schema.COMPRESS)["identity"].get("teacher")
+    is_verbatim = sampler == student["digest"] and rewriter is None
+
     def compute(parts: Parts) -> None:
-        rows = kept_rows(*(table.read(*shard) for shard in paths.values()))
-        score_rows(arguments, rows, parts)
+        frames = {name: table.read(*shard) for name, shard in paths.items()}
+        rows = kept_rows(*frames.values())
+        if settings.cache == "realised" and is_verbatim:
+            rows = with_sampled_logprobs(rows, frames["sample"])
+        score_rows(arguments, scoring, rows, parts)
 
     prompts: dict[str, str] = {}
     if isinstance(settings, RewritingScores):
         # Trajectories in rewriting prompts were encoded with their control tokens once.
         prompts = {"trajectories_in_prompts": "plain text"}
     elif isinstance(settings, ConciseScores):
-        prompts = prompt_inputs(arguments.teacher.parent, [settings.prompt])
+        prompts = prompt_inputs(scoring.parent, [settings.prompt])
     yield TableOutput(
         schema.LOGITS,
         arguments.output,
@@ -127,7 +166,7 @@ def outputs(arguments: Namespace) -> Outputs:
             **contents,
             **prompts,
             "student": student["digest"],
-            "teacher": teacher["digest"],
+            "teacher": scorer["teacher"],
         },
         compute,
         identity={

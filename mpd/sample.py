@@ -8,7 +8,7 @@ depend on the order or the shard. The user's own trajectories can take the place
 """
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,12 +27,13 @@ from mpd.engines.question_tasks import (
     question_task,
     with_sample_index,
 )
+from mpd.engines.reencoding import Reencoder
 from mpd.engines.tasks import Task, complete, require_room
 from mpd.job import command
 from mpd.job.shards import for_each_shard, opened
 from mpd.store import schema, table
-from mpd.store.digests import file_digest
-from mpd.store.model_folder import read_manifest
+from mpd.store.digests import digest_of, file_digest
+from mpd.store.model_folder import read_manifest, require_same_tokens
 from mpd.store.outputs import Outputs, TableOutput
 from mpd.store.parts import Parts
 from mpd.store.row_ranges import ranges_of
@@ -53,7 +54,13 @@ def with_samples(problems: pl.DataFrame, num_samples: int) -> pl.DataFrame:
     )
 
 
-def sampler(engine: Engine, prompts: QuestionPrompts, settings: DrawnSample, total: int) -> Task:
+def sampler(
+    engine: Engine,
+    prompts: QuestionPrompts,
+    settings: DrawnSample,
+    total: int,
+    reencoder: Reencoder | None = None,
+) -> Task:
     """The task of a shard: sample the trajectory of each of `total` rows."""
     from mpd.job.progress import Progress
 
@@ -61,7 +68,7 @@ def sampler(engine: Engine, prompts: QuestionPrompts, settings: DrawnSample, tot
         return seed_of("sample", settings.seed, row["sample_id"])
 
     progress = Progress("sampled", total)
-    return question_task(engine, prompts, settings, seed, schema.SAMPLE, progress)
+    return question_task(engine, prompts, settings, seed, schema.SAMPLE, progress, reencoder)
 
 
 def given_work(
@@ -98,6 +105,33 @@ def given_work(
     return work
 
 
+def has_other_tokens(arguments: Namespace) -> bool:
+    """Whether the trajectories are for a student with another tokenizer than the sampler's."""
+    if arguments.learner is None:
+        return False
+    maps = (read_manifest(path)["token_map"] for path in (arguments.learner, arguments.student))
+    return len(set(maps)) > 1
+
+
+def reencoder_of(learner: Path, settings: DrawnSample, questions: Iterable[str]) -> Reencoder:
+    """What writes completions as those of the student with this manifest.
+
+    Raises ValueError where a question has a word without a token.
+    """
+    assert settings.format is not None, "it is there where the teacher samples"
+    vocabulary = Vocabulary.of_folder(learner.parent)
+    prompts = question_prompts(vocabulary, settings.chat, questions)
+    context_length = read_manifest(learner)["context_length"]
+    return Reencoder(CompletionWriter(vocabulary, settings.format), prompts, context_length)
+
+
+def reencoding_inputs(learner: Mapping[str, Any], settings: DrawnSample) -> dict[str, str]:
+    """What the rows of a student with another tokenizer depend on beside the sampler."""
+    keys = ("tokenizer", "chat_template", "context_length")
+    written = None if settings.format is None else settings.format.model_dump(mode="json")
+    return {**{key: str(learner[key]) for key in keys}, "format": digest_of(written)}
+
+
 def draw_samples(arguments: Namespace, parts: Parts) -> None:
     """Sample the trajectories of a shard.
 
@@ -113,7 +147,10 @@ def draw_samples(arguments: Namespace, parts: Parts) -> None:
         engine = opened(arguments, lambda: open_engine(arguments.student, settings, resources))
         prompts = question_prompts(engine.vocabulary, settings.chat, problems["question"])
         require_room(engine, prompts.values(), settings, "sample.max_new_tokens")
-        return sampler(engine, prompts, settings, parts.remaining)
+        reencoder = None
+        if has_other_tokens(arguments):
+            reencoder = reencoder_of(arguments.learner, settings, problems["question"])
+        return sampler(engine, prompts, settings, parts.remaining, reencoder)
 
     complete(parts, rows, resources.rows_per_part, settings.engine, prepare)
 
@@ -148,6 +185,12 @@ def command_line() -> ArgumentParser:
         "--student", type=Path, required=True, help="manifest of the model that samples"
     )
     parser.add_argument(
+        "--learner",
+        type=Path,
+        nargs="?",
+        help="manifest of the student that is trained, where the teacher samples",
+    )
+    parser.add_argument(
         "--training",
         type=Path,
         nargs="*",
@@ -179,6 +222,12 @@ def outputs(arguments: Namespace) -> Outputs:
         identity["seed"] = str(settings.seed)
         questions = table.read_columns(arguments.problems, ["question"])["question"]
         inputs |= prompt_inputs(arguments.student.parent, [settings.chat.prompt, *questions])
+        if has_other_tokens(arguments):
+            learner = read_manifest(arguments.learner)
+            if settings.needs_scores:
+                require_same_tokens(learner, student)
+            identity["token_map"] = learner["token_map"]
+            inputs |= reencoding_inputs(learner, settings)
 
     yield TableOutput(
         schema.SAMPLE,

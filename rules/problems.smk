@@ -25,7 +25,7 @@ rule problems:
         runtime=runtime_of("problems"),
         store=CONFIG.store,
     params:
-        version=schema.problems_version(),
+        version=schema.problems_version(CONFIG.problems.train.has_scorer),
         settings=settings_of("problems"),
         folder=EXPERIMENT.train,
     message:
@@ -55,7 +55,7 @@ rule benchmark_problems:
         runtime=runtime_of("problems"),
         store=CONFIG.store,
     params:
-        version=schema.PROBLEMS.version,
+        version=benchmark_version,
         settings=settings_of("benchmark_problems"),
     message:
         "problems eval/{wildcards.benchmark}"

@@ -7,6 +7,7 @@ rule sample:
     input:
         problems=shards_in("results/{experiment}/problems/train"),
         student=sampling_model,
+        learner=trained_model,
         trajectories=given_trajectories,
         training=problems_of_given_trajectories,
     output:
@@ -31,6 +32,6 @@ rule sample:
         shard_message("sample")
     shell:
         "python -m mpd.sample --settings {params.settings:q} --problems {input.problems:q}"
-        " --student {input.student:q} --training {input.training:q} --output {output:q}"
+        " --student {input.student:q} --learner {input.learner:q} --training {input.training:q} --output {output:q}"
         " --resources {resources.stage:q}"
         " --mode {resources.store} --threads {threads} 2>&1 | tee -i {log:q}"

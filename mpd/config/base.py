@@ -76,7 +76,11 @@ class Effect:
 
 
 class Gate:
-    """Marks a setting that decides whether a stage runs, and does not change its result."""
+    """Marks a setting that is no part of a fingerprint: it decides whether a stage runs.
+
+    A setting that changes the result in some jobs only may be one too, if the stage adds it to the
+    inputs of these jobs.
+    """
 
 
 class StageSettings(StrictModel):

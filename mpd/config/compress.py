@@ -4,10 +4,24 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from mpd.config.base import AlsoFromKey, Count, FromJob, FromKey, StageSettings
+from mpd.config.base import AlsoFromKey, Count, FromJob, FromKey, Seed, StageSettings
 from mpd.config.chat import DateChat, WritingChat
-from mpd.config.generation import BranchSeed, EngineSettings, Generation
-from mpd.config.methods import Sampler
+from mpd.config.generation import EngineSettings, Generation, NeedsScores
+from mpd.config.methods import Instruction, Sampler
+
+# After arXiv 2605.07139; the wording is this project's.
+STRUCTURE = (
+    "{problem}\n\n"
+    "Solve this problem along a short path of named steps. First rate its difficulty from 1 to 3: "
+    "the budget is 2 steps at difficulty 1, and 3 steps at difficulty 2 or 3. Name each step by "
+    "what it does, in TitleCase and letters only, without words that only this problem has, and "
+    "without numbers such as Step1. Give one concise derivation for each step, then the final "
+    "answer.\n\n"
+    "Answer with JSON and nothing else, in this form. Double every backslash of LaTeX.\n"
+    '{"route": {"category": "...", "intent": ["..."], "difficulty": 1, "budget": 2, '
+    '"reasoning_path": ["FirstName", "SecondName"]}, '
+    '"rationale": {"FirstName": "...", "SecondName": "..."}, "ans": "..."}'
+)
 
 
 class Rewriting(Generation):
@@ -27,6 +41,11 @@ class Compress(Rewriting):
         "{problem}\n\n{trajectory}\n\nCorrect this solution where it is wrong and improve it.",
         description="user message for methods that refine rather than shorten",
     )
+    structure: str = Field(
+        STRUCTURE,
+        description="user message for methods that ask for a structural rationale in JSON; "
+        "{trajectory} may be left out",
+    )
 
     @model_validator(mode="after")
     def _require_placeholders(self) -> "Compress":
@@ -34,7 +53,14 @@ class Compress(Rewriting):
             for placeholder in ("{problem}", "{trajectory}"):
                 if placeholder not in getattr(self, key):
                     raise ValueError(f"{key} must contain {placeholder}")
+        if "{problem}" not in self.structure:
+            raise ValueError("structure must contain {problem}")
         return self
+
+    def asking(self, instruction: str) -> str:
+        """The user message of an instruction of the method grid."""
+        prompts = {"rewrite": self.prompt, "refine": self.refine, "structure": self.structure}
+        return prompts[instruction]
 
 
 class RewritingChat(WritingChat, DateChat):
@@ -46,15 +72,26 @@ class TeacherRewrite(Rewriting, EngineSettings):
 
     section: ClassVar[str] = "compress"
     when: ClassVar[str] = "where the teacher rewrites"
-    prompt: Annotated[str, AlsoFromKey("compress.refine", "for methods that refine")] = Field(
-        description="user message; {problem} and {trajectory} are filled in"
+    prompt: Annotated[
+        str,
+        AlsoFromKey("compress.refine", "for methods that refine"),
+        AlsoFromKey("compress.structure", "for structural rationales"),
+    ] = Field(description="user message; {problem} and {trajectory} are filled in")
+    instruction: Annotated[Instruction, FromJob("method")] = Field(
+        "rewrite",
+        exclude_if=lambda instruction: instruction != "structure",
+        description="structure: a rewrite is JSON, whose steps and answer are put into the "
+        "student's format",
     )
     rewriter: Annotated[Literal["teacher"], FromJob("method")] = Field(
         description="teacher: the teacher rewrites"
     )
     sampler: Annotated[Sampler, FromJob("method")] = "student"
+    needs_scores: NeedsScores = True
     chat: Annotated[RewritingChat, FromKey("chat")] = RewritingChat()
-    seed: BranchSeed = 0
+    seed: Annotated[Seed | str, FromJob("branch")] = Field(
+        0, description="seed of the branch; for structural rationales also the round, such as 0.2"
+    )
 
 
 class NoRewrite(StageSettings):
@@ -65,6 +102,7 @@ class NoRewrite(StageSettings):
         description="none: trajectories stay as they are"
     )
     sampler: Annotated[Sampler, FromJob("method")] = "student"
+    needs_scores: NeedsScores = True
     chat: Annotated[WritingChat, FromKey("chat")] = WritingChat()
 
 

@@ -1,12 +1,24 @@
 """The section distill, and the settings of its stage."""
 
-from typing import Annotated, ClassVar, Literal
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
-from mpd.config.base import AlsoFromKey, Count, FromJob, Gate, Share, StageSettings, StrictModel
+from mpd.config.base import (
+    AlsoFromKey,
+    Count,
+    FromJob,
+    FromKey,
+    Gate,
+    Share,
+    StageSettings,
+    StrictModel,
+)
 from mpd.config.generation import BranchSeed
 from mpd.config.methods import DivergenceName
+from mpd.config.policy_gradient import FixedAdvantage, Relaxed
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
 # YAML reads the word no as false.
@@ -125,6 +137,8 @@ class Distill(Training):
     round_decay: float = Field(
         1.0, gt=0, le=1, description="factor of the learning rate from each round to the next"
     )
+    relaxed: Relaxed = Relaxed()
+    fixed_advantage: FixedAdvantage = FixedAdvantage()
 
 
 class DistillSettings(Training, StageSettings):
@@ -136,3 +150,53 @@ class DistillSettings(Training, StageSettings):
     )
     divergence: Annotated[DivergenceName, FromJob("method")] = "reverse_kl"
     seed: BranchSeed = 0
+
+
+class RelaxedSettings(DistillSettings):
+    """Settings of the stage distill for the policy gradient of reopold."""
+
+    when: ClassVar[str] = "with divergence: relaxed_policy_gradient"
+    divergence: Annotated[Literal["relaxed_policy_gradient"], FromJob("method")]
+    relaxed: Relaxed = Relaxed()
+    reward_floor: Annotated[
+        float, FromKey("distill.relaxed.mixture"), FromKey("distill.relaxed.floor")
+    ] = Field(description="floor of the rewards in nats, as mixture and floor give it")
+
+    @model_validator(mode="after")
+    def _require_floor(self) -> "RelaxedSettings":
+        floor = self.relaxed.reward_floor
+        if not math.isclose(self.reward_floor, floor, rel_tol=1e-9):
+            raise ValueError(
+                f"reward_floor is {self.reward_floor}, but mixture {self.relaxed.mixture} and "
+                f"floor: {self.relaxed.floor} give {floor}; set it to that"
+            )
+        return self
+
+
+class FixedAdvantageSettings(DistillSettings):
+    """Settings of the stage distill for the control with a constant advantage."""
+
+    when: ClassVar[str] = "with divergence: fixed_advantage"
+    divergence: Annotated[Literal["fixed_advantage"], FromJob("method")]
+    fixed_advantage: FixedAdvantage = FixedAdvantage()
+
+
+_KINDS = {
+    "relaxed_policy_gradient": "RelaxedSettings",
+    "fixed_advantage": "FixedAdvantageSettings",
+}
+
+
+def _kind_of(settings: Any) -> str:
+    """The model of settings, which may be a mapping, by their divergence."""
+    is_mapping = isinstance(settings, Mapping)
+    divergence = settings.get("divergence") if is_mapping else settings.divergence
+    return _KINDS.get(str(divergence), "DistillSettings")
+
+
+AnyDistillSettings = Annotated[
+    Annotated[DistillSettings, Tag("DistillSettings")]
+    | Annotated[RelaxedSettings, Tag("RelaxedSettings")]
+    | Annotated[FixedAdvantageSettings, Tag("FixedAdvantageSettings")],
+    Discriminator(_kind_of),
+]

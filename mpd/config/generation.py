@@ -4,11 +4,21 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from mpd.config.base import Count, FromJob, FromKey, Seed, StageSettings, StrictModel
+from mpd.config.base import Count, FromJob, FromKey, Gate, Seed, StageSettings, StrictModel
 from mpd.config.models import Dtype
 
 Precision = Annotated[
     Dtype, FromKey("models.dtype"), Field(description="precision in which models run")
+]
+NeedsScores = Annotated[
+    bool,
+    FromJob("method"),
+    Gate(),
+    Field(
+        exclude_if=lambda needed: needed,
+        description="whether training needs the teacher's scores, and so a teacher with the "
+        "student's tokens",
+    ),
 ]
 BranchSeed = Annotated[Seed, FromJob("branch"), Field(description="seed of the branch")]
 

@@ -6,16 +6,17 @@ from pydantic import Field, model_validator
 
 from mpd.config.base import Count, FromJob, FromKey, StageSettings
 from mpd.config.chat import ReadingChat, RenderingChat
-from mpd.config.generation import EngineChoice, Precision
+from mpd.config.generation import EngineChoice, NeedsScores, Precision
 
 
 class Logits(EngineChoice):
     """The section: what the cache holds of each position."""
 
-    cache: Literal["sparse", "hidden"] = Field(
+    cache: Literal["sparse", "hidden", "realised"] = Field(
         "sparse",
         description="sparse: log-probabilities on a support; hidden: inputs of the teacher's "
-        "output head, for the exact loss",
+        "output head, for the exact loss; realised: the log-probability of the completion id alone "
+        "and unrounded, which methods with a policy gradient have by themselves",
     )
     support: Literal["union", "teacher"] = Field(
         "union",
@@ -39,9 +40,11 @@ class Logits(EngineChoice):
 
     @model_validator(mode="after")
     def _require_what_vllm_gives(self) -> "Logits":
+        if self.engine != "vllm" or self.cache == "realised":
+            return self
         required = {"support": "teacher", "cache": "sparse", "tail_buckets": 1}
         for key, value in required.items():
-            if self.engine == "vllm" and getattr(self, key) != value:
+            if getattr(self, key) != value:
                 raise ValueError(
                     f"engine: vllm gives the teacher's most probable ids and no others; set "
                     f"{key}: {value}"
@@ -54,6 +57,7 @@ class CacheSettings(Logits, StageSettings):
 
     section: ClassVar[str] = "logits"
     dtype: Precision = "float32"
+    needs_scores: NeedsScores = True
 
 
 class PlainScores(CacheSettings):
@@ -90,7 +94,10 @@ class RewritingScores(CacheSettings):
         description="rewriting: the scorer sees the rewriting prompt"
     )
     prompt: Annotated[
-        str, FromKey("compress.prompt"), FromKey("compress.refine", "for methods that refine")
+        str,
+        FromKey("compress.prompt"),
+        FromKey("compress.refine", "for methods that refine"),
+        FromKey("compress.structure", "for structural rationales"),
     ] = Field(description="user message; {problem} and {trajectory} are filled in")
     chat: Annotated[ScoringChat, FromKey("chat")] = ScoringChat()
 

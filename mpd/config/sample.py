@@ -5,9 +5,9 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Discriminator, Field, Tag
 
-from mpd.config.base import FromJob, FromKey, Seed, StageSettings
-from mpd.config.chat import PromptChat, StudentChat
-from mpd.config.generation import EngineSettings, Generation
+from mpd.config.base import FromJob, FromKey, Gate, Seed, StageSettings
+from mpd.config.chat import PromptChat, StudentChat, WritingChat
+from mpd.config.generation import EngineSettings, Generation, NeedsScores
 
 
 class Sample(Generation):
@@ -37,6 +37,16 @@ class DrawnSample(Generation, EngineSettings):
     seed: Annotated[Seed | str, FromJob("branch")] = Field(
         0,
         description="seed of the branch; where the teacher samples, also the round, such as 0.2",
+    )
+    needs_scores: NeedsScores = True
+    format: Annotated[
+        WritingChat | None,
+        FromKey("chat", "where a teacher with another tokenizer samples"),
+        Gate(),
+    ] = Field(
+        None,
+        exclude_if=lambda format: format is None,
+        description="format in which the student has a teacher's samples",
     )
 
 

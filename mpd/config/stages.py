@@ -6,17 +6,24 @@
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from mpd.config.base import BASE, DEV, StageSettings, StrictModel
 from mpd.config.branches import Branch
 from mpd.config.chat import PromptChat, ReadingChat, StudentChat, WritingChat
 from mpd.config.compress import CompressSettings, NoRewrite, RewritingChat, TeacherRewrite
 from mpd.config.config import Config
-from mpd.config.distill import DistillSettings, Training
+from mpd.config.distill import (
+    AnyDistillSettings,
+    DistillSettings,
+    FixedAdvantageSettings,
+    RelaxedSettings,
+    Training,
+)
 from mpd.config.evaluate import AnswersSettings, EvaluateSettings, TokenLimit
 from mpd.config.filter import FilterSettings
 from mpd.config.generation import Decoding, GenerationEngineChoice
+from mpd.config.gym import gym_version
 from mpd.config.logits import (
     ConciseScores,
     HeadSettings,
@@ -32,7 +39,7 @@ from mpd.config.models import (
     ModelsSettings,
     TinySettings,
 )
-from mpd.config.problems import BenchmarkProblems, ProblemSplit, TrainingProblems
+from mpd.config.problems import BenchmarkProblems, ProblemSplit, Source, TrainingProblems
 from mpd.config.report import ReportSettings
 from mpd.config.sample import DrawnSample, GivenSample, SampleSettings
 
@@ -67,14 +74,19 @@ def _models(config: Config, wildcards: Wildcards) -> StageSettings:
 
 
 def _problems(config: Config, wildcards: Wildcards) -> StageSettings:
-    split = _part(ProblemSplit, config.problems)
-    return TrainingProblems(**dict(split), train=config.problems.train_source)
+    split, source = _part(ProblemSplit, config.problems), config.problems.train_source
+    return TrainingProblems(**dict(split), train=source, gym_version=_gym_version(source))
 
 
 def _benchmark_problems(config: Config, wildcards: Wildcards) -> StageSettings:
     source = config.problems.benchmark_source(wildcards["benchmark"])
-    problems = config.problems
-    return BenchmarkProblems(**dict(source), seed=problems.seed, on_bad_row=problems.on_bad_row)
+    split = {name: getattr(config.problems, name) for name in ("seed", "on_bad_row")}
+    return BenchmarkProblems(**dict(source), **split, gym_version=_gym_version(source))
+
+
+def _gym_version(source: Source) -> str | None:
+    """The version of the package that makes the problems, if one does."""
+    return gym_version() if source.source == "reasoning_gym" else None
 
 
 def _sample(config: Config, wildcards: Wildcards) -> StageSettings:
@@ -90,6 +102,8 @@ def _sample(config: Config, wildcards: Wildcards) -> StageSettings:
         chat=_part(PromptChat, config.chat),
         dtype=config.models.dtype,
         seed=f"{seed}.{number}" if from_teacher else int(seed),
+        needs_scores=branch.method.needs_scores or not from_teacher,
+        format=_part(WritingChat, config.chat) if from_teacher else None,
     )
 
 
@@ -97,17 +111,26 @@ def _compress(config: Config, wildcards: Wildcards) -> StageSettings:
     """How the teacher rewrites, or that it does not."""
     branch = _branch(config, wildcards)
     method, keys = branch.method, dict(branch.compress)
+    # The student of the job is the one that sampled, be it the base student or a later one.
+    sampler: Literal["student", "teacher"] = "teacher" if method.sampler == "teacher" else "student"
     if method.rewriter == "none":
         chat = _part(WritingChat, config.chat)
-        return NoRewrite(rewriter="none", sampler=method.sampler, chat=chat)
-    keys.pop("refine")
+        needed = method.needs_scores
+        return NoRewrite(rewriter="none", sampler=sampler, needs_scores=needed, chat=chat)
+    for key in ("refine", "structure"):
+        keys.pop(key)
+    seed = int(wildcards["seed"])
+    is_structure = method.instruction == "structure"
     return TeacherRewrite(
-        **{**keys, "prompt": _rewriting_prompt(branch)},
+        **{**keys, "prompt": branch.compress.asking(method.instruction)},
+        instruction=method.instruction,
         rewriter=method.rewriter,
-        sampler=method.sampler,
+        sampler=sampler,
+        needs_scores=method.needs_scores,
         chat=_part(RewritingChat, config.chat),
         dtype=config.models.dtype,
-        seed=int(wildcards["seed"]),
+        # Where the prompt is the same in every round, only a seed makes other rewrites.
+        seed=f"{seed}.{wildcards['round']}" if is_structure else seed,
     )
 
 
@@ -125,13 +148,14 @@ def _filter(config: Config, wildcards: Wildcards) -> StageSettings:
 def _logits(config: Config, wildcards: Wildcards) -> StageSettings:
     """What the cache holds, and under which prompt the scorer scores."""
     branch = _branch(config, wildcards)
-    keys = {**dict(branch.logits), "dtype": config.models.dtype}
+    needed = branch.method.needs_scores
+    keys = {**dict(branch.logits), "dtype": config.models.dtype, "needs_scores": needed}
     if branch.method.context == "problem":
         return PlainScores(**keys, context="problem", chat=_part(ReadingChat, config.chat))
     chat = _part(ScoringChat, config.chat)
     if branch.method.context == "concise":
         return ConciseScores(**keys, context="concise", prompt=config.chat.concise, chat=chat)
-    prompt = _rewriting_prompt(branch)
+    prompt = branch.compress.asking(branch.method.instruction)
     return RewritingScores(**keys, context="rewriting", prompt=prompt, chat=chat)
 
 
@@ -144,8 +168,13 @@ def _distill(config: Config, wildcards: Wildcards) -> StageSettings:
     branch = _branch(config, wildcards)
     keys = dict(_part(Training, branch.distill))
     keys["learning_rate"] *= branch.distill.round_decay ** (int(wildcards["round"]) - 1)
-    divergence = branch.method.divergence
-    return DistillSettings(**keys, divergence=divergence, seed=int(wildcards["seed"]))
+    keys |= {"divergence": branch.method.divergence, "seed": int(wildcards["seed"])}
+    if branch.method.divergence == "relaxed_policy_gradient":
+        relaxed = branch.distill.relaxed
+        return RelaxedSettings(**keys, relaxed=relaxed, reward_floor=relaxed.reward_floor)
+    if branch.method.divergence == "fixed_advantage":
+        return FixedAdvantageSettings(**keys, fixed_advantage=branch.distill.fixed_advantage)
+    return DistillSettings(**keys)
 
 
 def _answers(config: Config, wildcards: Wildcards) -> StageSettings:
@@ -189,11 +218,6 @@ def _branch(config: Config, wildcards: Wildcards) -> Branch:
     return config.branches[wildcards["method"]]
 
 
-def _rewriting_prompt(branch: Branch) -> str:
-    refines = branch.method.instruction == "refine"
-    return branch.compress.refine if refines else branch.compress.prompt
-
-
 def _decodings(config: Config) -> dict[str, Decoding]:
     """How each benchmark is decoded, the development split first."""
     common = _part(Decoding, config.evaluate)
@@ -223,7 +247,7 @@ RULES = {
     "filter": Rule(FilterSettings, _filter),
     "logits": Rule(LogitsSettings, _logits),
     "head": Rule(HeadSettings, _head),
-    "distill": Rule(DistillSettings, _distill),
+    "distill": Rule(AnyDistillSettings, _distill),
     "answers": Rule(AnswersSettings, _answers),
     "evaluate": Rule(EvaluateSettings, _evaluate),
     "report": Rule(ReportSettings, _report),

@@ -15,6 +15,7 @@ from mpd.text.prompts import Prompts
 from mpd.text.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
+    from mpd.engines.reencoding import Reencoder
     from mpd.job.progress import Progress
 
 QuestionPrompts = Mapping[str, list[int]]
@@ -44,15 +45,25 @@ def question_task(
     seed: Callable[[Mapping[str, Any]], int],
     artifact: Artifact,
     progress: "Progress",
+    reencoder: "Reencoder | None" = None,
 ) -> Task:
-    """The task of completing the question of each row once, with the seed of the row."""
+    """The task of completing the question of each row once, with the seed of the row.
+
+    With a `reencoder`, the rows have the prompts and the ids of the student for which it writes.
+    """
 
     def ask(row: Mapping[str, Any]) -> list[Request]:
         return [Request(prompts[row["question"]], seed(row))]
 
     def answer(rows: pl.DataFrame, completions: list[list[Completion]]) -> pl.DataFrame:
         firsts = [completion for (completion,) in completions]
-        return completion_frame(rows, prompts, firsts, engine.vocabulary, artifact)
+        if reencoder is None:
+            return completion_frame(rows, prompts, firsts, engine.vocabulary, artifact)
+        texts = [engine.vocabulary.text(completion.token_ids) for completion in firsts]
+        reasons = [completion.finish_reason for completion in firsts]
+        theirs = list(map(reencoder.completion, rows["question"], texts, reasons))
+        vocabulary = reencoder.writer.vocabulary
+        return completion_frame(rows, reencoder.prompts, theirs, vocabulary, artifact)
 
     return Task(engine, decoding, ask, answer, progress)
 

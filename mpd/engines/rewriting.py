@@ -11,6 +11,7 @@ from mpd.engines.tasks import Task, require_room
 from mpd.store import schema, table
 from mpd.text.completions import CompletionWriter
 from mpd.text.prompts import Prompts
+from mpd.text.rationales import rationale_of
 from mpd.text.vocabulary import UnknownWord
 
 # The status of a row by the finish reason of its sample, and by that of its rewrite.
@@ -26,7 +27,8 @@ PROMPT_END = 32  # tokens in which a prompt may open the rewriter's thinking
 
 def rewriting_prompts(engine: Engine, settings: TeacherRewrite) -> Prompts:
     """The prompts under which the teacher rewrites."""
-    key, day = "compress.prompt", settings.chat.date
+    day = settings.chat.date
+    key = f"compress.{'structure' if settings.instruction == 'structure' else 'prompt'}"
     return Prompts(engine.vocabulary, settings.prompt, key, settings.thinking, day)
 
 
@@ -122,6 +124,8 @@ class _Rewriting:
         text = vocabulary.text(completion.token_ids)
         end_of_prompt = vocabulary.decode(prompt[-PROMPT_END:])
         rewrite = self.writer.without_thinking(text, end_of_prompt, self.templates.can_think)
+        if rewrite is not None and self.settings.instruction == "structure":
+            rewrite = self._rendered(rewrite)
         ids = None if rewrite is None else self.writer.build(rewrite, row["prompt_ids"])
         status = REWRITE_STATUS.get(completion.finish_reason) or _format_status(ids, room)
         ids = ids if status == "ok" else None
@@ -136,6 +140,17 @@ class _Rewriting:
             "num_tokens": len(ids) if ids else None,
         }
 
+    def _rendered(self, rewrite: str) -> str | None:
+        """The text of a structural rationale in JSON: its steps, and its answer in a box.
+
+        None where it is none.
+        """
+        rationale = rationale_of(rewrite)
+        if rationale is None:
+            return None
+        close = self.writer.close_tag or ""
+        return f"{rationale.reasoning}\n{close}\n{rationale.boxed}"
+
 
 def _format_status(ids: list[int] | None, room: int) -> str:
     """The status of a whole rewrite, from its trained ids and the tokens that there is room for."""
@@ -146,8 +161,9 @@ def _format_status(ids: list[int] | None, room: int) -> str:
 
 def _prompt(prompts: Prompts, row: Mapping[str, Any]) -> list[int] | str:
     """The rewriting prompt of a row, or the status that says why it has none."""
-    if row["finish_reason"] in SAMPLE_STATUS:
-        return SAMPLE_STATUS[row["finish_reason"]]
+    status = SAMPLE_STATUS.get(row["finish_reason"])
+    if status and ("{trajectory}" in prompts.template or status == "sample_too_long"):
+        return status
     try:
         return prompts.ids(problem=row["question"], trajectory=row["text"])
     except UnknownWord:

@@ -10,6 +10,7 @@ from pathlib import Path
 from mpd.config import Config
 from mpd.config.branches import Branch
 from mpd.config.files import model_files, problem_files
+from mpd.config.gym import gym_version
 from mpd.config.models import FolderModel, ModelSource, TinyModel
 from mpd.config.resources import DistillResources
 from mpd.store.tokenizer_files import TOKENIZER, token_map
@@ -20,9 +21,9 @@ from mpd.tiny.worlds import WORLDS
 def check_config(config: Config) -> None:
     """Raise ValueError where a run of this configuration is bound to fail.
 
-    A local file is missing, empty or has a path that a tool cannot handle, two model folders have
-    different tokens, a training has nodes or processes that it cannot use, or a prompt has a word
-    that the embedded world's tokenizer lacks.
+    A package is missing, a local file is missing, empty or has a path that a tool cannot handle,
+    two model folders have different tokens, a training has nodes or processes that it cannot use,
+    or a prompt has a word that the embedded world's tokenizer lacks.
     """
     models, trajectories = config.models, config.sample.trajectories
     if trajectories and not Path(trajectories).is_file():
@@ -30,9 +31,12 @@ def check_config(config: Config) -> None:
     paths = [path for source in config.problems.sources() for path in problem_files(source)]
     for model in (models.student, models.teacher):
         paths += model_files(model)
+    if any(source.has_scorer for source in config.problems.sources()):
+        gym_version()
     require_no_braces(*map(str, paths), *([trajectories] if trajectories else []))
     _check_processes(config.resources.distill)
-    _check_token_maps(models.student, models.teacher)
+    if any(config.branches[name].method.needs_scores for name in config.methods):
+        _check_token_maps(models.student, models.teacher)
     _check_words("chat.prompt", config.chat.prompt, models.student)
     for name in config.methods:
         _check_prompts(config, config.branches[name])
@@ -106,8 +110,8 @@ def _check_prompts(config: Config, branch: Branch) -> None:
         for model in (models.student, models.teacher):
             _check_words("chat.concise", config.chat.concise, model)
     if method.trained and method.rewriter == "teacher":
-        key = "refine" if method.instruction == "refine" else "prompt"
-        _check_words(f"compress.{key}", getattr(branch.compress, key), models.teacher)
+        key = "prompt" if method.instruction == "rewrite" else method.instruction
+        _check_words(f"compress.{key}", branch.compress.asking(method.instruction), models.teacher)
 
 
 def _check_token_maps(student: ModelSource, teacher: ModelSource) -> None:

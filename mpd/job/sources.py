@@ -5,6 +5,7 @@ from itertools import chain
 from pathlib import Path
 
 from mpd.job.layout import BENCHMARK_STAGES, Experiment, Round
+from mpd.store.differences import note_beside
 
 # By the names under which footers and notes have their digests, the files that these may be of.
 Sources = Mapping[str, Sequence[Path]]
@@ -32,7 +33,8 @@ def _trained(round: Round) -> Iterator[tuple[Path, Sources]]:
     if round.number == 0:
         return
     before, teacher = round.before.student, experiment.teacher
-    models = {"student": [before, teacher], "teacher": [teacher, before]}
+    students = [before, round.base.student] if _samples_of_round_1(round) else [before]
+    models = {"student": [*students, teacher], "teacher": [teacher, before]}
     shards = {stage: round.shards(stage, count) for stage in SHARDED[1:]}
     shards["problems"] = experiment.train_shards(count)
     for number in range(count):
@@ -40,6 +42,19 @@ def _trained(round: Round) -> Iterator[tuple[Path, Sources]]:
             earlier = {name: [shards[name][number]] for name in SHARDED[:place]}
             yield shards[stage][number], {**earlier, **models}
     yield round.student, {**models, "student": [before], "logits": shards["logits"]}
+
+
+def _samples_of_round_1(round: Round) -> bool:
+    """Whether a later round has the samples of the first, as where the base student samples."""
+    if round.number == 1:
+        return False
+    first = Round(round.experiment, round.method, round.seed, 1)
+    try:
+        notes = [note_beside(place.shards("sample", 1)[0]) for place in (round, first)]
+    except ValueError:  # damaged, which is reported elsewhere
+        return False
+    digests = [note.get("digests") for note in notes]
+    return digests[0] is not None and digests[0] == digests[1]
 
 
 def _evaluated(round: Round) -> Iterator[tuple[Path, Sources]]:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from mpd.config.branches import Branch
+from mpd.config.methods import WITHOUT_SCORES
 from mpd.config.resources import DistillResources
 from mpd.job.gpu_memory import CHUNK_SIZES, DENSE_CHUNK_SIZE, RESERVE, head_bytes
 from mpd.plan.amounts import World
@@ -171,7 +172,7 @@ def gathered_bytes(model: Model) -> float:
 def _training(world: World, branch: Branch, card: Card) -> Peak:
     """States, the loss of a chunk, and activations: at least those of layers recomputed."""
     resources, student = world.config.resources.distill, world.student
-    is_dense = branch.logits.cache == "hidden" and branch.method.divergence != "cross_entropy"
+    is_dense = branch.logits.cache == "hidden" and branch.method.divergence not in WITHOUT_SCORES
     default = DENSE_CHUNK_SIZE if is_dense else CHUNK_SIZES["cuda" if card.is_gpu else "cpu"]
     chunk_size = resources.chunk_size or default
     width = 2 if branch.distill.mixed_precision == "bf16" else 4

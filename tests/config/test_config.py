@@ -264,8 +264,8 @@ def test_every_mistake_has_its_line():
           "problems__benchmarks__0__path": DELETE},
          "config: problems: one has no path; set its path, or problems.path for all"),
         ({"problems__train__num_problems": 5},
-         "config: problems: train.num_problems is for source: tiny; set it to null and use "
-         "num_train"),
+         "config: problems: train.num_problems is for source: tiny and reasoning_gym; set it "
+         "to null and use num_train"),
         ({"problems__train": {"source": "tiny"}},
          "config: problems.train: source: tiny needs num_problems"),
         ({"problems__benchmarks__1__num_problems": DELETE},
@@ -578,8 +578,11 @@ def of_stage(config, stage, method, round=1):
 )
 def test_what_methods_share_is_one_artifact(stage, one, other, shared):
     config = parse_config(changed(methods=list(METHODS)))
-    settings = [of_stage(config, stage, method) for method in (one, other)]
-    assert (settings[0] == settings[1]) == shared
+    job = {"round": 1, "seed": 0}
+    first, second = (
+        stage_settings(config, stage, method=method, **job).meaning() for method in (one, other)
+    )
+    assert (first == second) == shared
 
 
 def test_the_grid():
@@ -600,6 +603,17 @@ def test_the_grid():
         ),
         "trd": (True, student, teacher, "refine", "all", teacher, "rewriting", "forward_kl"),
         "opsdc": (True, student, "none", "rewrite", "all", student, "concise", "reverse_kl"),
+        "semi_opd": (True, "base", "none", "rewrite", "all", teacher, "problem", "policy_gradient"),
+        "reopold": (
+            *(True, student, "none", "rewrite", "all", teacher, "problem"),
+            "relaxed_policy_gradient",
+        ),
+        "fixed_advantage": (
+            *(True, student, "none", "rewrite", "all", teacher, "problem", "fixed_advantage"),
+        ),
+        "drpc": (
+            *(True, student, teacher, "structure", "correct", teacher, "problem", "cross_entropy"),
+        ),
         "prompt_only": (
             *(False, student, "none", "rewrite", "correct", teacher, "problem", "reverse_kl"),
         ),
@@ -891,9 +905,50 @@ def test_problem_sources_take_the_common_path():
             {**row_of(axes={"divergence": "cross_entropy"}), "distill__tail": "truncated"},
             "cross_entropy has neither temperature nor tail",
         ),
+        (
+            row_of(axes={"divergence": "policy_gradient"}, logits={"cache": "sparse"}),
+            "logits.cache is sparse, but rewards of divergence: policy_gradient",
+        ),
+        (row_of(logits={"cache": "realised"}), "logits.cache: realised has no distribution"),
+        (
+            {"methods": ["semi_opd"], "distill__temperature": 2.0, "logits__cache": "hidden"},
+            "policy_gradient has neither temperature nor tail",
+        ),
+        (
+            {"methods": ["reopold"], "distill__merge_stop_ids": True},
+            "relaxed_policy_gradient takes completion ids as they are",
+        ),
+        (
+            {"methods": ["reopold"], "sample__trajectories": "own.jsonl"},
+            "distill.relaxed.importance_ratio needs trajectories that the student itself samples",
+        ),
+        (
+            {"methods": ["semi_opd"], "sample__trajectories": "own.jsonl", "rounds": 2},
+            "in semi_opd trajectories serve every round; set rounds: 1",
+        ),
+        (
+            row_of(axes={"sampler": "base", "scorer": "student", "rewriter": "none"}),
+            "student with sampler",
+        ),
     ],
     ids=str,
 )
 def test_an_objective_that_the_cache_cannot_give_is_refused(changes, sentence):
     with pytest.raises(ValueError, match=re.escape(sentence)):
         parse_config(changed(**changes))
+
+
+def test_methods_with_rewards_have_a_cache_of_their_own():
+    """Whatever the other methods have; the floor of the rewards is a setting of the stage."""
+    for cache in ("sparse", "hidden"):
+        methods = ["mpd", "semi_opd", "reopold", "fixed_advantage"]
+        config = parse_config(changed(methods=methods, rounds=2, logits__cache=cache))
+        kinds = [config.branches[name].logits.cache for name in methods]
+        assert kinds == [cache, "realised", "realised", cache]
+    place = {"method": "reopold", "seed": 0, "round": 1}
+    settings = json.loads(text_of(config, "distill", **place))
+    assert settings["reward_floor"] == pytest.approx(-0.8473, abs=1e-4)
+    changes = {"distill__relaxed": {"floor": "scaled_log", "mixture": 0.1}}
+    config = parse_config(changed(methods=["reopold"], **changes))
+    settings = json.loads(text_of(config, "distill", **place))
+    assert settings["reward_floor"] == pytest.approx(-2.5584, abs=1e-4)

@@ -4,6 +4,7 @@ import pytest
 
 from mpd.config.keys import key_of
 
+ASKED = "compress.prompt or compress.refine or compress.structure"
 REWRITING = {"rewriter": "teacher", "prompt": "{problem} {trajectory}"}
 
 
@@ -17,14 +18,19 @@ REWRITING = {"rewriter": "teacher", "prompt": "{problem} {trajectory}"}
         ("sample", {}, "seed", "seed of the branch"),
         ("sample", {}, "engine_arguments.a.b", "sample.engine_arguments.a.b"),
         ("sample", {"trajectories": "own.jsonl"}, "chat.open", "chat.open"),
-        ("compress", REWRITING, "prompt", "compress.prompt or compress.refine"),
+        (
+            "compress",
+            REWRITING,
+            "prompt",
+            "compress.prompt or compress.refine or compress.structure",
+        ),
         ("compress", {"rewriter": "none"}, "rewriter", "rewriter of the method"),
         # Another kind of settings had this one.
         ("compress", {"rewriter": "none"}, "temperature", "compress.temperature"),
         ("logits", {"context": "concise", "prompt": ""}, "prompt", "chat.concise"),
         (
             *("logits", {"context": "rewriting", "prompt": ""}, "prompt"),
-            "compress.prompt or compress.refine",
+            "compress.prompt or compress.refine or compress.structure",
         ),
         ("distill", {}, "learning_rate", "distill.learning_rate or distill.round_decay"),
         ("distill", {}, "lora", "distill.lora"),

@@ -175,6 +175,13 @@ def test_folders_of_different_tokens_are_refused(student, teacher, swapped):
     check_config(parse_config(changed(**{**TINY, **folders(student.parent, teacher.parent)})))
 
 
+def test_folders_of_different_tokens_pass_where_no_method_needs_scores(student, swapped):
+    models = folders(student.parent, swapped)
+    methods = ["sft", "sft_rewrites", "prompt_only"]
+    check_config(parse_config(changed(**{**TINY, **models, "methods": methods})))
+    assert "different token maps" in message_of(**models, methods=["sft", "off_policy"])
+
+
 def test_a_damaged_tokenizer_is_named_and_a_missing_one_left_to_its_stage(student, swapped):
     path = swapped / "tokenizer.json"
     path.write_text("{")

@@ -12,18 +12,31 @@ from mpd.store.schema.column import Artifact, Column, Version
 from mpd.store.schema.costs import COSTS, SPEED
 from mpd.store.schema.report import BUDGETS, COMPARISON, DIFFICULTY, SUMMARY
 from mpd.store.schema.students import ANSWERS, EVALUATE, METRICS
-from mpd.store.schema.trajectories import ASKED, COMPRESS, DROPPED, FILTER, PROBLEMS, SAMPLE
+from mpd.store.schema.trajectories import (
+    ASKED,
+    COMPRESS,
+    DROPPED,
+    FILTER,
+    PROBLEMS,
+    SAMPLE,
+    SCORED_PROBLEMS,
+)
 
 # What is not a table of ours (weights, a student, the report) has a version too.
 MODELS_VERSION = 3
 HEAD_VERSION = 1
-REPORT_VERSION = 15
+REPORT_VERSION = 16
 STUDENT_VERSION = 3
 
 
-def problems_version() -> Version:
+def problems_of(has_scorer: bool) -> Artifact:
+    """The artifact that problems of a source are, by whether they have scorers of their own."""
+    return SCORED_PROBLEMS if has_scorer else PROBLEMS
+
+
+def problems_version(has_scorer: bool = False) -> Version:
     """The version of the folder of training problems, which has the table `dropped` too."""
-    return [PROBLEMS.version, DROPPED.version]
+    return [problems_of(has_scorer).version, DROPPED.version]
 
 
 def student_version() -> Version:
@@ -36,7 +49,18 @@ def student_version() -> Version:
 
 
 ARTIFACTS = (
-    *(PROBLEMS, DROPPED, SAMPLE, COMPRESS, FILTER, LOGITS, METRICS, ANSWERS, EVALUATE),
+    *(
+        PROBLEMS,
+        SCORED_PROBLEMS,
+        DROPPED,
+        SAMPLE,
+        COMPRESS,
+        FILTER,
+        LOGITS,
+        METRICS,
+        ANSWERS,
+        EVALUATE,
+    ),
     *(SUMMARY, COMPARISON, BUDGETS, DIFFICULTY, COSTS, SPEED),
 )
 
@@ -59,12 +83,14 @@ __all__ = [
     "PROBLEMS",
     "REPORT_VERSION",
     "SAMPLE",
+    "SCORED_PROBLEMS",
     "SPEED",
     "STUDENT_VERSION",
     "SUMMARY",
     "Artifact",
     "Column",
     "Version",
+    "problems_of",
     "problems_version",
     "student_version",
 ]

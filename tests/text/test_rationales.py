@@ -1,0 +1,112 @@
+r"""Structural rationales: what keeps to the schema, and what it becomes."""
+
+import copy
+import json
+
+import pytest
+
+from mpd.text.rationales import rationale_of
+
+GOOD = {
+    "route": {
+        "category": "Arithmetic",
+        "intent": ["sum of prices"],
+        "difficulty": 1,
+        "budget": 2,
+        "reasoning_path": ["AddPrices", "SubtractDiscount"],
+    },
+    "rationale": {"AddPrices": "1+3=4", "SubtractDiscount": " 4-2=2 "},
+    "ans": "2",
+}
+
+
+def test_steps_and_answer_become_text():
+    rationale = rationale_of(json.dumps(GOOD))
+    assert rationale.reasoning == "AddPrices: 1+3=4\n\nSubtractDiscount: 4-2=2"
+    assert rationale.boxed == "\\boxed{2}"
+
+
+@pytest.mark.parametrize("around", ["{}", "```json\n{}\n```", "Here it is:\n{}\nDone."])
+def test_text_around_the_json_is_ignored(around):
+    assert rationale_of(around.replace("{}", json.dumps(GOOD))) == rationale_of(json.dumps(GOOD))
+
+
+@pytest.mark.parametrize(
+    ("answer", "boxed"),
+    [
+        (2, "\\boxed{2}"),
+        (2.5, "\\boxed{2.5}"),
+        ("\\frac{1}{2}", "\\boxed{\\frac{1}{2}}"),
+        ("\\boxed{3}", "\\boxed{3}"),
+    ],
+)
+def test_an_answer_is_boxed_once(answer, boxed):
+    assert rationale_of(json.dumps({**GOOD, "ans": answer})).boxed == boxed
+
+
+def test_a_longer_budget_is_one_of_three_steps():
+    path = ["First", "Second", "Third"]
+    value = {
+        **GOOD,
+        "route": {**GOOD["route"], "difficulty": 3, "budget": 3, "reasoning_path": path},
+        "rationale": dict.fromkeys(path, "so"),
+    }
+    assert [name for name, _ in rationale_of(json.dumps(value)).steps] == path
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"route__difficulty": 2},  # its budget is 3
+        {"route__difficulty": 4},
+        {"route__difficulty": True},
+        {"route__budget": 3},
+        {"route__budget": "2"},
+        {"route__reasoning_path": ["SubtractDiscount", "AddPrices"]},
+        {"route__reasoning_path": ["AddPrices"]},
+        {"route": "none"},
+        {"rationale": {"AddPrices": "1+3=4"}},
+        {"rationale": []},
+        {"rationale__AddPrices": " "},
+        {"rationale__AddPrices": 4},
+        {"rationale__AddPrices": "3 \times 4"},  # a tab: one backslash of \times
+        {"ans": ""},
+        {"ans": None},
+        {"ans": True},
+    ],
+    ids=str,
+)
+def test_what_does_not_keep_to_the_schema_is_none(changes):
+    value = copy.deepcopy(GOOD)
+    for key, changed in changes.items():
+        section, _, name = key.partition("__")
+        (value[section] if name else value)[name or section] = changed
+    assert rationale_of(json.dumps(value)) is None
+
+
+@pytest.mark.parametrize("name", ["Step1", "addPrices", "Add Prices", "Add_Prices", ""])
+def test_names_are_letters_and_begin_with_a_capital(name):
+    path = [name, "SubtractDiscount"]
+    value = {
+        **GOOD,
+        "route": {**GOOD["route"], "reasoning_path": path},
+        "rationale": dict.fromkeys(path, "so"),
+    }
+    assert rationale_of(json.dumps(value)) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "no JSON",
+        "}{",
+        "[1]",
+        "{" * 100_000 + "}",
+        json.dumps(GOOD).replace('"SubtractDiscount": "', '"AddPrices": "'),  # twice one step
+        json.dumps(GOOD).replace("1+3", r"1\+3"),
+    ],
+    ids=range(7),
+)
+def test_text_that_is_no_json_is_none(text):
+    assert rationale_of(text) is None
