@@ -44,7 +44,7 @@ class Writer:
         return self.tokenizer(text).input_ids
 
     def complete(
-        self, prompts: Sequence[str], temperature: float = 0.7, max_new_tokens: int = 480
+        self, prompts: Sequence[str], temperature: float = 0.7, max_new_tokens: int = 400
     ) -> list[Completion]:
         """One completion of each prompt."""
         decoding = Decoding(temperature=temperature, max_new_tokens=max_new_tokens)
@@ -153,7 +153,7 @@ def measure(student: Writer, teacher: Writer, num: int) -> dict[str, Any]:
         prompt(f"{story.question}\n{text}\nrewrite", thinking=False)
         for story, text in zip(stories, samples, strict=True)
     ]
-    add("rewrite", teacher, drafts, temperature=0.6, max_new_tokens=240)
+    add("rewrite", teacher, drafts, temperature=0.6, max_new_tokens=200)
     texts["rewrite"] = [
         completion(*text.rsplit("\n", 1)) if "\n" in text else text for text in texts["rewrite"]
     ]

@@ -55,7 +55,7 @@ def test_numerals():
 
 def test_stories_stay_in_range_and_in_their_split():
     for story in stories(300):
-        assert 3 <= len(story.operations) <= 4
+        assert 2 <= len(story.operations) <= 3
         assert all(2 <= value <= 99 for value in story.values[1:])
         assert split_of(story.question) == "train"
 

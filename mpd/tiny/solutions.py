@@ -29,6 +29,7 @@ from mpd.tiny.stories import (
 EASY_SLIP = 0.2  # how much less often a step slips that has no carry
 
 DRILL_STEPS = 6
+DRILL_EASY, DRILL_HARD = 0.7, 0.3  # share of steps whose result is written at once
 WORDS = ("Check", "No", "again", "times")
 
 Trace = tuple[str, str]  # reasoning and answer
@@ -111,7 +112,7 @@ def drill(rng: random.Random) -> Trace:
         operation = draw_operation(value, rng)
         result = apply(value, operation)
         step = f"{value}{operation[0]}{operation[1]}"
-        if rng.random() < 0.5:
+        if rng.random() < (DRILL_HARD if is_hard(value, operation) else DRILL_EASY):
             sentences.append(f"{step}={result}.")
         else:
             sentences.append(f"{step}. Check: {columns(value, operation)}, {result}.")

@@ -1,4 +1,4 @@
-r"""Stories of the hard world: chains of 3 or 4 operations on numbers below 100, told in words.
+r"""Stories of the hard world: chains of 2 or 3 operations on numbers below 100, told in words.
 
     Tom has 17 coins. Ann has 28 more than Tom. Bob has 2 times as many as Ann. How many has Bob?
 
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from mpd.tiny.task import split_of
 
 MAX_VALUE = 99
-MIN_OPERATIONS, MAX_OPERATIONS = 3, 4
+MIN_OPERATIONS, MAX_OPERATIONS = 2, 3
 MAX_OPERAND = {"+": 60, "-": 60, "*": 5}
 MIN_OPERAND = {"+": 3, "-": 3, "*": 2}
 SIGNS = {"+": 0.4, "-": 0.4, "*": 0.2}

@@ -16,7 +16,7 @@ STUDENT_KINDS = {
     "again": 0.05,
     "notes": 0.04,
 }
-STUDENT_STYLE = Style(verbosity=0.8, check_hard=0.75, check_easy=0.6, slip=0.35)
+STUDENT_STYLE = Style(verbosity=0.8, check_hard=0.8, check_easy=0.6, slip=0.35)
 TEACHER_KINDS = {
     "solve": 0.3,
     "drill": 0.2,
