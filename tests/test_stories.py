@@ -110,6 +110,7 @@ def test_rows_of_problems():
     ] * 20
     assert len({row["question"] for row in rows}) == 20
     assert problems("test", 20, seed=0) == rows != problems("test", 20, seed=1)
+    assert {len(story.operations) for story in draw_many("test", 20, 0)} == {3}
     with pytest.raises(ValueError, match="split 'dev': the embedded world has train, test"):
         draw_many("dev", 1, 0)
 

@@ -1,10 +1,11 @@
-r"""Stories of the hard world: chains of 2 or 3 operations on numbers below 100, told in words.
+r"""Stories of the hard world: chains of operations on numbers below 100, told in words.
 
     Tom has 17 coins. Ann has 28 more than Tom. Bob has 2 times as many as Ann. How many has Bob?
 
 Each operation acts on the result of the one before, so that no intermediate result can be skipped.
 A story is a list, the fate of one person's things, or a comparison of several people; it can be
-told in a second language too, Esperanto, whose numerals are words.
+told in a second language too, Esperanto, whose numerals are words. Problems have 3 operations, and
+pretraining has stories of 2, too.
 """
 
 import random
@@ -180,14 +181,18 @@ def _tell(story: Story, sentences: dict[str, str], number: Callable[[int], str],
 
 
 def draw_many(split: str, num: int, seed: int) -> list[Story]:
-    """`num` different stories of a split. Raises ValueError where the split is unknown."""
+    """`num` different stories of a split, with MAX_OPERATIONS each.
+
+    Raises ValueError where the split is unknown.
+    """
     if split not in SPLITS:
         raise ValueError(f"split {split!r}: the embedded world has {', '.join(SPLITS)}")
     rng = random.Random(f"stories:{split}:{seed}")
     stories: dict[str, Story] = {}
     while len(stories) < num:
         story = draw(split, rng)
-        stories[story.question] = story
+        if len(story.operations) == MAX_OPERATIONS:
+            stories[story.question] = story
     return list(stories.values())
 
 
