@@ -6,8 +6,8 @@ may check it column by column:
     17+28=35. Check: 7+8=15, 1+2+1=4, 45. No, 17+28=45.
 
 It may also restate the question, announce each step, and copy all steps at the end; these tell
-nothing new. A shortened solution has the steps, and checks of those with a carry. The notes of the
-teacher have another notation: their numbers begin with the units.
+nothing new. A shortened solution has the steps and their checks. The notes of the teacher have
+another notation: their numbers begin with the units.
 
     71+82>54;
 """
@@ -53,7 +53,7 @@ class Style:
     slip: float
 
 
-SHORT = Style(verbosity=0.0, check_hard=1.0, check_easy=0.0, slip=0.0)
+SHORT = Style(verbosity=0.0, check_hard=1.0, check_easy=1.0, slip=0.0)
 
 
 def solution(story: Story, style: Style, rng: random.Random) -> Trace:
@@ -92,7 +92,7 @@ def solution(story: Story, style: Style, rng: random.Random) -> Trace:
 
 
 def shortened(story: Story) -> Trace:
-    """Each step, and checks of those with a carry."""
+    """Each step and its check."""
     return solution(story, SHORT, random.Random(0))
 
 

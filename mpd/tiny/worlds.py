@@ -15,7 +15,7 @@ STORY_STUDENT = Pretraining(
     num_layers=3,
     num_heads=2,
     num_key_value_heads=2,
-    num_steps=4000,
+    num_steps=3700,
 )
 STORY_TEACHER = Pretraining(
     hidden_size=128,
@@ -23,7 +23,7 @@ STORY_TEACHER = Pretraining(
     num_layers=4,
     num_heads=4,
     num_key_value_heads=2,
-    num_steps=3000,
+    num_steps=2500,
 )
 
 
