@@ -30,7 +30,7 @@ from mpd.text.grading.extraction import gold as gold_answer
 from mpd.text.overlap import Row, without_benchmarks, without_duplicates
 from mpd.text.questions import problem_id
 from mpd.text.rows import BadRow, Faults, FileRow, is_blank
-from mpd.text.sources import answer_text, read_cells
+from mpd.text.sources import answer_text, read_cells, reference_texts
 
 log = logging.getLogger("mpd")
 
@@ -57,7 +57,9 @@ def load(
         key = None if question is None else problem_id(question)
         row = {"problem_id": key, "question": question, "source_row": number}
         try:
-            rows.append({**row, "gold": _gold_of(cells, source)})
+            gold = _gold_of(cells, source)
+            references = reference_texts(cells, source)
+            rows.append({**row, "gold": gold, "original": None, **references})
         except ValueError as error:
             bad.append({**row, "reason": f"unreadable: {error}"})
             faults.append((number, str(error), question))
@@ -121,7 +123,10 @@ def split_rows(
 
 
 def write_train(folder: Path, settings: TrainingProblems, benchmarks: list[Path]) -> None:
-    """Fill `folder` with shard_{n}.parquet, dev.parquet and dropped.parquet."""
+    """Fill `folder` with shard_{n}.parquet, dev.parquet and dropped.parquet.
+
+    Where the source has references, references.parquet has those of the training problems.
+    """
     questions = [table.read(path, schema.PROBLEMS)["question"].to_list() for path in benchmarks]
     rows, bad = load(settings.train, settings.seed, "train", settings.on_bad_row)
     rows, duplicates = without_duplicates(rows)
@@ -136,6 +141,9 @@ def write_train(folder: Path, settings: TrainingProblems, benchmarks: list[Path]
         part = train[len(train) * shard // shards : len(train) * (shard + 1) // shards]
         _write_problems(path, part, schema.PROBLEMS, {"shard": str(shard)})
     _write_problems(table_in(folder, DEV), dev, schema.PROBLEMS, {"benchmark": DEV})
+    if settings.train.references:
+        path = table_in(folder, schema.REFERENCES.name)
+        _write_problems(path, train, schema.REFERENCES, {})
     dropped = sorted([*bad, *duplicates, *held_out, *rest], key=lambda row: row["source_row"])
     _write_problems(table_in(folder, schema.DROPPED.name), dropped, schema.DROPPED, {})
 
@@ -174,7 +182,8 @@ def _tiny_cells(source: Source, seed: int, split: str) -> list[tuple[int, FileRo
 
     assert source.num_problems is not None, "its model needs it"
     rows = problems(split, source.num_problems, seed)
-    cells = [{source.question: row["question"], source.answer: row["answer"]} for row in rows]
+    columns = {"question": source.question, "answer": source.answer, **source.references}
+    cells = [{column: row.get(key) for key, column in columns.items()} for row in rows]
     return list(enumerate(cells))
 
 
@@ -195,7 +204,7 @@ def outputs(arguments: Namespace) -> Outputs:
         )
         yield FolderOutput(
             "problems",
-            schema.problems_version(),
+            schema.problems_version(bool(settings.train.references)),
             arguments.output,
             settings.meaning(),
             {**inputs, "benchmarks": " ".join(contents)},

@@ -22,6 +22,7 @@ VERSIONS = [
     name
     for name, value in vars(schema).items()
     if isinstance(value, schema.Artifact) or name.endswith("_VERSION")
+    if name != "REFERENCES"  # the finished run has none
 ]
 # The stages that write what has a version, but for those of its name.
 WRITERS = {

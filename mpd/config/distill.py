@@ -125,6 +125,11 @@ class Distill(Training):
     round_decay: float = Field(
         1.0, gt=0, le=1, description="factor of the learning rate from each round to the next"
     )
+    max_entry: float = Field(
+        0.05,
+        gt=0,
+        description="what one id of the vocabulary may add to clamped_forward_kl at most, in nats",
+    )
 
 
 class DistillSettings(Training, StageSettings):
@@ -135,4 +140,10 @@ class DistillSettings(Training, StageSettings):
         gt=0, description="peak learning rate in this round"
     )
     divergence: Annotated[DivergenceName, FromJob("method")] = "reverse_kl"
+    max_entry: float | None = Field(
+        None,
+        gt=0,
+        exclude_if=lambda value: value is None,
+        description="what one id of the vocabulary may add to clamped_forward_kl at most, in nats",
+    )
     seed: BranchSeed = 0

@@ -99,8 +99,21 @@ class RewritingScores(CacheSettings):
     chat: Annotated[ScoringChat, FromKey("chat")] = ScoringChat()
 
 
+class SolutionScores(CacheSettings):
+    """Settings for a scorer that sees a reference solution."""
+
+    when: ClassVar[str] = "with context: solution"
+    context: Annotated[Literal["solution"], FromJob("method")] = Field(
+        description="solution: the scorer sees the problem with a reference solution"
+    )
+    prompt: Annotated[str, FromKey("chat.solution")] = Field(
+        description="user message; {problem}, {original} and {solution} are filled in"
+    )
+    chat: Annotated[ScoringChat, FromKey("chat")] = ScoringChat()
+
+
 LogitsSettings = Annotated[
-    PlainScores | ConciseScores | RewritingScores, Field(discriminator="context")
+    PlainScores | ConciseScores | RewritingScores | SolutionScores, Field(discriminator="context")
 ]
 
 

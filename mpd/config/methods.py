@@ -27,11 +27,21 @@ Kept = Annotated[
     Field(description="which completions are kept, by their answers; all: truncated ones too"),
 ]
 Context = Annotated[
-    Literal["problem", "concise", "rewriting"],
-    Field(description="prompt of the scorer: plain, asking for brevity, or the rewriting prompt"),
+    Literal["problem", "concise", "rewriting", "solution"],
+    Field(
+        description="prompt of the scorer: plain, asking for brevity, the rewriting prompt, or one "
+        "with a reference solution"
+    ),
 ]
 DivergenceName = Annotated[
-    Literal["reverse_kl", "forward_kl", "jensen_shannon", "mix", "cross_entropy"],
+    Literal[
+        "reverse_kl",
+        "forward_kl",
+        "jensen_shannon",
+        "mix",
+        "cross_entropy",
+        "clamped_forward_kl",
+    ],
     Field(description="what training minimises"),
 ]
 
@@ -46,18 +56,20 @@ class Method(StrictModel):
     rewriter: Rewriter = "none"
     instruction: Instruction = "rewrite"
     kept: Kept = "correct"
-    scorer: Literal["teacher", "student"] = Field(
-        "teacher", description="who scores; student: the student of the round before"
+    scorer: Literal["teacher", "student", "base"] = Field(
+        "teacher",
+        description="who scores; student: the student of the round before; base: the student "
+        "before any training",
     )
     context: Context = "problem"
     divergence: DivergenceName = "reverse_kl"
 
     @model_validator(mode="after")
     def _require_possible(self) -> "Method":
-        if self.scorer == "student" and self.rewriter == "teacher":
+        if self.scorer != "teacher" and self.rewriter == "teacher":
             raise ValueError(
-                "scorer: student with rewriter: teacher: who rewrote has to score; change one of "
-                "the two"
+                f"scorer: {self.scorer} with rewriter: teacher: who rewrote has to score; change "
+                "one of the two"
             )
         if self.context == "rewriting" and self.rewriter == "none":
             raise ValueError("context: rewriting needs a rewriter; set rewriter: teacher")
@@ -88,6 +100,8 @@ METHODS = {
     ),
     # On-policy self-distillation for compression, 2603.05433
     "opsdc": Method(kept="all", scorer="student", context="concise"),
+    # Crosslingual on-policy self-distillation, 2605.09548; it needs logits.cache: hidden
+    "copsd": Method(kept="all", scorer="base", context="solution", divergence="clamped_forward_kl"),
     # Structural rationales, 2605.07139, without the bank of paths
     "drpc": Method(rewriter="teacher", instruction="structure", divergence="cross_entropy"),
     # The untrained student, asked to be brief

@@ -17,6 +17,9 @@ from mpd.config.base import (
     StrictModel,
 )
 
+# Left out where there is none, so that other sources have the settings that they had before.
+ReferenceColumn = Annotated[str | None, Field(exclude_if=lambda column: column is None)]
+
 
 class Source(StrictModel):
     """Where problems come from, and which columns hold them."""
@@ -47,12 +50,43 @@ class Source(StrictModel):
         "random subset; null: all; for other training problems, use num_train",
     )
 
+    @property
+    def references(self) -> dict[str, str]:
+        """The columns that a scorer may see, by their keys; a benchmark has none."""
+        return {}
+
     @model_validator(mode="after")
     def _require_complete(self) -> "Source":
         if self.source == "tiny" and self.num_problems is None:
             raise ValueError("source: tiny needs num_problems")
         if self.source == "hub" and self.revision is None:
             raise ValueError("source: hub needs revision, a commit hash")
+        return self
+
+
+class TrainSource(Source):
+    """Where the training problems come from, and what a scorer may see of them."""
+
+    original: ReferenceColumn = Field(
+        None,
+        description="column with a translated question's original, for methods whose scorer sees "
+        "a solution",
+    )
+    solution: ReferenceColumn = Field(
+        None,
+        description="column with a reference solution, for methods whose scorer sees one",
+    )
+
+    @property
+    def references(self) -> dict[str, str]:
+        """The columns that a scorer may see, by their keys."""
+        columns = {"original": self.original, "solution": self.solution}
+        return {key: column for key, column in columns.items() if column is not None}
+
+    @model_validator(mode="after")
+    def _require_solution(self) -> "TrainSource":
+        if self.original is not None and self.solution is None:
+            raise ValueError("original is for methods whose scorer sees a solution; set solution")
         return self
 
 
@@ -106,7 +140,7 @@ class Problems(ProblemSplit):
     path: str | None = Field(
         None, description="file or hub dataset of the sources that name no path"
     )
-    train: Source = Field(description="where training problems come from; keys below")
+    train: TrainSource = Field(description="where training problems come from; keys below")
     benchmarks: tuple[Benchmark, ...] = Field((), description="held-out problem sets; keys below")
 
     @model_validator(mode="after")
@@ -134,9 +168,13 @@ class Problems(ProblemSplit):
         return [benchmark.name for benchmark in self.benchmarks]
 
     @property
-    def train_source(self) -> Source:
+    def train_source(self) -> TrainSource:
         """The source of the training problems, its path filled in."""
-        return self._with_path(self.train)
+        return TrainSource(
+            **dict(self._with_path(self.train)),
+            original=self.train.original,
+            solution=self.train.solution,
+        )
 
     def benchmark_source(self, name: str) -> Source:
         """The source of a benchmark, its path filled in."""
@@ -158,7 +196,7 @@ class TrainingProblems(ProblemSplit, StageSettings):
     """Settings for the training problems and the development split."""
 
     section: ClassVar[str] = "problems"
-    train: Annotated[Source, FromKey("problems.train")] = Field(
+    train: Annotated[TrainSource, FromKey("problems.train")] = Field(
         description="where training problems come from"
     )
 

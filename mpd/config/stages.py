@@ -24,6 +24,7 @@ from mpd.config.logits import (
     PlainScores,
     RewritingScores,
     ScoringChat,
+    SolutionScores,
 )
 from mpd.config.models import (
     FolderSettings,
@@ -141,6 +142,8 @@ def _logits(config: Config, wildcards: Wildcards) -> StageSettings:
     chat = _part(ScoringChat, config.chat)
     if branch.method.context == "concise":
         return ConciseScores(**keys, context="concise", prompt=config.chat.concise, chat=chat)
+    if branch.method.context == "solution":
+        return SolutionScores(**keys, context="solution", prompt=config.chat.solution, chat=chat)
     prompt = branch.compress.asking(branch.method.instruction)
     return RewritingScores(**keys, context="rewriting", prompt=prompt, chat=chat)
 
@@ -155,6 +158,8 @@ def _distill(config: Config, wildcards: Wildcards) -> StageSettings:
     keys = dict(_part(Training, branch.distill))
     keys["learning_rate"] *= branch.distill.round_decay ** (int(wildcards["round"]) - 1)
     divergence = branch.method.divergence
+    if divergence == "clamped_forward_kl":
+        keys["max_entry"] = branch.distill.max_entry
     return DistillSettings(**keys, divergence=divergence, seed=int(wildcards["seed"]))
 
 

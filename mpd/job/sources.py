@@ -32,7 +32,8 @@ def _trained(round: Round) -> Iterator[tuple[Path, Sources]]:
     if round.number == 0:
         return
     before, teacher = round.before.student, experiment.teacher
-    models = {"student": [before, teacher], "teacher": [teacher, before]}
+    scorers = [teacher, before, experiment.base_student(round.seed)]
+    models = {"student": [before, teacher], "teacher": list(dict.fromkeys(scorers))}
     shards = {stage: round.shards(stage, count) for stage in SHARDED[1:]}
     shards["problems"] = experiment.train_shards(count)
     for number in range(count):

@@ -35,6 +35,17 @@ def forward_kl(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
     return (teacher.exp() * (teacher - student)).sum(-1)
 
 
+def clamped_forward_kl(
+    student: torch.Tensor, teacher: torch.Tensor, max_entry: float
+) -> torch.Tensor:
+    """Σ min(q (log q - log p), max_entry); M = V.
+
+    No divergence: its negative terms stay as they are, so that it may be below zero. The loss of
+    arXiv 2605.09548 by its code, cisnlp/COPSD. A term above the bound has no gradient.
+    """
+    return (teacher.exp() * (teacher - student)).clamp(max=max_entry).sum(-1)
+
+
 def jensen_shannon(student: torch.Tensor, teacher: torch.Tensor, beta: float) -> torch.Tensor:
     """β KL(q ‖ m) + (1 - β) KL(p ‖ m) with m = β q + (1 - β) p; 0 < β < 1.
 
@@ -64,6 +75,7 @@ def divergence_of(settings: DistillSettings, num_entries: int | None = None) -> 
         "reverse_kl": reverse_kl,
         "forward_kl": forward_kl,
         "jensen_shannon": partial(jensen_shannon, beta=settings.beta),
+        "clamped_forward_kl": partial(clamped_forward_kl, max_entry=settings.max_entry or math.inf),
         "mix": partial(mix, forward_share=settings.forward_share),
     }
     divergence = divergences[settings.divergence]

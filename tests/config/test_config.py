@@ -33,6 +33,13 @@ RAW = {
     "evaluate": {},
 }
 DELETE = object()
+# copsd needs a cache of hidden states, and columns of the training problems.
+COPSD = {
+    "methods": ["copsd"],
+    "custom": [{"name": "copsd", "like": "copsd", "logits": {"cache": "hidden"}}],
+    "problems__train": {"original": "first", "solution": "steps"},
+}
+ANYWHERE = [name for name in METHODS if name != "copsd"]
 
 
 def changed(**changes):
@@ -577,7 +584,7 @@ def of_stage(config, stage, method, round=1):
     ],
 )
 def test_what_methods_share_is_one_artifact(stage, one, other, shared):
-    config = parse_config(changed(methods=list(METHODS)))
+    config = parse_config(changed(methods=ANYWHERE))
     job = {"round": 1, "seed": 0}
     first, second = (
         stage_settings(config, stage, method=method, **job).meaning() for method in (one, other)
@@ -603,6 +610,9 @@ def test_the_grid():
         ),
         "trd": (True, student, teacher, "refine", "all", teacher, "rewriting", "forward_kl"),
         "opsdc": (True, student, "none", "rewrite", "all", student, "concise", "reverse_kl"),
+        "copsd": (
+            *(True, student, "none", "rewrite", "all", "base", "solution", "clamped_forward_kl"),
+        ),
         "drpc": (
             *(True, student, teacher, "structure", "correct", teacher, "problem", "cross_entropy"),
         ),
@@ -612,8 +622,20 @@ def test_the_grid():
     }
 
 
+def test_what_copsd_is_made_of_reaches_its_stages():
+    config = parse_config(changed(**COPSD, chat__solution="{problem} {original} {solution}"))
+    scores = of_stage(config, "logits", "copsd")
+    assert (scores["context"], scores["prompt"]) == ("solution", "{problem} {original} {solution}")
+    assert of_stage(config, "distill", "copsd")["max_entry"] == 0.05
+    assert "max_entry" not in of_stage(parse_config(changed()), "distill", "mpd")
+    train = stage_settings(config, "problems").train
+    assert train.references == {"original": "first", "solution": "steps"}
+    plain = stage_settings(parse_config(changed()), "problems").model_dump(mode="json")["train"]
+    assert not {"original", "solution"} & set(plain)
+
+
 def test_each_axis_reaches_its_stage():
-    raw = changed(methods=list(METHODS), chat__concise="{problem} concise")
+    raw = changed(methods=ANYWHERE, chat__concise="{problem} concise")
     raw["compress"]["refine"] = "{problem} {trajectory} refine"
     config = parse_config(raw)
     assert of_stage(config, "compress", "trd")["prompt"] == "{problem} {trajectory} refine"
@@ -735,6 +757,21 @@ def test_the_source_of_a_role(role):
         (
             {"methods": ["opsdc"], "logits__cache": "hidden"},
             "in opsdc the student scores",
+        ),
+        ({**COPSD, "custom": []}, "has sums of them; set logits.cache: hidden"),
+        (
+            {**COPSD, "problems__train": {"solution": "steps"}},
+            "chat.solution, which contains {original}: set problems.train.original to the column",
+        ),
+        (
+            {**COPSD, "problems__train": {}, "chat__solution": "{problem} {solution}"},
+            "chat.solution, which contains {solution}: set problems.train.solution to the column",
+        ),
+        ({**COPSD, "problems__train": {"original": "first"}}, "scorer sees a solution; set"),
+        ({"chat__solution": "{problem}"}, "solution must contain {solution}"),
+        (
+            {**row_of(axes={"scorer": "base"})},
+            "scorer: base with rewriter: teacher: who rewrote has to score",
         ),
         (
             {"methods": ["sft"], "sample__trajectories": "own.jsonl"},

@@ -12,7 +12,15 @@ from mpd.store.schema.column import Artifact, Column, Version
 from mpd.store.schema.costs import COSTS, SPEED
 from mpd.store.schema.report import BUDGETS, COMPARISON, DIFFICULTY, SUMMARY
 from mpd.store.schema.students import ANSWERS, EVALUATE, METRICS
-from mpd.store.schema.trajectories import ASKED, COMPRESS, DROPPED, FILTER, PROBLEMS, SAMPLE
+from mpd.store.schema.trajectories import (
+    ASKED,
+    COMPRESS,
+    DROPPED,
+    FILTER,
+    PROBLEMS,
+    REFERENCES,
+    SAMPLE,
+)
 
 # What is not a table of ours (weights, a student, the report) has a version too.
 MODELS_VERSION = 3
@@ -21,9 +29,13 @@ REPORT_VERSION = 15
 STUDENT_VERSION = 3
 
 
-def problems_version() -> Version:
-    """The version of the folder of training problems, which has the table `dropped` too."""
-    return [PROBLEMS.version, DROPPED.version]
+def problems_version(has_references: bool = False) -> Version:
+    """The version of the folder of training problems, which has the table `dropped` too.
+
+    It may also have the table `references`.
+    """
+    versions = [PROBLEMS.version, DROPPED.version]
+    return [*versions, REFERENCES.version] if has_references else versions
 
 
 def student_version() -> Version:
@@ -36,7 +48,7 @@ def student_version() -> Version:
 
 
 ARTIFACTS = (
-    *(PROBLEMS, DROPPED, SAMPLE, COMPRESS, FILTER, LOGITS, METRICS, ANSWERS, EVALUATE),
+    *(PROBLEMS, DROPPED, REFERENCES, SAMPLE, COMPRESS, FILTER, LOGITS, METRICS, ANSWERS, EVALUATE),
     *(SUMMARY, COMPARISON, BUDGETS, DIFFICULTY, COSTS, SPEED),
 )
 
@@ -57,6 +69,7 @@ __all__ = [
     "METRICS",
     "MODELS_VERSION",
     "PROBLEMS",
+    "REFERENCES",
     "REPORT_VERSION",
     "SAMPLE",
     "SPEED",
