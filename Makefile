@@ -2,7 +2,7 @@
 # make test     set up the rest, then every check and test
 # make check    the checks alone: style, workflow and types
 # make vllm     an environment beside it, .venv-vllm, with the CPU build of vLLM: tests run there
-# make install  set up what a run needs, alone
+# make install  set up what a run needs, alone; with EXTRAS="slurm s3", extras of pyproject.toml too
 # make bench-env  what benchmarks compare with, in an environment of its own
 # make prune    what in the store no output links to, or killed jobs left; DELETE=1 deletes it
 
@@ -64,6 +64,7 @@ check: $(TESTS_INSTALLED)
 	mypy
 
 install: $(INSTALLED)
+	@set -e; $(foreach extra,$(EXTRAS),$(BIN)/$(LOCKED)/$(extra).txt;)
 
 $(INSTALLED): $(LOCKS)
 	$(call environment,$(VENV))

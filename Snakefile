@@ -28,6 +28,14 @@ include: "rules/evaluate.smk"
 include: "rules/report.smk"
 
 
+# On a cluster these run where Snakemake runs: few jobs and short ones, and a hub may be out of reach of
+# its nodes.
+localrules:
+    benchmark_problems,
+    problems,
+    report,
+
+
 # If there is nothing to do, Snakemake itself does not mention the results.
 if workflow.is_main_process:
     log_report("report of the last run")

@@ -102,7 +102,7 @@ def score(
 
     def compute(parts: Parts) -> None:
         parts.stream = clock.stream(parts)
-        score_rows(job, rows, parts)
+        score_rows(job, job.teacher, rows, parts)
 
     gc.collect()  # models of the run before
     folder.mkdir()

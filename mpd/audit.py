@@ -208,6 +208,11 @@ def main(argv: list[str] | None = None) -> None:
     table.check(arguments.cache, schema.LOGITS, made_by)
     rows = sampled_rows(arguments.cache, arguments.num_rows, arguments.seed)
     settings = settings_of(arguments.cache)
+    if settings.cache == "realised":
+        raise ValueError(
+            f"{arguments.cache}: a cache of completion ids alone has no distribution to compare; "
+            "give one with logits.cache: sparse or hidden"
+        )
     if arguments.max_noise_divergence is None:
         arguments.max_noise_divergence = EXPECTED_NOISE[settings.dtype]
 

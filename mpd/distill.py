@@ -10,6 +10,7 @@ saved state.
 """
 
 import json
+import logging
 import shutil
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
@@ -18,10 +19,11 @@ from typing import Any
 
 import polars as pl
 
-from mpd.config.distill import DistillSettings
+from mpd.config.distill import AnyDistillSettings, DistillSettings
 from mpd.config.resources import DistillResources
 from mpd.job import command
 from mpd.job.layout import tracking_beside
+from mpd.scoring.cache_layout import mean_overlap
 from mpd.store import schema, table
 from mpd.store.digests import digest_of
 from mpd.store.manifest import MANIFEST
@@ -33,6 +35,7 @@ from mpd.training.cache_checks import (
     require_ids,
     require_kept_rows,
     require_objective,
+    require_old_logprobs,
     require_one,
     require_rows,
     require_verdicts,
@@ -40,6 +43,8 @@ from mpd.training.cache_checks import (
 from mpd.training.job import METRICS_FILE, TrainingJob
 from mpd.training.launch import launch, require_gpus
 from mpd.training.tracking import require_tracker
+
+log = logging.getLogger("mpd")
 
 CARD = "README.md"
 
@@ -71,7 +76,7 @@ def copy_beside_weights(source: Path, folder: Path) -> None:
 
 def command_line() -> ArgumentParser:
     """The command line of the stage."""
-    parser = command.parser(__doc__, "distill", DistillSettings, DistillResources)
+    parser = command.parser(__doc__, "distill", AnyDistillSettings, DistillResources)
     parser.add_argument("--student", type=Path, required=True, help="manifest of the student")
     parser.add_argument("--logits", type=Path, nargs="+", required=True, help="shards of the cache")
     parser.add_argument("--filter", type=Path, nargs="+", required=True, help="shards of verdicts")
@@ -82,6 +87,13 @@ def command_line() -> ArgumentParser:
         default=[],
         help="the teacher's output head, for cache: hidden",
     )
+    parser.add_argument(
+        "--base",
+        type=Path,
+        nargs="*",
+        default=[],
+        help="manifest of the base student, where the cache is of its trajectories in every round",
+    )
     return parser
 
 
@@ -89,7 +101,9 @@ def outputs(arguments: Namespace) -> Outputs:
     """The folder of the new student."""
     settings: DistillSettings = arguments.settings
     student = read_manifest(arguments.student)
-    made_for = {"token_map": student["token_map"], "student": student["digest"]}
+    # The student that the cache is of.
+    cached = read_manifest(arguments.base[0]) if arguments.base else student
+    made_for = {"token_map": student["token_map"], "student": cached["digest"]}
     footers = [table.check(path, schema.LOGITS, made_for) for path in arguments.logits]
     identities = dict(zip(arguments.logits, (each["identity"] for each in footers), strict=True))
     cache, teacher = (require_one(key, identities) for key in ("cache", "teacher"))
@@ -107,6 +121,9 @@ def outputs(arguments: Namespace) -> Outputs:
         require_kept_rows(verdicts, keys)
         for path in arguments.logits:
             require_ids(path)
+            require_old_logprobs(settings, path)
+        if cache == "realised":
+            _log_overlap(arguments.logits)
         copy_beside_weights(arguments.student.parent, folder)
         _run_training(arguments, made_from, folder, scratch)
         (folder / CARD).write_text(model_card(settings, student, len(keys)), encoding="utf-8")
@@ -124,6 +141,14 @@ def outputs(arguments: Namespace) -> Outputs:
         },
         compute,
     )
+
+
+def _log_overlap(paths: list[Path]) -> None:
+    """Log how much teacher and student agree before training, which decides about such methods."""
+    rows = (table.read_columns(path, ["overlap", "num_tokens"]) for path in paths)
+    overlap = mean_overlap(pl.concat(rows))
+    if overlap is not None:
+        log.info("teacher and student share %.3f of their 64 most probable tokens", overlap)
 
 
 def _run_training(

@@ -29,6 +29,7 @@ from mpd.store.row_ranges import ForwardReader, ranges_of
 from mpd.text.completions import CompletionReader
 from mpd.text.grading import token_budgets
 from mpd.text.grading.extraction import extract
+from mpd.text.grading.golds import golds_of, read_golds
 from mpd.text.grading.grader import Grader
 from mpd.text.vocabulary import TokenizerFile
 
@@ -39,8 +40,11 @@ ANSWER_COLUMNS = [
 
 
 def with_golds(problems: pl.DataFrame, answers: pl.DataFrame) -> pl.DataFrame:
-    """The answers with their gold answers. Raises ValueError unless all problems have answers."""
-    golds = problems.select("problem_id", "gold")
+    """The answers with what `read_golds` has of their problems.
+
+    Raises ValueError unless all problems have answers.
+    """
+    golds = problems.drop("question", "source_row", strict=False)
     rows = matched(answers, golds, schema.PROBLEMS)
     num_answered = rows["problem_id"].n_unique()
     if len(rows) != len(answers) or num_answered != len(problems):
@@ -66,7 +70,7 @@ def graded(
         for ids, answer in zip(sequences, answers, strict=True)
     ]
     verdicts, correct_budgets = token_budgets.grade_with_budgets(
-        rows["gold"].to_list(), answers, answers_at, grader
+        golds_of(rows), answers, answers_at, grader
     )
     kept = rows.select("problem_id", "sample_index", "gold", "finish_reason", "num_tokens")
     columns = kept.iter_rows(named=True), sequences, answers, verdicts, correct_budgets
@@ -95,7 +99,7 @@ def grade(
     parts: Parts,
 ) -> None:
     """Grade the answers to one benchmark. `reader` is called only where a part is missing."""
-    golds = table.read_columns(problems, ["problem_id", "gold"])
+    golds = read_golds(problems)
     keys = with_golds(golds, table.read_columns(answers, ["problem_id"]))
 
     def prepare() -> Callable[[int, int], pl.DataFrame]:

@@ -28,6 +28,7 @@ from mpd.store.outputs import Outputs, TableOutput
 from mpd.store.parts import Parts
 from mpd.store.row_ranges import ForwardReader, ranges_within
 from mpd.text.grading.extraction import extract
+from mpd.text.grading.golds import golds_of, read_golds
 from mpd.text.grading.grader import Grader
 from mpd.text.sequences import overlap, repeats_more_than
 
@@ -50,7 +51,7 @@ def verdicts(rows: pl.DataFrame, settings: FilterSettings, grader: Grader) -> pl
     close_tag = settings.chat.delimiter
     sample_answers = [extract(text, close_tag) for text in rows["sample_text"]]
     answers = [None if text is None else extract(text, close_tag) for text in rows["text"]]
-    golds = rows["gold"].to_list()
+    golds = [*golds_of(rows)]
     grades = grader.grade(golds * 2, sample_answers + answers)
     sample_grades, candidate_grades = grades[: len(golds)], grades[len(golds) :]
     columns = sample_answers, answers, sample_grades, candidate_grades
@@ -171,7 +172,7 @@ def judge_shard(
 
     Raises ValueError where the files do not belong together.
     """
-    golds = table.read_columns(problems, ["problem_id", "gold"])
+    golds = read_golds(problems)
     samples = table.read_columns(sample, ["sample_id", "problem_id", "num_tokens"])
     candidates = table.read_columns(compress, ["sample_id", "num_tokens"])
     keys = with_samples_and_problems(golds, samples.with_row_index("place"), candidates)

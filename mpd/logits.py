@@ -5,7 +5,8 @@ each completion position the cache holds the teacher's log-probabilities on a su
 id, the control ids, and those of both models' most probable ids that matter), the logs of the
 masses outside it, the exact dense reverse KL of the current student, and the student's
 log-probability of the realised id. With `cache: hidden` it holds the input of the teacher's output
-head instead of a support.
+head instead of a support, with `cache: realised` neither: the log-probability of the realised id is
+then exact, and that of the student is the one which its sampler stored.
 
     python -m mpd.logits --settings JSON --problems ... --sample ... --compress ... \\
         --filter ... --student .../manifest.json --teacher .../manifest.json \\
@@ -64,8 +65,14 @@ def kept_rows(
     return rows
 
 
-def score_rows(arguments: Namespace, rows: pl.DataFrame, parts: Parts) -> None:
-    """Score the kept rows of a shard; there may be none."""
+def with_sampled_logprobs(rows: pl.DataFrame, samples: pl.DataFrame) -> pl.DataFrame:
+    """The rows with `sampled_logprobs`: those of the model that sampled, null where it has none."""
+    sampled = samples.select("sample_id", sampled_logprobs="logprobs")
+    return matched(rows, sampled, schema.SAMPLE)
+
+
+def score_rows(arguments: Namespace, scoring: Path, rows: pl.DataFrame, parts: Parts) -> None:
+    """Score the kept rows of a shard, if any, with the model whose manifest is `scoring`."""
     settings: LogitsSettings = arguments.settings
     resources: ScoringResources = command.resources_of(arguments)
     if not len(rows):
@@ -78,7 +85,7 @@ def score_rows(arguments: Namespace, rows: pl.DataFrame, parts: Parts) -> None:
         from mpd.scoring.vllm_scorer import VllmScorer
 
         kind = VllmScorer if settings.engine == "vllm" else TransformersScorer
-        models = arguments.student, scoring_model(arguments)
+        models = arguments.student, scoring
         scorer: Scorer = opened(arguments, lambda: kind(*models, settings, resources, 0))
         scorer.begin(parts.remaining)
         return scorer
@@ -172,11 +179,19 @@ def outputs(arguments: Namespace) -> Outputs:
     if references is not None:
         prompts["references"] = table.content_digest(references, schema.REFERENCES)
 
+    # Whether the current student sampled what is scored, and nobody rewrote it.
+    sampler = table.check(arguments.sample, schema.SAMPLE)["identity"].get("student")
+    rewriter = table.check(arguments.compress, schema.COMPRESS)["identity"].get("teacher")
+    is_verbatim = sampler == student["digest"] and rewriter is None
+
     def compute(parts: Parts) -> None:
-        tables = [table.read(*shard) for shard in paths.values()]
+        frames = {name: table.read(*shard) for name, shard in paths.items()}
         if references is not None:
-            tables.append(table.read(references, schema.REFERENCES))
-        score_rows(arguments, kept_rows(*tables), parts)
+            frames["references"] = table.read(references, schema.REFERENCES)
+        rows = kept_rows(*frames.values())
+        if settings.cache == "realised" and is_verbatim:
+            rows = with_sampled_logprobs(rows, frames["sample"])
+        score_rows(arguments, scoring, rows, parts)
 
     yield TableOutput(
         schema.LOGITS,

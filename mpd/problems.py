@@ -13,20 +13,23 @@ shards, beside a development split. dropped.parquet lists the problems that were
 import logging
 import random
 from argparse import ArgumentParser, Namespace
+from collections.abc import Collection
 from decimal import Decimal
 from pathlib import Path
 
 from mpd.config.base import DEV
 from mpd.config.files import problem_files
+from mpd.config.gym import require_gym_version
 from mpd.config.problems import BenchmarkProblems, ProblemsSettings, Source, TrainingProblems
 from mpd.job import command
 from mpd.job.layout import Experiment, shards_in, table_in
 from mpd.store import schema, table
 from mpd.store.digests import file_digest
 from mpd.store.outputs import FolderOutput, Outputs, TableOutput
-from mpd.store.parts import Parts
 from mpd.store.signs import quoted
 from mpd.text.grading.extraction import gold as gold_answer
+from mpd.text.grading.golds import read_golds
+from mpd.text.gym_problems import made_problems
 from mpd.text.overlap import Row, without_benchmarks, without_duplicates
 from mpd.text.questions import problem_id
 from mpd.text.rows import BadRow, Faults, FileRow, is_blank
@@ -36,17 +39,24 @@ log = logging.getLogger("mpd")
 
 
 def load(
-    source: Source, seed: int, split: str, on_bad_row: str = "refuse"
+    source: Source,
+    seed: int,
+    split: str,
+    on_bad_row: str = "refuse",
+    held_out: Collection[str] = frozenset(),
 ) -> tuple[list[Row], list[Row]]:
     """The rows of a source: problem_id, question, gold, source_row; and those that are bad.
 
-    `split` is the half of the embedded world to draw from: train or test. `source_row` is the
+    `split` is the half of the embedded world to draw from: train or test. Problems that tasks make
+    have scorer and entry, too, and none has a problem_id that is `held_out`. `source_row` is the
     number of `sources.read_cells`. Bad rows cannot be read: they are no row of the format, a
     question or an answer is empty, or an answer is not in the form that the settings name. They
     have a `reason` in place of `gold`.
     Raises ValueError where a column is missing, and where rows are bad and `on_bad_row` is not
     drop; it names source, rows and column.
     """
+    if source.has_scorer:
+        return made_problems(source, seed, split, held_out), []
     tiny = source.source == "tiny"
     rows: list[Row] = []
     bad: list[Row] = []
@@ -127,10 +137,18 @@ def write_train(folder: Path, settings: TrainingProblems, benchmarks: list[Path]
 
     Where the source has references, references.parquet has those of the training problems.
     """
-    questions = [table.read(path, schema.PROBLEMS)["question"].to_list() for path in benchmarks]
-    rows, bad = load(settings.train, settings.seed, "train", settings.on_bad_row)
+    artifact = schema.problems_of(settings.train.has_scorer)
+    frames = [table.read(path, schema.PROBLEMS) for path in benchmarks]
+    ids = {key for frame in frames for key in frame["problem_id"]}
+    rows, bad = load(settings.train, settings.seed, "train", settings.on_bad_row, ids)
     rows, duplicates = without_duplicates(rows)
-    rows, held_out = without_benchmarks(rows, questions)
+    # Problems of the same tasks share most of their words.
+    compared = [
+        frame["question"].to_list()
+        for path, frame in zip(benchmarks, frames, strict=True)
+        if not settings.train.has_scorer or "scorer" not in read_golds(path)
+    ]
+    rows, held_out = without_benchmarks(rows, compared)
     dev, train, rest = split_rows(rows, settings.num_train, settings.num_dev, settings.seed)
     for reason in ("in_benchmark", "overlaps_benchmark"):
         count = sum(row["reason"] == reason for row in held_out)
@@ -139,8 +157,8 @@ def write_train(folder: Path, settings: TrainingProblems, benchmarks: list[Path]
     shards = settings.num_shards
     for shard, path in enumerate(shards_in(folder, shards)):
         part = train[len(train) * shard // shards : len(train) * (shard + 1) // shards]
-        _write_problems(path, part, schema.PROBLEMS, {"shard": str(shard)})
-    _write_problems(table_in(folder, DEV), dev, schema.PROBLEMS, {"benchmark": DEV})
+        _write_problems(path, part, artifact, {"shard": str(shard)})
+    _write_problems(table_in(folder, DEV), dev, artifact, {"benchmark": DEV})
     if settings.train.references:
         path = table_in(folder, schema.REFERENCES.name)
         _write_problems(path, train, schema.REFERENCES, {})
@@ -182,9 +200,15 @@ def _tiny_cells(source: Source, seed: int, split: str) -> list[tuple[int, FileRo
 
     assert source.num_problems is not None, "its model needs it"
     rows = problems(split, source.num_problems, seed)
-    columns = {"question": source.question, "answer": source.answer, **source.references}
-    cells = [{column: row.get(key) for key, column in columns.items()} for row in rows]
-    return list(enumerate(cells))
+    for key, column in source.references.items():
+        if column not in rows[0]:
+            raise ValueError(
+                f"source: tiny: no column {column} for the {key}; its problems have "
+                f"{', '.join(rows[0])}"
+            )
+    named = {source.question: "question", source.answer: "answer"}
+    named |= {column: column for column in source.references.values()}
+    return list(enumerate({name: row[key] for name, key in named.items()} for row in rows))
 
 
 def command_line() -> ArgumentParser:
@@ -197,32 +221,31 @@ def command_line() -> ArgumentParser:
 def outputs(arguments: Namespace) -> Outputs:
     """The folder of the training problems, or the problems of one benchmark."""
     settings: ProblemsSettings = arguments.settings
+    source = settings.train if isinstance(settings, TrainingProblems) else settings
+    if source.has_scorer:
+        require_gym_version(settings.gym_version)
+    inputs = {str(path): file_digest(path) for path in problem_files(source)}
     if isinstance(settings, TrainingProblems):
-        inputs = {str(path): file_digest(path) for path in problem_files(settings.train)}
         contents = sorted(
             table.content_digest(path, schema.PROBLEMS) for path in arguments.benchmarks
         )
         yield FolderOutput(
             "problems",
-            schema.problems_version(bool(settings.train.references)),
+            schema.problems_version(source.has_scorer, bool(settings.train.references)),
             arguments.output,
             settings.meaning(),
             {**inputs, "benchmarks": " ".join(contents)},
             lambda folder, _: write_train(folder, settings, arguments.benchmarks),
         )
         return
-
-    def compute(parts: Parts) -> None:
-        parts.write(table.frame_of(benchmark_rows(settings), schema.PROBLEMS))
-
-    files = {str(path): file_digest(path) for path in problem_files(settings)}
+    artifact = schema.problems_of(source.has_scorer)
     identity = {"benchmark": arguments.output.stem}
     yield TableOutput(
-        schema.PROBLEMS,
+        artifact,
         arguments.output,
         settings.meaning(),
-        {**files, **identity},
-        compute,
+        {**inputs, **identity},
+        lambda parts: parts.write(table.frame_of(benchmark_rows(settings), artifact)),
         identity=identity,
     )
 

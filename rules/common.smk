@@ -140,10 +140,23 @@ def previous_student(wildcards):
     return round_of(wildcards).before.student
 
 
-def sampling_model(wildcards):
-    """The model that samples: the teacher or the previous student, whichever the method names."""
+def cached_student(wildcards):
+    """The student of trajectories and cache: of the round before, or the base student for good."""
     sampler = CONFIG.branches[wildcards.method].method.sampler
-    return EXPERIMENT.teacher if sampler == "teacher" else previous_student(wildcards)
+    student = round_of(wildcards).base.student
+    return student if sampler == "base" else previous_student(wildcards)
+
+
+def base_student(wildcards):
+    """The base student, if its trajectories serve every round."""
+    sampler = CONFIG.branches[wildcards.method].method.sampler
+    return [round_of(wildcards).base.student] if sampler == "base" else []
+
+
+def sampling_model(wildcards):
+    """The model that samples: the teacher or a student, whichever the method names."""
+    sampler = CONFIG.branches[wildcards.method].method.sampler
+    return EXPERIMENT.teacher if sampler == "teacher" else cached_student(wildcards)
 
 
 def trained_model(wildcards):
@@ -214,6 +227,12 @@ def shards_of(stage):
     return lambda wildcards: round_of(wildcards).shards(
         stage, CONFIG.problems.num_shards
     )
+
+
+def benchmark_version(wildcards):
+    """The version of a benchmark's problems."""
+    source = CONFIG.problems.benchmark_source(wildcards.benchmark)
+    return schema.problems_of(source.has_scorer).version
 
 
 def benchmark_files(wildcards):

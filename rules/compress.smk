@@ -9,7 +9,7 @@ rule compress:
         sample=shards_in(
             "results/{experiment}/{method}/seed_{seed}/round_{round}/sample"
         ),
-        student=previous_student,
+        student=cached_student,
         teacher="results/{experiment}/models/teacher/manifest.json",
     output:
         shards_in("results/{experiment}/{method}/seed_{seed}/round_{round}/compress"),

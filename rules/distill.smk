@@ -8,6 +8,7 @@ rule distill:
         logits=shards_of("logits"),
         filter=shards_of("filter"),
         head=teacher_head,
+        base=base_student,
     output:
         manifest="results/{experiment}/{method}/seed_{seed}/round_{round}/student/manifest.json",
         metrics="results/{experiment}/{method}/seed_{seed}/round_{round}/student/metrics.parquet",
@@ -32,6 +33,7 @@ rule distill:
     shell:
         "python -m mpd.distill --settings {params.settings:q} --student {input.student:q}"
         " --logits {input.logits:q} --filter {input.filter:q} --head {input.head:q}"
+        " --base {input.base:q}"
         " --output {output.manifest:q}"
         " --resources {resources.stage:q}"
         " --mode {resources.store} --threads {threads} 2>&1 | tee -i {log:q}"

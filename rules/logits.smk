@@ -14,7 +14,7 @@ rule logits:
         filter=shards_in(
             "results/{experiment}/{method}/seed_{seed}/round_{round}/filter"
         ),
-        student=previous_student,
+        student=cached_student,
         teacher=scoring_model,
         references=references_of_scorer,
     output:

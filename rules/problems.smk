@@ -26,7 +26,9 @@ rule problems:
         runtime=runtime_of("problems"),
         store=CONFIG.store,
     params:
-        version=schema.problems_version(bool(REFERENCES)),
+        version=schema.problems_version(
+            CONFIG.problems.train.has_scorer, HAS_REFERENCES
+        ),
         settings=settings_of("problems"),
         folder=EXPERIMENT.train,
     message:
@@ -56,7 +58,7 @@ rule benchmark_problems:
         runtime=runtime_of("problems"),
         store=CONFIG.store,
     params:
-        version=schema.PROBLEMS.version,
+        version=benchmark_version,
         settings=settings_of("benchmark_problems"),
     message:
         "problems eval/{wildcards.benchmark}"

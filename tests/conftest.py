@@ -18,6 +18,7 @@ import pytest
 
 from mpd.store import schema, table
 from mpd.text.questions import problem_id
+from tests import gym
 from tests.ordinary import OVERRIDE, overrides_modes, without
 from tests.workflow import project
 
@@ -394,3 +395,10 @@ def checked(tmp_path, monkeypatch):
     monkeypatch.setenv("CHECKED_PAIRS", str(path))
     monkeypatch.syspath_prepend(Path(__file__).with_name("fakes"))
     return lambda: path.read_text().splitlines()
+
+
+@pytest.fixture
+def fake_gym():
+    """Tasks as those of reasoning-gym, in place of that package: tests/fakes/gym."""
+    with gym.replaced():
+        yield

@@ -38,6 +38,7 @@ from mpd.text.grading import token_budgets
 from mpd.text.grading.grader import Grader
 from mpd.text.vocabulary import TokenizerFile
 from mpd.tiny import examples, pretrain, sizes
+from tests import gym
 from tests.report import test_browser, test_page
 
 GOLDEN = Path(__file__).with_name("golden.json")
@@ -115,6 +116,7 @@ def frames(tmp_path_factory, tiny_format, tiny_prompts, shard, chat, cached, stu
     problems.write_train(folder / "seeing", settings, [benchmark, other])
     made["references"] = table.read(folder / "seeing" / "references.parquet", schema.REFERENCES)
     made["dropped"] = table.read(folder / "dropped.parquet", schema.DROPPED)
+    made["scored_problems"] = scored_problems(folder / "gym")
 
     questions = table.read(shard["problems"], schema.PROBLEMS)
     asking = chat.model_dump(include={"prompt", "thinking"})
@@ -172,6 +174,17 @@ def frames(tmp_path_factory, tiny_format, tiny_prompts, shard, chat, cached, stu
         tokens, {("mpd", 1): [{"filter": [{}], "logits": [note]}]}
     )
     return made
+
+
+def scored_problems(folder: Path) -> pl.DataFrame:
+    """Training problems of a task with scorers: of the package that tests have in its place."""
+    settings = TrainingProblems(
+        train={"source": "reasoning_gym", "task": "sum", "levels": [0, 2], "num_problems": 8},
+        num_dev=2,
+    )
+    with gym.replaced():
+        problems.write_train(folder, settings, [])
+    return table.read(folder / "shard_0.parquet", schema.SCORED_PROBLEMS)
 
 
 def placed(method, seed) -> list[pl.Expr]:

@@ -49,6 +49,7 @@ MAY_IMPORT = {
     "why": {"config", "store", "job"},
     "plan": {"config", "store", "tiny", "job"},
     "sync": {"config", "store", "job"},
+    "export": {"config", "store", "job", "report"},
 }
 RUN_REPORT = "mpd.report.__main__"
 

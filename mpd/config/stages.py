@@ -6,17 +6,25 @@
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from mpd.config.base import BASE, DEV, StageSettings, StrictModel
 from mpd.config.branches import Branch
 from mpd.config.chat import PromptChat, ReadingChat, StudentChat, WritingChat
 from mpd.config.compress import CompressSettings, NoRewrite, RewritingChat, TeacherRewrite
 from mpd.config.config import Config
-from mpd.config.distill import DistillSettings, Training
+from mpd.config.distill import (
+    AnyDistillSettings,
+    ClampedSettings,
+    DistillSettings,
+    FixedAdvantageSettings,
+    RelaxedSettings,
+    Training,
+)
 from mpd.config.evaluate import AnswersSettings, EvaluateSettings, TokenLimit
 from mpd.config.filter import FilterSettings
 from mpd.config.generation import Decoding, GenerationEngineChoice
+from mpd.config.gym import gym_version
 from mpd.config.logits import (
     ConciseScores,
     HeadSettings,
@@ -33,7 +41,7 @@ from mpd.config.models import (
     ModelsSettings,
     TinySettings,
 )
-from mpd.config.problems import BenchmarkProblems, ProblemSplit, TrainingProblems
+from mpd.config.problems import BenchmarkProblems, ProblemSplit, Source, TrainingProblems
 from mpd.config.report import ReportSettings
 from mpd.config.sample import DrawnSample, GivenSample, SampleSettings
 
@@ -68,14 +76,19 @@ def _models(config: Config, wildcards: Wildcards) -> StageSettings:
 
 
 def _problems(config: Config, wildcards: Wildcards) -> StageSettings:
-    split = _part(ProblemSplit, config.problems)
-    return TrainingProblems(**dict(split), train=config.problems.train_source)
+    split, source = _part(ProblemSplit, config.problems), config.problems.train_source
+    return TrainingProblems(**dict(split), train=source, gym_version=_gym_version(source))
 
 
 def _benchmark_problems(config: Config, wildcards: Wildcards) -> StageSettings:
     source = config.problems.benchmark_source(wildcards["benchmark"])
-    problems = config.problems
-    return BenchmarkProblems(**dict(source), seed=problems.seed, on_bad_row=problems.on_bad_row)
+    split = {name: getattr(config.problems, name) for name in ("seed", "on_bad_row")}
+    return BenchmarkProblems(**dict(source), **split, gym_version=_gym_version(source))
+
+
+def _gym_version(source: Source) -> str | None:
+    """The version of the package that makes the problems, if one does."""
+    return gym_version() if source.source == "reasoning_gym" else None
 
 
 def _sample(config: Config, wildcards: Wildcards) -> StageSettings:
@@ -100,10 +113,12 @@ def _compress(config: Config, wildcards: Wildcards) -> StageSettings:
     """How the teacher rewrites, or that it does not."""
     branch = _branch(config, wildcards)
     method, keys = branch.method, dict(branch.compress)
+    # The student of the job is the one that sampled, be it the base student or a later one.
+    sampler: Literal["student", "teacher"] = "teacher" if method.sampler == "teacher" else "student"
     if method.rewriter == "none":
         chat = _part(WritingChat, config.chat)
         needed = method.needs_scores
-        return NoRewrite(rewriter="none", sampler=method.sampler, needs_scores=needed, chat=chat)
+        return NoRewrite(rewriter="none", sampler=sampler, needs_scores=needed, chat=chat)
     for key in ("refine", "structure"):
         keys.pop(key)
     seed = int(wildcards["seed"])
@@ -112,7 +127,7 @@ def _compress(config: Config, wildcards: Wildcards) -> StageSettings:
         **{**keys, "prompt": branch.compress.asking(method.instruction)},
         instruction=method.instruction,
         rewriter=method.rewriter,
-        sampler=method.sampler,
+        sampler=sampler,
         needs_scores=method.needs_scores,
         chat=_part(RewritingChat, config.chat),
         dtype=config.models.dtype,
@@ -157,10 +172,15 @@ def _distill(config: Config, wildcards: Wildcards) -> StageSettings:
     branch = _branch(config, wildcards)
     keys = dict(_part(Training, branch.distill))
     keys["learning_rate"] *= branch.distill.round_decay ** (int(wildcards["round"]) - 1)
-    divergence = branch.method.divergence
-    if divergence == "clamped_forward_kl":
-        keys["max_entry"] = branch.distill.max_entry
-    return DistillSettings(**keys, divergence=divergence, seed=int(wildcards["seed"]))
+    keys |= {"divergence": branch.method.divergence, "seed": int(wildcards["seed"])}
+    if branch.method.divergence == "relaxed_policy_gradient":
+        relaxed = branch.distill.relaxed
+        return RelaxedSettings(**keys, relaxed=relaxed, reward_floor=relaxed.reward_floor)
+    if branch.method.divergence == "fixed_advantage":
+        return FixedAdvantageSettings(**keys, fixed_advantage=branch.distill.fixed_advantage)
+    if branch.method.divergence == "clamped_forward_kl":
+        return ClampedSettings(**keys, max_entry=branch.distill.max_entry)
+    return DistillSettings(**keys)
 
 
 def _answers(config: Config, wildcards: Wildcards) -> StageSettings:
@@ -233,7 +253,7 @@ RULES = {
     "filter": Rule(FilterSettings, _filter),
     "logits": Rule(LogitsSettings, _logits),
     "head": Rule(HeadSettings, _head),
-    "distill": Rule(DistillSettings, _distill),
+    "distill": Rule(AnyDistillSettings, _distill),
     "answers": Rule(AnswersSettings, _answers),
     "evaluate": Rule(EvaluateSettings, _evaluate),
     "report": Rule(ReportSettings, _report),

@@ -152,6 +152,11 @@ class Round:
         """The round whose student samples in this one."""
         return Round(self.experiment, self.method, self.seed, self.number - 1)
 
+    @property
+    def base(self) -> "Round":
+        """Round 0, whose student is the base student of the branch."""
+        return Round(self.experiment, self.method, self.seed, 0)
+
     def shards(self, stage: str, num_shards: int) -> list[Path]:
         """The shards that a stage wrote in this round."""
         return shards_in(self.folder / stage, num_shards)

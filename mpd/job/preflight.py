@@ -10,6 +10,7 @@ from pathlib import Path
 from mpd.config import Config
 from mpd.config.branches import Branch
 from mpd.config.files import model_files, problem_files
+from mpd.config.gym import gym_version
 from mpd.config.models import FolderModel, ModelSource, TinyModel
 from mpd.config.resources import DistillResources
 from mpd.store.tokenizer_files import TOKENIZER, token_map
@@ -19,9 +20,9 @@ from mpd.tiny.tokenizer import unknown_piece
 def check_config(config: Config) -> None:
     """Raise ValueError where a run of this configuration is bound to fail.
 
-    A local file is missing, empty or has a path that a tool cannot handle, two model folders have
-    different tokens, a training has nodes or processes that it cannot use, or a prompt has a word
-    that the embedded world's tokenizer lacks.
+    A package is missing, a local file is missing, empty or has a path that a tool cannot handle,
+    two model folders have different tokens, a training has nodes or processes that it cannot use,
+    or a prompt has a word that the embedded world's tokenizer lacks.
     """
     models, trajectories = config.models, config.sample.trajectories
     if trajectories and not Path(trajectories).is_file():
@@ -29,6 +30,8 @@ def check_config(config: Config) -> None:
     paths = [path for source in config.problems.sources() for path in problem_files(source)]
     for model in (models.student, models.teacher):
         paths += model_files(model)
+    if any(source.has_scorer for source in config.problems.sources()):
+        gym_version()
     require_no_braces(*map(str, paths), *([trajectories] if trajectories else []))
     _check_processes(config.resources.distill)
     if any(config.branches[name].method.needs_scores for name in config.methods):

@@ -5,6 +5,7 @@ from itertools import chain
 from pathlib import Path
 
 from mpd.job.layout import BENCHMARK_STAGES, Experiment, Round
+from mpd.store.differences import note_beside
 
 # By the names under which footers and notes have their digests, the files that these may be of.
 Sources = Mapping[str, Sequence[Path]]
@@ -32,8 +33,10 @@ def _trained(round: Round) -> Iterator[tuple[Path, Sources]]:
     if round.number == 0:
         return
     before, teacher = round.before.student, experiment.teacher
-    scorers = [teacher, before, experiment.base_student(round.seed)]
-    models = {"student": [before, teacher], "teacher": list(dict.fromkeys(scorers))}
+    base = round.base.student
+    students = [before, base] if _samples_of_round_1(round) else [before]
+    scorers = dict.fromkeys([teacher, before, base])
+    models = {"student": [*students, teacher], "teacher": list(scorers)}
     shards = {stage: round.shards(stage, count) for stage in SHARDED[1:]}
     shards["problems"] = experiment.train_shards(count)
     for number in range(count):
@@ -41,6 +44,19 @@ def _trained(round: Round) -> Iterator[tuple[Path, Sources]]:
             earlier = {name: [shards[name][number]] for name in SHARDED[:place]}
             yield shards[stage][number], {**earlier, **models}
     yield round.student, {**models, "student": [before], "logits": shards["logits"]}
+
+
+def _samples_of_round_1(round: Round) -> bool:
+    """Whether a later round has the samples of the first, as where the base student samples."""
+    if round.number == 1:
+        return False
+    first = Round(round.experiment, round.method, round.seed, 1)
+    try:
+        notes = [note_beside(place.shards("sample", 1)[0]) for place in (round, first)]
+    except ValueError:  # damaged, which is reported elsewhere
+        return False
+    digests = [note.get("digests") for note in notes]
+    return digests[0] is not None and digests[0] == digests[1]
 
 
 def _evaluated(round: Round) -> Iterator[tuple[Path, Sources]]:

@@ -5,15 +5,19 @@ They are in docs/planning.md.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import ceil
 from typing import Any
 
 from mpd.config import Config
 from mpd.config.branches import Branch
 from mpd.job.flops import pass_flops
+from mpd.job.sources import SHARDED
 from mpd.plan.disk import cache_bytes, student_bytes
 from mpd.plan.lengths import Lengths
 from mpd.plan.shapes import Model
 
+STAGES = SHARDED[1:]  # those of a round
+LONGEST = 3  # completion of a batch, of the mean: as the token limit is to it
 Amount = dict[str, Any]  # by the names of fields of Work
 
 
@@ -32,6 +36,19 @@ class World:
     def weight_bytes(self) -> int:
         """Bytes of a weight in generation and scoring."""
         return 2 if self.config.models.dtype == "bfloat16" else 4
+
+    def scorer(self, name: str) -> Model:
+        """The model that scores, by the axis `scorer` of a method."""
+        return self.teacher if name == "teacher" else self.student
+
+
+def jobs_of(config: Config, stage: str) -> int:
+    """Jobs of a stage in one round of one method and seed, as rules/ divides its work.
+
+    One of a stage of shards takes resources.shards_per_job of them, and one answers all benchmarks.
+    """
+    shards = config.problems.num_shards // config.resources.shards_per_job
+    return shards if stage in STAGES else 1
 
 
 def round_amounts(world: World, branch: Branch, number: int) -> dict[str, Amount]:
@@ -55,7 +72,7 @@ def round_amounts(world: World, branch: Branch, number: int) -> dict[str, Amount
         "distill": _distilled(world, branch, kept, length),
     }
     if is_given:
-        amounts["sample"] |= {"tokens": 0, "flops": 0, "moved": 0}
+        amounts["sample"] |= {"tokens": 0, "flops": 0, "moved": 0, "layers": 0}
     per_token = 3.0 if config.sample.engine == "transformers" else 6.0  # with log-probabilities
     amounts["sample"]["disk"] = samples * (20 + per_token * sample)
     amounts["compress"]["disk"] = candidates * (10 + 1.5 * (rewrite or sample))
@@ -65,12 +82,17 @@ def round_amounts(world: World, branch: Branch, number: int) -> dict[str, Amount
 def generated(
     world: World, section: str, model: Model, rows: float, prompt: float, length: float
 ) -> Amount:
-    """Generation: a pass over each prompt and completion, and what decoding reads."""
+    """Generation: a pass over each prompt and completion, and what decoding reads.
+
+    `layers` are those that decoding goes through one after another, a batch at a time; the longest
+    completion of a batch has LONGEST times the mean.
+    """
     if not length:
         return {"rows": rows}
     resources = getattr(world.config.resources, section)
-    jobs = 1 if section == "evaluate" else world.config.problems.num_shards
-    side_by_side = max(min(resources.batch_size, rows / jobs), 1)
+    tables = world.config.problems.num_shards if section in STAGES else 1
+    side_by_side = max(min(resources.batch_size, rows / tables), 1)
+    batches = tables * ceil(rows / tables / side_by_side)
     weights = model.parameters * world.weight_bytes / side_by_side
     seen = (prompt + length / 2) * model.key_value_width * world.weight_bytes
     return {
@@ -78,19 +100,22 @@ def generated(
         "tokens": rows * length,
         "flops": rows * pass_flops(model.shape, [round(prompt + length)], round(length)),
         "moved": rows * length * (weights + seen),
+        "layers": batches * LONGEST * length * len(model.shape.windows),
     }
 
 
 def _scored(world: World, branch: Branch, kept: float, sample: float, length: float) -> Amount:
     """Scoring: a pass of the teacher, and of the student, over prompt and completion."""
     method, prompt = branch.method, world.lengths.prompt
-    scorer = world.teacher if method.scorer == "teacher" else world.student
-    seen = prompt + length + (sample if method.context == "rewriting" else 0)
+    scorer = world.scorer(method.scorer)
+    # An original is as long as its translation, and a solution is assumed to be as long.
+    others = {"rewriting": sample, "solution": 2.0 * prompt}.get(method.context, 0.0)
+    seen = prompt + length + others
     positions = round(length)
     flops = pass_flops(scorer.shape, [round(seen)], positions)
     if branch.logits.engine == "transformers":
         flops += pass_flops(world.student.shape, [round(prompt + length)], positions)
-    disk = kept * (100 + length * cache_bytes(branch.logits, world.teacher, world.weight_bytes))
+    disk = kept * (100 + length * cache_bytes(branch.logits, scorer, world.weight_bytes))
     return {"rows": kept, "tokens": kept * length, "flops": kept * flops, "disk": disk}
 
 

@@ -13,35 +13,36 @@ from typing import Any
 
 from mpd.plan.amounts import World
 from mpd.plan.cards import CPU
-from mpd.plan.earlier import measured_rates, measured_rounds, read_tokens
+from mpd.plan.earlier import IN_NOTE, measured_rates, measured_rounds, read_tokens
 from mpd.plan.estimate import Given, world_of
 from mpd.plan.files import read_config
-from mpd.plan.times import gpus_of
+from mpd.plan.times import GENERATING, gpus_of
+from mpd.store.differences import note_beside
 from mpd.store.files import read_json, write_json
 
 log = logging.getLogger("mpd")
 
 RATES = Path(".snakemake") / "rates.json"
-# The embedded world, hardly pretrained, one round: every stage that runs a model has some work.
+# One round of on-policy distillation in the embedded world, by models that know nothing: each stage
+# that runs a model has several seconds of work beside its start.
 WORLD: dict[str, Any] = {
     "experiment": "calibration",
     "rounds": 1,
-    "methods": ["mpd"],
+    "methods": ["opd"],
     "seeds": [0],
-    "custom": [{"name": "mpd", "like": "mpd", "axes": {"kept": "all"}}],
-    "models": {"student": {"num_steps": 60}, "teacher": {"num_steps": 60}},
+    "models": {"student": {"num_steps": 1}, "teacher": {"num_steps": 1}},
     "problems": {
         "train": {"num_problems": 400},
-        "num_train": 128,
-        "num_dev": 100,
+        "num_train": 256,
+        "num_dev": 10,
         "benchmarks": [],
     },
-    "sample": {"max_new_tokens": 160},
-    "compress": {"max_new_tokens": 64},
-    "filter": {"max_ratio": 100.0},
-    "distill": {"epochs": 4},
-    "evaluate": {"max_new_tokens": 160},
+    "sample": {"max_new_tokens": 320},
+    "distill": {"epochs": 3},
 }
+ROUND = "results/calibration/opd/seed_0/round_1"
+TARGET = f"{ROUND}/student/manifest.json"  # no answers, no report
+ONLY_STARTED = f"{ROUND}/compress/shard_0.parquet"  # this method rewrites nothing
 
 
 def calibrate() -> None:
@@ -56,7 +57,7 @@ def calibrate() -> None:
         overlay.write_text(json.dumps(WORLD), encoding="utf-8")
         words = ["--cores", str(os.cpu_count() or 1), "--configfile", str(overlay)]
         done = subprocess.run(
-            [sys.executable, "-m", "snakemake", *words, "--directory", folder],
+            [sys.executable, "-m", "snakemake", *words, "--directory", folder, TARGET],
             env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},  # rates of the processor
             capture_output=True,
             text=True,
@@ -68,7 +69,11 @@ def calibrate() -> None:
         with chdir(folder):
             counted = read_tokens(config)
             world = world_of(config, Given(CPU), measured_rounds(counted))
-            rates = measured_rates(world, CPU, counted)
+            start = note_beside(Path(ONLY_STARTED))["spent"]["processor_seconds"]
+            rates = measured_rates(world, CPU, counted, start=start)
+    if "sample" in rates:  # rewrites and answers are generated at the same rate
+        rates = {**dict.fromkeys(GENERATING, rates["sample"]), **rates}
+    rates["start"] = start / IN_NOTE
     RATES.parent.mkdir(exist_ok=True)
     write_json(RATES, rates)
     log.info("calibrated in %.0f s: %s", time.monotonic() - began, RATES)

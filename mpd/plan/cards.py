@@ -58,8 +58,10 @@ TRAINING, SCORING = 0.5, 0.48
 # weights and keys and values are read for each token.
 GENERATION = {"vllm": 0.4, "transformers": 0.1, "server": 0.4}
 READING = {"vllm": 0.6, "transformers": 0.1, "server": 0.6}
-# Of a processor, for small models; generation is bound by Python there.
-CPU_SHARES = {"train": 0.3, "score": 0.3, "generate": 0.06}
+# Of a processor, for small models. While decoding, a layer takes 2 ms for a batch however small the
+# model is, which is as long as these operations take.
+CPU_SHARE, CPU_SHARES = 0.3, {"models": 0.45}
+LAYER_FLOPS = 0.002 * CPU_SHARE * CPU.flops
 
 
 def card_of(name: str) -> Card:

@@ -8,6 +8,7 @@ from mpd.plan.shapes import Model
 # tail bucket (docs/cache.md, "Fidelity for bytes"). A student far from its teacher has three times
 # as many entries.
 ENTRIES, ENTRIES_LIMIT, ENTRIES_POWER = 11.5, 0.001, 0.58
+BYTES_OF_REALISED = 16.0  # of a token where the cache has no support: four numbers, not compressed
 BYTES_OF_TOKEN, BYTES_OF_ENTRY, BYTES_OF_TAIL, HIDDEN_SHARE = 18.0, 2.2, 0.6, 0.86
 SMALL_VOCABULARY, SMALL_BYTES = 1000, 17.5  # the embedded world's cache, as measured
 FILES_OF_TABLE, FILES_OF_FOLDER, FILES_OF_JOB = 5, 13, 2
@@ -23,11 +24,13 @@ def entries_of(settings: Logits) -> float:
     return min(trimmed if settings.support == "union" else 0.6 * trimmed, most)
 
 
-def cache_bytes(settings: Logits, teacher: Model, weight_bytes: int) -> float:
+def cache_bytes(settings: Logits, scorer: Model, weight_bytes: int) -> float:
     """Bytes of the cache for each completion token."""
     if settings.cache == "hidden":
-        return BYTES_OF_TOKEN + HIDDEN_SHARE * teacher.shape.hidden_size * weight_bytes
-    if teacher.shape.vocab_size < SMALL_VOCABULARY:
+        return BYTES_OF_TOKEN + HIDDEN_SHARE * scorer.shape.hidden_size * weight_bytes
+    if settings.cache == "realised":
+        return BYTES_OF_REALISED
+    if scorer.shape.vocab_size < SMALL_VOCABULARY:
         return SMALL_BYTES
     tails = BYTES_OF_TAIL * settings.tail_buckets
     return BYTES_OF_TOKEN + BYTES_OF_ENTRY * entries_of(settings) + tails

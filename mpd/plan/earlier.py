@@ -8,13 +8,14 @@ from typing import Any
 from mpd.config import Config
 from mpd.config.stages import stage_settings
 from mpd.job.layout import RESULTS, Experiment, Round
-from mpd.plan.amounts import World, answer_amounts, round_amounts
-from mpd.plan.cards import Card, is_card
+from mpd.plan.amounts import World, answer_amounts, jobs_of, round_amounts
+from mpd.plan.cards import CPU, Card, is_card
 from mpd.plan.lengths import Measured, Rounds
-from mpd.plan.times import CPU_START, START, gpus_of
+from mpd.plan.times import CPU_START, START, gpus_of, operations_of
 from mpd.store.differences import note_beside
 
 IN_NOTE = 0.6  # share of a job's start that its note counts: imports of libraries and loading
+LEAST_WORK = 0.25  # of a job's start
 TOKENS = {"sample": "num_tokens", "compress": "rewrite_tokens", "logits": "num_tokens"}
 PLACES = {**{stage: stage for stage in TOKENS}, "answers": "evaluate"}  # where tokens are counted
 
@@ -59,15 +60,21 @@ def measured_rounds(counted: Counted) -> Rounds:
 
 
 def measured_rates(
-    world: World, card: Card, counted: Counted, results: Path = RESULTS
+    world: World,
+    card: Card,
+    counted: Counted,
+    results: Path = RESULTS,
+    start: float = IN_NOTE * CPU_START,
 ) -> dict[str, float]:
     """Operations a second of each stage that ran on the device which it is planned for.
 
     Notes have the seconds; where they have no operations, those of the formulas are taken, for the
-    tokens that were counted.
+    tokens that were counted. `start` are the seconds of a note in which a job on a processor
+    starts. Jobs that were hardly more than their start tell no rate.
     """
     seconds: defaultdict[str, float] = defaultdict(float)
     flops: defaultdict[str, float] = defaultdict(float)
+    starts: defaultdict[str, float] = defaultdict(float)
     for place in _rounds(world.config, results):
         for stage, outputs in _outputs(place):
             fits = _device_of(world, stage, card)
@@ -76,17 +83,18 @@ def measured_rates(
             if not notes or len(notes) < len(outputs):
                 continue
             operations = sum(note.get("flops", 0) for note in notes)
-            operations = operations or _operations(world, place, stage, counted)
-            device = "transformers" if gpus_of(world, stage) else None
-            start = IN_NOTE * (START[device] if device else CPU_START)
+            operations = operations or _operations(world, card, place, stage, counted)
+            jobs = min(len(notes), jobs_of(world.config, stage))  # each loads a model once
+            each = IN_NOTE * START["transformers"] if gpus_of(world, stage) else start
+            starts[stage] += jobs * each
             # Beside other programs, a job waits; its processor time then tells the rate.
-            spent = sum(min(note["seconds"], _processor(note)) for note in notes)
-            jobs = 1 if stage == "answers" else len(notes)
-            if stage in TOKENS:  # a model is loaded once for all shards of a job
-                jobs = -(-len(notes) // world.config.resources.shards_per_job)
-            seconds[stage] += max(spent - jobs * start, spent / 4)
+            seconds[stage] += sum(min(note["seconds"], _processor(note)) for note in notes)
             flops[stage] += operations
-    return {stage: flops[stage] / seconds[stage] for stage in seconds if flops[stage]}
+    return {
+        stage: flops[stage] / (seconds[stage] - starts[stage])
+        for stage in seconds
+        if flops[stage] and seconds[stage] > (1 + LEAST_WORK) * starts[stage]
+    }
 
 
 def _rounds(config: Config, results: Path) -> Iterator[Round]:
@@ -119,7 +127,7 @@ def _device_of(world: World, stage: str, card: Card) -> Callable[[str], bool]:
     return lambda device: is_card(card, device)
 
 
-def _operations(world: World, place: Round, stage: str, counted: Counted) -> float:
+def _operations(world: World, card: Card, place: Round, stage: str, counted: Counted) -> float:
     """The operations of one seed of a round, by the formulas for the tokens that were counted."""
     _, tokens = counted.get((place.method, place.number, stage), (0, 0))
     seeds = max(
@@ -140,4 +148,6 @@ def _operations(world: World, place: Round, stage: str, counted: Counted) -> flo
     else:
         return 0.0
     planned = amount.get("tokens", 0)
-    return amount["flops"] / planned * tokens / seeds if planned else 0.0
+    device = card if gpus_of(world, stage) else CPU
+    operations = operations_of(amount.get("flops", 0), amount.get("layers", 0), device)
+    return operations / planned * tokens / seeds if planned else 0.0

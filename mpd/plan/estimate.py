@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import ceil
 from typing import Any
 
 from mpd.config import Config
-from mpd.plan.amounts import World
+from mpd.job.layout import BENCHMARK_STAGES
+from mpd.plan.amounts import World, jobs_of
 from mpd.plan.cards import Card
 from mpd.plan.counts import evaluation_problems, num_train
 from mpd.plan.disk import BYTES_OF_FILE, num_files
@@ -30,7 +32,10 @@ class Given:
 
 @dataclass(frozen=True)
 class Row:
-    """A stage in a round, over all methods and seeds. `seconds` are those of all jobs in turn."""
+    """A stage in a round, over all methods and seeds.
+
+    `seconds` are those of all jobs in turn, and `slots` how many can run at once.
+    """
 
     stage: str
     round: int
@@ -39,6 +44,7 @@ class Row:
     tokens: float
     flops: float
     gpus: int  # of each job
+    slots: int
     seconds: float
     wall_seconds: float
     memory: float
@@ -66,6 +72,24 @@ class Plan:
     def total(self, name: str) -> Any:
         """The sum of a column."""
         return sum(getattr(row, name) for row in self.rows)
+
+    @property
+    def wall_seconds(self) -> float:
+        """Seconds by the clock: answers and grades of a student run beside later rounds.
+
+        Not less than devices or processors need for all of it.
+        """
+        trained, ends = 0.0, [0.0]
+        for number in sorted({row.round for row in self.rows}):
+            of_round = [row for row in self.rows if row.round == number and row.stage != "report"]
+            beside = sum(row.wall_seconds for row in of_round if row.stage in BENCHMARK_STAGES)
+            trained += sum(row.wall_seconds for row in of_round) - beside
+            ends.append(trained + beside)
+        for is_gpu in (True, False):
+            rows = [row for row in self.rows if bool(row.gpus) == is_gpu]
+            ends.append(sum(row.seconds / row.slots for row in rows))
+        report = sum(row.wall_seconds for row in self.rows if row.stage == "report")
+        return max(ends) + report
 
     @property
     def trained_tokens(self) -> float:
@@ -121,6 +145,9 @@ def _row(
     slots = max(given.gpus // gpus if gpus else given.cores // _threads(world, stage), 1)
     tables, folders = sum(work.tables for work in group), sum(work.folders for work in group)
     files = num_files(jobs, tables, folders)
+    computed = max(jobs - linked, 1)
+    # The last jobs of one branch leave devices idle; those of several fill each other's gaps.
+    at_once = min(computed, slots) if len(group) > 1 else computed / ceil(computed / slots)
     return Row(
         stage=stage,
         round=group[0].round,
@@ -129,8 +156,9 @@ def _row(
         tokens=sum(work.tokens for work in group),
         flops=sum(work.flops for work in group),
         gpus=gpus,
+        slots=slots,
         seconds=seconds,
-        wall_seconds=seconds / min(max(jobs - linked, 1), slots),
+        wall_seconds=seconds / at_once,
         memory=memory.get(SECTIONS.get(stage, ""), 0.0)
         if sum(work.flops for work in group)
         else 0.0,
@@ -159,7 +187,7 @@ def _hints(world: World, given: Given) -> list[str]:
     config, hints = world.config, []
     used = gpus_of(world, "sample")
     branches = len(config.trained_methods) * len(config.seeds)
-    jobs = config.problems.num_shards // config.resources.shards_per_job
+    jobs = jobs_of(config, "sample")
     if used and jobs * branches * used < given.gpus:
         wanted = -(-given.gpus // (used * branches)) * config.resources.shards_per_job
         hints.append(
@@ -172,6 +200,13 @@ def _hints(world: World, given: Given) -> list[str]:
         hints.append(
             f"resources.distill: {{gpu: {number}, num_processes: {number}}} trains on {number} "
             f"GPUs; {branches * distill.gpu} are used now"
+        )
+    answering = config.resources.evaluate.gpu * len(config.seeds)
+    if config.evaluate.engine == "vllm" and answering and answering < given.gpus:
+        number = given.gpus // len(config.seeds)
+        hints.append(
+            f"resources.evaluate: {{gpu: {number}, data_parallel_size: {number}}} answers by "
+            f"{number} replicas of a student; {answering} GPUs are used now"
         )
     return hints
 
@@ -189,8 +224,8 @@ def _assumptions(world: World, rates: Mapping[str, float]) -> list[str]:
         lines.append(f"lengths and shares kept: measured in {places}; the rest as below")
     lines.append(
         "a completion has a third of max_new_tokens; .75 of samples are kept where correct ones "
-        "are; a trained student's samples have the geometric mean of their length and of what it "
-        f"was trained on; prompts have {lengths.prompt} tokens"
+        "are; a trained student's completions are as long as those it was trained on; prompts have "
+        f"{lengths.prompt} tokens"
     )
     assumed = [
         name for name, (_, is_known) in evaluation_problems(world.config).items() if is_known

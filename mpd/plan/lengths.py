@@ -5,7 +5,6 @@ From the files of an earlier run of the experiment where it has them, else from 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import sqrt
 
 from mpd.config import Config
 from mpd.config.base import BASE
@@ -40,10 +39,10 @@ class Lengths:
         self.prompt = TINY_PROMPT if config.models.student.source == "tiny" else PROMPT
 
     def sample(self, branch: Branch, number: int) -> float:
-        """A sample of a round. After a training, the student's are shorter.
+        """A sample of a round.
 
-        Without a measurement, they are the geometric mean of what the student wrote before and of
-        what it was trained on.
+        Without a measurement, a student that was trained writes as much as what it was trained on,
+        and the embedded world's teacher, which is concise, as much as in a rewrite.
         """
         same = [branch.name]
         if number == 1:  # methods with one sampler have the same samples
@@ -55,11 +54,12 @@ class Lengths:
             value = self._measured(name, number, "sample")
             if value is not None:
                 return value
-        if number > 1 and branch.method.sampler == "student":
-            before = number - 1
-            return sqrt(self.sample(branch, before) * self.trained(branch, before))
         if number > 1:
-            return self.sample(branch, number - 1)
+            from_student = branch.method.sampler == "student"
+            return (self.trained if from_student else self.sample)(branch, number - 1)
+        is_concise = self.config.models.teacher.source == "tiny"
+        if branch.method.sampler == "teacher" and is_concise:
+            return branch.compress.max_new_tokens * SHARE_OF_LIMIT
         return branch.sample.max_new_tokens * SHARE_OF_LIMIT
 
     def rewrite(self, branch: Branch, number: int) -> float:
@@ -83,18 +83,23 @@ class Lengths:
         return KEPT[branch.method.kept] if value is None else value
 
     def answer(self, method: str, number: int, limit: int) -> float:
-        """An answer to a held-out problem: shorter than the base student's as samples are."""
+        """An answer to a held-out problem.
+
+        That of a trained student is to the base student's as what it was trained on is to the base
+        student's samples, and no longer.
+        """
         value = self._measured(method, number, "answers")
         if value is not None:
             return value
         base = self._measured(BASE, 0, "answers")
         length = limit * SHARE_OF_LIMIT if base is None else base
         branch = self.config.branches.get(method)
-        if branch is None or number == 0 or branch.method.sampler == "teacher":
+        if branch is None or number == 0:
             return length
-        first, trained = self.sample(branch, 1), self.trained(branch, number)
-        last = sqrt(self.sample(branch, number) * trained)
-        return length * min(last / first, 1.0)
+        is_student = branch.method.sampler == "student"
+        first = branch.sample.max_new_tokens * SHARE_OF_LIMIT
+        first = self.sample(branch, 1) if is_student else first
+        return length * min(self.trained(branch, number) / first, 1.0)
 
     def _measured(self, method: str, number: int, name: str) -> float | None:
         measured = self.measured.get((method, number))

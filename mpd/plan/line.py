@@ -30,7 +30,7 @@ def line_of(plan: Plan) -> str:
     """A plan in one line."""
     text = (
         f"estimate on {plan.gpus} × {plan.card.name}: {plan.total('gpu_hours'):.1f} GPU hours, "
-        f"{hours(plan.total('wall_seconds'))} h, {scaled(plan.total('tokens'))} tokens, "
+        f"{hours(plan.wall_seconds)} h, {scaled(plan.total('tokens'))} tokens, "
         f"{scaled(plan.total('disk'), 'B')} of disk"
     )
     sentences = "".join(f"; {sentence}" for sentence in plan.refusals)

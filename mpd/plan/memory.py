@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from mpd.config.branches import Branch
+from mpd.config.methods import WITHOUT_SCORES
 from mpd.config.resources import DistillResources
 from mpd.job.gpu_memory import CHUNK_SIZES, DENSE_CHUNK_SIZE, RESERVE, head_bytes
 from mpd.plan.amounts import World
@@ -103,7 +104,7 @@ def _smaller_weights(world: World, role: str, section: str) -> tuple[str, str]:
         return "models.dtype", "bfloat16 halves the weights"
     if section == "logits":
         return "resources.logits.gpu", (
-            f"more GPUs, which share the layers of the teacher; or take a smaller models.{role}"
+            f"more GPUs, which share the layers of the {role}; or take a smaller models.{role}"
         )
     return f"{section}.engine", (
         f"vllm splits the model over resources.{section}.tensor_parallel_size GPUs; or take a "
@@ -114,13 +115,14 @@ def _smaller_weights(world: World, role: str, section: str) -> tuple[str, str]:
 def _scoring(world: World, branch: Branch, card: Card) -> Peak:
     """The weights of both models, the logits of a chunk, and the activations of a pass."""
     resources = world.config.resources.logits
-    scorer = world.teacher if branch.method.scorer == "teacher" else world.student
+    scorer = world.scorer(branch.method.scorer)
+    role = "teacher" if scorer is world.teacher else "student"
     if branch.logits.engine == "vllm":
         shards = resources.tensor_parallel_size
         weights = scorer.parameters * world.weight_bytes / shards
         needed, parts = _summed({"runtime": RUNTIME, "weights": weights})
         taken = max(needed, resources.gpu_memory_utilization * card.memory)
-        key, advice = "resources.logits.tensor_parallel_size", "GPUs that share the teacher"
+        key, advice = "resources.logits.tensor_parallel_size", f"GPUs that share the {role}"
         return Peak("logits", needed, taken, key, advice, parts)
     split = max(resources.gpu, 1)  # the scorer's layers are divided among the GPUs of the job
     weights = (scorer.parameters / split + world.student.parameters) * world.weight_bytes
@@ -131,7 +133,7 @@ def _scoring(world: World, branch: Branch, card: Card) -> Peak:
     sizes = {"runtime": RUNTIME, "weights": weights, "logits": logits, "states": states}
     needed, parts = _summed(sizes)
     if weights > _usable(card) / 2:
-        return Peak("logits", needed, needed, *_smaller_weights(world, "teacher", "logits"), parts)
+        return Peak("logits", needed, needed, *_smaller_weights(world, role, "logits"), parts)
     if logits > states:
         key, advice = "resources.logits.chunk_size", f"fewer than {chunk_size} positions at a time"
     else:
@@ -171,7 +173,7 @@ def gathered_bytes(model: Model) -> float:
 def _training(world: World, branch: Branch, card: Card) -> Peak:
     """States, the loss of a chunk, and activations: at least those of layers recomputed."""
     resources, student = world.config.resources.distill, world.student
-    is_dense = branch.logits.cache == "hidden" and branch.method.divergence != "cross_entropy"
+    is_dense = branch.logits.cache == "hidden" and branch.method.divergence not in WITHOUT_SCORES
     default = DENSE_CHUNK_SIZE if is_dense else CHUNK_SIZES["cuda" if card.is_gpu else "cpu"]
     chunk_size = resources.chunk_size or default
     width = 2 if branch.distill.mixed_precision == "bf16" else 4

@@ -30,7 +30,7 @@ def print_plan(console: Console, plan: Plan, explain: bool) -> None:
     table.add_row(
         *("", "all", str(total("jobs")), str(total("linked") or "")),
         *(scaled(total("tokens")), scaled(total("flops")), f"{total('gpu_hours'):.2f}"),
-        *(hours(total("wall_seconds")), "", scaled(total("disk"), "B"), str(total("files"))),
+        *(hours(plan.wall_seconds), "", scaled(total("disk"), "B"), str(total("files"))),
     )
     console.print(table)
     console.print(
@@ -50,13 +50,14 @@ def print_plan(console: Console, plan: Plan, explain: bool) -> None:
 def as_json(plan: Plan) -> str:
     """The plan as JSON: rows with bytes, seconds and operations, totals, and sentences."""
     rows = [{**asdict(row), "gpu_hours": row.gpu_hours} for row in plan.rows]
-    names = ("jobs", "linked", "tokens", "flops", "gpu_hours", "wall_seconds", "disk", "files")
+    names = ("jobs", "linked", "tokens", "flops", "gpu_hours", "disk", "files")
+    totals = {name: plan.total(name) for name in names}
     content = {
         "experiment": plan.experiment,
         "card": plan.card.name,
         "gpus": plan.gpus,
         "rows": rows,
-        "totals": {name: plan.total(name) for name in names},
+        "totals": {**totals, "wall_seconds": plan.wall_seconds},
         "trained_tokens": plan.trained_tokens,
         "refusals": plan.refusals,
         "hints": plan.hints,

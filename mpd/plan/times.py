@@ -6,8 +6,10 @@ from mpd.plan.amounts import World
 from mpd.plan.cards import (
     COPY,
     CPU,
+    CPU_SHARE,
     CPU_SHARES,
     GENERATION,
+    LAYER_FLOPS,
     PRODUCT,
     READING,
     SCORING,
@@ -20,7 +22,13 @@ from mpd.plan.work import Work
 # those of vLLM are assumed. A light job, or one whose result is linked, takes less.
 START = {"vllm": 60.0, "transformers": 20.0, "server": 5.0}
 CPU_START, LIGHT_START = 5.0, 1.7
-LIGHT_SECONDS = {"problems": 0.0005, "filter": 0.003, "evaluate": 0.0015}  # a row, one thread
+LIGHT_SECONDS = {
+    "problems": 0.0005,
+    "filter": 0.003,
+    "evaluate": 0.0015,
+    "head": 3.0,
+    "report": 2.0,
+}  # a row
 DISK_SPEED = 5e8  # bytes a second, to copy a model
 GENERATING = {"sample": "sample", "compress": "compress", "answers": "evaluate"}
 SECTIONS = {**GENERATING, "logits": "logits", "distill": "distill", "models": "models"}
@@ -35,7 +43,8 @@ def gpus_of(world: World, stage: str) -> int:
 def seconds_of(world: World, work: Work, card: Card, rates: Mapping[str, float]) -> float:
     """Seconds of all jobs of some work, one after another.
 
-    `rates` are operations a second by stage, as measured on the device that the stage runs on.
+    `rates` are operations a second by stage, as measured on the device that the stage runs on, and
+    as `start` the seconds in which a job on a processor starts.
     """
     gpus = gpus_of(world, work.stage)
     device = card if gpus else CPU
@@ -46,13 +55,19 @@ def seconds_of(world: World, work: Work, card: Card, rates: Mapping[str, float])
     if work.stage not in SECTIONS or (work.stage == "models" and not work.flops):
         seconds = work.rows * LIGHT_SECONDS.get(work.stage, 0.0)
         return light + jobs * LIGHT_START + seconds + work.disk / DISK_SPEED
-    if work.stage == "compress" and not work.tokens:
-        return light + jobs * LIGHT_START  # nothing is rewritten
+    if work.stage == "compress" and not work.tokens:  # nothing is rewritten, but libraries load
+        return light + jobs * rates.get("start", CPU_START)
     engine = _engine(world, work.stage)
-    start = START[engine] if device.is_gpu else CPU_START
+    start = START[engine] if device.is_gpu else rates.get("start", CPU_START)
     rate = rates.get(work.stage)
-    seconds = work.flops / rate if rate else _seconds(work, device, engine, max(gpus, 1))
+    operations = operations_of(work.flops, work.layers, device)
+    seconds = operations / rate if rate else _seconds(work, device, engine, max(gpus, 1))
     return light + jobs * start + seconds
+
+
+def operations_of(flops: float, layers: float, device: Card) -> float:
+    """Operations, and on a processor those that the time of a layer's Python is worth."""
+    return flops + (0 if device.is_gpu else layers * LAYER_FLOPS)
 
 
 def _engine(world: World, stage: str) -> str:
@@ -62,12 +77,11 @@ def _engine(world: World, stage: str) -> str:
 
 def _seconds(work: Work, device: Card, engine: str, gpus: int) -> float:
     """Of generation the longer of its operations and of what it reads; of others operations."""
-    kind = "generate" if work.stage in GENERATING else "train"
-    kind = "score" if work.stage == "logits" else kind
     if not device.is_gpu:
-        return work.flops / (device.flops * CPU_SHARES[kind])
+        share = CPU_SHARES.get(work.stage, CPU_SHARE)
+        return operations_of(work.flops, work.layers, device) / (device.flops * share)
     reachable = device.flops * PRODUCT * gpus
-    if kind == "generate":
+    if work.stage in GENERATING:
         reading = work.moved / (device.bandwidth * COPY * READING[engine] * gpus)
         return max(work.flops / (reachable * GENERATION[engine]), reading)
-    return work.flops / (reachable * (SCORING if kind == "score" else TRAINING))
+    return work.flops / (reachable * (SCORING if work.stage == "logits" else TRAINING))

@@ -4,25 +4,24 @@ The store computes what is equal once, so a job counts as linked where another o
 settings and inputs. Formulas are in docs/planning.md.
 """
 
+import json
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from mpd.config.base import BASE
-from mpd.config.stages import as_text, stage_settings
+from mpd.config.base import BASE, StageSettings
+from mpd.config.stages import stage_settings
 from mpd.job.flops import pass_flops
-from mpd.job.sources import SHARDED
-from mpd.plan.amounts import World, answer_amounts, round_amounts
-
-STAGES = SHARDED[1:]  # those of a round
+from mpd.plan.amounts import STAGES, Amount, World, answer_amounts, jobs_of, round_amounts
+from mpd.plan.shapes import Model
 
 
 @dataclass(frozen=True)
 class Work:
     """What a stage does in one round of one branch, all of its jobs together.
 
-    `moved` are the bytes of weights, keys and values that decoding reads; `disk` and `files` are
-    what stays in results/.
+    `moved` are the bytes of weights, keys and values that decoding reads, `layers` those that it
+    goes through one after another; `disk` and `files` are what stays in results/.
     """
 
     stage: str
@@ -34,6 +33,7 @@ class Work:
     tokens: float = 0
     flops: float = 0
     moved: float = 0
+    layers: float = 0
     disk: float = 0
     tables: int = 0
     folders: int = 0
@@ -50,18 +50,18 @@ def _works(world: World) -> Iterator[Work]:
     students: dict[tuple[str, int], int] = {}
     for seed in config.seeds:
         role = f"student_seed_{seed}"
-        settings = as_text(stage_settings(config, "models", role=role))
+        settings = meaning_of(stage_settings(config, "models", role=role))
         for method in config.untrained_methods:
             students[method, seed] = keys.of("models", settings)
             yield from _evaluated(world, keys, students[method, seed], (method, seed, 0))
     for method in config.trained_methods:
         for seed in config.seeds:
-            student = students[BASE, seed]
+            base = student = students[BASE, seed]
             for number in range(1, config.rounds + 1):
                 place = (method, seed, number)
-                student = yield from _trained(world, keys, student, place)
+                student = yield from _trained(world, keys, (base, student), place)
                 yield from _evaluated(world, keys, student, place)
-    yield Work("report", config.rounds, "", 1, disk=4e5, tables=7)
+    yield Work("report", config.rounds, "", 1, rows=1, disk=4e5, tables=7)
 
 
 class Keys:
@@ -89,44 +89,64 @@ def _models(world: World) -> Iterator[Work]:
         steps = model.num_steps * 1024  # tokens_per_step of mpd/tiny/sizes.py
         flops = 3 * pass_flops(model.shape, [100], 100) * steps // 100 * jobs
         each = model.parameters * (4 if model.num_steps else 2)
-        copies = jobs if model.num_steps else 1
-        # Students of all seeds are one, unless each is pretrained.
+        copies = _copies(model, jobs)
         linked = jobs - copies
         disk = copies * (each + 3e4)
-        yield Work("models", 0, "", jobs, linked, 0, steps * jobs, flops, 0, disk, 0, copies)
-    if any(branch.logits.cache == "hidden" for branch in config.branches.values()):
-        head = world.teacher.shape.vocab_size * world.teacher.shape.hidden_size
-        yield Work("head", 0, "", 1, disk=head * world.weight_bytes, tables=1)
+        amount: Amount = {"tokens": steps * jobs, "flops": flops, "disk": disk, "folders": copies}
+        yield Work("models", 0, "", jobs, linked, **amount)
+    yield from _heads(world)
+
+
+def _copies(model: Model, jobs: int) -> int:
+    """Models of as many jobs: students of all seeds are one, unless each is pretrained."""
+    return jobs if model.num_steps else 1
+
+
+def _heads(world: World) -> Iterator[Work]:
+    """The output heads of the models that score where the cache holds hidden states."""
+    branches = [branch for branch in world.config.branches.values() if branch.method.trained]
+    scorers = {branch.method.scorer for branch in branches if branch.logits.cache == "hidden"}
+    for scorer, jobs in (("teacher", 1), ("base", len(world.config.seeds))):
+        if scorer in scorers:
+            model = world.scorer(scorer)
+            copies = _copies(model, jobs)
+            disk = model.shape.vocab_size * model.shape.hidden_size * world.weight_bytes * copies
+            amount: Amount = {"rows": copies, "disk": disk, "tables": copies}
+            yield Work("head", 0, "", jobs, jobs - copies, **amount)
 
 
 def _trained(
-    world: World, keys: Keys, student: int, place: tuple[str, int, int]
+    world: World, keys: Keys, students: tuple[int, int], place: tuple[str, int, int]
 ) -> Generator[Work, None, int]:
-    """The work of a round, and as the value of the generator the number of its student."""
+    """The work of a round, and as the value of the generator the number of its student.
+
+    `students` are the base student and that of the round before.
+    """
     method, seed, number = place
     branch = world.config.branches[method]
+    base, before = students
+    student = base if branch.method.sampler == "base" else before
     wildcards: dict[str, Any] = {"method": method, "seed": seed, "round": number}
 
     def settings(rule: str) -> str:
-        return as_text(stage_settings(world.config, rule, **wildcards))
+        return meaning_of(stage_settings(world.config, rule, **wildcards))
 
     is_given = branch.sample.given_trajectories(number) is not None
     sampler = -1 if branch.method.sampler == "teacher" or is_given else student
     made: dict[str, bool] = {}
     previous: tuple[int, ...] = ()
-    inputs = {"sample": (sampler,), "logits": (student,)}
+    scorer = {"teacher": -1, "base": base, "student": before}[branch.method.scorer]
+    inputs = {"sample": (sampler,), "logits": (student, scorer)}
     for stage in STAGES:
         previous = (*previous, keys.of(stage, settings(stage), *inputs.get(stage, ()), *previous))
         made[stage] = keys.is_new
     amounts = round_amounts(world, branch, number)
-    shards = world.config.problems.num_shards
-    jobs = shards // world.config.resources.shards_per_job
     for stage in STAGES:
-        amount = amounts[stage] if made[stage] else {}
+        jobs, amount = jobs_of(world.config, stage), amounts[stage] if made[stage] else {}
         linked = 0 if made[stage] else jobs
-        tables = shards if made[stage] else 0
+        tables = world.config.problems.num_shards if made[stage] else 0
         yield Work(stage, number, method, jobs, linked, tables=tables, **amount)
-    trained = keys.of("distill", settings("distill"), student, previous[-1])
+    trained = keys.of("distill", settings("distill"), before, previous[-1])
     amount = {**amounts["distill"], "folders": 1} if keys.is_new else {}
     yield Work("distill", number, method, 1, 0 if keys.is_new else 1, **amount)
     return trained
@@ -135,17 +155,24 @@ def _trained(
 def _evaluated(
     world: World, keys: Keys, student: int, place: tuple[str, int, int]
 ) -> Iterator[Work]:
-    """The answers of a student to all evaluation sets, in one job, and their grades."""
+    """The answers of a student to all evaluation sets, and their grades."""
     method, seed, number = place
     wildcards: dict[str, Any] = {"method": method, "seed": seed, "round": number}
     settings = stage_settings(world.config, "answers", **wildcards)
-    keys.of("answers", as_text(settings), student)
+    keys.of("answers", meaning_of(settings), student)
+    answering, grading = (jobs_of(world.config, stage) for stage in ("answers", "evaluate"))
     if not keys.is_new:
-        yield Work("answers", number, method, 1, 1)
-        yield Work("evaluate", number, method, 1, 1)
+        yield Work("answers", number, method, answering, answering)
+        yield Work("evaluate", number, method, grading, grading)
         return
     amount = answer_amounts(world, settings, method, number)
     sets = len(world.evaluation)
     rows = amount["rows"]
-    yield Work("answers", number, method, 1, tables=sets, **amount)
-    yield Work("evaluate", number, method, 1, rows=rows, disk=30.0 * rows, tables=sets)
+    yield Work("answers", number, method, answering, tables=sets, **amount)
+    disk = 30.0 * rows
+    yield Work("evaluate", number, method, grading, rows=rows, disk=disk, tables=sets)
+
+
+def meaning_of(settings: StageSettings) -> str:
+    """The settings of a job that decide its result, so that equal work is seen to be equal."""
+    return json.dumps(settings.meaning(), sort_keys=True)

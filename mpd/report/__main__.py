@@ -142,7 +142,7 @@ def outputs(arguments: Namespace) -> Outputs:
     for round in run.rounds:
         require_answers(round, run.benchmarks)
     for round, files in run.trained.items():
-        require_training(round, files)
+        require_training(round, files, run.settings.samplers.get(round.method))
     paths: dict[str, Path] = {}
     for output in tables_of(run):
         readable = yield output

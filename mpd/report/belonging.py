@@ -23,12 +23,13 @@ def require_answers(round: Round, benchmarks: Sequence[str]) -> None:
         require_made_from(round.benchmark("evaluate", name), schema.EVALUATE, sources)
 
 
-def require_training(round: Round, files: Files) -> None:
+def require_training(round: Round, files: Files, sampler: str | None = None) -> None:
     """Raise ValueError unless the shards of a round and the metrics of its student are of one run.
 
-    `files` are those of the round, by kind.
+    `files` are those of the round, by kind; `sampler` is that of its method.
     """
     student = _model("student", round.before.student)
+    cached = _model("student", round.base.student) if sampler == "base" else student
     contents = []
     for number, problems in enumerate(round.experiment.train_shards(len(files["sample"]))):
         shards = {
@@ -39,7 +40,7 @@ def require_training(round: Round, files: Files) -> None:
             "logits": (files["logits"][number], schema.LOGITS),
         }
         contents.append(contents_of(shards)["logits"])
-        require_made_from(*shards["logits"], student)
+        require_made_from(*shards["logits"], cached)
     cache = files["logits"][0].parent
     sources = {**student, "logits": (cache, digest_of(contents))}
     require_made_from(round.metrics, schema.METRICS, sources)

@@ -12,11 +12,13 @@ import polars as pl
 from mpd.config.base import BASE
 from mpd.report.bootstrap import TAIL, Entry, interval_columns, pooled
 from mpd.report.efficiency import aes
+from mpd.report.lengths import Lengths
 from mpd.report.students import BASE_STUDENT, IS_BASE, REFERENCE, Student
 from mpd.store import schema, table
 
 MEASURE_INPUTS = ["problem_id", "finish_reason", "num_tokens", "correct"]
 MEASURES = ("accuracy", "tokens", "solved_tokens")
+COMPARED = (*MEASURES, "longer")  # of two students; longer: share of problems with more tokens
 
 SAMPLED = pl.col("finish_reason") != "too_long"  # else the prompt did not fit
 
@@ -26,14 +28,16 @@ Answers = dict[int, np.ndarray]  # the quantities [Q, P] of one student, by seed
 def per_problem(rows: pl.DataFrame, **further: pl.Expr) -> pl.DataFrame:
     """Rows of `evaluate` as one row per problem: problem_id and MEASURES, means over its samples.
 
-    `solved_tokens` is the mean over the correct samples, null where there is none. A sample whose
-    prompt did not fit has no tokens and counts for accuracy alone. `further` are more columns.
+    `solved_tokens` is the mean over the correct samples, null where there is none. `lengths` has
+    the tokens of each sample. A sample whose prompt did not fit has no tokens and counts for
+    accuracy alone. `further` are more columns.
     """
     tokens = pl.col("num_tokens")
     return rows.group_by("problem_id", maintain_order=True).agg(
         accuracy=pl.col("correct").mean(),
         tokens=tokens.filter(SAMPLED).mean(),
         solved_tokens=tokens.filter(pl.col("correct")).mean(),
+        lengths=tokens.filter(SAMPLED),
         **further,
     )
 
@@ -81,19 +85,31 @@ def student_columns(student: Student, benchmark: str) -> dict[str, Any]:
     return {"method": method, "round": number, "benchmark": benchmark}
 
 
-def with_intervals(entries: Iterable[Entry]) -> list[dict[str, Any]]:
-    """A row for each entry: the columns that name it, and each measure and AES with its interval.
+def with_intervals(
+    entries: Iterable[Entry], measures: Sequence[str] = MEASURES
+) -> list[dict[str, Any]]:
+    """A row for each entry: its columns, and each measure and AES with its interval.
 
-    The first quantities of an entry are MEASURES. Those of `levels` may follow; AES is computed
-    from them, and is None without them.
+    The first quantities of an entry are `measures`, which begin with MEASURES. Those of `levels`
+    may follow; AES is computed from them, and is None without them.
     """
     rows = []
     for place, values, drawn in pooled(entries):
         row = {**place, "num_solved": int((~np.isnan(values[2])).sum())}
-        for measure, measure_draws in zip(MEASURES, drawn[: len(MEASURES)], strict=True):
+        for measure, measure_draws in zip(measures, drawn[: len(measures)], strict=True):
             row |= interval_columns(measure, measure_draws)
-        rows.append(row | interval_columns("aes", efficiency(drawn[len(MEASURES) :])))
+        rows.append(row | interval_columns("aes", efficiency(drawn[len(measures) :])))
     return rows
+
+
+def differences(student: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """COMPARED of two students whose MEASURES are [3, S, P]: [4, S, P].
+
+    NaN in either is NaN in the difference: what only one solved or answered does not count.
+    """
+    less = student - other
+    longer = np.where(np.isnan(less[1]), np.nan, less[1] > 0)
+    return np.stack([*less, longer])
 
 
 def levels(student: np.ndarray, base: np.ndarray) -> np.ndarray:
@@ -127,12 +143,18 @@ def means(problems: pl.DataFrame) -> pl.DataFrame:
     problems that the student itself solves.
     """
     rows = []
+    of_two = {"against": "", **interval_columns("longer", np.array([np.nan]))}
     for benchmark, students in answers_of(problems).items():
+        lengths = Lengths(problems, benchmark)
         rows += with_intervals(
-            ({**student_columns(student, benchmark), "against": ""}, stacked(answers))
+            (
+                student_columns(student, benchmark) | lengths.quantiles(student, answers) | of_two,
+                stacked(answers),
+            )
             for student, answers in students.items()
         )
-    frame = table.frame_of(rows, schema.COMPARISON).drop("against", pl.selectors.starts_with("aes"))
+    frame = table.frame_of(rows, schema.COMPARISON)
+    frame = frame.drop("against", pl.selectors.starts_with("aes", "longer"))
     return frame.sort("benchmark", ~IS_BASE, "method", "round")
 
 
@@ -145,7 +167,7 @@ def comparison_frame(problems: pl.DataFrame) -> pl.DataFrame:
     """
     rows = []
     for benchmark, students in answers_of(problems).items():
-        entries = []
+        entries, lengths = [], Lengths(problems, benchmark)
         last = max((number for method, number in students if method == REFERENCE), default=0)
         for student, answers in students.items():
             method, number = student
@@ -153,13 +175,14 @@ def comparison_frame(problems: pl.DataFrame) -> pl.DataFrame:
                 pair = paired(answers, students.get(other, {}))
                 if method == BASE or other == student or pair is None:
                     continue
-                # NaN in either is NaN in the difference: what only one solved does not count.
-                quantities = [pair[0] - pair[1]]
+                quantities = [differences(*pair)]
                 if other == BASE_STUDENT:
                     quantities.append(levels(*pair))
+                seeds = [seed for seed in answers if seed in students[other]]
                 place = {**student_columns(student, benchmark), "against": other[0]}
+                place |= lengths.differences(student, other, seeds)
                 entries.append((place, np.concatenate(quantities)))
-        rows += with_intervals(entries)
+        rows += with_intervals(entries, COMPARED)
     frame = table.frame_of(rows, schema.COMPARISON)
     return frame.sort("against", "benchmark", "method", "round")
 

@@ -79,13 +79,18 @@ def sum_of(tokens: pl.Series) -> int:
     return int(tokens.cast(pl.Int64).sum())
 
 
-def costs_of(frames: Mapping[str, pl.DataFrame], sampler: str | None) -> dict[str, Any]:
+def costs_of(
+    frames: Mapping[str, pl.DataFrame], sampler: str | None, is_reused: bool = False
+) -> dict[str, Any]:
     """The costs of one round of one seed, in full even where it shares what another computed.
 
     `frames` have the columns of COST_INPUTS. `sampler` is student or teacher, whichever drew the
-    samples; None where the user gave them.
+    samples; None where the user gave them. `is_reused`: the round has samples and scores of an
+    earlier one, which paid for them.
     """
     tokens = tokens_of(frames, given=sampler is None)
+    if is_reused:
+        tokens |= {"sample": 0, "compress": 0, "logits": 0}
     return {
         "num_samples": len(frames["sample"]),
         "student_tokens": tokens["sample"] if sampler == "student" else 0,
@@ -124,7 +129,9 @@ def costs_by_student(
     rows = []
     for (method, number), seeds in rounds.items():
         sampler = None if given and number == 1 else samplers[method]
-        costs = [costs_of(frames, sampler) for frames in seeds]
+        is_base = sampler == "base"
+        sampler = "student" if is_base else sampler
+        costs = [costs_of(frames, sampler, is_base and number > 1) for frames in seeds]
         sums = {name: sum(row[name] for row in costs) for name in costs[0]}
         times = {
             name: _sum_known(seed_times[name] for seed_times in seconds[method, number])

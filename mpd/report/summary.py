@@ -8,6 +8,7 @@ import polars as pl
 
 from mpd.report.compare import SAMPLED, per_problem
 from mpd.report.efficiency import aes
+from mpd.report.lengths import quantiles
 from mpd.report.rounds import Evaluations
 from mpd.report.students import IS_BASE, with_base
 from mpd.store import schema, table
@@ -58,6 +59,7 @@ def summarise(place: Mapping[str, Any], rows: pl.DataFrame) -> dict[str, Any]:
         "pass_at_k": problems["solved"].mean(),
         "mean_tokens": tokens.mean(),
         "mean_tokens_se": standard_error("tokens"),
+        **quantiles(problems["lengths"].explode()),
         "thinking_tokens": thinking.mean(),
         "answer_tokens": (tokens - thinking).mean(),
         "solved_tokens": problems["solved_tokens"].mean(),

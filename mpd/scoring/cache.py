@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import polars as pl
@@ -49,14 +49,22 @@ def list_column(name: str, values: np.ndarray, lengths: Sequence[int] | np.ndarr
 def encode(scores: Mapping[str, torch.Tensor], lengths: Sequence[int]) -> list[pl.Series]:
     """The columns of what mpd.scoring.support.score gives, for trajectories of these lengths.
 
-    Scores that are missing have no column. `teacher_hidden` may be of any precision.
+    Scores that are missing have no column. `teacher_hidden` may be of any precision. Without a
+    support or hidden states, log-probabilities of the realised ids are all that training has, and
+    are not rounded.
     """
     arrays = {
         name: (values.float() if values.is_floating_point() else values).numpy()
         for name, values in scores.items()
     }
+    is_realised = "kept" not in arrays and "teacher_hidden" not in arrays
+    exact = ("realised_logprob", "student_logprob") if is_realised else ()
     columns = [
-        list_column(name, round_to_bits(arrays[name], POSITION_BITS), lengths)
+        list_column(
+            name,
+            arrays[name] if name in exact else round_to_bits(arrays[name], POSITION_BITS),
+            lengths,
+        )
         for name in ("realised_logprob", "student_logprob", "divergence", "teacher_entropy")
         if name in arrays
     ]
@@ -68,9 +76,16 @@ def encode(scores: Mapping[str, torch.Tensor], lengths: Sequence[int]) -> list[p
         states = arrays["teacher_hidden"]
         widths = [length * states.shape[1] for length in lengths]
         return [*columns, list_column("teacher_hidden", states.ravel(), widths)]
+    starts = np.cumsum(lengths) - np.asarray(lengths)
+    means = [
+        pl.Series(name, np.add.reduceat(arrays[name].astype(np.float64), starts) / lengths)
+        for name in ("overlap", "teacher_mass", "student_mass")
+        if name in arrays
+    ]
+    if is_realised:
+        return [*columns, *means]
     kept, tails = arrays["kept"], arrays["tail_logprobs"]
     sizes = kept.sum(1).astype(np.int32)
-    starts = np.cumsum(lengths) - np.asarray(lengths)
     num_entries = np.add.reduceat(sizes, starts)
     widths = [length * tails.shape[1] for length in lengths]
     places = np.flatnonzero(kept)  # faster than two selections by a mask
@@ -81,11 +96,7 @@ def encode(scores: Mapping[str, torch.Tensor], lengths: Sequence[int]) -> list[p
         list_column("support_ids", ids.astype(np.int32, copy=False), num_entries),
         list_column("support_logprobs", round_to_bits(logprobs, ENTRY_BITS), num_entries),
         list_column("tail_logprobs", round_to_bits(tails.ravel(), TAIL_BITS), widths),
-        *(
-            pl.Series(name, np.add.reduceat(arrays[name].astype(np.float64), starts) / lengths)
-            for name in ("overlap", "teacher_mass", "student_mass")
-            if name in arrays
-        ),
+        *means,
     ]
 
 
@@ -107,11 +118,24 @@ class DecodedRows:
         """Raises ValueError where the lists of a row do not fit together."""
         self.frame = frame.select("prompt_ids", "completion_ids", "num_tokens", "think_end")
         self.has_hidden = frame["teacher_hidden"].null_count() < max(len(frame), 1)
+        has_sizes = frame["support_size"].null_count() < len(frame) or frame.is_empty()
+        self.has_support = has_sizes and not self.has_hidden
         if self.has_hidden:
             values, starts = _flat(frame, "teacher_hidden")
             self.states, self.state_starts = torch.tensor(values), starts
-        else:
+        elif self.has_support:
             self._decode_supports(frame)
+        else:
+            self._take_realised(frame)
+
+    def _take_realised(self, frame: pl.DataFrame) -> None:
+        """Take the log-probabilities of the realised ids, which are all that such a cache has."""
+        names = {"realised_logprob": "teacher_logprob", "student_logprob": "old_logprob"}
+        self.logprobs = {new: frame[name] for name, new in names.items() if name in frame.columns}
+        for values in self.logprobs.values():
+            unfit = frame.filter((values.list.len() != frame["num_tokens"]).fill_null(False))
+            for sample_id in unfit["sample_id"][:1]:
+                _refuse(sample_id)
 
     def _decode_supports(self, frame: pl.DataFrame) -> None:
         flat = {name: _flat(frame, name) for name in _LISTS}
@@ -136,6 +160,18 @@ class DecodedRows:
         """Inputs [N, H] of the teacher's output head for one trajectory."""
         part = self.states[self.state_starts[row] : self.state_starts[row + 1]]
         return part.view(self.frame["num_tokens"][row], -1)
+
+    def logprobs_of(self, row: int) -> dict[str, torch.Tensor]:
+        """Log-probabilities [N] of the realised ids of one trajectory, where there is no support.
+
+        `teacher_logprob`, and `old_logprob` of the student before training where it is known.
+        """
+        rows = {name: values[row] for name, values in self.logprobs.items()}
+        return {
+            name: torch.tensor(values.to_numpy())
+            for name, values in rows.items()
+            if values is not None
+        }
 
     def support(self, row: int) -> Support:
         """The supports of one trajectory."""
@@ -181,7 +217,10 @@ def _require_fit(frame: pl.DataFrame, flat: Mapping[str, Any], num_control: int)
         entries = sums[starts[1:]] - sums[starts[:-1]]
         fits &= (lengths["support_ids"] == entries) & (lengths["support_logprobs"] == entries)
     if not fits.all():
-        sample_id = frame["sample_id"][int(np.flatnonzero(~fits)[0])]
-        raise ValueError(
-            f"cached row {sample_id}: its lists do not fit together; run its logits stage again"
-        )
+        _refuse(frame["sample_id"][int(np.flatnonzero(~fits)[0])])
+
+
+def _refuse(sample_id: str) -> NoReturn:
+    raise ValueError(
+        f"cached row {sample_id}: its lists do not fit together; run its logits stage again"
+    )

@@ -8,6 +8,7 @@ whose low bytes are zero and cost nothing once the bytes of a column are split a
 """
 
 import numpy as np
+import polars as pl
 
 # The mantissa bits that are stored: the fewest that cost less fidelity than as many bytes of
 # entries would bring (benchmarks/fidelity.py).
@@ -23,6 +24,14 @@ def round_to_bits(values: np.ndarray, bits: int) -> np.ndarray:
     num_dropped = 23 - bits
     half, low = np.uint32(1 << (num_dropped - 1)), np.uint32((1 << num_dropped) - 1)
     return ((raw + half) & ~low).view(np.float32)
+
+
+def mean_overlap(rows: pl.DataFrame) -> float | None:
+    """The mean over all positions of the `overlap` of cached rows; None where it is not known."""
+    known = rows.drop_nulls("overlap")
+    tokens = pl.col("num_tokens").cast(pl.Float64)
+    mean = known.select((pl.col("overlap") * tokens).sum() / tokens.sum()).item()
+    return mean if len(known) else None
 
 
 def fixed_entries(

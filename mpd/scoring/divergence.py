@@ -16,7 +16,7 @@ from functools import partial
 
 import torch
 
-from mpd.config.distill import DistillSettings
+from mpd.config.distill import ClampedSettings, DistillSettings
 
 Divergence = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -75,9 +75,10 @@ def divergence_of(settings: DistillSettings, num_entries: int | None = None) -> 
         "reverse_kl": reverse_kl,
         "forward_kl": forward_kl,
         "jensen_shannon": partial(jensen_shannon, beta=settings.beta),
-        "clamped_forward_kl": partial(clamped_forward_kl, max_entry=settings.max_entry or math.inf),
         "mix": partial(mix, forward_share=settings.forward_share),
     }
+    if isinstance(settings, ClampedSettings):
+        return partial(clamped_forward_kl, max_entry=settings.max_entry)
     divergence = divergences[settings.divergence]
     if num_entries is None or settings.tail == "bucket":
         return divergence

@@ -138,7 +138,11 @@ class Scorer(ABC):
         """The cache of a batch, with the number of each row in its part."""
         scores = encode(batch.scores.result(), batch.rows["num_tokens"].to_list())
         frame = pl.DataFrame([*self._key_columns(batch.rows, batch.trajectories), *scores])
-        return complete_columns(self._with_summaries(frame)).with_columns(batch.rows["number"])
+        frame = complete_columns(self._with_summaries(frame))
+        if "sampled_logprobs" in batch.rows.columns:
+            sampled = batch.rows["sampled_logprobs"]
+            frame = frame.with_columns(student_logprob=pl.coalesce(sampled, "student_logprob"))
+        return frame.with_columns(batch.rows["number"])
 
     def _teacher_prompt(self, row: Mapping[str, Any]) -> list[int]:
         """The prompt under which the teacher scores a row: the student's, or one of its own."""

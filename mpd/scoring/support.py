@@ -14,6 +14,9 @@ from mpd.scoring.outcomes import bucket_sums, bucket_width
 
 # A probable entry is kept whatever it contributes now: the student may move away from it.
 ALWAYS_KEPT = 0.01
+# How many most probable ids of each model the overlap compares where there is no support:
+# arXiv 2610.11291.
+OVERLAP_IDS = 64
 EMPTY_MASS = 1e-37  # of an empty bucket: a normal float32, whose logarithm is finite
 
 
@@ -59,12 +62,14 @@ def score(
     `realised` [N] and `control` [C] ids have columns of their own. Log-probabilities are in nats;
     `divergence` is the exact dense reverse KL. With `cache: sparse` there are also `candidates`
     (int32), their `logprobs` and whether they are `kept`, all [N, J], `tail_logprobs` [N, B], the
-    `overlap` [N] of the most probable ids, and the masses [N] of the whole support.
+    `overlap` [N] of the most probable ids, and the masses [N] of the whole support. With
+    `cache: realised` there is the overlap alone, of OVERLAP_IDS ids of each model.
     """
-    is_sparse = settings.cache == "sparse"
-    second, peaks = _most_probable(student_logits, settings.student_top_k * is_sparse)
+    num_ids = {"hidden": (0, 0), "realised": (OVERLAP_IDS, OVERLAP_IDS)}
+    top_k, student_top_k = num_ids.get(settings.cache, (settings.top_k, settings.student_top_k))
+    second, peaks = _most_probable(student_logits, student_top_k)
     student = Distributions.of(student_logits, peaks)
-    first, peaks = _most_probable(teacher_logits, settings.top_k * is_sparse)
+    first, peaks = _most_probable(teacher_logits, top_k)
     teacher = Distributions.of(teacher_logits, peaks)
     fixed = torch.cat([realised[:, None], control.expand(len(realised), -1)], 1)
     candidates, is_free, overlap = _candidates(first, second, fixed, settings)
@@ -80,7 +85,9 @@ def score(
         "divergence": mean_difference + log_total - student.totals.log()[:, 0],
         "teacher_entropy": log_total - teacher.mean(teacher.logits),
     }
-    if not is_sparse:
+    if settings.cache == "realised":
+        return {**scores, "overlap": overlap}
+    if settings.cache == "hidden":
         return scores
     tails = Tails.outside(student, teacher, ids, settings.tail_buckets)
     tolerance = settings.min_contribution * scores["divergence"].clamp(min=1)[:, None]

@@ -34,6 +34,8 @@ class VllmScorer(Scorer):
 
         super().__init__(student, settings, resources, total)
         self.control_ids = []
+        if settings.cache == "realised":
+            settings = settings.model_copy(update={"top_k": 1})
         self.engine = PromptScorer(teacher, settings, resources, self.format.vocabulary.size)
 
     def batches(self, rows: pl.DataFrame) -> Iterator[pl.DataFrame]:
@@ -44,6 +46,9 @@ class VllmScorer(Scorer):
         """The scores by the teacher's J most probable ids at all positions; B is 1."""
         prompts = trajectories.teacher_prompts
         ids, logprobs = self.engine.score(prompts, trajectories.completions)  # [N, 1 + J]
+        exact = {"realised_logprob": logprobs[:, 0], "control_logprobs": logprobs[:, :0]}
+        if self.settings.cache == "realised":
+            return exact
         realised, candidates = ids[:, :1], ids[:, 1:]
         is_free = candidates != realised
         kept = is_free & (logprobs[:, 1:].exp() > self.settings.min_contribution)
@@ -52,8 +57,7 @@ class VllmScorer(Scorer):
         dropped = (masses[:, 1:] * (is_free & ~kept)).sum(1, keepdim=True)
         tail = (1 - known).clamp(min=TAIL_PRECISION) + dropped
         return {
-            "realised_logprob": logprobs[:, 0],
-            "control_logprobs": logprobs[:, :0],
+            **exact,
             "candidates": candidates,
             "logprobs": logprobs[:, 1:],
             "kept": kept,

@@ -144,9 +144,11 @@ def column_digest(path: Path, artifact: Artifact, columns: Sequence[str]) -> str
 
 
 def check(path: Path, artifact: Artifact, identity: Identity | None = None) -> dict[str, Any]:
-    """The footer of an artifact; raises as `read` does, without reading rows."""
+    """The footer of an artifact or an extension of it; raises as `read`, without reading rows."""
     file = RowGroups(path)
     footer = file.footer
+    same_kind = (other for other in artifact.extensions if other.name == footer.get("artifact"))
+    artifact = next(same_kind, artifact)
     found = f"{footer.get('artifact', 'a foreign file')} version {footer.get('version')}"
     expected = f"{artifact.name} version {artifact.version}"
     if found != expected:

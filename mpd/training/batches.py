@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 import torch
 
 from mpd.config.distill import DistillSettings
+from mpd.config.methods import WITHOUT_SCORES
 from mpd.scoring.cache import DecodedRows, Support
 from mpd.scoring.cache_layout import FIXED_COLUMNS, SUPPORT_COLUMNS
 from mpd.scoring.divergence import LOGPROB_FLOOR
@@ -30,6 +31,7 @@ TRAINING_COLUMNS = [
     *SUPPORT_COLUMNS,
     "teacher_hidden",
 ]
+REALISED_COLUMNS = [*TRAINING_COLUMNS, "student_logprob"]  # for a policy gradient
 # Bytes of the row groups in memory. A window of short rows fits. Where rows are too long for that,
 # a row group has few of them, and decoding it again takes little time beside training on one.
 HELD_BYTES = 512 << 20
@@ -41,7 +43,9 @@ class CachedRows:
     `held` has the decoded row groups that were used last: one, or as many as have HELD_BYTES.
     """
 
-    def __init__(self, paths: Sequence[Path]) -> None:
+    def __init__(self, paths: Sequence[Path], columns: Sequence[str] = TRAINING_COLUMNS) -> None:
+        """`columns` are TRAINING_COLUMNS, or REALISED_COLUMNS for a policy gradient."""
+        self.columns = list(columns)
         files = [RowGroups(path) for path in paths]
         self.groups = [(file, group) for file in files for group in range(file.num_groups)]
         self.group_sizes = [file.sizes[group] for file, group in self.groups]
@@ -69,7 +73,7 @@ class CachedRows:
 
     def _decode(self, number: int) -> DecodedRows:
         file, group = self.groups[number]
-        frame = pl.from_arrow(file.read(group, TRAINING_COLUMNS))
+        frame = pl.from_arrow(file.read(group, self.columns))
         assert isinstance(frame, pl.DataFrame)
         return DecodedRows(frame)
 
@@ -110,7 +114,7 @@ class TrajectoryDataset(torch.utils.data.Dataset):
         self, cached: CachedRows, steps: list[list[int]], settings: DistillSettings
     ) -> None:
         self.cached, self.steps, self.loss = cached, steps, settings.loss
-        self.is_supervised = settings.divergence == "cross_entropy"
+        self.takes_scores = settings.divergence not in WITHOUT_SCORES
         lengths = cached.lengths
         self.step_tokens = [sum(lengths[row] for row in step) for step in steps]
         self.sizes = cached.sizes
@@ -122,8 +126,13 @@ class TrajectoryDataset(torch.utils.data.Dataset):
         row = decoded.frame.row(place, named=True)
         sequence_weight = 1 / (row["num_tokens"] * len(self.steps[step]))
         token_weight = 1 / self.step_tokens[step]
-        has_hidden = decoded.has_hidden and not self.is_supervised
-        has_support = not decoded.has_hidden and not self.is_supervised
+        scores: dict[str, Any] = {}
+        if self.takes_scores and decoded.has_hidden:
+            scores["hidden"] = decoded.hidden(place)
+        elif self.takes_scores and decoded.has_support:
+            scores["support"] = decoded.support(place)
+        elif self.takes_scores:
+            scores["realised"] = decoded.logprobs_of(place)
         return {
             "key": key,
             "prompt": row["prompt_ids"],
@@ -131,8 +140,7 @@ class TrajectoryDataset(torch.utils.data.Dataset):
             "think_end": row["think_end"],
             "weight": token_weight if self.loss == "token_mean" else sequence_weight,
             "sequence_weight": sequence_weight,
-            "support": decoded.support(place) if has_support else None,
-            "hidden": decoded.hidden(place) if has_hidden else None,
+            **scores,
         }
 
     def plan(self, limits: Limits, num_processes: int) -> list[list[list[tuple[int, int]]]]:
@@ -150,8 +158,8 @@ def collate(items: list[dict[str, Any]]) -> MicroBatch:
     """A micro-batch: `packed` sequences, and what is known of their N completion positions.
 
     `closes` [N] marks where thinking ends, `stops` [N] the last ids. The teacher is in
-    `support_ids`, `distinct` [N, K] and `teacher` [N, K + B], or in `teacher_hidden` [N, H];
-    cross-entropy needs none.
+    `support_ids`, `distinct` [N, K] and `teacher` [N, K + B], or in `teacher_hidden` [N, H], or in
+    `teacher_logprob` [N], with `old_logprob` [N] of the student; some objectives need none.
     """
     completions = [item["completion"] for item in items]
     lengths = torch.tensor([len(completion) for completion in completions])
@@ -172,10 +180,14 @@ def collate(items: list[dict[str, Any]]) -> MicroBatch:
             for name in ("weight", "sequence_weight")
         },
     }
-    if items[0]["hidden"] is not None:
+    if "hidden" in items[0]:
         places["teacher_hidden"] = torch.cat([item["hidden"] for item in items])
-    elif items[0]["support"] is not None:
+    elif "support" in items[0]:
         places |= _join([item["support"] for item in items])
+    elif "realised" in items[0]:
+        realised = [item["realised"] for item in items]
+        names = set.intersection(*(set(scores) for scores in realised))
+        places |= {name: torch.cat([scores[name] for scores in realised]) for name in sorted(names)}
     return MicroBatch(packed, places, [item["key"] for item in items])
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 
 from mpd.config.checks import loss_conflict
-from mpd.config.distill import DistillSettings
+from mpd.config.distill import DistillSettings, RelaxedSettings
 from mpd.store import schema, table
 from mpd.store.files import recompute_advice
 from mpd.store.lineage import require_made_from
@@ -82,9 +82,23 @@ def require_one(key: str, identities: Mapping[Path, table.Identity]) -> str:
 
 def require_objective(settings: DistillSettings, cache: str) -> None:
     """Raise ValueError where a cache of this kind cannot give the loss of the settings."""
-    sentence = loss_conflict(settings.divergence, settings.temperature, settings.tail, cache)
+    sentence = loss_conflict(
+        settings.divergence, settings.temperature, settings.tail, cache, settings.merge_stop_ids
+    )
     if sentence:
         raise ValueError(sentence)
+
+
+def require_old_logprobs(settings: DistillSettings, path: Path) -> None:
+    """Raise ValueError where an importance ratio lacks the student's log-probabilities of a row."""
+    if not isinstance(settings, RelaxedSettings) or not settings.relaxed.importance_ratio:
+        return
+    rows = table.read_columns(path, ["sample_id", "student_logprob"])
+    for sample_id in rows.filter(pl.col("student_logprob").is_null())["sample_id"][:1]:
+        raise ValueError(
+            f"{path}: row {sample_id} has no log-probabilities of the student that sampled it; set "
+            "distill.relaxed.importance_ratio: false, or logits.engine: transformers"
+        )
 
 
 def require_verdicts(caches: list[Path], verdicts: list[Path]) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from mpd.config.distill import DistillSettings
+from mpd.config.distill import AnyDistillSettings
 from mpd.config.resources import DistillResources
 from mpd.job.layout import table_in
 from mpd.store import schema, table
@@ -32,7 +32,7 @@ class TrainingJob(BaseModel):
     scratch: Path
     tracking: Path
     made_from: dict[str, str]
-    settings: DistillSettings
+    settings: AnyDistillSettings
     resources: DistillResources
 
     @property

@@ -18,12 +18,18 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs, set_seed
 
+from mpd.config.methods import REWARDED
 from mpd.job.messages import log_to_stderr
 from mpd.job.progress import Progress, speed_of
 from mpd.store import schema, table
 from mpd.store.supervisor import watch
 from mpd.training import checkpoints
-from mpd.training.batches import CachedRows, TrajectoryDataset
+from mpd.training.batches import (
+    REALISED_COLUMNS,
+    TRAINING_COLUMNS,
+    CachedRows,
+    TrajectoryDataset,
+)
 from mpd.training.job import METRICS_FILE, TrainingJob
 from mpd.training.master_weights import MasterWeights
 from mpd.training.metrics import StepMeasures, metrics_row
@@ -59,7 +65,8 @@ def start(job: TrainingJob) -> TrainingRun:
     torch.set_num_threads(max(1, resources.threads // resources.num_processes))
     torch.backends.cuda.matmul.allow_tf32 = settings.mixed_precision == "tf32"
     set_seed(settings.seed)
-    cached = CachedRows(job.rows)
+    is_rewarded = settings.divergence in REWARDED
+    cached = CachedRows(job.rows, REALISED_COLUMNS if is_rewarded else TRAINING_COLUMNS)
     steps = plan_steps(cached.lengths, settings)
     dataset = TrajectoryDataset(cached, steps, settings)
     accelerator = Accelerator(

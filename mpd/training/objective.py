@@ -4,21 +4,28 @@ No tensor [N, V] of a whole micro-batch exists, forward or backward: its positio
 chunk by chunk.
 """
 
+from functools import partial
+
 import torch
 
 from mpd.config.distill import DistillSettings
+from mpd.config.methods import REWARDED
 from mpd.scoring.divergence import LOGPROB_FLOOR, dense, divergence_of
 from mpd.scoring.forward import States, completion_states
 from mpd.scoring.outcomes import merge_entries, merge_ids, outcomes_of
 from mpd.scoring.output_head import OutputHead, chunked_loss, head_of
 from mpd.training.batches import MicroBatch
+from mpd.training.policy_gradient import PolicyGradient
 
 # What is measured at every position; metrics.parquet has the means.
 MEANS = (
     *("divergence", "realised_logprob", "teacher_tail_mass", "student_tail_mass"),
     "student_entropy",
 )
-SUMS = (*MEANS, "sequence_mean", "think_close_mass", "closes", "stop_mass", "stops", "positions")
+SUMS = (
+    *(*MEANS, "sequence_mean", "think_close_mass", "closes", "stop_mass", "stops", "positions"),
+    "counted_weight",  # of the tokens that count in a policy gradient; of all tokens, 1
+)
 NUM_SUMS = len(SUMS)
 
 
@@ -39,12 +46,17 @@ class Objective:
         self.settings = settings
         self.states: States = completion_states
         self.teacher_head: OutputHead | None = None  # needed where the cache holds hidden states
+        self.policy = None
+        if settings.divergence in (*REWARDED, "fixed_advantage"):
+            self.policy = PolicyGradient(settings)
 
     def __call__(self, batch: MicroBatch) -> tuple[torch.Tensor, torch.Tensor]:
         """The weighted loss of a micro-batch, and the sums of SUMS over all positions."""
         hidden = self.states(self.model, batch.packed)
         compare = self._supervised
-        if self.settings.divergence != "cross_entropy":
+        if self.policy is not None:
+            compare = partial(self._sampled, self.policy)
+        elif self.settings.divergence != "cross_entropy":
             compare = self._dense if "teacher_hidden" in batch.places else self._sparse
 
         def evaluate(logits: torch.Tensor, part: slice) -> tuple[torch.Tensor, torch.Tensor]:
@@ -60,14 +72,34 @@ class Objective:
         head = head_of(self.model, self.vocabulary_size)
         return chunked_loss(hidden, head, evaluate, self.chunk_size)
 
+    @torch.no_grad()
+    def entropies(self, batch: MicroBatch) -> torch.Tensor:
+        """The entropies [N] of the student at all positions of a micro-batch, without a loss."""
+        head = head_of(self.model, self.vocabulary_size)
+        hidden = self.states(self.model, batch.packed)
+        ids = batch.places["realised"][:, None]
+        parts = zip(hidden.split(self.chunk_size), ids.split(self.chunk_size), strict=True)
+        return torch.cat([_of_ids(head.logits(states), part)[1] for states, part in parts])
+
     def _supervised(
         self, logits: torch.Tensor, chunk: dict[str, torch.Tensor]
     ) -> tuple[torch.Tensor, ...]:
         """The measures of MEANS, [N] each; the first, cross-entropy, has a gradient."""
-        ids = chunk["realised"][:, None]
-        outcomes, entropy = outcomes_of(logits, ids, torch.ones_like(ids, dtype=torch.bool), 1)
+        outcomes, entropy = _of_ids(logits, chunk["realised"][:, None])
         detached, zeros = outcomes.detach(), torch.zeros_like(entropy)
         return -outcomes[:, 0], detached[:, 0], zeros, detached[:, 1].exp(), entropy
+
+    def _sampled(
+        self, policy: PolicyGradient, logits: torch.Tensor, chunk: dict[str, torch.Tensor]
+    ) -> tuple[torch.Tensor, ...]:
+        """The same measures, where the first is the loss of a policy gradient.
+
+        The chunk gets `counts` [N]: which positions count.
+        """
+        outcomes, entropy = _of_ids(logits, chunk["realised"][:, None])
+        losses, chunk["counts"] = policy(outcomes[:, 0], entropy, chunk)
+        detached, zeros = outcomes.detach(), torch.zeros_like(entropy)
+        return losses, detached[:, 0], zeros, detached[:, 1].exp(), entropy
 
     def _sparse(
         self, logits: torch.Tensor, chunk: dict[str, torch.Tensor]
@@ -110,6 +142,11 @@ class Objective:
         return divergence, realised, zeros, zeros, entropy
 
 
+def _of_ids(logits: torch.Tensor, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log-probabilities [N, 2] of ids [N, 1] and of all others, and the entropy [N]."""
+    return outcomes_of(logits, ids, torch.ones_like(ids, dtype=torch.bool), 1)
+
+
 @torch.no_grad()
 def _sums(measures: tuple[torch.Tensor, ...], chunk: dict[str, torch.Tensor]) -> torch.Tensor:
     """The sums over a chunk, in the order of SUMS; `measures` are those of MEANS, [N] each."""
@@ -121,5 +158,6 @@ def _sums(measures: tuple[torch.Tensor, ...], chunk: dict[str, torch.Tensor]) ->
         (realised_mass * stops).sum(),
         stops.sum(),
         realised_mass.new_full((), len(realised_mass)),
+        (chunk["weight"] * chunk["counts"] if "counts" in chunk else chunk["weight"]).sum(),
     ]
     return torch.stack([*(values.sum() for values in measures), *others]).float()

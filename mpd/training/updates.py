@@ -12,6 +12,7 @@ import torch
 from accelerate import Accelerator
 from torch.distributed.tensor import DTensor
 
+from mpd.config.methods import WITHOUT_SCORES
 from mpd.job.ahead import ahead
 from mpd.job.flops import forward_flops
 from mpd.job.gpu_memory import CHUNK_SIZES, DENSE_CHUNK_SIZE
@@ -23,9 +24,10 @@ from mpd.training.dropout import plan_dropout
 from mpd.training.job import TrainingJob
 from mpd.training.master_weights import MasterWeights
 from mpd.training.metrics import StepMeasures
-from mpd.training.objective import NUM_SUMS, Objective
+from mpd.training.objective import NUM_SUMS, SUMS, Objective
+from mpd.training.policy_gradient import PolicyGradient
 from mpd.training.recomputation import Recomputation
-from mpd.training.sharding import ShardedWeights, sharded_states
+from mpd.training.sharding import ShardedWeights, reshard, sharded_states
 
 AHEAD = 2  # micro-batches that are collated in advance
 NO_MOMENTS = (
@@ -59,7 +61,7 @@ class Loop:
         """Take a model and its weights in float32."""
         settings, resources = job.settings, job.resources
         self.accelerator, self.device = accelerator, accelerator.device
-        self.max_gradient_norm = settings.max_gradient_norm
+        self.max_gradient_norm, self.num_steps = settings.max_gradient_norm, num_steps
         self.dropout = plan_dropout(model, settings.seed)
         self.weights = weights
         self.optimizer = torch.optim.AdamW(
@@ -83,7 +85,7 @@ class Loop:
         self.has_adapters = settings.lora is not None
         student = model.get_base_model() if settings.lora else model
         vocabulary = Vocabulary.of_folder(job.student)
-        is_dense = job.head is not None and settings.divergence != "cross_entropy"
+        is_dense = job.head is not None and settings.divergence not in WITHOUT_SCORES
         default = DENSE_CHUNK_SIZE if is_dense else CHUNK_SIZES[self.device.type]
         chunk_size = resources.chunk_size or default
         self.objective = Objective(
@@ -117,6 +119,10 @@ class Loop:
         start, flops = time.monotonic(), 0
         sums = torch.zeros(NUM_SUMS, device=self.device)
         self.recomputation.before_step()
+        policy = self.objective.policy
+        leaves_out = policy is not None and policy.leaves_out
+        if policy is not None and leaves_out:
+            batches = self._begin_phase(policy, list(batches))
         for number, batch in enumerate(batches, start=1):
             flops += self.flops_of_batch(batch)
             self.dropout.set(batch.keys, batch.packed.lengths)
@@ -127,6 +133,9 @@ class Loop:
             except torch.OutOfMemoryError as error:
                 raise ValueError(out_of_memory(batch)) from error
             sums += batch_sums
+        sums = self.accelerator.reduce(sums, "sum")
+        if leaves_out:
+            self._divide_by_counted(sums)
         norm = torch.nn.utils.clip_grad_norm_(self.weights.trained, self.max_gradient_norm)
         norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
         learning_rate = float(self.scheduler.get_last_lr()[0])
@@ -137,8 +146,39 @@ class Loop:
         self.scheduler.step()
         self.optimizer.zero_grad()
         self.weights.copy_to_model()
-        total = self.accelerator.reduce(sums, "sum").tolist()
+        total = sums.tolist()
         return StepMeasures(total, learning_rate, float(norm), time.monotonic() - start, flops)
+
+    def _begin_phase(
+        self, policy: PolicyGradient, batches: list[MicroBatch]
+    ) -> Iterator[MicroBatch]:
+        """Set which tokens of a step count; its second phase takes another forward pass of them.
+
+        Its threshold is a quantile over the whole step, all processes together.
+        """
+        step, _ = batches[0].keys[0]
+        policy.threshold = None
+        if not policy.is_exploring(step, self.num_steps):
+            parts = []
+            for batch in batches:
+                self.dropout.set(batch.keys, batch.packed.lengths)
+                parts.append(self.objective.entropies(batch.to(self.device)))
+            reshard(self.objective.model)
+            nan: Any = float("nan")  # declared as an integer
+            padded = self.accelerator.pad_across_processes(torch.cat(parts), pad_index=nan)
+            entropies = self.accelerator.gather(padded)
+            policy.threshold = policy.threshold_of(entropies[~entropies.isnan()])
+        return iter(batches)
+
+    def _divide_by_counted(self, sums: torch.Tensor) -> None:
+        """Make a mean over the tokens that count of gradients and losses; `sums` are of a step."""
+        counted = sums[SUMS.index("counted_weight")]
+        factor = torch.where(counted > 0, 1 / counted, 0.0)
+        for weight in self.weights.trained:
+            if weight.grad is not None:
+                weight.grad.mul_(factor)
+        for name in ("divergence", "sequence_mean"):
+            sums[SUMS.index(name)] *= factor
 
     def flops_of_batch(self, batch: MicroBatch) -> int:
         """Operations of the forward and backward pass of a micro-batch.

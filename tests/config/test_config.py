@@ -33,10 +33,9 @@ RAW = {
     "evaluate": {},
 }
 DELETE = object()
-# copsd needs a cache of hidden states, and columns of the training problems.
+# copsd needs columns of the training problems.
 COPSD = {
     "methods": ["copsd"],
-    "custom": [{"name": "copsd", "like": "copsd", "logits": {"cache": "hidden"}}],
     "problems__train": {"original": "first", "solution": "steps"},
 }
 ANYWHERE = [name for name in METHODS if name != "copsd"]
@@ -271,8 +270,8 @@ def test_every_mistake_has_its_line():
           "problems__benchmarks__0__path": DELETE},
          "config: problems: one has no path; set its path, or problems.path for all"),
         ({"problems__train__num_problems": 5},
-         "config: problems: train.num_problems is for source: tiny; set it to null and use "
-         "num_train"),
+         "config: problems: train.num_problems is for source: tiny and reasoning_gym; set it "
+         "to null and use num_train"),
         ({"problems__train": {"source": "tiny"}},
          "config: problems.train: source: tiny needs num_problems"),
         ({"problems__benchmarks__1__num_problems": DELETE},
@@ -613,6 +612,14 @@ def test_the_grid():
         "copsd": (
             *(True, student, "none", "rewrite", "all", "base", "solution", "clamped_forward_kl"),
         ),
+        "semi_opd": (True, "base", "none", "rewrite", "all", teacher, "problem", "policy_gradient"),
+        "reopold": (
+            *(True, student, "none", "rewrite", "all", teacher, "problem"),
+            "relaxed_policy_gradient",
+        ),
+        "fixed_advantage": (
+            *(True, student, "none", "rewrite", "all", teacher, "problem", "fixed_advantage"),
+        ),
         "drpc": (
             *(True, student, teacher, "structure", "correct", teacher, "problem", "cross_entropy"),
         ),
@@ -758,7 +765,17 @@ def test_the_source_of_a_role(role):
             {"methods": ["opsdc"], "logits__cache": "hidden"},
             "in opsdc the student scores",
         ),
-        ({**COPSD, "custom": []}, "has sums of them; set logits.cache: hidden"),
+        (
+            {
+                **COPSD,
+                "custom": [{"name": "copsd", "like": "copsd", "logits": {"cache": "sparse"}}],
+            },
+            "has sums of them; set logits.cache: hidden",
+        ),
+        (
+            {**COPSD, "logits": {"engine": "vllm", "support": "teacher", "tail_buckets": 1}},
+            "copsd needs hidden states, which logits.engine: vllm does not give",
+        ),
         (
             {**COPSD, "problems__train": {"solution": "steps"}},
             "chat.solution, which contains {original}: set problems.train.original to the column",
@@ -934,9 +951,51 @@ def test_problem_sources_take_the_common_path():
             {**row_of(axes={"divergence": "cross_entropy"}), "distill__tail": "truncated"},
             "cross_entropy has neither temperature nor tail",
         ),
+        (
+            row_of(axes={"divergence": "policy_gradient"}, logits={"cache": "sparse"}),
+            "logits.cache is sparse, but rewards of divergence: policy_gradient",
+        ),
+        (row_of(logits={"cache": "realised"}), "logits.cache: realised has no distribution"),
+        (
+            {"methods": ["semi_opd"], "distill__temperature": 2.0, "logits__cache": "hidden"},
+            "policy_gradient has neither temperature nor tail",
+        ),
+        (
+            {"methods": ["reopold"], "distill__merge_stop_ids": True},
+            "relaxed_policy_gradient takes completion ids as they are",
+        ),
+        (
+            {"methods": ["reopold"], "sample__trajectories": "own.jsonl"},
+            "distill.relaxed.importance_ratio needs trajectories that the student itself samples",
+        ),
+        (
+            {"methods": ["semi_opd"], "sample__trajectories": "own.jsonl", "rounds": 2},
+            "in semi_opd trajectories serve every round; set rounds: 1",
+        ),
+        (
+            row_of(axes={"sampler": "base", "scorer": "student", "rewriter": "none"}),
+            "student with sampler",
+        ),
     ],
     ids=str,
 )
 def test_an_objective_that_the_cache_cannot_give_is_refused(changes, sentence):
     with pytest.raises(ValueError, match=re.escape(sentence)):
         parse_config(changed(**changes))
+
+
+def test_some_methods_have_a_cache_of_their_own():
+    """Whatever the other methods have; the floor of the rewards is a setting of the stage."""
+    for cache in ("sparse", "hidden"):
+        methods = ["mpd", "semi_opd", "reopold", "fixed_advantage", "copsd"]
+        changes = {"methods": methods, "rounds": 2, "logits__cache": cache}
+        config = parse_config(changed(**{**COPSD, **changes}))
+        kinds = [config.branches[name].logits.cache for name in methods]
+        assert kinds == [cache, "realised", "realised", cache, "hidden"]
+    place = {"method": "reopold", "seed": 0, "round": 1}
+    settings = json.loads(text_of(config, "distill", **place))
+    assert settings["reward_floor"] == pytest.approx(-0.8473, abs=1e-4)
+    changes = {"distill__relaxed": {"floor": "scaled_log", "mixture": 0.1}}
+    config = parse_config(changed(methods=["reopold"], **changes))
+    settings = json.loads(text_of(config, "distill", **place))
+    assert settings["reward_floor"] == pytest.approx(-2.5584, abs=1e-4)

@@ -70,6 +70,8 @@ ALL = {
 GIVEN = {"sample__trajectories": "own.jsonl"}
 HUB = {"source": "hub", "path": "a/b", "revision": HASH}
 STEPS = {"distill__budget": "steps", "distill__amount": 5}
+GYM = {"source": "reasoning_gym", "task": "chain_sum", "num_problems": 5}
+MIX = {"source": "reasoning_gym", "tasks": [{"task": "chain_sum"}], "num_problems": 5}
 SECTION = "the whole section"
 # Another value of each key; of some with what has to be set before. SECTION: all of its section.
 EDITS: dict[str, Any] = {
@@ -119,6 +121,24 @@ EDITS: dict[str, Any] = {
     "distill.max_entry": (0.1, COPSD),
     "problems.train.source": {SECTION: {"source": "tiny", "num_problems": 5}},
     "problems.train.num_problems": (6, {"problems__train": {"source": "tiny", "num_problems": 5}}),
+    **{
+        f"problems.{place}.{key}": (value, {f"problems__{place.replace('.', '__')}": source})
+        for place, name in [("train", {}), ("benchmarks.0", {"name": "one"})]
+        for key, value, source in [
+            ("task", "gcd", {**name, **GYM}),
+            ("levels", [1], {**name, **GYM}),
+            ("settings", {"max_terms": 3}, {**name, **GYM}),
+            *(
+                (f"tasks.0.{key}", value, {**name, **MIX})
+                for key, value in [
+                    ("task", "gcd"),
+                    ("levels", [1]),
+                    ("settings", {"max_terms": 3}),
+                    ("weight", 2.0),
+                ]
+            ),
+        ]
+    },
     "problems.benchmarks.0.source": {SECTION: {"name": "one", "source": "tiny", "num_problems": 5}},
     "problems.benchmarks.0.num_problems": 5,
     "problems.benchmarks.0.name": "other",
@@ -175,7 +195,7 @@ EDITS: dict[str, Any] = {
     "distill.forward_share": 0.25,
     "distill.tail": ("truncated", {"methods": ["mpd"]}),
     "distill.temperature": (2.0, {"methods": ["mpd"], "logits__cache": "hidden"}),
-    "distill.merge_stop_ids": True,
+    "distill.merge_stop_ids": (True, {"methods": ["mpd"]}),
     "distill.loss": "sequence_mean",
     "distill.weight_decay": 0.5,
     "distill.betas": [0.5, 0.5],
@@ -185,6 +205,13 @@ EDITS: dict[str, Any] = {
     "distill.lora.alpha": (4.0, {"distill__lora": {}}),
     "distill.lora.dropout": (0.5, {"distill__lora": {}}),
     "distill.lora.targets": (["q_proj"], {"distill__lora": {}}),
+    "distill.relaxed.mixture": (0.5, {"distill__relaxed": {}}),
+    "distill.relaxed.floor": ("scaled_log", {"distill__relaxed": {}}),
+    "distill.relaxed.exploration": (0.25, {"distill__relaxed": {}}),
+    "distill.relaxed.entropy_share": (0.5, {"distill__relaxed": {}}),
+    "distill.relaxed.importance_ratio": (False, {"distill__relaxed": {}}),
+    "distill.fixed_advantage.max_probability": (0.5, {"distill__fixed_advantage": {}}),
+    "distill.fixed_advantage.advantage": (-0.5, {"distill__fixed_advantage": {}}),
     "distill.min_kept": 5,
     "report.max_accuracy_drop": 0.5,
 }
@@ -234,7 +261,7 @@ def test_every_key_has_an_edit() -> None:
 
 
 @pytest.mark.parametrize("key", EDITS)
-def test_the_stages_of_a_key_are_those_whose_settings_it_is_in(key: str) -> None:
+def test_the_stages_of_a_key_are_those_whose_settings_it_is_in(key: str, fake_gym: None) -> None:
     edit = EDITS[key]
     value, base = edit if isinstance(edit, tuple) else (edit, {})
     stages = changed_stages({**ALL, **base}, key, value)

@@ -6,6 +6,7 @@ import json
 import pytest
 
 from mpd.config import parse_config
+from mpd.config.methods import METHODS
 from mpd.config.stages import stage_settings
 from tests.config.test_config import changed
 
@@ -45,11 +46,8 @@ JOBS = {
     "report": [{}],
     "head": [{}],
 }
-# Those whose results the store may have; a new method changes no digest.
-OLD_METHODS = (
-    *("mpd", "opd", "off_policy", "sft"),
-    *("sft_rewrites", "trd", "opsdc", "prompt_only"),
-)
+# The methods that DIGESTS are of. Others, which came later, have one digest each below.
+FIRST = ("mpd", "opd", "off_policy", "sft", "sft_rewrites", "trd", "opsdc", "prompt_only")
 OF_A_METHOD = ("sample", "compress", "filter", "logits", "distill", "answers")
 # After a deliberate change, which computes results again: the digests that the test reports.
 DIGESTS = {
@@ -77,8 +75,8 @@ def texts_of(stage):
     """What a stage publishes with in all configurations and methods."""
     texts = []
     for changes in CONFIGS.values():
-        config = parse_config(changed(methods=list(OLD_METHODS), rounds=2, **changes))
-        for method in OLD_METHODS if stage in OF_A_METHOD else [None]:
+        config = parse_config(changed(methods=list(FIRST), rounds=2, **changes))
+        for method in FIRST if stage in OF_A_METHOD else [None]:
             of_method = {} if method is None else {"method": method}
             texts += [meaning_of(config, stage, **of_method, **job) for job in JOBS[stage]]
     given = parse_config(changed(sample__trajectories="own.jsonl", chat__date="2025-01-31"))
@@ -92,3 +90,29 @@ def texts_of(stage):
 @pytest.mark.parametrize("stage", JOBS)
 def test_the_settings_of_a_stage_are_those_of_before(stage):
     assert hashlib.sha256("\n".join(texts_of(stage)).encode()).hexdigest()[:16] == DIGESTS[stage]
+
+
+# As DIGESTS, of all stages of a method.
+DIGESTS_OF_LATER = {
+    "semi_opd": "b47dc8e024ad872d",
+    "reopold": "9fbae75a77441c75",
+    "fixed_advantage": "3765fcf19d5a2f4b",
+    "drpc": "593db2fee1306825",
+    "copsd": "e7f5925b148070ac",
+}
+COLUMNS = {"copsd": {"problems__train__original": "en", "problems__train__solution": "steps"}}
+
+
+@pytest.mark.parametrize("method", sorted(METHODS.keys() - FIRST))
+def test_the_settings_of_a_later_method_are_those_of_before(method):
+    texts = []
+    for changes in CONFIGS.values():
+        changes = {**changes, **COLUMNS.get(method, {})}
+        config = parse_config(changed(methods=[method], rounds=2, **changes))
+        for stage in OF_A_METHOD:
+            texts += [
+                meaning_of(config, stage, method=method, **{"round": 1, **job})
+                for job in JOBS[stage]
+            ]
+    digest = hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16]
+    assert digest == DIGESTS_OF_LATER[method]

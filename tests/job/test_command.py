@@ -263,9 +263,10 @@ def test_help_has_the_keys_of_settings_and_resources(capsys):
         "temperature (number, at least 0; 1.0): sampling temperature; 0: greedy "
         "[compress.temperature]",
         "prompt (text; required): user message; {problem} and {trajectory} are filled in "
-        "[compress.prompt or compress.refine]",
+        "[compress.prompt or compress.refine or compress.structure]",
         'chat.open (text; "<think>\\n"): text before the reasoning [chat.open]',
-        "seed (integer, at least 0, below 4294967296; 0): seed of the branch [seed of the branch]",
+        "seed (integer, at least 0, below 4294967296 or text; 0): seed of the branch; for "
+        "structural rationales also the round, such as 0.2 [seed of the branch]",
         "Settings for methods without rewriting.",
         "Resources of a job that generates.",
         "batch_size (integer, at least 1; 64): sequences generated side by side",

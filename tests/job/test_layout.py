@@ -26,6 +26,7 @@ ROUND = TINY.round("mpd", 0, 2)
         (ROUND.metrics, "results/tiny/mpd/seed_0/round_2/student/metrics.parquet"),
         (ROUND.before.student, "results/tiny/mpd/seed_0/round_1/student/manifest.json"),
         (ROUND.before.before.student, "results/tiny/models/student_seed_0/manifest.json"),
+        (ROUND.base.student, "results/tiny/models/student_seed_0/manifest.json"),
         (ROUND.benchmark("answers", "dev"), "results/tiny/mpd/seed_0/round_2/answers/dev.parquet"),
     ],
 )

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from mpd.config import Config, parse_config
+from mpd.plan import calibration
 from mpd.plan.__main__ import main
 from mpd.plan.cards import CARDS, CPU, card_of, is_card, local_card
 from mpd.plan.earlier import measured_rates, measured_rounds, read_tokens
@@ -20,6 +21,8 @@ from mpd.plan.lengths import Lengths, Measured
 from mpd.plan.line import estimate
 from mpd.plan.shapes import model_of, of_config
 from mpd.plan.work import works
+from mpd.store.files import checksummed
+from tests.workflow import project
 from tests.workflow.project import REPOSITORY, WORLD, merged
 
 BASE = yaml.safe_load((REPOSITORY / "config.yaml").read_text())
@@ -166,6 +169,11 @@ def test_a_job_of_ten_shards_is_one_job():
     assert saved == pytest.approx(90 * 20.0)  # the start of a job
 
 
+def test_ten_jobs_on_eight_gpus_take_as_long_as_two():
+    sample = row(planned(problems={"num_shards": 10}), "sample")
+    assert sample.wall_seconds == pytest.approx(sample.seconds / 10 * 2)
+
+
 def test_methods_and_seeds_multiply_and_equal_work_is_done_once():
     """mpd and sft_rewrites share samples, rewrites and cache of round 1; sft has its own."""
     world = world_of(
@@ -181,10 +189,39 @@ def test_methods_and_seeds_multiply_and_equal_work_is_done_once():
     assert row(plan, "answers", 0).jobs == 2  # the base student of each seed
     assert sum(row.jobs for row in plan.rows if row.stage == "models") == 3
     once = plan_of(world_of(config_of(BASE, rounds=2), Given(CPU)), Given(CPU))
-    assert row(plan, "distill").tokens > 6 * row(once, "distill").tokens  # sft trains on samples
+    # sft trains on the teacher's samples, which are as long as its rewrites in this world.
+    assert row(plan, "distill").tokens == pytest.approx(6 * row(once, "distill").tokens)
     assert {work.method for work in works(world) if work.stage == "distill"} == {
         *("mpd", "sft_rewrites", "sft")
     }
+
+
+def test_heads_are_those_of_the_models_that_score():
+    """The teacher's once; the base student's of each seed, which are one where none is trained."""
+    source = {"original": "question", "solution": "answer"}
+    changes = {"methods": ["copsd"], "seeds": [0, 1], "problems": {"train": source}}
+
+    def heads(base, **changes):
+        world = world_of(config_of(base, **changes), H100)
+        return world, [work for work in works(world) if work.stage == "head"]
+
+    world, (head,) = heads(QWEN3, **changes)
+    assert (head.jobs, head.linked, head.tables) == (2, 1, 1)
+    assert head.disk == world.student.shape.vocab_size * world.student.shape.hidden_size * 2
+    hidden = {"logits": {"cache": "hidden"}}
+    world, (head,) = heads(QWEN3, methods=["mpd"], seeds=[0, 1], **hidden)
+    assert (head.jobs, head.linked) == (1, 0)
+    assert head.disk == world.teacher.shape.vocab_size * world.teacher.shape.hidden_size * 2
+    _, found = heads(QWEN3, **{**changes, **hidden, "methods": ["mpd", "copsd"]})
+    assert sorted(head.jobs for head in found) == [1, 2]
+    _, (head,) = heads(BASE, **changes)
+    assert (head.jobs, head.linked, head.tables) == (2, 0, 2)
+    # The caches of copsd have states of the student, which has fewer numbers in each.
+    disk = [
+        sum(work.disk for work in works(heads(QWEN3, **changed)[0]) if work.stage == "logits")
+        for changed in (changes, {**changes, **hidden, "methods": ["opd"]})
+    ]
+    assert disk[0] < disk[1]
 
 
 def test_lengths_of_an_earlier_run_replace_assumptions():
@@ -194,24 +231,69 @@ def test_lengths_of_an_earlier_run_replace_assumptions():
     measured = {("mpd", 1): Measured(sample=90.0, rewrite=40.0, trained=40.0, kept=0.9)}
     lengths = Lengths(config, measured)
     assert lengths.sample(branch, 1) == 90
-    assert lengths.sample(branch, 2) == 60  # the geometric mean of 90 and 40
+    assert lengths.sample(branch, 2) == 40  # as what its student was trained on
     assert (lengths.rewrite(branch, 2), lengths.kept(branch, 2)) == (40, 0.9)
 
 
-def test_a_plan_beside_the_notes_of_a_finished_run(finished_folder, monkeypatch):
-    monkeypatch.chdir(finished_folder)
+def rewrite_notes(experiment: Path, seconds: float) -> None:
+    """Let each artifact of a method's rounds have taken so many seconds."""
+    for path in experiment.glob("*/seed_*/round_*/**/*.json"):
+        note = json.loads(path.read_text())
+        if "spent" in note:
+            note["spent"] |= {"seconds": seconds, "processor_seconds": seconds}
+            path.unlink()  # another name of it is in the store
+            path.write_text(json.dumps(checksummed(note)))
+
+
+def test_a_plan_beside_the_notes_of_a_finished_run(finished_folder, tmp_path, monkeypatch):
+    project.copied(finished_folder, tmp_path)
+    monkeypatch.chdir(tmp_path)
     config = parse_config(merged(merged(BASE, WORLD), {"rounds": 1}))
     counted = read_tokens(config)
     world = world_of(config, Given(CPU), measured_rounds(counted))
-    rates = measured_rates(world, CPU, counted)
-    assert set(rates) == {"sample", "compress", "logits", "distill", "answers"}
-    plan = plan_of(world, Given(CPU), rates)
+    plan = plan_of(world, Given(CPU), measured_rates(world, CPU, counted))
     for stage in ("sample", "compress", "logits"):
         assert row(plan, stage).tokens == pytest.approx(counted["mpd", 1, stage][1], rel=0.01)
     files = [path for path in Path("results").rglob("*") if path.is_file()]
     inodes = {path.stat().st_ino: path.stat().st_size for path in files}
     assert plan.total("disk") == pytest.approx(sum(inodes.values()), rel=0.5)
     assert plan.total("files") == pytest.approx(len(inodes), rel=0.25)
+
+    rewrite_notes(Path("results") / config.experiment, 503)
+    rates = measured_rates(world, CPU, counted)
+    assert set(rates) == {"sample", "compress", "logits", "distill", "answers"}
+    again = plan_of(world, Given(CPU), rates)
+    for stage in ("sample", "compress", "logits", "distill"):
+        jobs = row(again, stage).jobs  # each took 5 seconds to start, 3 of them in its note
+        assert row(again, stage).seconds == pytest.approx(505 * jobs, rel=0.3)
+    rewrite_notes(Path("results") / config.experiment, 1.2)
+    assert measured_rates(world, CPU, counted) == {}  # hardly more than their start
+
+
+def test_the_world_of_a_calibration_has_work_for_each_stage():
+    world = world_of(config_of(BASE, **calibration.WORLD), Given(CPU))
+    plan = plan_of(world, Given(CPU), {"start": 1.0})
+    for stage in ("sample", "logits", "distill"):
+        assert row(plan, stage).seconds > 3
+    assert row(plan, "compress").seconds < 3
+    slow = plan_of(world, Given(CPU), {"start": 9.0})
+    assert row(slow, "sample").seconds - row(plan, "sample").seconds == pytest.approx(8)
+
+
+def test_answers_of_a_student_are_beside_the_rounds_after_it():
+    plan = planned(rounds=2)
+    rounds = {row.round for row in plan.rows}
+    stages = {number: [row for row in plan.rows if row.round == number] for number in rounds}
+    trained = sum(
+        row.wall_seconds for row in plan.rows if row.stage not in ("answers", "evaluate", "report")
+    )
+    last = sum(row.wall_seconds for row in stages[2] if row.stage in ("answers", "evaluate"))
+    first = sum(row.wall_seconds for row in stages[0])
+    report = row(plan, "report", 2).seconds
+    assert plan.wall_seconds == pytest.approx(max(trained + last, first) + report)
+    alone = planned(replace(H100, gpus=1), rounds=2)
+    hours = alone.total("gpu_hours")
+    assert hours < alone.wall_seconds / 3600 < 1.01 * hours
 
 
 def test_the_command_prints_tables_and_json(monkeypatch, capsys, tmp_path):
@@ -222,6 +304,7 @@ def test_the_command_prints_tables_and_json(monkeypatch, capsys, tmp_path):
     printed = capsys.readouterr().out
     assert "plan of qwen3-1_7b on 8 × h100" in printed
     assert "consider problems.num_shards: 8" in printed
+    assert "consider resources.evaluate: {gpu: 8, data_parallel_size: 8} answers by" in printed
     assert "assumed: teacher: 8.19 billion parameters, by table: qwen3-8b" in printed
     main(["--config", "rounds=1", "problems={num_train: 100}", "--json"])
     content = json.loads(capsys.readouterr().out)

@@ -18,9 +18,9 @@ def test_per_problem():
     columns = ["problem_id", "correct", "num_tokens", "finish_reason"]
     answered = pl.DataFrame(rows, schema=columns, orient="row")
     assert per_problem(answered).rows() == [
-        ("a", 0.5, 20.0, 10.0),
-        ("b", 0.0, 8.0, None),
-        ("c", 0.0, None, None),
+        ("a", 0.5, 20.0, 10.0, [10, 30]),
+        ("b", 0.0, 8.0, None, [8]),
+        ("c", 0.0, None, None, []),
     ]
 
 
@@ -43,7 +43,7 @@ def problems_of(*students, benchmark="one"):
             "solved_tokens": pl.Float64,
         },
         orient="row",
-    )
+    ).with_columns(lengths=pl.concat_list("tokens").list.drop_nulls())
 
 
 BASE = ("base", 0, 0, [(1.0, 100.0, 100.0), (0.0, 200.0, None), (1.0, 60.0, 60.0)])
@@ -82,6 +82,11 @@ def test_differences_to_base_and_to_mpd():
     assert [opd[f"accuracy{end}"] for end in ("", "_low", "_high")] == [0.0] * 3
     assert [opd[f"tokens{end}"] for end in ("", "_low", "_high")] == pytest.approx([1.0] * 3)
     assert [opd[f"solved_tokens{end}"] for end in ("", "_low", "_high")] == [0.0, -1.0, 1.0]
+    # Tokens of base, mpd and opd: 60 100 200, 0 40 140, 1 41 141.
+    quantiles = [mpd[f"tokens_{name}"] for name in ("p10", "median", "p90", "max")]
+    assert quantiles == pytest.approx([8 - 68, 40 - 100, 120 - 180, 140 - 200])
+    assert [opd[f"longer{end}"] for end in ("", "_low", "_high")] == [1.0] * 3
+    assert [mpd[f"longer{end}"] for end in ("", "_low", "_high")] == [0.0] * 3
     assert table.arrow_schema(schema.COMPARISON) == found.to_arrow().schema
     marked = [
         [name for name in compare.MEASURES if is_significant(row, name)] for row in found.to_dicts()

@@ -14,6 +14,7 @@ from mpd.report.compare import MEASURES
 from mpd.report.efficiency import FORMULA
 from mpd.report.findings import Findings
 from mpd.report.funnel import STEPS
+from mpd.report.lengths import QUANTILES
 from mpd.report.page import cells, contents, markup, page, tables
 from mpd.report.shipping import shipped
 from mpd.store import schema, table
@@ -51,6 +52,8 @@ def compared(*rows):
                     for measure, triple in zip(SCORED, triples, strict=True)
                     for end, value in zip(("", "_low", "_high"), triple, strict=True)
                 },
+                **{name: 100.0 * (number + 1) for number, name in enumerate(QUANTILES)},
+                **dict(zip(("longer", "longer_low", "longer_high"), (0.25, 0.2, 0.3), strict=True)),
             }
             for method, number, benchmark, against, *triples in rows
         ],
@@ -59,6 +62,7 @@ def compared(*rows):
 
 
 NOTHING = (None, None, None)
+FOUR_LENGTHS = "100 · 200 · 300 · 400"
 MEANS = compared(
     *(
         (
@@ -73,7 +77,7 @@ MEANS = compared(
         )
         for row in SUMMARY.to_dicts()
     )
-).drop("against", "aes", "aes_low", "aes_high")
+).drop("against", pl.selectors.starts_with("aes", "longer"))
 COMPARISON = compared(
     (
         "mpd",
@@ -234,7 +238,24 @@ def test_measures_of_a_seed_that_solves_some():
     row = SUMMARY[4:5].with_columns(pl.lit(value).alias(name) for name, value in known.items())
     (line,) = tables.measures_table(row).rows
     assert [cell.text for cell in line] == [
-        *("mpd", "1", "0", "one", "2", "0.850", "56.0", "4.0", "50.2", "2,000.5", "0.000", "−0.12"),
+        *(
+            "mpd",
+            "1",
+            "0",
+            "one",
+            "2",
+            "0.850",
+            "30.0",
+            "58.0",
+            "90.0",
+            "120",
+            "56.0",
+            "4.0",
+            "50.2",
+            "2,000.5",
+            "0.000",
+            "−0.12",
+        ),
     ]
 
 
@@ -399,8 +420,16 @@ def test_page_holds_charts_and_tables(html_page):
         assert f">{text}</text>" in chart
     assert ">dev</text>" not in chart
     assert cells_of(html_page, "Accuracy against tokens")[1:3] == [
-        ["one", "base", "0", "3", "0.800 [0.790, 0.820]", "1,234.6 [1,233.6, 1,236.6]"],
-        ["one", "mpd", "1", "3", "0.850 [0.840, 0.870]", "60.0 [59.0, 62.0]"],
+        [
+            "one",
+            "base",
+            "0",
+            "3",
+            "0.800 [0.790, 0.820]",
+            "1,234.6 [1,233.6, 1,236.6]",
+            FOUR_LENGTHS,
+        ],
+        ["one", "mpd", "1", "3", "0.850 [0.840, 0.870]", "60.0 [59.0, 62.0]", FOUR_LENGTHS],
     ]
     assert [row[:3] for row in cells_of(html_page, "The development split")[1:]] == [
         ["dev", "base", "0"],
@@ -412,8 +441,11 @@ def test_page_holds_charts_and_tables(html_page):
         *terminal.printable(SUMMARY),
     ]
     further = cells_of(html_page, "Every seed, further measures")
-    assert further[0][4:7] == ["samples, k", "pass@k", "thinking tokens"]
-    assert further[4][3:] == ["one", "2", "0.800", "1,230.6", "4.0", "–", "–", "0.000", "–"]
+    assert further[0][4:7] == ["samples, k", "pass@k", "tokens, p10"]
+    assert further[4][3:] == [
+        *("one", "2", "0.800", "617.3", "1,232.6", "1,264.6", "2,469"),
+        *("1,230.6", "4.0", "–", "–", "0.000", "–"),
+    ]
     assert cells_of(html_page, "Which round to ship") == [
         ["method", "seed 0"],
         ["mpd", "round 1"],
@@ -425,13 +457,15 @@ def test_significance_is_marked_where_the_interval_excludes_zero(html_page):
     assert cells_of(html_page, TO_BASE)[1:] == [
         [
             *("one", "mpd", "1", "+0.050 [−0.010, +0.100]"),
-            *("−1,174.6 [−1,180.0, −1,170.0] *", "–", "+1.23 [+1.00, +1.50] *", "1,500"),
+            *("−1,174.6 [−1,180.0, −1,170.0] *", "–", "+1.23 [+1.00, +1.50] *"),
+            *("+100 · +200 · +300 · +400", "25% [20%, 30%]", "1,500"),
         ]
     ]
     assert cells_of(html_page, TO_MPD)[1:] == [
         [
             *("one", "opd", "1", "−0.100 [−0.200, +0.000]"),
-            *("+10.0 [+0.0, +20.0] *", "+9.0 [−1.0, +19.0]", "1,500"),
+            *("+10.0 [+0.0, +20.0] *", "+9.0 [−1.0, +19.0]"),
+            *("+100 · +200 · +300 · +400", "25% [20%, 30%]", "1,500"),
         ]
     ]
     clear = re.findall('<td class="clear">(.*?)</td>', html_page)

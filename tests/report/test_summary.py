@@ -25,6 +25,10 @@ def test_summarise_takes_problems_as_the_units():
         "pass_at_k": 2 / 3,
         "mean_tokens": 60.0,
         "mean_tokens_se": pytest.approx((6175 / 3) ** 0.5, rel=1e-14),
+        "tokens_p10": 5.0,  # of 5 5 5 5 10 20 30 40 100 100 100 300
+        "tokens_median": 25.0,
+        "tokens_p90": 100.0,
+        "tokens_max": 300.0,
         "thinking_tokens": 0.0,
         "answer_tokens": 60.0,
         "solved_tokens": 60.0,  # of 20 and 100

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from mpd.config.logits import Logits
 from mpd.scoring.cache import DecodedRows, complete_columns, encode, list_column
-from mpd.scoring.cache_layout import ENTRY_BITS, POSITION_BITS, TAIL_BITS
+from mpd.scoring.cache_layout import ENTRY_BITS, POSITION_BITS, TAIL_BITS, mean_overlap
 from mpd.scoring.divergence import LOGPROB_FLOOR, forward_kl, jensen_shannon, reverse_kl
 from mpd.scoring.outcomes import outcomes_of
 from mpd.scoring.support import score
@@ -280,6 +280,39 @@ def test_hidden_states_come_back_as_they_are(tmp_path):
         assert rows.hidden(0).equal(HIDDEN[:2])
         assert rows.hidden(1).equal(HIDDEN[2:])
     assert DecodedRows(frame[1:]).hidden(0).equal(HIDDEN[2:])
+
+
+def test_realised_logprobs_come_back_unrounded(tmp_path):
+    names = ("control_logprobs", "divergence", "teacher_entropy")
+    exact = torch.tensor([-1.2345678, -0.1234567, -7.654321])
+    scores = {name: scores_by_hand()[name] for name in names} | {
+        "realised_logprob": exact,
+        "student_logprob": 2 * exact,
+        "overlap": torch.tensor([0.5, 0.25, 1.0]),
+    }
+    frame = frame_of(scores, REALISED)
+    path = tmp_path / "shard_0.parquet"
+    table.write(path, frame, schema.LOGITS, {})
+    for name in ("support_size", "support_ids", "tail_logprobs", "teacher_hidden", "teacher_mass"):
+        assert frame[name].null_count() == 2
+    assert frame["overlap"].to_list() == [0.375, 1.0]
+    assert mean_overlap(frame) == pytest.approx(1.75 / 3)
+    rows = DecodedRows(pl.read_parquet(path))
+    assert not rows.has_hidden
+    assert not rows.has_support
+    for row, part in enumerate((exact[:2], exact[2:])):
+        logprobs = rows.logprobs_of(row)
+        assert logprobs["teacher_logprob"].equal(part)
+        assert logprobs["old_logprob"].equal(2 * part)
+    without = frame.with_columns(student_logprob=pl.lit(None, frame["student_logprob"].dtype))
+    assert DecodedRows(without).logprobs_of(0).keys() == {"teacher_logprob"}
+    short = frame.with_columns(realised_logprob=pl.col("realised_logprob").list.head(1))
+    with pytest.raises(ValueError, match="cached row a-0: its lists do not fit together"):
+        DecodedRows(short)
+
+
+def test_the_overlap_of_rows_without_one_is_not_known(frame):
+    assert mean_overlap(frame.with_columns(overlap=pl.lit(None, pl.Float64))) is None
 
 
 SCORING = Logits(top_k=6, student_top_k=6, tail_buckets=3)

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mpd.config.distill import DistillSettings
+from mpd.config.distill import ClampedSettings, DistillSettings
 from mpd.scoring.divergence import LOGPROB_FLOOR, dense, divergence_of, reverse_kl
 from mpd.scoring.outcomes import outcomes_of
 from mpd.scoring.output_head import OutputHead, chunked_loss
@@ -53,7 +53,7 @@ def clamped(p, q, bound):
     return sum(min(term, bound) for term in terms)
 
 
-CLAMPED = DistillSettings(learning_rate=1.0, divergence="clamped_forward_kl", max_entry=0.05)
+CLAMPED = ClampedSettings(learning_rate=1.0, divergence="clamped_forward_kl", max_entry=0.05)
 
 
 def test_the_clamped_forward_kl_by_hand():

@@ -329,6 +329,23 @@ def test_measures_over_a_large_vocabulary(seed, distance, offset):
         )
 
 
+def test_a_cache_of_realised_ids_has_exact_logprobs_and_the_overlap_of_64_ids():
+    generator = torch.Generator().manual_seed(0)
+    drawn = (*torch.randn(2, 3, 200, generator=generator), torch.tensor([0, 3, 150]))
+    scores = scored(drawn, cache="realised", top_k=2, student_top_k=1)
+    assert "candidates" not in scores
+    for place, p, q, _ in in_float64(drawn):
+        token = drawn[2][place].item()
+        assert scores["realised_logprob"][place].item() == pytest.approx(
+            math.log(q[token]), abs=1e-5
+        )
+        assert scores["student_logprob"][place].item() == pytest.approx(
+            math.log(p[token]), abs=1e-5
+        )
+        shared = set(most_probable(p, 64)) & set(most_probable(q, 64))
+        assert scores["overlap"][place].item() == pytest.approx(len(shared) / 64)
+
+
 def test_a_cache_of_hidden_states_has_no_support():
     drawn = torch.randn(3, SIZE), torch.randn(3, SIZE), torch.tensor([0, 3, 5])
     scores, sparse = scored(drawn, cache="hidden"), scored(drawn)

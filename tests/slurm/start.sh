@@ -1,5 +1,6 @@
 #!/bin/sh
-# Starts a Slurm of two nodes on this machine, each with two CPUs and one GPU that does not exist.
+# Starts a Slurm of two nodes on this machine, each with two CPUs and two GPUs that do not exist.
+# A job goes to the node that has least to do (LLN).
 #
 #     apt-get install --no-install-recommends slurm-wlm munge
 #     tests/slurm/start.sh         start it; does nothing where it runs
@@ -71,11 +72,11 @@ SlurmctldPidFile=$state/ctld.pid
 SlurmdPidFile=$state/%n.pid
 SlurmctldLogFile=$state/ctld.log
 SlurmdLogFile=$state/%n.log
-NodeName=n1 NodeHostname=$(hostname -s) NodeAddr=127.0.0.1 Port=17001 CPUs=2 RealMemory=8000 Gres=gpu:1
-NodeName=n2 NodeHostname=$(hostname -s) NodeAddr=127.0.0.1 Port=17002 CPUs=2 RealMemory=8000 Gres=gpu:1
-PartitionName=test Nodes=n1,n2 Default=YES MaxTime=INFINITE State=UP
+NodeName=n1 NodeHostname=$(hostname -s) NodeAddr=127.0.0.1 Port=17001 CPUs=2 RealMemory=8000 Gres=gpu:2
+NodeName=n2 NodeHostname=$(hostname -s) NodeAddr=127.0.0.1 Port=17002 CPUs=2 RealMemory=8000 Gres=gpu:2
+PartitionName=test Nodes=n1,n2 Default=YES MaxTime=INFINITE State=UP LLN=YES
 END
-printf 'NodeName=n1 Name=gpu File=/dev/null\nNodeName=n2 Name=gpu File=/dev/null\n' \
+printf 'NodeName=%s Name=gpu File=%s\n' n1 /dev/null n1 /dev/zero n2 /dev/null n2 /dev/zero \
     > /etc/slurm/gres.conf
 # Those of an earlier start name nodes and ports that may be others'.
 rm -rf "$state/ctld"

@@ -1,4 +1,4 @@
-"""Runs on a real Slurm of two nodes with one GPU each, which tests/slurm/start.sh starts."""
+"""Runs on a real Slurm of two nodes with two GPUs each, which tests/slurm/start.sh starts."""
 
 import importlib.util
 import os
@@ -30,12 +30,12 @@ CHANGES = {
     "models": {"student": {"num_steps": 2}, "teacher": {"num_steps": 2}},
     "sample": {"max_new_tokens": 64},
     "problems": {"num_shards": len(SHARDS)},
-    "resources": {"sample": {"gpu": 1, "memory_mb": 1000, "runtime": 5}},
+    "resources": {"sample": {"gpu": 1, "memory_mb": 1000, "runtime": 20}},
 }
 QUICK = ["--latency-wait", "5", "--seconds-between-status-checks", "1"]
 QUICK += ["--slurm-init-seconds-before-status-checks", "1"]
 SAMPLES = [f"results/small/mpd/seed_0/round_1/sample/shard_{number}.parquet" for number in SHARDS]
-WAIT = 300  # seconds; nothing takes as long
+WAIT = 900  # seconds; nothing takes as long
 
 
 def words(project: Project, number: int, **sample: int) -> list[str]:
@@ -174,6 +174,18 @@ def test_shards_on_two_nodes_are_those_of_a_local_run(start, project, expected):
         for one in times
         for other in times
     )
+
+
+def test_a_job_with_two_gpus_has_both_on_one_node_and_runs_once(start, project, expected):
+    """Other than with one task for each GPU, as the plugin has it by default."""
+    run = start(1, gpu=2)
+    (job,) = wait_for(lambda: running(project))
+    (stage,) = processes("SLURM_JOB_ID", job["JobId"], "mpd.sample")
+    assert stage.environ()["CUDA_VISIBLE_DEVICES"] == "0,1"
+    finish(run, project)
+    assert contents(project, 1) == expected[:1]
+    (job,) = jobs_of(project)
+    assert (job["TresPerJob"], job["NumNodes"], job["NumTasks"]) == ("gres:gpu:2", "1", "1")
 
 
 def test_a_job_over_its_time_or_cancelled_is_submitted_again_with_more(start, project, expected):

@@ -1,6 +1,7 @@
 """Projects to copy, and addresses to copy them to: a folder, memory, and a local S3 server."""
 
 import importlib.util
+import os
 from uuid import uuid4
 
 import fsspec
@@ -13,7 +14,7 @@ from mpd.sync import __main__ as program
 PARTS = "results/store/sample/0123456789abcdef0123456789abcdef.parts"
 MODEL = "results/tiny/models/teacher"
 REPORT = "results/tiny/report.html"
-S3_PACKAGES = ("s3fs", "moto", "flask")
+S3_PACKAGES = ("s3fs", "moto", "flask", "flask_cors")
 KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "us-east-1"}
 
 
@@ -79,7 +80,8 @@ def s3_endpoint():
     """The address of a local S3 server."""
     missing = [name for name in S3_PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
-        pytest.skip(f"needs {', '.join(missing)}: pip install -e '.[s3]' 'moto[server]'")
+        stop = pytest.fail if "CI" in os.environ else pytest.skip
+        stop(f"needs {', '.join(missing)}: pip install -e '.[dev,s3]'")
     from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)

@@ -52,21 +52,25 @@ def sharing(results, stage):
 
 def test_what_branches_share_is_computed_once(results):
     assert sharing(results, "sample") == [
-        ["mpd", "opd", "sft_rewrites", "trd", "opsdc"],
+        [
+            *("mpd", "opd", "sft_rewrites", "trd", "opsdc"),
+            *("semi_opd", "reopold", "fixed_advantage"),
+        ],
         ["off_policy", "sft"],
     ]
     assert sharing(results, "compress") == [
         ["mpd", "sft_rewrites"],
         ["off_policy", "sft"],
-        ["opd", "opsdc"],
+        ["opd", "opsdc", "semi_opd", "reopold", "fixed_advantage"],
         ["trd"],
     ]
     assert sharing(results, "filter") == sharing(results, "compress")
     assert sharing(results, "logits") == [
         ["mpd", "sft_rewrites"],
         ["off_policy", "sft"],
-        ["opd"],
+        ["opd", "fixed_advantage"],
         ["opsdc"],
+        ["semi_opd", "reopold"],
         ["trd"],
     ]
 

@@ -7,9 +7,11 @@ import polars as pl
 
 from mpd.config.base import DEV
 from mpd.report.compare import is_significant
+from mpd.report.lengths import QUANTILES
 from mpd.report.students import held_out
 
 DASH = "–"  # where a number is not known, or does not apply
+QUANTILES_TITLE = "p10 · median · p90 · longest"
 
 
 class Cell(NamedTuple):
@@ -72,6 +74,20 @@ def interval(row: Mapping[str, Any], measure: str, digits: int, sign: str = "") 
         return DASH
     ends = (row[measure], row[f"{measure}_low"], row[f"{measure}_high"])
     value, low, high = (number(end, f"{sign},.{digits}f") for end in ends)
+    return f"{value} [{low}, {high}]"
+
+
+def quantiles(row: Mapping[str, Any], sign: str = "") -> str:
+    """The quantiles of a row as text, in whole tokens."""
+    return " · ".join(number(row[name], f"{sign},.0f") for name in QUANTILES)
+
+
+def percentages(row: Mapping[str, Any], measure: str) -> str:
+    """A share and its interval as text; a dash where there is none."""
+    ends = [row[f"{measure}{end}"] for end in ("", "_low", "_high")]
+    if None in ends:
+        return DASH
+    value, low, high = (f"{end:.0%}" for end in ends)
     return f"{value} [{low}, {high}]"
 
 

@@ -98,6 +98,8 @@ FIGURES = (
 TABLES = (
     Table(
         section="Accuracy against tokens",
+        caption="p10, median, p90 and longest are quantiles of the tokens of all answers; a median "
+        "can fall while the mean rises.",
         reads=("means",),
         cells=tables.means_table,
         by_split=True,

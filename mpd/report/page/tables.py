@@ -9,7 +9,18 @@ from mpd.config.base import BASE
 from mpd.report.compare import MEASURES
 from mpd.report.difficulty import BINS
 from mpd.report.funnel import STEPS
-from mpd.report.page.cells import DASH, Cell, Grid, difference, grid, interval, number
+from mpd.report.page.cells import (
+    DASH,
+    QUANTILES_TITLE,
+    Cell,
+    Grid,
+    difference,
+    grid,
+    interval,
+    number,
+    percentages,
+    quantiles,
+)
 from mpd.report.students import REFERENCE, Student
 from mpd.report.terminal import HEADER, printable
 
@@ -23,6 +34,10 @@ def measures_table(summary: pl.DataFrame) -> Grid:
     """The measures of every seed that `summary_table` has no room for."""
     columns = {
         "pass_at_k": ("pass@k", 3),
+        "tokens_p10": ("tokens, p10", 1),
+        "tokens_median": ("median", 1),
+        "tokens_p90": ("p90", 1),
+        "tokens_max": ("longest", 0),
         "thinking_tokens": ("thinking tokens", 1),
         "answer_tokens": ("answer tokens", 1),
         "solved_tokens": ("tokens, solved", 1),
@@ -75,11 +90,11 @@ def intervals_note(num_seeds: int) -> str:
 
 def means_table(means: pl.DataFrame) -> Grid:
     """Accuracy and tokens of every student, over all its seeds."""
-    header = ["benchmark", "method", "round", "seeds", "accuracy", "tokens"]
+    header = ["benchmark", "method", "round", "seeds", "accuracy", "tokens", QUANTILES_TITLE]
     rows = [
         [
             *(row["benchmark"], row["method"], str(row["round"]), str(row["num_seeds"])),
-            *(interval(row, "accuracy", 3), interval(row, "tokens", 1)),
+            *(interval(row, "accuracy", 3), interval(row, "tokens", 1), quantiles(row)),
         ]
         for row in means.iter_rows(named=True)
     ]
@@ -90,6 +105,7 @@ def difference_tables(comparison: pl.DataFrame) -> dict[str, Grid]:
     """A table by title for each student that is subtracted; AES is against the base student."""
     header = ["benchmark", "method", "round"]
     header += ["accuracy", "tokens", "tokens, both solve"]
+    further = [QUANTILES_TITLE, "longer", "both solve"]
     titles = {
         BASE: "Against the base student",
         REFERENCE: "Against mpd of the same round (its last round for untrained methods)",
@@ -100,13 +116,11 @@ def difference_tables(comparison: pl.DataFrame) -> dict[str, Grid]:
         rows = [
             [row["benchmark"], row["method"], str(row["round"])]
             + [difference(row, measure) for measure in (*MEASURES, *scores)]
-            + [number(row["num_solved"])]
+            + [quantiles(row, "+"), percentages(row, "longer"), number(row["num_solved"])]
             for row in comparison.filter(against=against).iter_rows(named=True)
         ]
         if rows:
-            tables[title] = grid(
-                [*header, *("AES" for _ in scores), "both solve"], rows, text=(0, 1)
-            )
+            tables[title] = grid([*header, *("AES" for _ in scores), *further], rows, text=(0, 1))
     return tables
 
 

@@ -20,21 +20,27 @@ from mpd.store.schema.trajectories import (
     PROBLEMS,
     REFERENCES,
     SAMPLE,
+    SCORED_PROBLEMS,
 )
 
 # What is not a table of ours (weights, a student, the report) has a version too.
 MODELS_VERSION = 3
 HEAD_VERSION = 1
-REPORT_VERSION = 15
+REPORT_VERSION = 16
 STUDENT_VERSION = 3
 
 
-def problems_version(has_references: bool = False) -> Version:
+def problems_of(has_scorer: bool) -> Artifact:
+    """The artifact that problems of a source are, by whether they have scorers of their own."""
+    return SCORED_PROBLEMS if has_scorer else PROBLEMS
+
+
+def problems_version(has_scorer: bool = False, has_references: bool = False) -> Version:
     """The version of the folder of training problems, which has the table `dropped` too.
 
     It may also have the table `references`.
     """
-    versions = [PROBLEMS.version, DROPPED.version]
+    versions = [problems_of(has_scorer).version, DROPPED.version]
     return [*versions, REFERENCES.version] if has_references else versions
 
 
@@ -48,7 +54,19 @@ def student_version() -> Version:
 
 
 ARTIFACTS = (
-    *(PROBLEMS, DROPPED, REFERENCES, SAMPLE, COMPRESS, FILTER, LOGITS, METRICS, ANSWERS, EVALUATE),
+    *(
+        PROBLEMS,
+        SCORED_PROBLEMS,
+        DROPPED,
+        REFERENCES,
+        SAMPLE,
+        COMPRESS,
+        FILTER,
+        LOGITS,
+        METRICS,
+        ANSWERS,
+        EVALUATE,
+    ),
     *(SUMMARY, COMPARISON, BUDGETS, DIFFICULTY, COSTS, SPEED),
 )
 
@@ -72,12 +90,14 @@ __all__ = [
     "REFERENCES",
     "REPORT_VERSION",
     "SAMPLE",
+    "SCORED_PROBLEMS",
     "SPEED",
     "STUDENT_VERSION",
     "SUMMARY",
     "Artifact",
     "Column",
     "Version",
+    "problems_of",
     "problems_version",
     "student_version",
 ]

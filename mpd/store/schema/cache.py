@@ -14,7 +14,7 @@ LOGITS = Artifact(
     "the student where it scores; lists run over completion positions. The support of a position "
     "is its support_ids, its realised id (that of the completion) and the control ids; the other "
     "ids are pooled in tail buckets, equal ranges of ids. Log-probabilities are rounded to 5 to 8 "
-    "significant bits",
+    "significant bits, those of completion ids with cache: realised not at all",
     ("sample_id", "candidate"),
     (
         SAMPLE_ID,
@@ -48,7 +48,7 @@ LOGITS = Artifact(
             "list<int32>",
             "",
             "entries of each position in the two flat lists; this and the next three are null with "
-            "cache: hidden",
+            "cache: hidden and realised",
             nullable=True,
         ),
         Column(
@@ -70,8 +70,8 @@ LOGITS = Artifact(
             "teacher_hidden",
             "list<float32>",
             "",
-            "input of the teacher's output head: positions × hidden size, flat; null with "
-            "cache: sparse",
+            "input of the teacher's output head: positions × hidden size, flat; null without "
+            "cache: hidden",
             nullable=True,
         ),
         Column(
@@ -90,8 +90,8 @@ LOGITS = Artifact(
             "student_logprob",
             "list<float32>",
             "nat",
-            "log-probability of the completion id under the current student; null if vLLM scored, "
-            "like the next two",
+            "log-probability of the completion id under the current student, with cache: realised "
+            "as stored when it sampled; null if vLLM scored, like the next two, and not stored",
             nullable=True,
         ),
         Column(
@@ -106,7 +106,8 @@ LOGITS = Artifact(
             "overlap",
             "float64",
             "",
-            "mean share of the student's most probable ids that are among the teacher's",
+            "mean share of the student's most probable ids that are among the teacher's; with "
+            "cache: realised of 64",
             nullable=True,
         ),
         Column("teacher_mass", "float64", "", "mean of the teacher's mass on the support", True),

@@ -25,6 +25,7 @@ class Artifact:
     description: str
     key: tuple[str, ...]
     columns: tuple[Column, ...]
+    extensions: tuple["Artifact", ...] = ()  # with more columns, which readers take as well
 
     @property
     def names(self) -> list[str]:

@@ -9,9 +9,18 @@ from mpd.store.schema.column import (
     Column,
 )
 
+
+def _quantiles(what: str, nullable: bool = False) -> list[Column]:
+    names = {"p10": "10 % quantile", "median": "median", "p90": "90 % quantile", "max": "longest"}
+    return [
+        Column(f"tokens_{name}", "float64", "token", f"{words} {what}", nullable)
+        for name, words in names.items()
+    ]
+
+
 SUMMARY = Artifact(
     "summary",
-    3,
+    4,
     "one row per method, round, seed and benchmark; base is the untrained student, round 0",
     ("method", "round", "seed", "benchmark"),
     (
@@ -36,6 +45,7 @@ SUMMARY = Artifact(
         ),
         Column("mean_tokens", "float64", "token", "mean completion tokens"),
         Column("mean_tokens_se", "float64", "token", "standard error over problems"),
+        *_quantiles("of the tokens of all answers"),
         Column("thinking_tokens", "float64", "token", "of mean_tokens, up to the end of thinking"),
         Column("answer_tokens", "float64", "token", "of mean_tokens, after the end of thinking"),
         Column(
@@ -88,7 +98,7 @@ def _with_interval(name: str, unit: str, description: str, nullable: bool = Fals
 
 COMPARISON = Artifact(
     "comparison",
-    3,
+    4,
     "differences between students, paired by problem within a seed; intervals by bootstrap with "
     "seeds as the outer level, then problems, the same for all seeds",
     ("method", "round", "benchmark", "against"),
@@ -107,6 +117,18 @@ COMPARISON = Artifact(
         Column("num_solved", "int32", "", "problems that both solve, summed over seeds"),
         *_with_interval("accuracy", "", "difference of the share of correct samples"),
         *_with_interval("tokens", "token", "difference of completion tokens", True),
+        *_quantiles(
+            "of the tokens of all answers on the seeds that both have, less that of the other "
+            "student's; without an interval",
+            True,
+        ),
+        *_with_interval(
+            "longer",
+            "",
+            "share of problems, paired by seed, whose answers have more tokens in the mean than "
+            "the other student's",
+            True,
+        ),
         *_with_interval(
             "solved_tokens",
             "token",

@@ -17,17 +17,39 @@ from mpd.store.schema.column import (
 )
 
 ASKED = ("problem_id", "question")  # the columns of PROBLEMS that answers depend on
+_PROBLEM_COLUMNS = (
+    PROBLEM_ID,
+    Column("question", "string", "", "question as the source gives it"),
+    GOLD,
+    Column("source_row", "int64", "row", "row of the source, from 0"),
+)
+SCORED_PROBLEMS = Artifact(
+    "scored_problems",
+    1,
+    "in place of `problems`, those of source: reasoning_gym: each has a scorer of its own, which "
+    "grades answers; where several are right, `gold` is one of them or says so",
+    ("problem_id",),
+    (
+        *_PROBLEM_COLUMNS,
+        Column(
+            "scorer", "string", "", "package, version and task, reasoning-gym==<version>:<task>"
+        ),
+        Column(
+            "entry",
+            "string",
+            "",
+            "what the scorer needs, as JSON: level and settings of its task, and the entry "
+            "that the package made, in which (tuple) and (pairs) mark tuples and mappings",
+        ),
+    ),
+)
 PROBLEMS = Artifact(
     "problems",
     3,
     "problems of a training shard, of the development split or of a benchmark",
     ("problem_id",),
-    (
-        PROBLEM_ID,
-        Column("question", "string", "", "question as the source gives it"),
-        GOLD,
-        Column("source_row", "int64", "row", "row of the source, from 0"),
-    ),
+    _PROBLEM_COLUMNS,
+    extensions=(SCORED_PROBLEMS,),
 )
 
 DROPPED = Artifact(

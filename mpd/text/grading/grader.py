@@ -4,6 +4,8 @@ import logging
 from collections.abc import Sequence
 
 from mpd.text.grading.equivalence import verdict_by_text
+from mpd.text.grading.golds import Gold, ScoredProblem
+from mpd.text.grading.scorers import require_scorer
 from mpd.text.grading.workers import Pair, Workers
 
 log = logging.getLogger("mpd")
@@ -15,8 +17,8 @@ class Grader:
     """Grades answers against gold answers; a context manager, since it may own processes.
 
     Args:
-        deadline: seconds of processor time that math-verify may take for one pair of gold answer
-            and answer.
+        deadline: seconds of processor time that math-verify or a scorer may take for one pair of
+            gold answer and answer.
         num_workers: worker processes. They start with the first pair that needs one.
     """
 
@@ -36,23 +38,28 @@ class Grader:
         """End the worker processes. A later `grade` starts new ones."""
         self._workers.close()
 
-    def grade(self, golds: Sequence[str], answers: Sequence[str | None]) -> list[str]:
+    def grade(self, golds: Sequence[Gold], answers: Sequence[str | None]) -> list[str]:
         """Grade row by row; equal rows are checked once.
 
         Returns:
             Per row "correct"; "wrong"; "none", there is no answer; "unparsed", no verdict on
             equality: one of the two is not readable as mathematics, or too long, too deep or too
-            large (see bounds.py); "timeout", equality was not decided within the deadline.
+            large (see bounds.py), or a scorer raised an error; "timeout", there was no decision
+            within the deadline.
 
         Raises:
-            ValueError: the two sequences differ in length.
+            ValueError: the two sequences differ in length, or a scorer's package is missing or of
+                another version.
             RuntimeError: a worker does not start.
         """
         rows = list(zip(golds, answers, strict=True))
-        verdicts: dict[tuple[str, str | None], str] = {}
+        for scorer in {gold.scorer for gold in golds if isinstance(gold, ScoredProblem)}:
+            require_scorer(scorer)
+        verdicts: dict[tuple[Gold, str | None], str] = {}
         pairs: list[Pair] = []
         for gold, answer in dict.fromkeys(rows):
-            verdict = verdict_by_text(gold, answer)
+            scored = isinstance(gold, ScoredProblem) and answer is not None
+            verdict = None if scored else verdict_by_text(str(gold), answer)
             if verdict is not None:
                 verdicts[gold, answer] = verdict
             elif answer is not None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import count, takewhile
 
 from mpd.text.grading.extraction import extract
+from mpd.text.grading.golds import Gold
 from mpd.text.grading.grader import Grader
 
 SMALLEST_POWER = 4
@@ -45,7 +46,7 @@ def answers_by_budget(
 
 
 def grade_with_budgets(
-    golds: Sequence[str],
+    golds: Sequence[Gold],
     answers: Sequence[str | None],
     answers_at: Sequence[Mapping[int, str]],
     grader: Grader,
@@ -54,7 +55,7 @@ def grade_with_budgets(
 
     `answers_at` are those of `answers_by_budget`. Equal pairs are graded once, all together.
     """
-    pairs: list[tuple[str, str | None]] = list(zip(golds, answers, strict=True))
+    pairs: list[tuple[Gold, str | None]] = list(zip(golds, answers, strict=True))
     for gold, by_budget in zip(golds, answers_at, strict=True):
         pairs += [(gold, answer) for answer in by_budget.values()]
     verdicts = grader.grade([gold for gold, _ in pairs], [answer for _, answer in pairs])

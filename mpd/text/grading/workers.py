@@ -1,4 +1,4 @@
-"""Worker processes that compare answers by mathematics, and are killed if they take too long.
+"""Worker processes that grade answers, by mathematics or a scorer, and are killed if they hang.
 
 A pair has a budget of the worker's own processor time, which other work on the machine does not
 use up. The clock on the wall ends only what waits for something that never comes.
@@ -17,16 +17,18 @@ from pathlib import Path
 from pebble import ProcessExpired, ProcessPool
 
 from mpd.text.grading.equivalence import verdict_by_mathematics
+from mpd.text.grading.golds import Gold, ScoredProblem
+from mpd.text.grading.scorers import prepare_scorers, verdict_by_scorer
 
 START_SECONDS = 120.0  # for a worker to import math-verify; about 2 s on a quiet machine
 MEMORY_BYTES = 1 << 30  # address space that a worker may take beyond what its imports took
 PATIENCE = 30  # times its processor time that a pair may take by the clock
 ATTEMPTS = 2  # a worker may die for reasons outside the pair that it checks, but hardly twice
 
-Pair = tuple[str, str]  # gold answer, answer
+Pair = tuple[Gold, str]  # gold answer or problem with a scorer, and answer
 
 
-def _start_worker() -> None:
+def _start_worker(scores: bool) -> None:
     """Prepare a worker process: signals, imports, and its limit of memory."""
     # By default these signals end a process even within one long C call. SIGINT is ignored, as
     # pebble sets it: after Ctrl-C the parent ends its workers.
@@ -36,6 +38,8 @@ def _start_worker() -> None:
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns of its limit being off
     verdict_by_mathematics(r"\frac{1}{2}", "0.3")  # imports, and fills the parser's tables
+    if scores:
+        prepare_scorers()
     if sys.platform == "linux":
         import resource
 
@@ -66,13 +70,16 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _check_pair(gold: str, answer: str, deadline: float) -> str:
+def _check_pair(gold: Gold, answer: str, deadline: float) -> str:
     """The verdict on a pair, in a worker. SIGPROF ends it after `deadline` processor seconds."""
     # The parent keeps the time by the clock. Where it was killed and there is no SIGIO, the alarm
     # ends this process.
     signal.setitimer(signal.ITIMER_REAL, 2 * PATIENCE * deadline + 60)
     signal.setitimer(signal.ITIMER_PROF, deadline)
-    verdict = verdict_by_mathematics(gold, answer)
+    if isinstance(gold, ScoredProblem):
+        verdict = verdict_by_scorer(gold, answer)
+    else:
+        verdict = verdict_by_mathematics(gold, answer)
     signal.setitimer(signal.ITIMER_PROF, 0)
     signal.setitimer(signal.ITIMER_REAL, 0)
     return verdict
@@ -88,6 +95,7 @@ class Workers:
     def __init__(self, num_workers: int) -> None:
         self.num_workers = num_workers
         self._pool: ProcessPool | None = None
+        self._scores = False  # whether the workers of the pool can score
 
     def close(self) -> None:
         """End the processes. A later `check` starts new ones."""
@@ -99,14 +107,18 @@ class Workers:
     def check(self, pairs: list[Pair], deadline: float) -> dict[Pair, str]:
         """The verdict on each of several different pairs, whatever becomes of a worker.
 
-        Those of `verdict_by_mathematics`; "timeout" after `deadline` seconds of processor time, or
-        twice PATIENCE times as long by the clock; and "unparsed" where a pair has killed two
-        workers. (pebble may overlook a worker that dies within milliseconds of taking its pair,
-        which is then a "timeout".) Raises RuntimeError where workers do not start.
+        Those of `verdict_by_mathematics` and `verdict_by_scorer`; "timeout" after `deadline`
+        seconds of processor time, or twice PATIENCE times as long by the clock; and "unparsed"
+        where a pair has killed two workers. (pebble may overlook a worker that dies within
+        milliseconds of taking its pair, which is then a "timeout".) Raises RuntimeError where
+        workers do not start.
         """
         verdicts: dict[Pair, str] = {}
         deaths: Counter[Pair] = Counter()
         failures = 0
+        if not self._scores and any(isinstance(gold, ScoredProblem) for gold, _ in pairs):
+            self.close()
+            self._scores = True
         while pairs:
             progress = len(verdicts) + deaths.total()
             try:
@@ -166,5 +178,10 @@ class Workers:
             self.close()
         if self._pool is None:
             context = multiprocessing.get_context("spawn")  # fork is unsafe beside threads
-            self._pool = ProcessPool(self.num_workers, initializer=_start_worker, context=context)
+            self._pool = ProcessPool(
+                self.num_workers,
+                initializer=_start_worker,
+                initargs=(self._scores,),
+                context=context,
+            )
         return self._pool

@@ -1,0 +1,151 @@
+"""Problems that tasks of reasoning-gym make: as many different ones as a source asks for."""
+
+import hashlib
+import json
+import logging
+import random
+from collections.abc import Collection, Iterator, Sequence
+from fractions import Fraction
+from itertools import count
+from typing import Any
+
+from mpd.config.gym import Task
+from mpd.config.problems import Source
+from mpd.text.grading.extraction import MAX_CHARACTERS
+from mpd.text.gym import Generator, scored
+from mpd.text.questions import problem_id
+from mpd.text.rows import is_blank
+
+log = logging.getLogger("mpd")
+
+SMALLEST, LARGEST = 100, 10_000  # problems of one dataset; some tasks divide them into kinds
+MAX_FRUITLESS = 1_000  # problems in a row, none of them new, after which there are no others
+NO_GOLD = "(any that the scorer accepts)"  # where several answers are right, and the task has none
+
+
+def made_problems(
+    source: Source, seed: int, split: str, excluded: Collection[str] = frozenset()
+) -> list[dict[str, Any]]:
+    """The problems of a source with tasks: problem_id, question, gold, source_row, scorer, entry.
+
+    No two have the same problem_id, and none has one that is `excluded`. `split` and `seed` decide
+    which problems are made; each task and level draws from a seed of its own.
+    Raises ValueError where there is no such task, level or setting, where a task cannot make
+    problems, and where it has too few; the sentence says how many there are.
+    """
+    assert source.num_problems is not None, "its model needs it"
+    seen = set(excluded)
+    parts = shares(source.mix, source.num_problems)
+    rows = [row for one, number in parts for row in _new_rows(one, f"{split}:{seed}", seen, number)]
+    return [{"source_row": number, **row} for number, row in enumerate(rows)]
+
+
+def shares(mix: Sequence[Task], number: int) -> list[tuple[Generator, int]]:
+    """How many of a number of problems each task makes at each of its levels.
+
+    By weights, where levels of a task have equal parts of its weight; rests go to the largest.
+    """
+    weights: dict[Generator, Fraction] = {}
+    for task in mix:
+        levels = task.levels or (None,)
+        for level in levels:
+            generator = Generator(task.task, level, json.dumps(task.settings, sort_keys=True))
+            part = Fraction(task.weight) / len(levels)
+            weights[generator] = weights.get(generator, Fraction(0)) + part
+    exact = {one: number * weight / sum(weights.values()) for one, weight in weights.items()}
+    numbers = {one: int(share) for one, share in exact.items()}
+    by_rest = sorted(exact, key=lambda one: numbers[one] - exact[one])
+    for one in by_rest[: number - sum(numbers.values())]:
+        numbers[one] += 1
+    return list(numbers.items())
+
+
+def _new_rows(
+    generator: Generator, seed: str, seen: set[str], number: int
+) -> Iterator[dict[str, Any]]:
+    """So many problems whose problem_id is not in `seen`, which they are added to."""
+    scorer = generator.scorer
+    found = fruitless = without_score = 0
+    limit = max(MAX_FRUITLESS, number)
+    for entry in _entries(generator, seed, min(max(number, SMALLEST), LARGEST)):
+        question = entry.get("question")
+        key = None if is_blank(question) else problem_id(str(question))
+        is_new = key is not None and key not in seen
+        row = _row(generator, scorer, entry) if is_new else None
+        if row is not None:
+            found, fruitless = found + 1, 0
+            seen.add(str(key))
+            yield {"problem_id": key, **row}
+        else:
+            fruitless += 1
+            without_score += is_new
+        if found == number or fruitless == limit:
+            break
+    if without_score:
+        log.warning(
+            "%s: %d problems were left out, whose own answer has more than %d characters, or is "
+            "not accepted by the scorer",
+            *(generator, without_score, MAX_CHARACTERS),
+        )
+    if found < number:
+        raise ValueError(
+            f"reasoning_gym: {generator}, settings {generator.settings}, has {found} different "
+            f"problems that are not in a benchmark or of another part of the mix, but {number} are "
+            f"wanted ({fruitless} tries in a row gave no other): lower num_problems, or take a "
+            "harder level or other settings"
+        )
+
+
+def _entries(generator: Generator, seed: str, size: int) -> Iterator[dict[str, Any]]:
+    """Entries of one dataset after another, without end unless the task has none."""
+    for chunk in count():
+        words = f"{generator.task}:{generator.level}:{generator.settings}:{seed}:{chunk}"
+        number = int.from_bytes(hashlib.sha256(words.encode()).digest()[:4], "little")
+        random.seed(number)  # some tasks draw from the generator of the module
+        dataset = generator.dataset(number, size)
+        for place in range(size):
+            try:
+                entry = dataset[place]
+            except IndexError:  # a task may have fewer problems than its dataset was made for
+                if place == 0:
+                    return
+                break
+            except Exception as error:
+                raise ValueError(
+                    f"reasoning_gym: {generator}, settings {generator.settings}, makes no problem "
+                    f"({type(error).__name__}: {error}); change its level or settings"
+                ) from error
+            yield entry
+
+
+def _row(generator: Generator, scorer: str, entry: dict[str, Any]) -> dict[str, Any] | None:
+    """The row of a problem; None where no answer would count.
+
+    Its own is longer than what is read of a completion, or the scorer does not accept it.
+    """
+    answer = entry.get("answer")
+    try:
+        stored = generator.stored(entry)
+    except TypeError as error:
+        raise ValueError(
+            f"reasoning_gym: {generator} has entries that cannot be stored ({error}); take another "
+            "task"
+        ) from error
+    if isinstance(answer, str) and (
+        len(answer) > MAX_CHARACTERS or not _accepts(scorer, stored, answer)
+    ):
+        return None
+    return {
+        "question": str(entry["question"]),
+        "gold": NO_GOLD if is_blank(answer) else str(answer),
+        "scorer": scorer,
+        "entry": stored,
+    }
+
+
+def _accepts(scorer: str, stored: str, answer: str) -> bool:
+    """Whether a scorer accepts a problem's own answer."""
+    try:
+        return scored(scorer, stored, answer) == 1
+    except Exception:  # whatever a scorer raises
+        return False

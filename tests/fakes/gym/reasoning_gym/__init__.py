@@ -1,0 +1,1 @@
+"""What tests import in place of the package reasoning-gym, with tasks of its interface."""
