@@ -20,7 +20,8 @@ from pathlib import Path
 from mpd.config.base import DEV
 from mpd.config.files import problem_files
 from mpd.config.gym import require_gym_version
-from mpd.config.problems import BenchmarkProblems, ProblemsSettings, Source, TrainingProblems
+from mpd.config.problem_settings import BenchmarkProblems, ProblemsSettings, TrainingProblems
+from mpd.config.problems import Source
 from mpd.job import command
 from mpd.job.layout import Experiment, shards_in, table_in
 from mpd.store import schema, table

@@ -24,7 +24,7 @@ from mpd.config.distill import DistillSettings
 from mpd.config.evaluate import BenchmarkAnswers
 from mpd.config.filter import FilterSettings
 from mpd.config.generation import Decoding
-from mpd.config.problems import TrainingProblems
+from mpd.config.problem_settings import TrainingProblems
 from mpd.config.resources import GenerationResources
 from mpd.config.sample import DrawnSample
 from mpd.engines import rewriting

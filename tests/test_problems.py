@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from mpd import problems
-from mpd.config.problems import BenchmarkProblems, Source
+from mpd.config.problem_settings import BenchmarkProblems
+from mpd.config.problems import Source, TrainSource
 from mpd.job.layout import Experiment
 from mpd.store import schema, table
 from mpd.text.questions import problem_id
@@ -715,6 +716,12 @@ def test_references_of_the_training_problems_are_a_table(tmp_path):
     run(settings, output, tmp_path / "store")
     references = table.read(output / "references.parquet", schema.REFERENCES)
     assert references["original"].null_count() == len(references) == 3
+
+
+def test_the_chains_of_the_embedded_world_have_no_reference_solutions():
+    source = TrainSource(source="tiny", num_problems=2, solution="steps")
+    with pytest.raises(ValueError, match="no column steps for the solution; its problems have qu"):
+        problems.load(source, 0, "train")
 
 
 @pytest.mark.parametrize(

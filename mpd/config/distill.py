@@ -219,3 +219,15 @@ AnyDistillSettings = Annotated[
     | Annotated[FixedAdvantageSettings, Tag("FixedAdvantageSettings")],
     Discriminator(_kind_of),
 ]
+
+
+def distill_settings(section: Distill, keys: Mapping[str, Any]) -> DistillSettings:
+    """The settings of a round from their keys, and what their divergence reads of the section."""
+    if keys["divergence"] == "relaxed_policy_gradient":
+        relaxed = section.relaxed
+        return RelaxedSettings(**keys, relaxed=relaxed, reward_floor=relaxed.reward_floor)
+    if keys["divergence"] == "fixed_advantage":
+        return FixedAdvantageSettings(**keys, fixed_advantage=section.fixed_advantage)
+    if keys["divergence"] == "clamped_forward_kl":
+        return ClampedSettings(**keys, max_entry=section.max_entry)
+    return DistillSettings(**keys)

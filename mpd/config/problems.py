@@ -1,22 +1,19 @@
-"""The section problems, and the settings of its stage."""
+"""The section problems: where they come from, and how they are divided."""
 
-from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Field, model_validator
 
 from mpd.config.base import (
     COMMIT,
     DEV,
     AlsoFromKey,
     Count,
-    FromKey,
     Name,
     Seed,
-    StageSettings,
     StrictModel,
 )
-from mpd.config.gym import GymVersion, Level, Task, is_absent
+from mpd.config.gym import Level, Task, is_absent
 
 # Left out where there is none, so that other sources have the settings that they had before.
 ReferenceColumn = Annotated[str | None, Field(exclude_if=lambda column: column is None)]
@@ -240,34 +237,3 @@ class Problems(ProblemSplit):
         if not source.is_made:
             keys["path"] = source.path or self.path
         return Source(**keys)
-
-
-class TrainingProblems(ProblemSplit, StageSettings):
-    """Settings for the training problems and the development split."""
-
-    section: ClassVar[str] = "problems"
-    train: Annotated[TrainSource, FromKey("problems.train")] = Field(
-        description="where training problems come from"
-    )
-    gym_version: GymVersion = None
-
-
-class BenchmarkProblems(Source, StageSettings):
-    """Settings for a benchmark."""
-
-    section: ClassVar[str] = "problems.benchmarks"
-    seed: Annotated[Seed, FromKey("problems.seed")] = Field(0, description="seed of the subset")
-    on_bad_row: Annotated[OnBadRow, FromKey("problems.on_bad_row")] = "refuse"
-    gym_version: GymVersion = None
-
-
-def _problems_kind(settings: Any) -> str:
-    is_train = "train" in settings if isinstance(settings, Mapping) else hasattr(settings, "train")
-    return "TrainingProblems" if is_train else "BenchmarkProblems"
-
-
-ProblemsSettings = Annotated[
-    Annotated[TrainingProblems, Tag("TrainingProblems")]
-    | Annotated[BenchmarkProblems, Tag("BenchmarkProblems")],
-    Discriminator(_problems_kind),
-]

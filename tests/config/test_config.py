@@ -38,6 +38,7 @@ COPSD = {
     "methods": ["copsd"],
     "problems__train": {"original": "first", "solution": "steps"},
 }
+MADE = {"source": "reasoning_gym", "task": "chain_sum", "num_problems": 5}
 ANYWHERE = [name for name in METHODS if name != "copsd"]
 
 
@@ -785,6 +786,10 @@ def test_the_source_of_a_role(role):
             "chat.solution, which contains {solution}: set problems.train.solution to the column",
         ),
         ({**COPSD, "problems__train": {"original": "first"}}, "scorer sees a solution; set"),
+        (
+            {"problems__train": {**MADE, "solution": "steps"}},
+            "source: reasoning_gym has no reference solutions; remove solution",
+        ),
         ({"chat__solution": "{problem}"}, "solution must contain {solution}"),
         (
             {**row_of(axes={"scorer": "base"})},
