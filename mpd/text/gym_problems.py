@@ -43,7 +43,8 @@ def made_problems(
 def shares(mix: Sequence[Task], number: int) -> list[tuple[Generator, int]]:
     """How many of a number of problems each task makes at each of its levels.
 
-    By weights, where levels of a task have equal parts of its weight; rests go to the largest.
+    By weights, where levels of a task have equal parts of its weight; rests go to the largest. What
+    gets no problem at all is left out.
     """
     weights: dict[Generator, Fraction] = {}
     for task in mix:
@@ -57,7 +58,7 @@ def shares(mix: Sequence[Task], number: int) -> list[tuple[Generator, int]]:
     by_rest = sorted(exact, key=lambda one: numbers[one] - exact[one])
     for one in by_rest[: number - sum(numbers.values())]:
         numbers[one] += 1
-    return list(numbers.items())
+    return [(one, share) for one, share in numbers.items() if share]
 
 
 def _new_rows(

@@ -98,6 +98,13 @@ def test_a_mix_shares_by_weight():
     assert [task_of(row["scorer"]) for row in rows].count("few") == 1
 
 
+def test_a_task_whose_share_is_less_than_a_problem_makes_none():
+    rows = made(2, tasks=[Task(task="sum", levels=(0, 1)), Task(task="drawn")])
+    assert len(rows) == 2
+    rows = made(3, tasks=[Task(task="drawn", weight=0.01), Task(task="sum")])
+    assert {task_of(row["scorer"]) for row in rows} == {"sum"}
+
+
 def test_parts_of_a_mix_have_different_problems():
     rows = made(27, tasks=[Task(task="sum"), Task(task="sum", settings={"numbers": 3})])
     assert len(set(ids(rows))) == 27
