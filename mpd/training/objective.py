@@ -75,8 +75,8 @@ class Objective:
     @torch.no_grad()
     def entropies(self, batch: MicroBatch) -> torch.Tensor:
         """The entropies [N] of the student at all positions of a micro-batch, without a loss."""
-        head = head_of(self.model, self.vocabulary_size)
         hidden = self.states(self.model, batch.packed)
+        head = head_of(self.model, self.vocabulary_size)  # which that pass has gathered
         ids = batch.places["realised"][:, None]
         parts = zip(hidden.split(self.chunk_size), ids.split(self.chunk_size), strict=True)
         return torch.cat([_of_ids(head.logits(states), part)[1] for states, part in parts])

@@ -5,6 +5,7 @@ import json
 import polars as pl
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from mpd import distill
 from mpd.config.distill import DistillSettings, RelaxedSettings
@@ -12,8 +13,10 @@ from mpd.config.policy_gradient import Relaxed
 from mpd.store import schema, table
 from mpd.store.model_folder import read_manifest
 from mpd.training.loop import train
+from mpd.training.objective import Objective
 from tests.changes import with_changes
 from tests.training.jobs import forget_accelerator, job_in
+from tests.training.test_sharding import launch
 
 PLAIN = DistillSettings(
     learning_rate=1e-3, warmup=0, epochs=2, batch_size=8, divergence="policy_gradient"
@@ -104,8 +107,6 @@ def trained(realised, student, tmp_path):
         job = job_in(tmp_path / name, student, realised, settings, resources, changes)
         train(job)
         forget_accelerator()
-        from safetensors.torch import load_file
-
         metrics = table.read(job.folder / "metrics.parquet", schema.METRICS)
         return load_file(job.folder / "model.safetensors"), metrics
 
@@ -121,6 +122,34 @@ def test_micro_batches_do_not_change_the_update(trained, settings):
         torch.testing.assert_close(values, two[name], rtol=0, atol=2e-5)
     assert metrics["loss"].to_list() == pytest.approx(others["loss"].to_list(), rel=1e-3)
     assert metrics["num_tokens"].to_list() == others["num_tokens"].to_list()
+
+
+@pytest.mark.parametrize("sharding", ["none", "full"])
+def test_two_processes_take_the_steps_of_one(realised, student, tmp_path, sharding):
+    """Both phases: each process has its tokens, and all have one threshold and one mean."""
+    jobs = []
+    for name, count in (("one", 1), ("two", 2)):
+        resources = {"micro_batch_size": 2, "chunk_size": 64, "sharding": sharding}
+        settings = with_changes(RELAXED, epochs=3, batch_size=5)
+        jobs.append(job_in(tmp_path / name, student, realised, settings, resources, {}))
+        code, errors = launch(jobs[-1], count)
+        assert code == 0, errors
+    one, two = (load_file(job.folder / "model.safetensors") for job in jobs)
+    for name, values in one.items():
+        torch.testing.assert_close(values, two[name], rtol=0, atol=2e-5)
+    rows, others = (
+        table.read(job.folder / "metrics.parquet", schema.METRICS)["loss"].to_list() for job in jobs
+    )
+    assert rows == pytest.approx(others, rel=1e-3)
+
+
+def test_a_gpu_that_is_full_in_the_second_phase_is_one_sentence(trained, monkeypatch):
+    def fail(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Objective, "entropies", fail)
+    with pytest.raises(ValueError, match=r"a micro-batch of 8 trajectories and .* tokens; lower"):
+        trained("full", RELAXED)
 
 
 def test_the_first_loss_is_the_mean_reward_of_the_current_student(trained, realised, run_logits):
