@@ -99,6 +99,14 @@ class Drawn(Few):
         return {"question": f"1+{number}", "answer": str(1 + number), "metadata": {}}
 
 
+class Unordered(Few):
+    """A task that draws from a set of texts."""
+
+    def __getitem__(self, place):
+        words = {str(number) for number in range(10 * place, 10 * place + 10)}
+        return {"question": "+".join(words), "answer": "0", "metadata": {}}
+
+
 class Objects(Few):
     """A task whose entries are no JSON."""
 
@@ -167,6 +175,19 @@ class Curriculum:
         return Config(numbers=3 + self.level)
 
 
-TASKS = (Sum, Open, Few, Empty, Broken, Odd, Drawn, Objects, Obeying, Evaluating, Parsing)
+TASKS = (
+    Sum,
+    Open,
+    Few,
+    Empty,
+    Broken,
+    Odd,
+    Drawn,
+    Unordered,
+    Objects,
+    Obeying,
+    Evaluating,
+    Parsing,
+)
 DATASETS = {kind.__name__.lower(): (kind, Config) for kind in TASKS}
 CURRICULA = {"sum": Curriculum}
