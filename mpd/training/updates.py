@@ -171,13 +171,18 @@ class Loop:
 
     def _divide_by_counted(self, sums: torch.Tensor) -> None:
         """Make a mean over the tokens that count of gradients and losses; `sums` are of a step."""
-        counted = sums[SUMS.index("counted_weight")]
-        factor = torch.where(counted > 0, 1 / counted, 0.0)
-        for weight in self.weights.trained:
-            if weight.grad is not None:
-                weight.grad.mul_(factor)
-        for name in ("divergence", "sequence_mean"):
-            sums[SUMS.index(name)] *= factor
+        named = {name: sums[number] for number, name in enumerate(SUMS)}
+        shares = {
+            "token_mean": ("divergence", named["counted"] / named["positions"]),
+            "sequence_mean": ("sequence_mean", named["counted_share"]),
+        }
+        for loss, (name, share) in shares.items():
+            factor = torch.where(share > 0, 1 / share, 0.0)
+            named[name].mul_(factor)
+            if loss == self.objective.settings.loss:
+                for weight in self.weights.trained:
+                    if weight.grad is not None:
+                        weight.grad.mul_(factor)
 
     def flops_of_batch(self, batch: MicroBatch) -> int:
         """Operations of the forward and backward pass of a micro-batch.

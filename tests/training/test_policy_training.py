@@ -21,6 +21,7 @@ from tests.training.test_sharding import launch
 PLAIN = DistillSettings(
     learning_rate=1e-3, warmup=0, epochs=2, batch_size=8, divergence="policy_gradient"
 )
+LOSSES = ("token_mean", "sequence_mean")
 OPTIONS = Relaxed(entropy_share=0.4)
 RELAXED = RelaxedSettings(
     **{**dict(PLAIN), "divergence": "relaxed_policy_gradient"},
@@ -141,6 +142,18 @@ def test_two_processes_take_the_steps_of_one(realised, student, tmp_path, shardi
         table.read(job.folder / "metrics.parquet", schema.METRICS)["loss"].to_list() for job in jobs
     )
     assert rows == pytest.approx(others, rel=1e-3)
+
+
+@pytest.mark.parametrize("exploration", [0, 1])
+def test_both_means_of_a_step_are_over_the_tokens_that_count(trained, exploration):
+    settings = with_changes(RELAXED, epochs=1.0, batch_size=64)
+    settings = with_changes(settings, relaxed=with_changes(OPTIONS, exploration=exploration))
+    rows = [trained(loss, with_changes(settings, loss=loss))[1] for loss in LOSSES]
+    names = ["loss_token_mean", "loss_sequence_mean"]
+    one, other = (metrics.select(names).row(0) for metrics in rows)
+    assert one == pytest.approx(other, rel=1e-5)
+    assert [metrics["loss"][0] for metrics in rows] == pytest.approx(one, rel=1e-5)
+    assert one[0] != pytest.approx(one[1], rel=1e-3)
 
 
 def test_a_gpu_that_is_full_in_the_second_phase_is_one_sentence(trained, monkeypatch):
