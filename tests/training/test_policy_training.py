@@ -5,6 +5,7 @@ import json
 import polars as pl
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from mpd import distill
 from mpd.config.distill import DistillSettings, RelaxedSettings
@@ -12,12 +13,15 @@ from mpd.config.policy_gradient import Relaxed
 from mpd.store import schema, table
 from mpd.store.model_folder import read_manifest
 from mpd.training.loop import train
+from mpd.training.objective import Objective
 from tests.changes import with_changes
 from tests.training.jobs import forget_accelerator, job_in
+from tests.training.test_sharding import launch
 
 PLAIN = DistillSettings(
     learning_rate=1e-3, warmup=0, epochs=2, batch_size=8, divergence="policy_gradient"
 )
+LOSSES = ("token_mean", "sequence_mean")
 OPTIONS = Relaxed(entropy_share=0.4)
 RELAXED = RelaxedSettings(
     **{**dict(PLAIN), "divergence": "relaxed_policy_gradient"},
@@ -104,8 +108,6 @@ def trained(realised, student, tmp_path):
         job = job_in(tmp_path / name, student, realised, settings, resources, changes)
         train(job)
         forget_accelerator()
-        from safetensors.torch import load_file
-
         metrics = table.read(job.folder / "metrics.parquet", schema.METRICS)
         return load_file(job.folder / "model.safetensors"), metrics
 
@@ -121,6 +123,46 @@ def test_micro_batches_do_not_change_the_update(trained, settings):
         torch.testing.assert_close(values, two[name], rtol=0, atol=2e-5)
     assert metrics["loss"].to_list() == pytest.approx(others["loss"].to_list(), rel=1e-3)
     assert metrics["num_tokens"].to_list() == others["num_tokens"].to_list()
+
+
+@pytest.mark.parametrize("sharding", ["none", "full"])
+def test_two_processes_take_the_steps_of_one(realised, student, tmp_path, sharding):
+    """Both phases: each process has its tokens, and all have one threshold and one mean."""
+    jobs = []
+    for name, count in (("one", 1), ("two", 2)):
+        resources = {"micro_batch_size": 2, "chunk_size": 64, "sharding": sharding}
+        settings = with_changes(RELAXED, epochs=3, batch_size=5)
+        jobs.append(job_in(tmp_path / name, student, realised, settings, resources, {}))
+        code, errors = launch(jobs[-1], count)
+        assert code == 0, errors
+    one, two = (load_file(job.folder / "model.safetensors") for job in jobs)
+    for name, values in one.items():
+        torch.testing.assert_close(values, two[name], rtol=0, atol=2e-5)
+    rows, others = (
+        table.read(job.folder / "metrics.parquet", schema.METRICS)["loss"].to_list() for job in jobs
+    )
+    assert rows == pytest.approx(others, rel=1e-3)
+
+
+@pytest.mark.parametrize("exploration", [0, 1])
+def test_both_means_of_a_step_are_over_the_tokens_that_count(trained, exploration):
+    settings = with_changes(RELAXED, epochs=1.0, batch_size=64)
+    settings = with_changes(settings, relaxed=with_changes(OPTIONS, exploration=exploration))
+    rows = [trained(loss, with_changes(settings, loss=loss))[1] for loss in LOSSES]
+    names = ["loss_token_mean", "loss_sequence_mean"]
+    one, other = (metrics.select(names).row(0) for metrics in rows)
+    assert one == pytest.approx(other, rel=1e-5)
+    assert [metrics["loss"][0] for metrics in rows] == pytest.approx(one, rel=1e-5)
+    assert one[0] != pytest.approx(one[1], rel=1e-3)
+
+
+def test_a_gpu_that_is_full_in_the_second_phase_is_one_sentence(trained, monkeypatch):
+    def fail(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Objective, "entropies", fail)
+    with pytest.raises(ValueError, match=r"a micro-batch of 8 trajectories and .* tokens; lower"):
+        trained("full", RELAXED)
 
 
 def test_the_first_loss_is_the_mean_reward_of_the_current_student(trained, realised, run_logits):
