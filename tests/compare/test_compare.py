@@ -7,6 +7,7 @@ import pytest
 from mpd.compare import __main__ as compare
 from mpd.store import schema, table
 from tests.compare.experiments import BASE, DECODING, GRADING, MPD, write_experiment
+from tests.offline import opened
 from tests.report.test_page import EVIL, Parsed
 from tests.test_report import words_of
 
@@ -203,6 +204,8 @@ def test_hostile_names_stay_texts(tmp_path, capsys):
     compare.main([*map(str, folders), "--output", str(output)])
     printed = capsys.readouterr().out
     assert "[red]" in printed
+    with opened(output) as page:
+        assert page.title() == f"MPD: {', '.join(folder.name for folder in folders)}"
     parsed = Parsed(output.read_text())
     tags = {tag[0] for tag in parsed.tags if isinstance(tag, tuple)}
     assert tags & {"script", "b", "i"} == {"b"}  # its own
