@@ -18,7 +18,7 @@ from mpd.compare.experiments import read_experiments
 from mpd.compare.printing import print_differences
 from mpd.compare.sameness import comparable, require_same_tokens
 from mpd.compare.settings import differing_settings, origins_of
-from mpd.compare.students import alone, differences, graded, means, require_pairs
+from mpd.compare.students import alone, costs, differences, graded, means, require_pairs
 from mpd.job import command
 from mpd.report.page.side_by_side import Difference, SideBySide, page
 from mpd.report.students import Student
@@ -54,6 +54,7 @@ def side_by_side(
         origins=[origins_of(experiment) for experiment in experiments],
         means=means([first, *others]),
         differences=compared,
+        costs=costs(experiments, benchmarks),
         choices=[experiment.choice for experiment in experiments],
         settings=differing_settings(experiments, benchmarks),
         left_out=left_out,

@@ -7,9 +7,11 @@ import numpy as np
 import polars as pl
 
 from mpd.compare.experiments import Reported
+from mpd.job.layout import table_in
 from mpd.report import compare
 from mpd.report.compare import COMPARED, Answers
 from mpd.report.lengths import Lengths, less
+from mpd.report.payback import payback
 from mpd.report.students import IS_BASE, Student
 from mpd.store import schema, table
 
@@ -41,6 +43,20 @@ def means(experiments: Sequence[Graded]) -> pl.DataFrame:
         label = pl.lit(each.experiment.label).alias("experiment")
         frames.append(compare.means(each.problems).select(label, pl.all()))
     return pl.concat(frames)
+
+
+def costs(experiments: Sequence[Reported], benchmarks: Sequence[str]) -> pl.DataFrame:
+    """The columns of `payback` of every student, after `experiment`, its label.
+
+    Raises ValueError where a table of a report is missing, or of another version.
+    """
+    frames = []
+    for each in experiments:
+        speed = table.read(table_in(each.experiment.folder, schema.SPEED.name), schema.SPEED)
+        samplers = each.report_note["settings"]["samplers"]
+        rows = payback(speed, each.summary, samplers).filter(pl.col("benchmark").is_in(benchmarks))
+        frames.append(rows.select(pl.lit(each.label).alias("experiment"), pl.all()))
+    return pl.concat(frames).sort("benchmark", maintain_order=True)
 
 
 def counterpart(

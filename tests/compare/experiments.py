@@ -6,6 +6,8 @@ import polars as pl
 
 from mpd.job.layout import Experiment
 from mpd.report.rounds import evaluation_digests, evaluation_files
+from mpd.report.speed import speed_by_student
+from mpd.report.students import by_student
 from mpd.report.summary import summary_frame
 from mpd.store import schema, table
 from tests.notes import write_note
@@ -82,10 +84,22 @@ def write_experiment(
             )
     evaluations = evaluation_files(rounds, benchmarks)
     table.write(folder / "summary.parquet", summary_frame(evaluations), schema.SUMMARY, {})
+    spent = {
+        round: {stage: [{"seconds": 2.0}] for stage in ("sample", "answers")[round.number == 0 :]}
+        for round in rounds
+    }
+    tokens = {
+        student: [{"sample": 5, "answers": 100}] * len(s)
+        for student, s in by_student(rounds).items()
+    }
+    speed = speed_by_student(
+        tokens, {student: [spent[r] for r in s] for student, s in by_student(rounds).items()}
+    )
+    table.write(folder / "speed.parquet", speed, schema.SPEED, {})
     (folder / "report.html").write_text("the page")
     write_note(
         folder / "report.json",
-        settings={"max_accuracy_drop": 0.0},
+        settings={"max_accuracy_drop": 0.0, "samplers": {}},
         inputs=evaluation_digests(evaluations),
     )
     return folder

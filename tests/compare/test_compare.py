@@ -51,6 +51,15 @@ def test_differences_are_paired_by_problem(compared):
     assert quantiles == pytest.approx([11 - 16, -1, 118.2 - 120, -2])
 
 
+def test_costs_are_those_of_each_experiment(compared):
+    rows = compared(BASE, SHORTER).costs.filter(benchmark="one", method="mpd")
+    # A token takes 0.02 s and training 2 s: a saves 170 tokens of three answers, b 179.
+    assert rows.select("experiment", "answers_to_pay_back").rows() == [
+        ("a", pytest.approx(2 / (0.02 * 170 / 3))),
+        ("b", pytest.approx(2 / (0.02 * 179 / 3))),
+    ]
+
+
 def test_only_seeds_that_both_have_count(compared):
     worse = ("mpd", 1, 1, [(False, 900)] * 3)
     found = compared(BASE, SHORTER, ("base", 0, 1, BASE[3]), worse)

@@ -22,7 +22,9 @@ from mpd.report.page.cells import (
     percentages,
     quantiles,
 )
+from mpd.report.page.cost_tables import payback_table
 from mpd.report.page.experiments_chart import experiments_chart
+from mpd.report.payback import FORMULA
 from mpd.report.shipping import in_words
 
 
@@ -43,14 +45,16 @@ class SideBySide:
     """All that the page shows. Lists of experiments are in the order of `labels`.
 
     `origins` say where each comes from, `means` are those of `compare.means` with `experiment`,
-    `differences` are to the first experiment, `choices` those of `shipping.shipped`, `settings`
-    those that differ, with a text for each experiment, and `left_out` sentences.
+    `differences` are to the first experiment, `costs` those of `payback` with `experiment`,
+    `choices` those of `shipping.shipped`, `settings` those that differ, with a text for each
+    experiment, and `left_out` sentences.
     """
 
     labels: Sequence[str]
     origins: Sequence[Mapping[str, str]]
     means: pl.DataFrame
     differences: Sequence[Difference]
+    costs: pl.DataFrame
     choices: Sequence[pl.DataFrame]
     settings: Sequence[Mapping[str, Any]]
     left_out: Sequence[str]
@@ -68,6 +72,8 @@ def page(found: SideBySide) -> str:
         differences=[(each, by_split(each.rows, difference_table)) for each in found.differences],
         intervals_note=tables.intervals_note(min(counts)),
         students=by_split(found.means, students_table),
+        costs=by_split(found.costs, payback_table),
+        formula=FORMULA,
         shipping=shipping_table(found),
         settings=settings_table(found) if found.settings else None,
     )
