@@ -24,7 +24,7 @@ from mpd.config.distill import DistillSettings
 from mpd.config.evaluate import BenchmarkAnswers
 from mpd.config.filter import FilterSettings
 from mpd.config.generation import Decoding
-from mpd.config.problems import TrainingProblems
+from mpd.config.problem_settings import TrainingProblems
 from mpd.config.resources import GenerationResources
 from mpd.config.sample import DrawnSample
 from mpd.engines import rewriting
@@ -110,6 +110,11 @@ def frames(tmp_path_factory, tiny_format, tiny_prompts, shard, chat, cached, stu
     settings = TrainingProblems(train=source, num_train=3, num_dev=2, num_shards=1, seed=0)
     problems.write_train(folder, settings, [benchmark, other])
     made["problems"] = table.read(folder / "shard_0.parquet", schema.PROBLEMS)
+    seeing = {**source, "original": "q", "solution": "a"}
+    settings = TrainingProblems(train=seeing, num_train=3, num_dev=2, num_shards=1, seed=0)
+    (folder / "seeing").mkdir()
+    problems.write_train(folder / "seeing", settings, [benchmark, other])
+    made["references"] = table.read(folder / "seeing" / "references.parquet", schema.REFERENCES)
     made["dropped"] = table.read(folder / "dropped.parquet", schema.DROPPED)
     made["scored_problems"] = scored_problems(folder / "gym")
 

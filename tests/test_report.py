@@ -365,6 +365,7 @@ def test_main_writes_differences_and_costs(run):
             "stop_logprob": -0.25,
             "think_close_mass": pytest.approx(math.exp(-0.5), rel=1e-14),
             "divergence": None,
+            "overlap": None,
         }
     ]
 

@@ -10,6 +10,7 @@ from mpd.config.report import ReportSettings
 from mpd.job.layout import BENCHMARK_STAGES, Round
 from mpd.report.rounds import SHARDED, Files, Seconds, Spent, Trained
 from mpd.report.students import Student, by_student
+from mpd.scoring.cache_layout import mean_overlap
 from mpd.store import schema, table
 from mpd.store.differences import note_beside
 
@@ -18,7 +19,7 @@ COST_INPUTS = {
     "compress": ["rewrite_tokens"],
     "filter": ["keep"],
     "logits": [
-        *("num_tokens", "divergence"),
+        *("num_tokens", "divergence", "overlap"),
         *("mean_teacher_logprob", "think_close_logprob", "stop_logprob"),
     ],
     "metrics": ["step", "tokens_seen"],
@@ -104,13 +105,14 @@ def costs_of(
 def diagnostics_of(logits: pl.DataFrame) -> dict[str, Any]:
     """Means of the teacher's scores over trained completions, in nats; None without any.
 
-    The divergence is a mean over their tokens.
+    Divergence and overlap are means over their tokens.
     """
     names = ("mean_teacher_logprob", "think_close_logprob", "stop_logprob")
     return {
         **{name: logits[name].mean() for name in names},
         "think_close_mass": logits["think_close_logprob"].exp().mean(),
         "divergence": logits["divergence"].explode().mean(),
+        "overlap": mean_overlap(logits),
     }
 
 

@@ -98,13 +98,16 @@ DIGESTS_OF_LATER = {
     "reopold": "9fbae75a77441c75",
     "fixed_advantage": "3765fcf19d5a2f4b",
     "drpc": "593db2fee1306825",
+    "copsd": "e7f5925b148070ac",
 }
+COLUMNS = {"copsd": {"problems__train__original": "en", "problems__train__solution": "steps"}}
 
 
 @pytest.mark.parametrize("method", sorted(METHODS.keys() - FIRST))
 def test_the_settings_of_a_later_method_are_those_of_before(method):
     texts = []
     for changes in CONFIGS.values():
+        changes = {**changes, **COLUMNS.get(method, {})}
         config = parse_config(changed(methods=[method], rounds=2, **changes))
         for stage in OF_A_METHOD:
             texts += [

@@ -152,8 +152,12 @@ COSTS = table.frame_of(
             "stop_logprob": -3.25,
             "think_close_mass": 0.4567,
             "divergence": 0.123,
+            "overlap": overlap,
         }
-        for method, student, seconds in (("mpd", 1000000, 61.7), ("opd", 0, None))
+        for method, student, seconds, overlap in (
+            ("mpd", 1000000, 61.7, 0.9251),
+            ("opd", 0, None, None),
+        )
     ],
     schema.COSTS,
 )
@@ -494,8 +498,8 @@ def test_page_holds_costs_diagnostics_and_counts(html_page):
         ["opd", "1", "3", "1,152", "0", "20,000", "5,000", "864", "12", "6,000", "–", "–"],
     ]
     assert cells_of(html_page, "What the teacher thinks of the trained completions")[1:] == [
-        ["mpd", "1", "problem", "75.0%", "−0.012", "−3.2", "–", "45.7%", "0.12"],
-        ["opd", "1", "concise", "75.0%", "−0.012", "−3.2", "–", "45.7%", "0.12"],
+        ["mpd", "1", "problem", "75.0%", "−0.012", "−3.2", "–", "45.7%", "0.12", "92.5%"],
+        ["opd", "1", "concise", "75.0%", "−0.012", "−3.2", "–", "45.7%", "0.12", "–"],
     ]
     assert cells_of(html_page, "Computed and linked") == [
         ["kind", "files", "computed", "linked"],

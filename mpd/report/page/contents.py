@@ -157,9 +157,11 @@ TABLES = (
         caption="Means over trained completions, under the prompt that the scorer sees (“problem” "
         "is the plain prompt, which the student will answer): log-probabilities (log p, in nats) "
         "of all tokens, of the last token, and of the end of thinking where thinking ends, with "
-        "its probability (p); and the exact divergence of the student from the scorer per token, "
-        "before the round's training. Where the scorer finds the rewrites unlikely, or would "
-        "rather go on thinking, reverse KL works against them.",
+        "its probability (p); the exact divergence of the student from the scorer per token, "
+        "before the round's training; and how many of the student's most probable ids are among "
+        "the scorer's, of 64 or of logits.student_top_k, where the cache tells. Where the scorer "
+        "finds the rewrites unlikely, or would rather go on thinking, reverse KL works against "
+        "them.",
         reads=("costs", "contexts"),
         cells=tables.diagnostics_table,
     ),

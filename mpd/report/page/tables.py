@@ -149,6 +149,7 @@ def diagnostics_table(costs: pl.DataFrame, contexts: Mapping[str, str]) -> Grid:
         "think_close_logprob": ("log p, end of thinking", ".2g"),
         "think_close_mass": ("p, end of thinking", ".1%"),
         "divergence": ("divergence before training", ".2g"),
+        "overlap": ("top ids shared", ".1%"),
     }
     rows = [
         [row["method"], str(row["round"]), contexts[row["method"]], f"{row['share_kept']:.1%}"]

@@ -4,7 +4,7 @@ from mpd.store.schema.column import METHOD, METHOD_OR_BASE, ROUND, Artifact, Col
 
 COSTS = Artifact(
     "costs",
-    4,
+    5,
     "what each round of each method cost, and how probable the teacher (or whoever scored) found "
     "the trained completions; sums over seeds, with each method charged in full, also for what it "
     "shares with another",
@@ -74,6 +74,15 @@ COSTS = Artifact(
             "float64",
             "nat",
             "exact reverse KL of the student to the scorer before training, mean over tokens",
+            nullable=True,
+        ),
+        Column(
+            "overlap",
+            "float64",
+            "",
+            "share of the student's most probable ids that are among the scorer's before training, "
+            "mean over tokens: of 64 with cache: realised, else of logits.student_top_k; null with "
+            "cache: hidden, or if vLLM scored",
             nullable=True,
         ),
     ),
