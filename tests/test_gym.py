@@ -148,7 +148,9 @@ def test_without_the_package_one_sentence_says_how_to_install_it(monkeypatch):
     monkeypatch.setattr("mpd.config.gym.version", missing)
     config = parse_config(changed(**GYM))
     for refused in (gym_version, lambda: check_config(config)):
-        with pytest.raises(ValueError, match=r"not installed: pip install 'mpd\[gym\]'$") as caught:
+        with pytest.raises(
+            ValueError, match=r"not installed: pip install -e '\.\[gym\]'$"
+        ) as caught:
             refused()
         assert "\n" not in str(caught.value)
     tiny = changed(problems__train={"source": "tiny", "num_problems": 30})
