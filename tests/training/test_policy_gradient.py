@@ -107,6 +107,8 @@ def test_phases_and_thresholds():
     policy = PolicyGradient(relaxed(exploration=0.3, entropy_share=0.2))
     assert [policy.is_exploring(step, 10) for step in range(4)] == [True, True, True, False]
     assert PolicyGradient(PLAIN).is_exploring(9, 10)
+    policy = PolicyGradient(relaxed(exploration=0.55, entropy_share=0.2))
+    assert sum(policy.is_exploring(step, 100) for step in range(100)) == 55
     entropies = torch.randn(1001, generator=torch.Generator().manual_seed(0)).abs()
     threshold = policy.threshold_of(entropies)
     assert threshold == entropies.sort().values[800].item()
