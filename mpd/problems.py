@@ -30,7 +30,7 @@ from mpd.store.outputs import FolderOutput, Outputs, TableOutput
 from mpd.store.signs import quoted
 from mpd.text.grading.extraction import gold as gold_answer
 from mpd.text.grading.golds import read_golds
-from mpd.text.gym_problems import made_problems
+from mpd.text.gym_problems import problems_of
 from mpd.text.overlap import Row, without_benchmarks, without_duplicates
 from mpd.text.questions import problem_id
 from mpd.text.rows import BadRow, Faults, FileRow, is_blank
@@ -57,7 +57,7 @@ def load(
     drop; it names source, rows and column.
     """
     if source.has_scorer:
-        return made_problems(source, seed, split, held_out), []
+        return problems_of(source, seed, split, held_out), []
     tiny = source.source == "tiny"
     rows: list[Row] = []
     bad: list[Row] = []

@@ -116,7 +116,7 @@ def _compress(config: Config, wildcards: Wildcards) -> StageSettings:
     for key in ("refine", "structure"):
         keys.pop(key)
     seed = int(wildcards["seed"])
-    is_structure = method.instruction == "structure"
+    is_new = method.instruction == "structure" and method.sampler != "base"
     return TeacherRewrite(
         **{**keys, "prompt": branch.compress.asking(method.instruction)},
         instruction=method.instruction,
@@ -126,7 +126,7 @@ def _compress(config: Config, wildcards: Wildcards) -> StageSettings:
         chat=_part(RewritingChat, config.chat),
         dtype=config.models.dtype,
         # Where the prompt is the same in every round, only a seed makes other rewrites.
-        seed=f"{seed}.{wildcards['round']}" if is_structure else seed,
+        seed=f"{seed}.{wildcards['round']}" if is_new else seed,
     )
 
 

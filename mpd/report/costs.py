@@ -1,6 +1,7 @@
 """What each round of each method cost, and how the teacher scored what was trained on."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -26,18 +27,16 @@ COST_INPUTS = {
 
 
 def spent_by_stage(round: Round, num_shards: int, benchmarks: Sequence[str]) -> Spent:
-    """What computing the artifacts of a trained round took, as each of their notes has it.
+    """What computing the artifacts of a round took, as each of their notes has it.
 
-    It is empty for a note that has nothing, as older ones.
+    It is empty for a note that has nothing, as older ones. Round 0 has stages of evaluation alone.
     """
-    outputs = {
-        **{stage: round.shards(stage, num_shards) for stage in SHARDED},
-        "distill": [round.student.parent],
-        **{
-            stage: [round.benchmark(stage, name) for name in benchmarks]
-            for stage in BENCHMARK_STAGES
-        },
-    }
+    outputs: dict[str, Sequence[Path]] = {}
+    if round.number > 0:
+        outputs = {stage: round.shards(stage, num_shards) for stage in SHARDED}
+        outputs["distill"] = [round.student.parent]
+    for stage in BENCHMARK_STAGES:
+        outputs[stage] = [round.benchmark(stage, name) for name in benchmarks]
     return {
         stage: [note_beside(path).get("spent", {}) for path in paths]
         for stage, paths in outputs.items()

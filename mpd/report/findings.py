@@ -7,6 +7,7 @@ from typing import Any
 import polars as pl
 
 from mpd.report import browser_section, compare, funnel, series
+from mpd.report.payback import payback
 from mpd.report.rounds import Evaluations, Trained, read_evaluations
 from mpd.report.run import Run
 from mpd.report.students import Student, by_student, with_place
@@ -19,9 +20,9 @@ class Findings:
     """All that the page shows.
 
     `summary`, `comparison`, `budgets`, `difficulty`, `costs` and `speed` are the tables of the
-    report, `means` those of compare.means, `choice` that of shipping.shipped. `contexts` say what
-    the scorer of each method sees. `experiment`, `artifacts`, `models`, `stages` and `versions`
-    are those of `Run.origin`; the rest is computed in this module.
+    report, `means` those of compare.means, `payback` those of payback.payback, `choice` that of
+    shipping.shipped. `contexts` say what the scorer of each method sees. `experiment`, `models`,
+    `artifacts`, `stages` and `versions` are those of `Run.origin`; the rest is computed here.
     """
 
     experiment: str
@@ -32,6 +33,7 @@ class Findings:
     difficulty: pl.DataFrame
     costs: pl.DataFrame
     speed: pl.DataFrame
+    payback: pl.DataFrame
     artifacts: Sequence[Mapping[str, Any]]
     choice: pl.DataFrame
     contexts: Mapping[str, str]
@@ -50,6 +52,7 @@ def findings_of(run: Run, tables: Mapping[str, Any], choice: pl.DataFrame) -> Fi
         **tables,
         **run.origin,
         means=compare.means(run.per_problem),
+        payback=payback(tables["speed"], tables["summary"], run.settings.samplers),
         choice=choice,
         contexts=run.settings.contexts,
         browser=read_browser(run),

@@ -60,16 +60,16 @@ class Run:
 
     @cached_property
     def spent(self) -> dict[Round, Spent]:
-        """What computing the artifacts of the trained rounds took, by stage."""
+        """What computing the artifacts of all rounds took, by stage."""
         return {
             round: costs.spent_by_stage(round, self.num_shards, self.benchmarks)
-            for round in self.trained
+            for round in self.rounds
         }
 
     @cached_property
     def seconds(self) -> dict[Round, dict[str, float]]:
         """The wall seconds of the trained rounds, by stage."""
-        return {round: costs.seconds_by_stage(spent) for round, spent in self.spent.items()}
+        return {round: costs.seconds_by_stage(self.spent[round]) for round in self.trained}
 
     @cached_property
     def evaluation_digests(self) -> dict[str, str]:
@@ -83,7 +83,7 @@ class Run:
 
     @cached_property
     def spent_digest(self) -> str:
-        """One digest of what computing the artifacts of the trained rounds took."""
+        """One digest of what computing the artifacts of all rounds took."""
         return rounds.spent_digest(self.spent)
 
     @cached_property

@@ -308,6 +308,9 @@ def test_every_mistake_has_its_line():
         ),
         ({"sample__engine_arguments": {"seed": 2**32}, "sample__engine": "vllm"},
          "config: sample: engine_arguments: seed 4294967296 must be from 0 to 4294967295"),
+        ({"sample__engine_arguments": {"hf_token": "hf_secret"}, "sample__engine": "vllm"},
+         "config: sample: engine_arguments: hf_token would be written beside every result; set "
+         "HF_TOKEN in the environment instead"),
         ({"resources__shards_per_job": 100},
          "config: resources.shards_per_job is 100; set it to 1 or 10"),
         ({"resources__shards_per_job": 10, "problems__num_shards": 25},

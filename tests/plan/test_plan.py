@@ -235,6 +235,13 @@ def test_lengths_of_an_earlier_run_replace_assumptions():
     assert (lengths.rewrite(branch, 2), lengths.kept(branch, 2)) == (40, 0.9)
 
 
+def test_the_base_students_samples_are_those_of_all_students_in_round_1():
+    config = config_of(BASE, methods=["mpd", "semi_opd"], rounds=2)
+    lengths = Lengths(config, {("mpd", 1): Measured(sample=60.0)})
+    assert [lengths.sample(config.branches["semi_opd"], number) for number in (1, 2)] == [60, 60]
+    assert lengths.answer("semi_opd", 2, 300) == lengths.answer("base", 0, 300) == 100
+
+
 def rewrite_notes(experiment: Path, seconds: float) -> None:
     """Let each artifact of a method's rounds have taken so many seconds."""
     for path in experiment.glob("*/seed_*/round_*/**/*.json"):
