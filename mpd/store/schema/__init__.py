@@ -25,7 +25,7 @@ from mpd.store.schema.trajectories import (
 # What is not a table of ours (weights, a student, the report) has a version too.
 MODELS_VERSION = 3
 HEAD_VERSION = 1
-REPORT_VERSION = 16
+REPORT_VERSION = 17
 STUDENT_VERSION = 3
 
 
