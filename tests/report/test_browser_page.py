@@ -34,10 +34,8 @@ def words():
     return tokenizer_of(WORDS)
 
 
-@pytest.fixture(scope="module")
-def small(tmp_path_factory, words):
+def small_section(folder, words):
     """Three methods: a kept rewrite with tokens, a copy, one trained on as it is, one cut."""
-    folder = tmp_path_factory.mktemp("small")
     mpd = write_round(
         folder / "mpd",
         sample=[
@@ -84,6 +82,11 @@ def small(tmp_path_factory, words):
     )
     trained = {ROUND: mpd, round_of("opd", 3): opd}
     return browser_section.browser_data("small", trained, problems_of(p0=HOSTILE, p1="1+6?"), words)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory, words):
+    return small_section(tmp_path_factory.mktemp("small"), words)
 
 
 @pytest.fixture(scope="module")
