@@ -15,6 +15,8 @@ import polars as pl
 from mpd.report.compare import is_significant
 from mpd.report.students import Student, held_out
 
+QUANTILES = ("tokens_p10", "tokens_median", "tokens_p90")
+
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = [header, ["---"] * len(header), *rows]
@@ -36,13 +38,17 @@ def students_of(summary: pl.DataFrame) -> list[Student]:
     return sorted(found, key=lambda student: student[0] != "base")
 
 
-def students_table(summary: pl.DataFrame, comparison: pl.DataFrame) -> str:
-    """A row for each student: every seed, and the paired differences."""
+def students_table(summary: pl.DataFrame, comparison: pl.DataFrame, quantiles: bool = False) -> str:
+    """A row for each student: every seed, and the paired differences.
+
+    With `quantiles`, also those of the lengths of its answers, means over its seeds.
+    """
     named = {
         (row["method"], row["round"], row["against"]): row
         for row in comparison.iter_rows(named=True)
     }
     header = ["method", "round", "accuracy by seed", "tokens by seed"]
+    header += ["p10, median, p90"] * quantiles
     header += ["accuracy less base", "tokens less base", "AES", "accuracy less mpd"]
     rows = []
     for method, number in students_of(summary):
@@ -54,6 +60,7 @@ def students_table(summary: pl.DataFrame, comparison: pl.DataFrame) -> str:
                 str(number),
                 " ".join(f"{value:.3f}".removeprefix("0") for value in own["accuracy"]),
                 " ".join(f"{value:.1f}" for value in own["mean_tokens"]),
+                *([", ".join(f"{own[name].mean():.0f}" for name in QUANTILES)] * quantiles),
                 difference(base, "accuracy", 3),
                 difference(base, "tokens", 1),
                 difference(base, "aes", 2),
@@ -131,6 +138,7 @@ def main() -> None:
     parser.add_argument("--only", default=".*", help="methods: a regular expression for the whole")
     parser.add_argument("--benchmarks", nargs="*", help="default: all but dev, or dev alone")
     parser.add_argument("--figure", type=Path, help="SVG to write")
+    parser.add_argument("--quantiles", action="store_true", help="of lengths, beside their means")
     arguments = parser.parse_args()
 
     def read(name: str) -> pl.DataFrame:
@@ -145,7 +153,8 @@ def main() -> None:
     for benchmark in benchmarks:
         print(f"### {benchmark}\n")
         of = pl.col("benchmark") == benchmark
-        print(f"{students_table(summary.filter(of), comparison.filter(of))}\n")
+        table = students_table(summary.filter(of), comparison.filter(of), arguments.quantiles)
+        print(f"{table}\n")
     print(f"### costs\n\n{costs_table(costs)}")
     if arguments.figure:
         text = figure(summary.filter(pl.col("benchmark").is_in(benchmarks)))

@@ -135,10 +135,11 @@ def _pretrain(settings: TinySettings, folder: Path, scratch: Path, threads: int)
 
     torch.set_num_threads(threads)
     steps = {} if settings.num_steps is None else {"num_steps": settings.num_steps}
+    checkpoint, world = scratch / "checkpoint.pt", settings.world
     if settings.role == "teacher":
-        train_teacher(folder, checkpoint=scratch / "checkpoint.pt", **steps)
+        train_teacher(folder, world=world, checkpoint=checkpoint, **steps)
     else:
-        train_student(folder, settings.seed, checkpoint=scratch / "checkpoint.pt", **steps)
+        train_student(folder, settings.seed, world=world, checkpoint=checkpoint, **steps)
 
 
 def command_line() -> ArgumentParser:

@@ -197,10 +197,10 @@ def _write_problems(
 
 def _tiny_cells(source: Source, seed: int, split: str) -> list[tuple[int, FileRow]]:
     """Numbers and cells of problems of the embedded world."""
-    from mpd.tiny.task import problems
+    from mpd.tiny.worlds import WORLDS
 
     assert source.num_problems is not None, "its model needs it"
-    rows = problems(split, source.num_problems, seed)
+    rows = WORLDS[source.world].problems(split, source.num_problems, seed)
     for key, column in source.references.items():
         if column not in rows[0]:
             raise ValueError(
@@ -209,7 +209,8 @@ def _tiny_cells(source: Source, seed: int, split: str) -> list[tuple[int, FileRo
             )
     named = {source.question: "question", source.answer: "answer"}
     named |= {column: column for column in source.references.values()}
-    return list(enumerate({name: row[key] for name, key in named.items()} for row in rows))
+    cells = [{name: row.get(name, row[key]) for name, key in named.items()} for row in rows]
+    return list(enumerate(cells))
 
 
 def command_line() -> ArgumentParser:

@@ -39,7 +39,7 @@ from mpd.text.grading.grader import Grader
 from mpd.text.vocabulary import TokenizerFile
 from mpd.tiny import examples, pretrain, sizes
 from tests import gym
-from tests.report import test_browser, test_page
+from tests.report import test_answer_browser, test_browser, test_page
 
 GOLDEN = Path(__file__).with_name("golden.json")
 
@@ -281,9 +281,11 @@ def report(folder, student) -> pl.DataFrame:
         test_browser.problems_of(p0="1+6?"),
         Tokenizer.from_file(str(student.with_name("tokenizer.json"))),
     )
-    page = re.sub(r"<svg.*?</svg>", "<svg>", test_page.page_of(browser=section), flags=re.DOTALL)
+    answers = test_answer_browser.data_of(folder)
+    page = test_page.page_of(browser=section, answers=answers)
+    page = re.sub(r"<svg.*?</svg>", "<svg>", page, flags=re.DOTALL)
     page = re.sub(r'( id="data-[^"]+">)[^<]*<', r"\1<", page)
-    data = json.dumps(test_browser.blocks_of(section))
+    data = json.dumps([test_browser.blocks_of(one) for one in (section, answers)])
     return pl.DataFrame({"text": [page, data]})
 
 

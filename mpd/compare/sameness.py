@@ -64,14 +64,17 @@ def _differences(one: dict[str, Any], other: dict[str, Any]) -> Iterator[str]:
 
 
 def require_same_tokens(experiments: Sequence[Reported]) -> None:
-    """Raise ValueError where the students of two experiments count tokens of other tokenizers."""
+    """Raise ValueError where the students of two experiments count tokens of other tokenizers.
+
+    Nothing is refused where the manifests of one of them have gone.
+    """
     first = experiments[0]
     for other in experiments[1:]:
         maps = [
             {models[role]["token_map"] for role in models if role.startswith("student")}
             for models in (first.models, other.models)
         ]
-        if maps[0] != maps[1]:
+        if all(maps) and maps[0] != maps[1]:
             raise ValueError(
                 f"{other.experiment.folder}: its students have another tokenizer than those of "
                 f"{first.experiment.folder}, so that tokens cannot be compared"

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -10,6 +10,15 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # NumPy takes no larger one
+World = Annotated[
+    Literal["chains", "stories"],
+    # Settings without the key are those from before there were two worlds.
+    Field(
+        exclude_if=lambda world: world == "chains",
+        description="with source: tiny, chains of small numbers, or stories in words, which are "
+        "harder",
+    ),
+]
 COMMIT = "^[0-9a-f]{40}$"
 
 DEV = "dev"  # the development split, among benchmarks

@@ -4,13 +4,14 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from mpd.config.base import COMMIT, Count, FromJob, Seed, StageSettings, StrictModel
+from mpd.config.base import COMMIT, Count, FromJob, Seed, StageSettings, StrictModel, World
 
 
 class TinyModel(StrictModel):
     """A model of the embedded world, pretrained on first use."""
 
     source: Literal["tiny"] = Field(description="a model of the embedded world")
+    world: World = "chains"
     num_steps: Count | None = Field(
         None,
         description="pretraining steps; null: as many as the role needs; fewer for a quick trial",

@@ -12,6 +12,7 @@ from mpd.config.base import (
     Name,
     Seed,
     StrictModel,
+    World,
 )
 from mpd.config.gym import Level, Task, is_absent
 
@@ -27,6 +28,7 @@ class Source(StrictModel):
         description="a file, a dataset of the hub, the embedded world, or tasks of the package "
         "reasoning-gym, which make problems without end",
     )
+    world: World = "chains"
     path: Annotated[str | None, AlsoFromKey("problems.path", "for sources without a path")] = Field(
         None,
         description="file (JSONL, JSON, Parquet or CSV) or name of a hub dataset; null: "
@@ -97,6 +99,8 @@ class Source(StrictModel):
     def _require_complete(self) -> "Source":
         if self.is_made and self.num_problems is None:
             raise ValueError(f"source: {self.source} needs num_problems")
+        if self.source != "tiny" and self.world != "chains":
+            raise ValueError(f"world is for source: tiny, not for {self.source}; remove it")
         if self.source == "hub" and self.revision is None:
             raise ValueError("source: hub needs revision, a commit hash")
         if self.source == "reasoning_gym" and (self.task is None) == (not self.tasks):

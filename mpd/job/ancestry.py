@@ -16,7 +16,7 @@ from mpd.store.units import Unit, units_in
 
 # Inputs that are artifacts; notes also name tokenizers, files of the user, and the like.
 ARTIFACT_INPUTS = (
-    *("problems", "questions", "benchmarks", "student", "teacher", "head"),
+    *("problems", "questions", "benchmarks", "student", "teacher"),
     *("sample", "compress", "filter", "logits", "answers"),
 )
 

@@ -15,6 +15,7 @@ from mpd.config.models import FolderModel, ModelSource, TinyModel
 from mpd.config.resources import DistillResources
 from mpd.store.tokenizer_files import TOKENIZER, token_map
 from mpd.tiny.tokenizer import unknown_piece
+from mpd.tiny.worlds import WORLDS
 
 
 def check_config(config: Config) -> None:
@@ -138,7 +139,7 @@ def _check_words(key: str, template: str, model: ModelSource) -> None:
     if not isinstance(model, TinyModel):
         return
     for text in re.split(r"\{(?:problem|trajectory|original|solution)\}", template):
-        piece = unknown_piece(text)
+        piece = unknown_piece(text, WORLDS[model.world].lexicon)
         if piece is not None:
             raise ValueError(
                 f"config: {key}: the embedded world has no word {piece!r}; its words are in "

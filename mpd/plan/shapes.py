@@ -10,8 +10,9 @@ from typing import Any
 from mpd.config.files import model_files
 from mpd.config.models import FolderModel, GgufModel, HubModel, ModelSource, TinyModel
 from mpd.job.flops import Shape
-from mpd.tiny.sizes import HEAD_SIZE, STUDENT, TEACHER
+from mpd.tiny.sizes import HEAD_SIZE
 from mpd.tiny.tokenizer import SPECIAL, THINK, vocabulary
+from mpd.tiny.worlds import WORLDS
 
 # Width, MLP, layers, heads, heads of keys and values, size of a head, vocabulary, tied embeddings:
 # by the config.json of the published models.
@@ -168,14 +169,15 @@ def _scaled(parameters: float) -> Model:
 
 
 def _tiny(source: TinyModel, role: str) -> Model:
-    sizes = TEACHER if role == "teacher" else STUDENT
+    world = WORLDS[source.world]
+    sizes = (world.teacher if role == "teacher" else world.student).sizes
     model = _model(
         sizes.hidden_size,
         sizes.intermediate_size,
         sizes.num_heads,
         sizes.num_key_value_heads,
         HEAD_SIZE,
-        len(vocabulary()) + len(SPECIAL) + len(THINK),
+        len(vocabulary(world.lexicon)) + len(SPECIAL) + len(THINK),
         True,
         (None,) * sizes.num_layers,
         "embedded world",

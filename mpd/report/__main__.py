@@ -6,8 +6,8 @@
         --output results/tiny/report.html
 
 Writes summary, comparison, budgets, difficulty, costs and speed.parquet beside report.html, and
-prints the summary and the round to ship. Round 0 trains nothing, so that only its evaluations are
-read. The answers of a round are not read, only counted.
+prints the summary and the round to ship. Round 0 trains nothing, so that only its answers and their
+evaluations are read.
 """
 
 from argparse import ArgumentParser, Namespace

@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 
-from mpd.report import browser_section, compare, funnel, series
+from mpd.report import answer_section, browser_section, compare, funnel, series
 from mpd.report.payback import payback
 from mpd.report.rounds import Evaluations, Trained, read_evaluations
 from mpd.report.run import Run
@@ -38,6 +38,7 @@ class Findings:
     choice: pl.DataFrame
     contexts: Mapping[str, str]
     browser: browser_section.BrowserData
+    answers: answer_section.AnswersData
     lengths: pl.DataFrame
     metrics: pl.DataFrame
     funnels: Mapping[Student, Mapping[str, Any]]
@@ -56,6 +57,7 @@ def findings_of(run: Run, tables: Mapping[str, Any], choice: pl.DataFrame) -> Fi
         choice=choice,
         contexts=run.settings.contexts,
         browser=read_browser(run),
+        answers=read_answers(run),
         lengths=lengths(run.evaluations),
         metrics=training(run.trained),
         funnels=funnels(run.trained),
@@ -73,6 +75,12 @@ def read_browser(run: Run) -> browser_section.BrowserData:
         pl.concat(table.read_columns(path, columns) for path in run.problems),
         Tokenizer.from_file(str(run.student.with_name(TOKENIZER))),
     )
+
+
+def read_answers(run: Run) -> answer_section.AnswersData:
+    """The held-out answers of a run, packed for their browser in the page."""
+    problems = answer_section.asked(run.experiment, run.benchmarks)
+    return answer_section.answers_data(run.evaluations, problems, run.experiment.folder.name)
 
 
 def lengths(evaluations: Evaluations) -> pl.DataFrame:

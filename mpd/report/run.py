@@ -44,7 +44,7 @@ class Run:
 
     @cached_property
     def answers(self) -> list[Path]:
-        """The answers of all rounds, of which the report quotes the notes."""
+        """The answers of all rounds, which the page shows."""
         return [
             round.benchmark("answers", name) for round in self.rounds for name in self.benchmarks
         ]
@@ -88,12 +88,22 @@ class Run:
 
     @cached_property
     def page_digests(self) -> dict[str, str]:
-        """Digests of what the page alone shows: the training problems, and texts of tokens."""
+        """Digests of what the page alone shows: texts of problems, of answers and of tokens."""
         problems = {
             f"problems {number}": table.content_digest(path, schema.PROBLEMS)
             for number, path in enumerate(self.problems)
         }
-        return {**problems, "token_map": read_manifest(self.student)["token_map"]}
+        for name in self.benchmarks:
+            path = self.experiment.problems(name)
+            problems[f"problems {name}"] = table.content_digest(path, schema.PROBLEMS)
+        answers = {
+            f"{round.name} answers {name}": table.content_digest(
+                round.benchmark("answers", name), schema.ANSWERS
+            )
+            for round in self.rounds
+            for name in self.benchmarks
+        }
+        return {**problems, **answers, "token_map": read_manifest(self.student)["token_map"]}
 
     @cached_property
     def per_problem(self) -> pl.DataFrame:

@@ -1,4 +1,4 @@
-"""The embedded world: small models that are really trained here, with nothing downloaded.
+"""The embedded worlds: small models that are really trained here, with nothing downloaded.
 
 Problems are chains of additions and subtractions (task), written in a word-level vocabulary
 (tokenizer). A verbose student learns to restate, doubt and verify, and makes slips now and then. A

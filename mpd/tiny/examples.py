@@ -42,8 +42,8 @@ def student_writer(verbosity: float, slip: float) -> Writer:
         question = draw("train", rng)
         if rng.random() < STUDENT_CONCISE:
             trace = verbose_trace(question, rng, verbosity / 2, slip)
-            return _solution(f"{question}\nconcise", trace)
-        return _solution(question, verbose_trace(question, rng, verbosity, slip))
+            return solved(f"{question}\nconcise", trace)
+        return solved(question, verbose_trace(question, rng, verbosity, slip))
 
     return write
 
@@ -64,23 +64,31 @@ def teacher_writer(chattiness: float) -> Writer:
         (kind,) = rng.choices(kinds, shares)
         if kind == "solve":
             verbosity = rng.betavariate(1, chattiness)
-            return _solution(question, verbose_trace(question, rng, verbosity, slip=0.0))
+            return solved(question, verbose_trace(question, rng, verbosity, slip=0.0))
         if kind == "concise":
-            return _solution(f"{question}\nconcise", concise_trace(question))
+            return solved(f"{question}\nconcise", concise_trace(question))
         verbosity, acts = rng.random(), rng.getrandbits(32)
         draft = completion(*verbose_trace(question, random.Random(acts), verbosity, DRAFT_SLIP))
         better = concise_trace(question)
         if kind == "refine":
             better = verbose_trace(question, random.Random(acts), verbosity, slip=0.0)
-        thinking = rng.random() < TEACHER_THINKING
-        start, end = prompt(f"{question}\n{draft}\n{kind}", thinking).split(draft)
-        answer = completion(*better) if thinking else "\n".join(better)
-        return start, f"{draft}{end}{answer}{STOP}"
+        return edited(question, draft, kind, better, rng)
 
     return write
 
 
-def _solution(content: str, trace: tuple[str, str]) -> Example:
+def edited(
+    question: str, draft: str, instruction: str, better: tuple[str, str], rng: random.Random
+) -> Example:
+    """The example of a better version of a draft, which is learnt too."""
+    thinking = rng.random() < TEACHER_THINKING
+    start, end = prompt(f"{question}\n{draft}\n{instruction}", thinking).split(draft)
+    answer = completion(*better) if thinking else "\n".join(better)
+    return start, f"{draft}{end}{answer}{STOP}"
+
+
+def solved(content: str, trace: tuple[str, str]) -> Example:
+    """The example of a solution: the user message, and reasoning and answer."""
     return prompt(content), completion(*trace) + STOP
 
 

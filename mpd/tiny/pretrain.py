@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 from mpd.store.digests import digest_of
 from mpd.store.files import replacing
-from mpd.tiny.examples import Batch, Writer, batches, student_writer, teacher_writer
-from mpd.tiny.sizes import CONTEXT_LENGTH, HEAD_SIZE, STUDENT, TEACHER, Pretraining
+from mpd.tiny.examples import Batch, Writer, batches
+from mpd.tiny.sizes import HEAD_SIZE, Pretraining
 from mpd.tiny.tokenizer import build_tokenizer
+from mpd.tiny.worlds import WORLDS, World
 
 if TYPE_CHECKING:
     import torch
@@ -35,33 +36,31 @@ TEACHER_SEED = 0
 
 
 def train_student(
-    folder: Path,
-    seed: int,
-    *,
-    checkpoint: Path | None = None,
-    verbosity: float = 0.65,
-    slip: float = 0.2,
-    **sizes: Any,
+    folder: Path, seed: int, *, world: str = "chains", checkpoint: Path | None = None, **sizes: Any
 ) -> None:
     """Write the verbose student of a seed into `folder`.
 
-    `sizes` replaces fields of STUDENT. With `checkpoint`, a killed run resumes from that file.
+    `sizes` replaces fields of its Pretraining. With `checkpoint`, a killed run resumes from that
+    file.
     """
-    settings = dataclasses.replace(STUDENT, **sizes)
-    run = digest_of(["student", dataclasses.asdict(settings), seed, verbosity, slip])
-    _train(folder, settings, student_writer(verbosity, slip), seed, checkpoint, run)
+    role = WORLDS[world].student
+    settings = dataclasses.replace(role.sizes, **sizes)
+    run = digest_of(["student", dataclasses.asdict(settings), seed, *role.style])
+    _train(folder, WORLDS[world], settings, role.writer, seed, checkpoint, run)
 
 
 def train_teacher(
-    folder: Path, *, checkpoint: Path | None = None, chattiness: float = 30.0, **sizes: Any
+    folder: Path, *, world: str = "chains", checkpoint: Path | None = None, **sizes: Any
 ) -> None:
     """Write the teacher, a concise solver and rewriter, into `folder`.
 
-    `sizes` replaces fields of TEACHER. With `checkpoint`, a killed run resumes from that file.
+    `sizes` replaces fields of its Pretraining. With `checkpoint`, a killed run resumes from that
+    file.
     """
-    settings = dataclasses.replace(TEACHER, **sizes)
-    run = digest_of(["teacher", dataclasses.asdict(settings), chattiness])
-    _train(folder, settings, teacher_writer(chattiness), TEACHER_SEED, checkpoint, run)
+    role = WORLDS[world].teacher
+    settings = dataclasses.replace(role.sizes, **sizes)
+    run = digest_of(["teacher", dataclasses.asdict(settings), *role.style])
+    _train(folder, WORLDS[world], settings, role.writer, TEACHER_SEED, checkpoint, run)
 
 
 def rate(step: int, num_steps: int) -> float:
@@ -76,6 +75,7 @@ def rate(step: int, num_steps: int) -> float:
 
 def _train(
     folder: Path,
+    world: World,
     settings: Pretraining,
     writer: Writer,
     seed: int,
@@ -85,8 +85,8 @@ def _train(
     """Train a model and write it into `folder`, with its tokenizer; `run` is its digest."""
     from transformers.utils.logging import disable_progress_bar
 
-    tokenizer = build_tokenizer()
-    model = _build(settings, seed, tokenizer)
+    tokenizer = build_tokenizer(world.lexicon)
+    model = _build(settings, seed, tokenizer, world.context_length)
     optimisers = _optimisers(model)
     parts: dict[str, Any] = {"model": model, **optimisers}
     first_step = 0 if checkpoint is None else _resume(parts, checkpoint, run)
@@ -116,7 +116,7 @@ def _train(
 
 
 def _build(
-    settings: Pretraining, seed: int, tokenizer: "PreTrainedTokenizerFast"
+    settings: Pretraining, seed: int, tokenizer: "PreTrainedTokenizerFast", context_length: int
 ) -> "Qwen3ForCausalLM":
     """A randomly initialised model, in training mode."""
     import torch
@@ -130,7 +130,7 @@ def _build(
         num_attention_heads=settings.num_heads,
         num_key_value_heads=settings.num_key_value_heads,
         head_dim=HEAD_SIZE,
-        max_position_embeddings=CONTEXT_LENGTH,
+        max_position_embeddings=context_length,
         tie_word_embeddings=True,
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,

@@ -9,6 +9,7 @@ cannot produce them.
 """
 
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -16,10 +17,30 @@ if TYPE_CHECKING:
 
 UNKNOWN = "<unk>"
 INSTRUCTIONS = ("concise", "rewrite", "refine")
+
+
+@dataclass(frozen=True)
+class Lexicon:
+    """The vocabulary of a world, without the control tokens.
+
+    Attributes:
+        numbers: how many numbers, from 0, are one token each: 10 or 100.
+        words: words, each with and without the space that follows it.
+        marks: punctuation, likewise.
+        signs: other single characters.
+    """
+
+    numbers: int
+    words: tuple[str, ...]
+    marks: str
+    signs: str
+
+
 KNOWN_WORDS = (
     *("So", "the", "question", "answer", "is", "Start", "with", "Now", "add", "to", "take", "from"),
     *("Wait", "no", "Yes", "Let", "me", "verify", "all"),
 )
+CHAINS = Lexicon(100, (*INSTRUCTIONS, *KNOWN_WORDS), ".,:?", "+-=}() \n")
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 THINK = ("<think>", "</think>")
 CHAT_ROLES = ("system", "user", "assistant")
@@ -37,31 +58,34 @@ CHAT_TEMPLATE = (
 )
 
 
-def vocabulary() -> list[str]:
+def vocabulary(lexicon: Lexicon = CHAINS) -> list[str]:
     """The pieces in the order of their ids, without the control tokens."""
-    words = [*CHAT_ROLES, *INSTRUCTIONS, *KNOWN_WORDS]
-    spaced = [piece for word in [*words, *".,:?"] for piece in (word, f"{word} ")]
-    return [UNKNOWN, *map(str, range(100)), *spaced, *"+-=}() \n", r"\boxed{"]
+    words = [*CHAT_ROLES, *lexicon.words, *lexicon.marks]
+    spaced = [piece for word in words for piece in (word, f"{word} ")]
+    numbers = map(str, range(lexicon.numbers))
+    return [UNKNOWN, *numbers, *spaced, *lexicon.signs, r"\boxed{"]
 
 
-def pieces() -> str:
+def pieces(lexicon: Lexicon = CHAINS) -> str:
     """The regular expression that cuts text into pieces."""
-    words = "|".join(sorted((*CHAT_ROLES, *INSTRUCTIONS, *KNOWN_WORDS), key=len, reverse=True))
-    return rf"\\boxed\{{|[1-9][0-9]|[0-9]|(?:{words}) ?|[A-Za-z]+ ?|[.,:?] ?|[\s\S]"
+    words = "|".join(sorted((*CHAT_ROLES, *lexicon.words), key=len, reverse=True))
+    numbers = "[1-9][0-9]|[0-9]" if lexicon.numbers > 10 else "[0-9]"
+    marks = f"[{lexicon.marks}] ?"
+    return rf"\\boxed\{{|{numbers}|(?:{words}) ?|[A-Za-z]+ ?|{marks}|[\s\S]"
 
 
-def unknown_piece(text: str) -> str | None:
+def unknown_piece(text: str, lexicon: Lexicon = CHAINS) -> str | None:
     """The first piece of a text that is outside the vocabulary; None where there is none."""
-    known = set(vocabulary())
+    known = set(vocabulary(lexicon))
     control = "|".join(re.escape(token) for token in (*SPECIAL, *THINK))
     for part in re.split(control, text):
-        for piece in re.findall(pieces(), part):
+        for piece in re.findall(pieces(lexicon), part):
             if piece not in known:
                 return piece.strip() or piece
     return None
 
 
-def build_tokenizer() -> "PreTrainedTokenizerFast":
+def build_tokenizer(lexicon: Lexicon = CHAINS) -> "PreTrainedTokenizerFast":
     """The tokenizer; decode(encode(text)) == text for every text without unknown pieces."""
     from tokenizers import AddedToken, Regex, Tokenizer
     from tokenizers.decoders import Fuse
@@ -69,9 +93,9 @@ def build_tokenizer() -> "PreTrainedTokenizerFast":
     from tokenizers.pre_tokenizers import Split
     from transformers import PreTrainedTokenizerFast
 
-    ids = {piece: number for number, piece in enumerate(vocabulary())}
+    ids = {piece: number for number, piece in enumerate(vocabulary(lexicon))}
     backend = Tokenizer(WordLevel(ids, unk_token=UNKNOWN))
-    backend.pre_tokenizer = Split(Regex(pieces()), "isolated")
+    backend.pre_tokenizer = Split(Regex(pieces(lexicon)), "isolated")
     backend.decoder = Fuse()  # without a decoder pieces are joined by spaces
     backend.add_special_tokens([AddedToken(token, normalized=False) for token in SPECIAL])
     backend.add_tokens([AddedToken(token, normalized=False) for token in THINK])

@@ -77,7 +77,7 @@ class Objective:
     def entropies(self, batch: MicroBatch) -> torch.Tensor:
         """The entropies [N] of the student at all positions of a micro-batch, without a loss."""
         hidden = self.states(self.model, batch.packed)
-        head = head_of(self.model, self.vocabulary_size)  # which that pass has gathered
+        head = head_of(self.model, self.vocabulary_size)  # which the pass gathered, if sharded
         ids = batch.places["realised"][:, None]
         parts = zip(hidden.split(self.chunk_size), ids.split(self.chunk_size), strict=True)
         return torch.cat([_of_ids(head.logits(states), part)[1] for states, part in parts])

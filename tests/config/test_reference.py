@@ -81,6 +81,7 @@ EDITS: dict[str, Any] = {
         for key, value, source in [
             ("source", {SECTION: {"source": "gguf", "path": "a"}}, {"source": "tiny"}),
             ("num_steps", 9, {"source": "tiny"}),
+            ("world", "stories", {"source": "tiny"}),
             ("path", "b", {"source": "folder", "path": "a"}),
             ("revision", "1" * 40, HUB),
         ]
@@ -120,6 +121,10 @@ EDITS: dict[str, Any] = {
     "chat.solution": ("{problem} {original} {solution}", COPSD),
     "distill.max_entry": (0.1, COPSD),
     "problems.train.source": {SECTION: {"source": "tiny", "num_problems": 5}},
+    "problems.train.world": (
+        "stories",
+        {"problems__train": {"source": "tiny", "num_problems": 5}},
+    ),
     "problems.train.num_problems": (6, {"problems__train": {"source": "tiny", "num_problems": 5}}),
     **{
         f"problems.{place}.{key}": (value, {f"problems__{place.replace('.', '__')}": source})
@@ -140,6 +145,10 @@ EDITS: dict[str, Any] = {
         ]
     },
     "problems.benchmarks.0.source": {SECTION: {"name": "one", "source": "tiny", "num_problems": 5}},
+    "problems.benchmarks.0.world": (
+        "stories",
+        {"problems__benchmarks__0": {"name": "one", "source": "tiny", "num_problems": 5}},
+    ),
     "problems.benchmarks.0.num_problems": 5,
     "problems.benchmarks.0.name": "other",
     "problems.benchmarks.0.num_samples": 3,

@@ -9,6 +9,7 @@ import pytest
 from jinja2 import UndefinedError
 
 from mpd.report import terminal
+from mpd.report.answer_section import AnswerCounts, AnswersData
 from mpd.report.browser_section import BrowserData, Counts
 from mpd.report.compare import MEASURES
 from mpd.report.efficiency import FORMULA
@@ -197,6 +198,11 @@ FUNNEL = {
 NOTHING_KEPT = {**dict.fromkeys(STEPS, 0), "reasons": {}, "timeouts": 0, "sample_tokens": None}
 
 
+ANSWERS = AnswersData(
+    AnswerCounts(3, "all", "2 of 3", 1, "all"),
+    {"lost": "right before, wrong now"},
+    {"answers": "abc+/=="},
+)
 BROWSER = BrowserData(Counts(3, "all", "all", "2 of 3"), {"index": "abc+/=="})
 
 
@@ -213,6 +219,7 @@ def page_of(summary=SUMMARY, means=MEANS, name="<b>name</b>", **changes):
         choice=shipped(summary, 0.0),
         contexts={"mpd": "problem", "opd": "concise"},
         browser=BROWSER,
+        answers=ANSWERS,
         lengths=LENGTHS,
         metrics=METRICS,
         funnels={("mpd", 1): FUNNEL, ("opd", 1): {**NOTHING_KEPT, "num_tokens": None}},
@@ -394,7 +401,8 @@ def test_an_entry_is_all_that_a_figure_or_a_table_needs(monkeypatch):
     monkeypatch.setattr(page, "FIGURES", (*contents.FIGURES, figure))
     monkeypatch.setattr(page, "TABLES", (*contents.TABLES, table))
     text = page_of()
-    figure_text = '<p>Of a &amp; b.</p>\n<div class="chart"><svg>2 2.0</svg></div>'
+    chart = '<div class="chart" role="img" aria-label="A new &lt;figure&gt;"><svg>2 2.0</svg></div>'
+    figure_text = f"<p>Of a &amp; b.</p>\n{chart}"
     start = '<h2 id="costs">Costs</h2>\n<h3>A new &lt;figure&gt;</h3>\n'
     assert text.count(start + figure_text) == 1
     assert cells_of(text, "A new table") == [["one"], ["torch"]]

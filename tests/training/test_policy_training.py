@@ -15,8 +15,7 @@ from mpd.store.model_folder import read_manifest
 from mpd.training.loop import train
 from mpd.training.objective import Objective
 from tests.changes import with_changes
-from tests.training.jobs import forget_accelerator, job_in
-from tests.training.test_sharding import launch
+from tests.training.jobs import forget_accelerator, job_in, launch
 
 PLAIN = DistillSettings(
     learning_rate=1e-3, warmup=0, epochs=2, batch_size=8, divergence="policy_gradient"
@@ -28,8 +27,8 @@ RELAXED = RelaxedSettings(
     relaxed=OPTIONS,
     reward_floor=OPTIONS.reward_floor,
 )
-# Each process writes the entropy that is the threshold of each step in the second phase.
-WITH_THRESHOLDS = """
+# Each process writes the threshold of every step.
+THRESHOLDS = """
 import os, sys
 from mpd.training.job import TrainingJob
 from mpd.training.loop import train
@@ -39,7 +38,7 @@ threshold_of = PolicyGradient.threshold_of
 def threshold_and_write(policy, entropies):
     threshold = threshold_of(policy, entropies)
     with open(job.scratch / f"thresholds_{os.environ['RANK']}", "a") as file:
-        file.write(f"{threshold!r}\\n")
+        file.write(f"{float(threshold)!r}\\n")
     return threshold
 PolicyGradient.threshold_of = threshold_and_write
 train(job)
@@ -141,32 +140,28 @@ def test_micro_batches_do_not_change_the_update(trained, settings):
     assert metrics["num_tokens"].to_list() == others["num_tokens"].to_list()
 
 
-@pytest.mark.parametrize("sharding", ["none", "full"])
-def test_two_processes_take_the_steps_of_one(realised, student, tmp_path, sharding):
-    """Both phases: each process has its tokens, and all have one threshold and one mean."""
-    script = tmp_path / "train.py"
-    script.write_text(WITH_THRESHOLDS)
-    jobs = []
-    for name, count in (("one", 1), ("two", 2)):
-        resources = {"micro_batch_size": 2, "chunk_size": 64, "sharding": sharding}
-        settings = with_changes(RELAXED, epochs=3, batch_size=5)
-        jobs.append(job_in(tmp_path / name, student, realised, settings, resources, {}))
-        code, errors = launch(jobs[-1], count, (str(script),))
+def test_two_processes_have_the_threshold_of_one(realised, student, tmp_path):
+    """Of their tokens together, though each has another number of them; with shared weights too."""
+    settings = with_changes(RELAXED, relaxed={**dict(OPTIONS), "exploration": 0.0})
+    script = tmp_path / "thresholds.py"
+    script.write_text(THRESHOLDS)
+    thresholds, weights = {}, {}
+    for name, count in (("one", 1), ("none", 2), ("full", 2)):
+        resources = {"micro_batch_size": 2, "sharding": "none" if count == 1 else name}
+        job = job_in(tmp_path / name, student, realised, settings, resources, {})
+        code, errors = launch(job, count, (str(script),))
         assert code == 0, errors
-    alone, *shared = (
-        [float(value) for value in path.read_text().split()]
-        for job in jobs
-        for path in sorted(job.scratch.glob("thresholds_*"))
-    )
-    assert len(set(alone)) == len(alone) > 1
-    assert shared == [pytest.approx(alone, rel=1e-6)] * 2
-    one, two = (load_file(job.folder / "model.safetensors") for job in jobs)
-    for name, values in one.items():
-        torch.testing.assert_close(values, two[name], rtol=0, atol=2e-5)
-    rows, others = (
-        table.read(job.folder / "metrics.parquet", schema.METRICS)["loss"].to_list() for job in jobs
-    )
-    assert rows == pytest.approx(others, rel=1e-3)
+        thresholds[name] = [
+            [float(value) for value in path.read_text().split()]
+            for path in sorted(job.scratch.glob("thresholds_*"))
+        ]
+        weights[name] = load_file(job.folder / "model.safetensors")
+    (expected,) = thresholds["one"]
+    assert len(set(expected)) == len(expected) > 1
+    for name in ("none", "full"):
+        assert thresholds[name] == [pytest.approx(expected, rel=1e-6)] * 2
+        for key, values in weights["one"].items():
+            torch.testing.assert_close(values, weights[name][key], rtol=0, atol=2e-5)
 
 
 @pytest.mark.parametrize("exploration", [0, 1])

@@ -28,6 +28,7 @@ PAGE_SECTIONS = {
     "Difficulty": None,
     "Which round to ship": None,
     "What became of the trajectories": None,
+    "Held-out answers": "answers.html",
     "Trajectories": "trajectories.html",
     "Training": None,
     "Costs": None,
