@@ -718,6 +718,17 @@ def test_references_of_the_training_problems_are_a_table(tmp_path):
     assert references["original"].null_count() == len(references) == 3
 
 
+def test_stories_have_originals_and_reference_solutions():
+    columns = {"question": "question_translated", "original": "question", "solution": "solution"}
+    source = TrainSource(source="tiny", world="stories", num_problems=3, **columns)
+    plain = Source(source="tiny", world="stories", num_problems=3)
+    rows, expected = (problems.load(each, 0, "train")[0] for each in (source, plain))
+    assert [row["original"] for row in rows] == [row["question"] for row in expected]
+    assert [row["gold"] for row in rows] == [row["gold"] for row in expected]
+    assert all(row["question"] != row["original"] for row in rows)
+    assert all(row["solution"].endswith(f"boxed{{{row['gold']}}}") for row in rows)
+
+
 def test_the_chains_of_the_embedded_world_have_no_reference_solutions():
     source = TrainSource(source="tiny", num_problems=2, solution="steps")
     with pytest.raises(ValueError, match="no column steps for the solution; its problems have qu"):
