@@ -1,4 +1,8 @@
-"""Opening a page in headless Chromium, by Playwright, where both are installed."""
+"""Pages in headless Chromium, by Playwright, and what axe-core finds in them.
+
+Tests are skipped where Playwright, Chromium or axe-playwright-python, which ships axe-core, is
+missing.
+"""
 
 import shutil
 from contextlib import contextmanager
@@ -30,3 +34,16 @@ def opened(path):
         browser.close()
     assert troubles == []
     assert [url.partition("#")[0] for url in requests] == [path.as_uri()]
+
+
+def accessibility_findings(page, part=None):
+    """What axe-core finds of any weight: its rule, how grave it is, and the elements."""
+    axe = pytest.importorskip(
+        "axe_playwright_python.sync_playwright",
+        reason="the package axe-playwright-python is missing",
+    )
+    violations = axe.Axe().run(page, context=part).response["violations"]
+    return [
+        (found["id"], found["impact"], [node["html"][:100] for node in found["nodes"]])
+        for found in violations
+    ]

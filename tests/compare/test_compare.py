@@ -7,7 +7,7 @@ import pytest
 from mpd.compare import __main__ as compare
 from mpd.store import schema, table
 from tests.compare.experiments import BASE, DECODING, GRADING, MPD, write_experiment
-from tests.offline import opened
+from tests.offline import accessibility_findings, opened
 from tests.report.test_page import EVIL, Parsed
 from tests.test_report import words_of
 
@@ -215,6 +215,9 @@ def test_hostile_names_stay_texts(tmp_path, capsys):
     assert "[red]" in printed
     with opened(output) as page:
         assert page.title() == f"MPD: {', '.join(folder.name for folder in folders)}"
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)
+            assert accessibility_findings(page) == []
     parsed = Parsed(output.read_text())
     tags = {tag[0] for tag in parsed.tags if isinstance(tag, tuple)}
     assert tags & {"script", "b", "i"} == {"b"}  # its own

@@ -1,22 +1,16 @@
-"""The page for screen readers and keyboards, checked by axe-core in headless Chromium.
-
-Skipped where the package axe-playwright-python, which ships axe-core, is missing.
-"""
+"""The page for screen readers and keyboards, checked by axe-core in headless Chromium."""
 
 from itertools import pairwise
 
 import pytest
 
+from tests.offline import accessibility_findings
 from tests.report.pages import settle
 from tests.report.test_answer_browser import data_of
 from tests.report.test_browser import WORDS
 from tests.report.test_browser_page import small_section
 from tests.report.test_page import page_of
 from tests.text.test_token_texts import tokenizer_of
-
-axe = pytest.importorskip(
-    "axe_playwright_python.sync_playwright", reason="the package axe-playwright-python is missing"
-)
 
 
 @pytest.fixture(scope="module")
@@ -35,15 +29,6 @@ def unfold(page):
     settle(page)
 
 
-def findings(page, part=None):
-    """What axe-core finds of any weight: its rule, how grave it is, and the elements."""
-    violations = axe.Axe().run(page, context=part).response["violations"]
-    return [
-        (found["id"], found["impact"], [node["html"][:100] for node in found["nodes"]])
-        for found in violations
-    ]
-
-
 @pytest.mark.parametrize(
     ("scheme", "width"), [("light", 1280), ("dark", 1280), ("light", 800), ("dark", 390)]
 )
@@ -52,18 +37,18 @@ def test_axe_finds_nothing(opened, trajectories, answers, scheme, width):
     page.set_viewport_size({"width": width, "height": 800})
     page.emulate_media(color_scheme=scheme)
     unfold(page)
-    assert findings(page) == []
+    assert accessibility_findings(page) == []
     # The tokens of a trajectory, a chosen outcome, and lists without any row.
     page.focus("#list")
     page.keyboard.press("Enter")
     page.keyboard.press("ArrowRight")
     page.check("[name=outcome][value=cut]", force=True)
     settle(page)
-    assert findings(page, ".browser") == []
+    assert accessibility_findings(page, ".browser") == []
     for search in page.locator("[name=search]").all():
         search.fill("nowhere")
         settle(page)
-    assert findings(page, ".browser") == []
+    assert accessibility_findings(page, ".browser") == []
 
 
 def test_what_scrolls_sideways_can_have_the_focus(opened, trajectories, answers):

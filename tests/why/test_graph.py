@@ -11,7 +11,7 @@ from mpd.job.ancestry import ancestry
 from mpd.why import __main__ as why
 from mpd.why.boxes import boxes_of
 from tests.lineage import write_experiment
-from tests.offline import opened
+from tests.offline import accessibility_findings, opened
 from tests.report.test_page import EVIL, Parsed
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -91,6 +91,9 @@ def test_the_page_opens_offline_and_marks_what_belongs_to_a_box(folder, tmp_path
     output = tmp_path / "page.html"
     why.main(["--graph", str(folder), "--output", str(output)])
     with opened(output) as page:
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)
+            assert accessibility_findings(page) == []
         page.locator("a[data-box='3']").focus()  # the samples of round 1
         marked = page.eval_on_selector_all(
             "a.on", "shapes => shapes.map(shape => shape.querySelector('title').textContent)"
