@@ -97,8 +97,11 @@ def complete(
 @contextmanager
 def indexed_builds() -> Iterator[None]:
     """Let pip take the builds of the index alone, whatever folder of others a machine has."""
-    links = os.environ.get("PIP_FIND_LINKS", "")
+    before = dict(os.environ)
     with tempfile.TemporaryDirectory() as empty:
         os.environ["PIP_FIND_LINKS"] = empty
-        yield
-    os.environ["PIP_FIND_LINKS"] = links
+        try:
+            yield
+        finally:
+            os.environ.pop("PIP_FIND_LINKS")
+            os.environ.update(before)

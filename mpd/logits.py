@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from mpd.config.logits import ConciseScores, LogitsSettings, RewritingScores
+from mpd.config.logits import ConciseScores, LogitsSettings, RewritingScores, SolutionScores
 from mpd.config.resources import ScoringResources
 from mpd.job import command
 from mpd.job.shards import for_each_shard, opened
@@ -39,9 +39,13 @@ log = logging.getLogger("mpd")
 
 
 def kept_rows(
-    problems: pl.DataFrame, samples: pl.DataFrame, candidates: pl.DataFrame, verdicts: pl.DataFrame
+    problems: pl.DataFrame,
+    samples: pl.DataFrame,
+    candidates: pl.DataFrame,
+    verdicts: pl.DataFrame,
+    references: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
-    """The kept candidates with their prompts and trained ids.
+    """The kept candidates with their prompts and trained ids, and references if there are any.
 
     Raises ValueError where another table lacks some of them.
     """
@@ -51,10 +55,12 @@ def kept_rows(
     rows = matched(kept, completions, schema.COMPRESS)
     rows = matched(rows, originals, schema.SAMPLE)
     rows = matched(rows, problems.select("problem_id", "question"), schema.PROBLEMS)
+    if references is not None:
+        rows = matched(rows, references, schema.REFERENCES)
     if len(rows) != len(kept):
         raise ValueError(
-            "filter keeps rows that compress, sample or problems lack; the shards do not belong "
-            "together"
+            "filter keeps rows that compress, sample, problems or references lack; the shards do "
+            "not belong together"
         )
     return rows
 
@@ -106,6 +112,29 @@ def scoring_model(arguments: Namespace) -> Path:
     return arguments.student
 
 
+def references_of(arguments: Namespace) -> Path | None:
+    """The references of the problems, where the scorer sees them.
+
+    Raises ValueError where it does, and they are not given.
+    """
+    if not isinstance(arguments.settings, SolutionScores):
+        return None
+    path: Path | None = arguments.references
+    if path is None:
+        raise ValueError("context: solution needs the references of problems; give --references")
+    return path
+
+
+def prompts_of(settings: LogitsSettings, scorer: Path) -> dict[str, str]:
+    """The inputs that say how text in the prompts of the scorer in this folder was encoded."""
+    if isinstance(settings, RewritingScores):
+        # Trajectories in rewriting prompts were encoded with their control tokens once.
+        return {"trajectories_in_prompts": "plain text"}
+    if isinstance(settings, ConciseScores):
+        return prompt_inputs(scorer, [settings.prompt])
+    return {}
+
+
 def command_line() -> ArgumentParser:
     """The command line of the stage."""
     contents = {
@@ -117,6 +146,12 @@ def command_line() -> ArgumentParser:
     parser = command.parser(__doc__, "logits", LogitsSettings, ScoringResources, contents)
     parser.add_argument("--student", type=Path, required=True, help="manifest of the student")
     parser.add_argument("--teacher", type=Path, required=True, help="manifest of the scorer")
+    parser.add_argument(
+        "--references",
+        type=Path,
+        nargs="?",
+        help="references of the training problems, with context: solution",
+    )
     return parser
 
 
@@ -139,6 +174,10 @@ def outputs(arguments: Namespace) -> Outputs:
         "filter": (arguments.filter, schema.FILTER),
     }
     contents = contents_of(paths)
+    prompts = prompts_of(settings, scoring.parent)
+    references = references_of(arguments)
+    if references is not None:
+        prompts["references"] = table.content_digest(references, schema.REFERENCES)
 
     # Whether the current student sampled what is scored, and nobody rewrote it.
     sampler = table.check(arguments.sample, schema.SAMPLE)["identity"].get("student")
@@ -147,17 +186,13 @@ def outputs(arguments: Namespace) -> Outputs:
 
     def compute(parts: Parts) -> None:
         frames = {name: table.read(*shard) for name, shard in paths.items()}
+        if references is not None:
+            frames["references"] = table.read(references, schema.REFERENCES)
         rows = kept_rows(*frames.values())
         if settings.cache == "realised" and is_verbatim:
             rows = with_sampled_logprobs(rows, frames["sample"])
         score_rows(arguments, scoring, rows, parts)
 
-    prompts: dict[str, str] = {}
-    if isinstance(settings, RewritingScores):
-        # Trajectories in rewriting prompts were encoded with their control tokens once.
-        prompts = {"trajectories_in_prompts": "plain text"}
-    elif isinstance(settings, ConciseScores):
-        prompts = prompt_inputs(scoring.parent, [settings.prompt])
     yield TableOutput(
         schema.LOGITS,
         arguments.output,

@@ -20,7 +20,8 @@ from pathlib import Path
 from mpd.config.base import DEV
 from mpd.config.files import problem_files
 from mpd.config.gym import require_gym_version
-from mpd.config.problems import BenchmarkProblems, ProblemsSettings, Source, TrainingProblems
+from mpd.config.problem_settings import BenchmarkProblems, ProblemsSettings, TrainingProblems
+from mpd.config.problems import Source
 from mpd.job import command
 from mpd.job.layout import Experiment, shards_in, table_in
 from mpd.store import schema, table
@@ -29,11 +30,11 @@ from mpd.store.outputs import FolderOutput, Outputs, TableOutput
 from mpd.store.signs import quoted
 from mpd.text.grading.extraction import gold as gold_answer
 from mpd.text.grading.golds import read_golds
-from mpd.text.gym_problems import made_problems
+from mpd.text.gym_problems import problems_of
 from mpd.text.overlap import Row, without_benchmarks, without_duplicates
 from mpd.text.questions import problem_id
 from mpd.text.rows import BadRow, Faults, FileRow, is_blank
-from mpd.text.sources import answer_text, read_cells
+from mpd.text.sources import answer_text, read_cells, reference_texts
 
 log = logging.getLogger("mpd")
 
@@ -56,7 +57,7 @@ def load(
     drop; it names source, rows and column.
     """
     if source.has_scorer:
-        return made_problems(source, seed, split, held_out), []
+        return problems_of(source, seed, split, held_out), []
     tiny = source.source == "tiny"
     rows: list[Row] = []
     bad: list[Row] = []
@@ -67,7 +68,9 @@ def load(
         key = None if question is None else problem_id(question)
         row = {"problem_id": key, "question": question, "source_row": number}
         try:
-            rows.append({**row, "gold": _gold_of(cells, source)})
+            gold = _gold_of(cells, source)
+            references = reference_texts(cells, source)
+            rows.append({**row, "gold": gold, "original": None, **references})
         except ValueError as error:
             bad.append({**row, "reason": f"unreadable: {error}"})
             faults.append((number, str(error), question))
@@ -131,7 +134,10 @@ def split_rows(
 
 
 def write_train(folder: Path, settings: TrainingProblems, benchmarks: list[Path]) -> None:
-    """Fill `folder` with shard_{n}.parquet, dev.parquet and dropped.parquet."""
+    """Fill `folder` with shard_{n}.parquet, dev.parquet and dropped.parquet.
+
+    Where the source has references, references.parquet has those of the training problems.
+    """
     artifact = schema.problems_of(settings.train.has_scorer)
     frames = [table.read(path, schema.PROBLEMS) for path in benchmarks]
     ids = {key for frame in frames for key in frame["problem_id"]}
@@ -154,6 +160,9 @@ def write_train(folder: Path, settings: TrainingProblems, benchmarks: list[Path]
         part = train[len(train) * shard // shards : len(train) * (shard + 1) // shards]
         _write_problems(path, part, artifact, {"shard": str(shard)})
     _write_problems(table_in(folder, DEV), dev, artifact, {"benchmark": DEV})
+    if settings.train.references:
+        path = table_in(folder, schema.REFERENCES.name)
+        _write_problems(path, train, schema.REFERENCES, {})
     dropped = sorted([*bad, *duplicates, *held_out, *rest], key=lambda row: row["source_row"])
     _write_problems(table_in(folder, schema.DROPPED.name), dropped, schema.DROPPED, {})
 
@@ -192,7 +201,14 @@ def _tiny_cells(source: Source, seed: int, split: str) -> list[tuple[int, FileRo
 
     assert source.num_problems is not None, "its model needs it"
     rows = WORLDS[source.world].problems(split, source.num_problems, seed)
+    for key, column in source.references.items():
+        if column not in rows[0]:
+            raise ValueError(
+                f"source: tiny: no column {column} for the {key}; its problems have "
+                f"{', '.join(rows[0])}"
+            )
     named = {source.question: "question", source.answer: "answer"}
+    named |= {column: column for column in source.references.values()}
     cells = [{name: row.get(name, row[key]) for name, key in named.items()} for row in rows]
     return list(enumerate(cells))
 
@@ -217,7 +233,7 @@ def outputs(arguments: Namespace) -> Outputs:
         )
         yield FolderOutput(
             "problems",
-            schema.problems_version(source.has_scorer),
+            schema.problems_version(source.has_scorer, bool(settings.train.references)),
             arguments.output,
             settings.meaning(),
             {**inputs, "benchmarks": " ".join(contents)},

@@ -50,6 +50,8 @@ RESOURCES = CONFIG.resources
 EXPERIMENT = layout.Experiment(layout.RESULTS / CONFIG.experiment)
 BENCHMARKS = CONFIG.problems.benchmark_names
 EVALUATED = CONFIG.evaluation_sets
+HAS_REFERENCES = bool(CONFIG.problems.train.references)
+REFERENCES = [EXPERIMENT.train / "references.parquet"] if HAS_REFERENCES else []
 UNTRAINED = EXPERIMENT.rounds(CONFIG.untrained_methods, CONFIG.seeds, [0])
 TRAINED = EXPERIMENT.rounds(
     CONFIG.trained_methods, CONFIG.seeds, range(1, CONFIG.rounds + 1)
@@ -71,6 +73,7 @@ if workflow.is_main_process:
 wildcard_constraints:
     experiment=CONFIG.experiment,
     role="teacher|student_seed_[0-9]+",
+    head="head(?:_seed_[0-9]+)?",
     method="|".join(
         map(re.escape, [*CONFIG.untrained_methods, *CONFIG.trained_methods])
     ),
@@ -164,15 +167,32 @@ def trained_model(wildcards):
 
 
 def scoring_model(wildcards):
-    """The model that scores: the teacher or the previous student, whichever the method names."""
+    """The model that scores: the teacher, the base student or the previous one."""
     scorer = CONFIG.branches[wildcards.method].method.scorer
+    if scorer == "base":
+        return EXPERIMENT.base_student(int(wildcards.seed))
     return EXPERIMENT.teacher if scorer == "teacher" else previous_student(wildcards)
 
 
+def references_of_scorer(wildcards):
+    """The references of the training problems, if the scorer sees them."""
+    context = CONFIG.branches[wildcards.method].method.context
+    return REFERENCES if context == "solution" else []
+
+
 def teacher_head(wildcards):
-    """The teacher's output head, if the cache holds the inputs of it."""
-    cache = CONFIG.branches[wildcards.method].logits.cache
-    return [EXPERIMENT.head] if cache == "hidden" else []
+    """The scorer's output head, if the cache holds the inputs of it."""
+    branch = CONFIG.branches[wildcards.method]
+    if branch.logits.cache != "hidden":
+        return []
+    is_base = branch.method.scorer == "base"
+    return [EXPERIMENT.base_head(int(wildcards.seed)) if is_base else EXPERIMENT.head]
+
+
+def model_of_head(wildcards):
+    """The model with this output head: the teacher, or the base student of a seed."""
+    seed = wildcards.head.removeprefix("head").removeprefix("_seed_")
+    return EXPERIMENT.base_student(int(seed)) if seed else EXPERIMENT.teacher
 
 
 def given_trajectories(wildcards):

@@ -16,6 +16,7 @@ rule logits:
         ),
         student=cached_student,
         teacher=scoring_model,
+        references=references_of_scorer,
     output:
         shards_in("results/{experiment}/{method}/seed_{seed}/round_{round}/logits"),
     log:
@@ -39,22 +40,23 @@ rule logits:
     shell:
         "python -m mpd.logits --settings {params.settings:q} --problems {input.problems:q}"
         " --sample {input.sample:q} --compress {input.compress:q} --filter {input.filter:q}"
-        " --student {input.student:q} --teacher {input.teacher:q} --output {output:q}"
+        " --student {input.student:q} --teacher {input.teacher:q}"
+        " --references {input.references:q} --output {output:q}"
         " --resources {resources.stage:q}"
         " --mode {resources.store} --threads {threads} 2>&1 | tee -i {log:q}"
 
 
-# Requires: the teacher.
+# Requires: the teacher, or the base student where that scores.
 # Gives: its output head, once for an experiment; a cache of hidden states needs it.
 rule head:
     input:
-        teacher="results/{experiment}/models/teacher/manifest.json",
+        teacher=model_of_head,
     output:
-        "results/{experiment}/models/head/head.safetensors",
+        "results/{experiment}/models/{head}/head.safetensors",
     log:
-        "results/{experiment}/logs/models/head.log",
+        "results/{experiment}/logs/models/{head}.log",
     benchmark:
-        "results/{experiment}/benchmarks/models/head.jsonl"
+        "results/{experiment}/benchmarks/models/{head}.jsonl"
     conda:
         "../envs/transformers.yaml"
     threads: RESOURCES.models.threads
@@ -67,7 +69,7 @@ rule head:
         version=schema.HEAD_VERSION,
         settings=settings_of("head"),
     message:
-        "head models"
+        "{wildcards.head} models"
     shell:
         "python -m mpd.head --settings {params.settings:q} --teacher {input.teacher:q}"
         " --output {output:q}"

@@ -14,6 +14,8 @@ rule models:
         "results/{experiment}/benchmarks/models/{role}.jsonl"
     conda:
         "../envs/transformers.yaml"
+    # Pretraining takes longest, and all rounds wait for it.
+    priority: 1
     threads: RESOURCES.models.threads
     resources:
         gpu=RESOURCES.models.gpu,

@@ -13,6 +13,7 @@ rule problems:
         shards=EXPERIMENT.train_shards(CONFIG.problems.num_shards),
         dev=EXPERIMENT.train / "dev.parquet",
         dropped=EXPERIMENT.train / "dropped.parquet",
+        references=REFERENCES,
     log:
         EXPERIMENT.folder / "logs/problems/train.log",
     benchmark:
@@ -25,7 +26,9 @@ rule problems:
         runtime=runtime_of("problems"),
         store=CONFIG.store,
     params:
-        version=schema.problems_version(CONFIG.problems.train.has_scorer),
+        version=schema.problems_version(
+            CONFIG.problems.train.has_scorer, HAS_REFERENCES
+        ),
         settings=settings_of("problems"),
         folder=EXPERIMENT.train,
     message:

@@ -11,7 +11,7 @@ TOKEN = "hf_of_a_test"
 
 
 class Hub(ThreadingHTTPServer):
-    """`visibility` of the repositories that were made and their `files`, by type and name."""
+    """Whether the repositories are `private`, and their `files`, by type and name."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -22,6 +22,16 @@ class Hub(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     server: Hub
+
+    def do_GET(self) -> None:
+        kind, *name = self.path.split("?")[0].split("/")[2:]
+        is_private = self.server.private.get((kind.removesuffix("s"), "/".join(name)))
+        if is_private and self.headers["Authorization"] != f"Bearer {TOKEN}":
+            self._answer(401, {"error": "Invalid username or password."})
+        elif is_private is None:
+            self._answer(404, {"error": "Repository not found"})
+        else:
+            self._answer(200, {"id": "/".join(name), "private": is_private})
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
@@ -34,8 +44,9 @@ class _Handler(BaseHTTPRequestHandler):
             name = f"{asked['organization']}/{asked['name']}"
             kind = asked.get("type", "model")
             is_private = asked.get("private", asked.get("visibility") == "private")
-            self.server.private[kind, name] = is_private
-            self._answer(200, {"url": f"{self.server.address}/{kind}s/{name}"})
+            is_new = (kind, name) not in self.server.private
+            self.server.private.setdefault((kind, name), is_private)
+            self._answer(200 if is_new else 409, {"url": f"{self.server.address}/{kind}s/{name}"})
         elif path == ["validate-yaml"]:
             self._answer(200, {"errors": [], "warnings": []})
         elif path[3] == "preupload":

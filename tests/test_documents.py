@@ -44,3 +44,12 @@ def test_every_link_leads_somewhere(page: Path) -> None:
         target = page.parent / name if name else page
         assert target.exists(), link
         assert not anchor or anchor in anchors_of(target), link
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_page_begins_with_its_title_and_headings_stand_apart(page: Path) -> None:
+    lines = prose_of(page).splitlines()
+    titles = [number for number, line in enumerate(lines) if line.startswith("# ")]
+    assert titles == [0]
+    headings = [number for number, line in enumerate(lines) if line.startswith("#")]
+    assert [lines[number] for number in headings[1:] if lines[number - 1]] == []

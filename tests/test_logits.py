@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mpd.config.generation import Decoding
-from mpd.config.logits import RewritingScores
+from mpd.config.logits import RewritingScores, SolutionScores
 from mpd.config.resources import GenerationResources, ScoringResources
 from mpd.engines.base import Request
 from mpd.engines.transformers import TransformersEngine
@@ -332,6 +332,66 @@ def test_a_model_against_itself(
         expected = prompts.ids(problem=question, trajectory=text)
         assert row["teacher_prompt_ids"] == expected
         assert_positions(row, *both_logprobs([models[0]] * 2, row, vocabulary.size))
+
+
+@pytest.fixture
+def references(shard, tmp_path):
+    """The references of the shard's problems: the question with a mark, and its sum."""
+    path = tmp_path / "references.parquet"
+    questions = table.read(shard["problems"], schema.PROBLEMS)
+    frame = questions.select(
+        "problem_id",
+        original=pl.col("question") + "?",
+        solution=pl.format("{}={}", "question", "gold"),
+    )
+    table.write(path, frame, schema.REFERENCES, {})
+    return path
+
+
+@pytest.fixture(scope="module")
+def verbatim_shard(shard, tmp_path_factory):
+    """The shard as if nobody had rewritten."""
+    path = tmp_path_factory.mktemp("verbatim") / "compress.parquet"
+    identity = table.check(shard["compress"], schema.COMPRESS)["identity"]
+    identity = {name: value for name, value in identity.items() if name != "teacher"}
+    table.write(path, table.read(shard["compress"], schema.COMPRESS), schema.COMPRESS, identity)
+    return {**shard, "compress": path}
+
+
+def test_the_scorer_may_see_a_reference_solution(
+    verbatim_shard, references, student, models, run_logits, chat, vocabulary, tmp_path
+):
+    """The student itself scores, behind problem, original and solution."""
+    settings = SolutionScores(
+        context="solution",
+        prompt="{problem}\n{original}\n{solution}",
+        cache="hidden",
+        chat=chat.model_dump(include={"think", "close", "thinking"}),
+    )
+    pair = student, student
+    given = "--references", str(references)
+    output = run_logits(tmp_path, verbatim_shard, *pair, settings, *given)
+    rows = table.read(output, schema.LOGITS)
+    prompts = Prompts(vocabulary, settings.prompt, "chat.solution", True, None)
+    problems = table.read(verbatim_shard["problems"], schema.PROBLEMS)
+    for row, problem in zip(rows.to_dicts(), problems.to_dicts(), strict=True):
+        question = problem["question"]
+        seen = {"original": f"{question}?", "solution": f"{question}={problem['gold']}"}
+        assert row["teacher_prompt_ids"] == prompts.ids(problem=question, **seen)
+        assert_positions(row, *both_logprobs([models[0]] * 2, row, vocabulary.size))
+    with pytest.raises(ValueError, match="needs the references of problems; give --references"):
+        run_logits(tmp_path / "none", verbatim_shard, *pair, settings)
+
+
+def test_problems_without_a_reference_are_refused(
+    verbatim_shard, references, student, run_logits, chat, tmp_path
+):
+    frame = table.read(references, schema.REFERENCES)[1:]
+    table.write(references, frame, schema.REFERENCES, {})
+    settings = SolutionScores(context="solution", prompt="{problem}\n{solution}")
+    given = "--references", str(references)
+    with pytest.raises(ValueError, match="that compress, sample, problems or references lack"):
+        run_logits(tmp_path, verbatim_shard, student, student, settings, *given)
 
 
 def test_another_teacher_than_the_rewriter_is_refused(

@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from mpd import problems
-from mpd.config.problems import BenchmarkProblems, Source
+from mpd.config.problem_settings import BenchmarkProblems
+from mpd.config.problems import Source, TrainSource
 from mpd.job.layout import Experiment
 from mpd.store import schema, table
 from mpd.text.questions import problem_id
@@ -692,6 +693,62 @@ def test_main_writes_shards_dev_and_what_was_dropped(tmp_path, benchmark, caplog
         "1 training problems removed: overlaps_benchmark",
         "1 duplicates removed; 4 train, 2 dev",
     ]
+
+
+def test_references_of_the_training_problems_are_a_table(tmp_path):
+    rows = [
+        {**row, "first": f"first {number}", "steps": f"steps {number}"}
+        for number, row in enumerate(questions("q0", "q1", "q2", "q3"))
+    ]
+    path = write_jsonl(tmp_path / "train.jsonl", rows)
+    columns = {"original": "first", "solution": "steps"}
+    settings = {**train_settings(path, num_train=3, num_dev=1, num_shards=1)}
+    settings["train"] = {**settings["train"], **columns}
+    output = tmp_path / "train"
+    run(settings, output, tmp_path / "store")
+    train = table.read(output / "shard_0.parquet", schema.PROBLEMS)
+    references = table.read(output / "references.parquet", schema.REFERENCES)
+    assert references.rows() == [
+        (row["problem_id"], f"first {row['source_row']}", f"steps {row['source_row']}")
+        for row in train.to_dicts()
+    ]
+    settings["train"] = {**settings["train"], "original": None}
+    run(settings, output, tmp_path / "store")
+    references = table.read(output / "references.parquet", schema.REFERENCES)
+    assert references["original"].null_count() == len(references) == 3
+
+
+def test_stories_have_originals_and_reference_solutions():
+    columns = {"question": "question_translated", "original": "question", "solution": "solution"}
+    source = TrainSource(source="tiny", world="stories", num_problems=3, **columns)
+    plain = Source(source="tiny", world="stories", num_problems=3)
+    rows, expected = (problems.load(each, 0, "train")[0] for each in (source, plain))
+    assert [row["original"] for row in rows] == [row["question"] for row in expected]
+    assert [row["gold"] for row in rows] == [row["gold"] for row in expected]
+    assert all(row["question"] != row["original"] for row in rows)
+    assert all(row["solution"].endswith(f"boxed{{{row['gold']}}}") for row in rows)
+
+
+def test_the_chains_of_the_embedded_world_have_no_reference_solutions():
+    source = TrainSource(source="tiny", num_problems=2, solution="steps")
+    with pytest.raises(ValueError, match="no column steps for the solution; its problems have qu"):
+        problems.load(source, 0, "train")
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [(" ", "column steps is empty; fix or remove it"), (5, "column steps is not text: 5")],
+)
+def test_a_row_without_its_reference_is_bad(tmp_path, value, message):
+    rows = [{**row, "steps": value} for row in questions("q0", "q1")]
+    path = write_jsonl(tmp_path / "train.jsonl", rows)
+    settings = {**train_settings(path, num_train=1, num_dev=1)}
+    settings["train"] = {**settings["train"], "solution": "steps"}
+    with pytest.raises(ValueError, match=message):
+        run(settings, tmp_path / "train", tmp_path / "store")
+    settings["train"] = {**settings["train"], "solution": "absent"}
+    with pytest.raises(ValueError, match="no column absent for the solution"):
+        run(settings, tmp_path / "train", tmp_path / "store")
 
 
 def test_main_reuses_by_the_content_of_its_files(tmp_path, benchmark, caplog):

@@ -365,6 +365,7 @@ def test_main_writes_differences_and_costs(run):
             "stop_logprob": -0.25,
             "think_close_mass": pytest.approx(math.exp(-0.5), rel=1e-14),
             "divergence": None,
+            "overlap": None,
         }
     ]
 
@@ -373,6 +374,12 @@ def test_main_writes_the_speed_of_each_stage(run):
     root, arguments = run
     report.main(arguments)
     rows = table.read(root / "speed.parquet", schema.SPEED)
+    base = rows.filter(method="base")
+    assert base.select("stage", "tokens", "seconds").rows() == [
+        ("answers", 36, None),  # of two benchmarks
+        ("evaluate", None, None),
+    ]
+    rows = rows.filter(method="mpd")
     assert rows.select("stage", "tokens", "seconds", "tokens_per_second").rows() == [
         ("sample", 200, None, None),
         ("compress", 4, None, None),
@@ -434,7 +441,10 @@ def test_main_of_nothing_trained(run):
     mpd = str(root / "mpd/seed_0/round_1")
     report.main([str(prompted) if argument == mpd else argument for argument in arguments])
     assert table.read(root / "costs.parquet", schema.COSTS).is_empty()
-    assert table.read(root / "speed.parquet", schema.SPEED).is_empty()
+    speed = table.read(root / "speed.parquet", schema.SPEED)
+    assert speed.select("method", "stage").rows() == [
+        (method, stage) for method in ("base", "prompt_only") for stage in ("answers", "evaluate")
+    ]
     comparison = table.read(root / "comparison.parquet", schema.COMPARISON)
     assert comparison.select("method", "accuracy", "tokens").rows() == [
         ("prompt_only", 0.5, -3.0),

@@ -15,6 +15,7 @@ from mpd.show import __main__ as show
 from mpd.show.trajectory import SIDE_BY_SIDE
 from mpd.store import schema, table, table_writer
 from mpd.text.questions import problem_id
+from tests.report.test_answer_browser import answer, write_answers
 
 SAMPLE = f"{problem_id('3+3')}-0"
 ROUND = "mpd/seed_0/round_1"
@@ -320,3 +321,48 @@ def test_an_unknown_sample_is_refused(folder):
     with pytest.raises(ValueError) as caught:
         show.main([str(folder), "--sample", "0a1b-0"])
     assert str(caught.value) == (f"{folder}: no sample 0a1b-0; run without --sample to list them")
+
+
+@pytest.fixture
+def answered(tmp_path):
+    """Answers of the base student and of round 1 to a problem of a benchmark."""
+    answers = {
+        ("base", 0, 0, "one"): [answer("p0", "correct", 9, text="say \x1b[31m 7")],
+        ("mpd", 0, 1, "one"): [
+            answer("p0", "none", 3, text="say"),
+            answer("p0", "wrong", 5, 1, text="say 8"),
+        ],
+    }
+    write_answers(tmp_path, answers)
+    experiment = tmp_path / "results/tiny"
+    problem = {"problem_id": "p0", "question": "3+4", "gold": "[7]", "source_row": 0}
+    table.write(
+        *(experiment / "problems/eval/one.parquet", table.frame_of([problem], schema.PROBLEMS)),
+        *(schema.PROBLEMS, {}),
+    )
+    return experiment / ROUND
+
+
+def test_answers_to_a_problem_are_shown_below_those_of_the_base_student(answered, capsys):
+    show.main([str(answered), "--benchmark", "one", "--problem", "p0"])
+    lines = [line.strip(" │╭╮╰╯─") for line in capsys.readouterr().out.splitlines()]
+    assert [line for line in lines if line] == [
+        *("problem, gold [7]", "3+4"),
+        *("base student: 9 tokens, stop", "say \ufffd[31m 7", "answer 7: correct"),
+        *("mpd/seed_0/round_1: 3 tokens, stop", "say", "no answer: none"),
+        *("mpd/seed_0/round_1: 5 tokens, stop", "say 8", "answer 8: wrong"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--benchmark", "one"), "--benchmark and --problem show answers together; give both"),
+        (("--problem", "p0"), "--benchmark and --problem show answers together; give both"),
+        (("--benchmark", "two", "--problem", "p0"), "no answers to two are graded; there are"),
+        (("--benchmark", "one", "--problem", "p1"), "no problem p1 in benchmark one; the section"),
+    ],
+)
+def test_answers_that_are_not_there_are_refused(answered, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        show.main([str(answered), *arguments])

@@ -14,7 +14,7 @@ from mpd.config.compress import Compress
 from mpd.config.distill import Distill
 from mpd.config.filter import Filter
 from mpd.config.logits import Logits
-from mpd.config.methods import AXES, METHODS, REWARDED, Method
+from mpd.config.methods import AXES, CACHES, METHODS, Method
 from mpd.config.mistakes import sentences
 from mpd.config.sample import Sample
 
@@ -77,13 +77,20 @@ BRANCH_SECTIONS = ("sample", "compress", "filter", "logits", "distill")
 def branch_of(name: str, row: Custom | None, sections: Mapping[str, StrictModel]) -> Branch:
     """The branch of a row of `custom`, or of the method of this name if there is no row.
 
-    `sections` are those of the configuration; a method with rewards has a cache of its own kind.
+    `sections` are those of the configuration; some divergences have a cache of their own kind.
     Raises ValueError with a line for each mistake in the row's changes.
     """
     axes = METHODS[row.like if row else name].model_dump() | (row.axes if row else {})
-    if axes["divergence"] in REWARDED:
-        logits = sections["logits"].model_copy(update={"cache": "realised"})
-        sections = {**sections, "logits": logits}
+    if axes["divergence"] in CACHES:
+        cache = CACHES[axes["divergence"]]
+        logits = sections["logits"]
+        assert isinstance(logits, Logits)
+        if cache == "hidden" and logits.engine == "vllm":
+            raise ValueError(
+                f"{name} needs hidden states, which logits.engine: vllm does not give; set "
+                "engine: transformers, or remove the method"
+            )
+        sections = {**sections, "logits": logits.model_copy(update={"cache": cache})}
     if row is None:
         return Branch(name=name, axes=METHODS[name], **sections)
     changes = {part: sections[part].model_dump() | getattr(row, part) for part in BRANCH_SECTIONS}

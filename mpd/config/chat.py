@@ -89,12 +89,21 @@ class Chat(StudentChat):
         "{problem}\n\nThink as briefly as you can.",
         description="user message for methods that ask for brevity",
     )
+    solution: str = Field(
+        "{problem}\n\nThe same problem in another language:\n{original}\n\nReference solution:\n"
+        "{solution}\nEnd of the reference solution.\n\nUnderstand the reference solution, then "
+        "solve the problem on your own, in the language of its first statement, without copying.",
+        description="user message for scorers that see a reference solution: {original} and "
+        "{solution} are columns of the training problems",
+    )
 
     @model_validator(mode="after")
     def _require_possible(self) -> "Chat":
         for key in ("prompt", "concise"):
             if "{problem}" not in getattr(self, key):
                 raise ValueError(f"{key} must contain {{problem}}")
+        if "{solution}" not in self.solution:
+            raise ValueError("solution must contain {solution}")
         # Qwen3's template then writes an empty think block, and only the answer follows.
         if self.think == "tags" and not self.thinking:
             raise ValueError(

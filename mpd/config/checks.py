@@ -27,7 +27,7 @@ def conflicts(config: Config) -> Iterator[str]:
                 f"sample.trajectories replaces the samples of round 1 alone, but in {branch.name} "
                 "trajectories serve every round; set rounds: 1, or remove one of the two"
             )
-        yield from _scoring_conflicts(branch)
+        yield from _scoring_conflicts(config, branch)
         sentence = loss_conflict(
             branch.method.divergence,
             branch.distill.temperature,
@@ -70,6 +70,11 @@ def loss_conflict(
         )
     if cache == "hidden" and tail != "bucket":
         return "distill.tail: with logits.cache: hidden there is no tail; set bucket"
+    if cache == "sparse" and divergence == "clamped_forward_kl":
+        return (
+            "divergence: clamped_forward_kl clamps each id of the vocabulary, and a sparse cache "
+            "has sums of them; set logits.cache: hidden, or remove it"
+        )
     if cache == "sparse" and temperature != 1:
         return (
             f"distill.temperature is {temperature}, but the tail of a sparse cache is only known "
@@ -117,13 +122,20 @@ def _trajectory_conflicts(branch: Branch) -> Iterator[str]:
         )
 
 
-def _scoring_conflicts(branch: Branch) -> Iterator[str]:
-    """Caches that the scorer or its engine cannot make."""
+def _scoring_conflicts(config: Config, branch: Branch) -> Iterator[str]:
+    """Caches that the scorer or its engine cannot make, and prompts without their columns."""
     if branch.method.scorer == "student" and branch.logits.cache == "hidden":
         yield (
             f"logits.cache: hidden holds states of the teacher, but in {branch.name} the student "
             "scores; set cache: sparse, or remove the method"
         )
+    if branch.method.context == "solution":
+        for key in ("original", "solution"):
+            if f"{{{key}}}" in config.chat.solution and key not in config.problems.train.references:
+                yield (
+                    f"in {branch.name} the scorer sees chat.solution, which contains {{{key}}}: "
+                    f"set problems.train.{key} to the column that has it"
+                )
     if branch.logits.engine == "vllm" and branch.distill.merge_stop_ids:
         yield (
             "distill.merge_stop_ids needs every stop id in the cache, which logits.engine: vllm "

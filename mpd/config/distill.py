@@ -27,6 +27,14 @@ MixedPrecision = Annotated[
     BeforeValidator(lambda value: "no" if value is False else value),
 ]
 
+MaxEntry = Annotated[
+    float,
+    Field(
+        gt=0,
+        description="what one id of the vocabulary may add to clamped_forward_kl at most, in nats",
+    ),
+]
+
 
 class Lora(StrictModel):
     """Low-rank adapters, which are trained in place of the weights."""
@@ -139,6 +147,7 @@ class Distill(Training):
     )
     relaxed: Relaxed = Relaxed()
     fixed_advantage: FixedAdvantage = FixedAdvantage()
+    max_entry: MaxEntry = 0.05
 
 
 class DistillSettings(Training, StageSettings):
@@ -150,6 +159,14 @@ class DistillSettings(Training, StageSettings):
     )
     divergence: Annotated[DivergenceName, FromJob("method")] = "reverse_kl"
     seed: BranchSeed = 0
+
+
+class ClampedSettings(DistillSettings):
+    """Settings of the stage distill for the clamped forward KL of copsd."""
+
+    when: ClassVar[str] = "with divergence: clamped_forward_kl"
+    divergence: Annotated[Literal["clamped_forward_kl"], FromJob("method")]
+    max_entry: MaxEntry = 0.05
 
 
 class RelaxedSettings(DistillSettings):
@@ -182,6 +199,7 @@ class FixedAdvantageSettings(DistillSettings):
 
 
 _KINDS = {
+    "clamped_forward_kl": "ClampedSettings",
     "relaxed_policy_gradient": "RelaxedSettings",
     "fixed_advantage": "FixedAdvantageSettings",
 }
@@ -196,7 +214,20 @@ def _kind_of(settings: Any) -> str:
 
 AnyDistillSettings = Annotated[
     Annotated[DistillSettings, Tag("DistillSettings")]
+    | Annotated[ClampedSettings, Tag("ClampedSettings")]
     | Annotated[RelaxedSettings, Tag("RelaxedSettings")]
     | Annotated[FixedAdvantageSettings, Tag("FixedAdvantageSettings")],
     Discriminator(_kind_of),
 ]
+
+
+def distill_settings(section: Distill, keys: Mapping[str, Any]) -> DistillSettings:
+    """The settings of a round from their keys, and what their divergence reads of the section."""
+    if keys["divergence"] == "relaxed_policy_gradient":
+        relaxed = section.relaxed
+        return RelaxedSettings(**keys, relaxed=relaxed, reward_floor=relaxed.reward_floor)
+    if keys["divergence"] == "fixed_advantage":
+        return FixedAdvantageSettings(**keys, fixed_advantage=section.fixed_advantage)
+    if keys["divergence"] == "clamped_forward_kl":
+        return ClampedSettings(**keys, max_entry=section.max_entry)
+    return DistillSettings(**keys)

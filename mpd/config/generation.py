@@ -51,6 +51,11 @@ class EngineChoice(StrictModel):
     def _require_vllm_for_arguments(self) -> "EngineChoice":
         if self.engine_arguments and self.engine != "vllm":
             raise ValueError("engine_arguments are for vLLM; set engine: vllm, or remove them")
+        if isinstance(self.engine_arguments.get("hf_token"), str):
+            raise ValueError(
+                "engine_arguments: hf_token would be written beside every result; set HF_TOKEN in "
+                "the environment instead"
+            )
         seed = self.engine_arguments.get("seed", 0)
         if isinstance(seed, int) and not 0 <= seed < 2**32:
             raise ValueError(f"engine_arguments: seed {seed} must be from 0 to 4294967295")

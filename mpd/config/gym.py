@@ -47,7 +47,7 @@ def gym_version() -> str:
     except PackageNotFoundError:
         raise ValueError(
             f"source: reasoning_gym needs the package {PACKAGE}, which is not installed: "
-            "pip install 'mpd[gym]'"
+            "pip install -e '.[gym]'"
         ) from None
 
 

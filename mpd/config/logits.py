@@ -15,8 +15,9 @@ class Logits(EngineChoice):
     cache: Literal["sparse", "hidden", "realised"] = Field(
         "sparse",
         description="sparse: log-probabilities on a support; hidden: inputs of the teacher's "
-        "output head, for the exact loss; realised: the log-probability of the completion id alone "
-        "and unrounded, which methods with a policy gradient have by themselves",
+        "output head, for the exact loss, which copsd has by itself; realised: the log-probability "
+        "of the completion id alone and unrounded, which methods with a policy gradient have by "
+        "themselves",
     )
     support: Literal["union", "teacher"] = Field(
         "union",
@@ -102,8 +103,21 @@ class RewritingScores(CacheSettings):
     chat: Annotated[ScoringChat, FromKey("chat")] = ScoringChat()
 
 
+class SolutionScores(CacheSettings):
+    """Settings for a scorer that sees a reference solution."""
+
+    when: ClassVar[str] = "with context: solution"
+    context: Annotated[Literal["solution"], FromJob("method")] = Field(
+        description="solution: the scorer sees the problem with a reference solution"
+    )
+    prompt: Annotated[str, FromKey("chat.solution")] = Field(
+        description="user message; {problem}, {original} and {solution} are filled in"
+    )
+    chat: Annotated[ScoringChat, FromKey("chat")] = ScoringChat()
+
+
 LogitsSettings = Annotated[
-    PlainScores | ConciseScores | RewritingScores, Field(discriminator="context")
+    PlainScores | ConciseScores | RewritingScores | SolutionScores, Field(discriminator="context")
 ]
 
 

@@ -33,8 +33,11 @@ Kept = Annotated[
     Field(description="which completions are kept, by their answers; all: truncated ones too"),
 ]
 Context = Annotated[
-    Literal["problem", "concise", "rewriting"],
-    Field(description="prompt of the scorer: plain, asking for brevity, or the rewriting prompt"),
+    Literal["problem", "concise", "rewriting", "solution"],
+    Field(
+        description="prompt of the scorer: plain, asking for brevity, the rewriting prompt, or one "
+        "with a reference solution"
+    ),
 ]
 DivergenceName = Annotated[
     Literal[
@@ -43,6 +46,7 @@ DivergenceName = Annotated[
         "jensen_shannon",
         "mix",
         "cross_entropy",
+        "clamped_forward_kl",
         "policy_gradient",
         "relaxed_policy_gradient",
         "fixed_advantage",
@@ -51,6 +55,8 @@ DivergenceName = Annotated[
 ]
 # Those whose reward is made from the teacher's log-probability of the realised id alone.
 REWARDED = ("policy_gradient", "relaxed_policy_gradient")
+# By divergence, the cache that a method has by itself, whatever the others have.
+CACHES = {**dict.fromkeys(REWARDED, "realised"), "clamped_forward_kl": "hidden"}
 WITHOUT_SCORES = ("cross_entropy", "fixed_advantage")  # they need no scores of a teacher
 
 
@@ -64,18 +70,20 @@ class Method(StrictModel):
     rewriter: Rewriter = "none"
     instruction: Instruction = "rewrite"
     kept: Kept = "correct"
-    scorer: Literal["teacher", "student"] = Field(
-        "teacher", description="who scores; student: the student of the round before"
+    scorer: Literal["teacher", "student", "base"] = Field(
+        "teacher",
+        description="who scores; student: the student of the round before; base: the student "
+        "before any training",
     )
     context: Context = "problem"
     divergence: DivergenceName = "reverse_kl"
 
     @model_validator(mode="after")
     def _require_possible(self) -> "Method":
-        if self.scorer == "student" and self.rewriter == "teacher":
+        if self.scorer != "teacher" and self.rewriter == "teacher":
             raise ValueError(
-                "scorer: student with rewriter: teacher: who rewrote has to score; change one of "
-                "the two"
+                f"scorer: {self.scorer} with rewriter: teacher: who rewrote has to score; change "
+                "one of the two"
             )
         if self.scorer == "student" and self.sampler == "base":
             raise ValueError(
@@ -112,6 +120,8 @@ METHODS = {
     ),
     # On-policy self-distillation for compression, 2603.05433
     "opsdc": Method(kept="all", scorer="student", context="concise"),
+    # Crosslingual on-policy self-distillation, 2605.09548
+    "copsd": Method(kept="all", scorer="base", context="solution", divergence="clamped_forward_kl"),
     # Semi-on-policy distillation, 2610.11291
     "semi_opd": Method(sampler="base", kept="all", divergence="policy_gradient"),
     # Relaxed on-policy distillation, 2603.11137

@@ -1,23 +1,23 @@
-"""The section problems, and the settings of its stage."""
+"""The section problems: where they come from, and how they are divided."""
 
-from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Field, model_validator
 
 from mpd.config.base import (
     COMMIT,
     DEV,
     AlsoFromKey,
     Count,
-    FromKey,
     Name,
     Seed,
-    StageSettings,
     StrictModel,
     World,
 )
-from mpd.config.gym import GymVersion, Level, Task, is_absent
+from mpd.config.gym import Level, Task, is_absent
+
+# Left out where there is none, so that other sources have the settings that they had before.
+ReferenceColumn = Annotated[str | None, Field(exclude_if=lambda column: column is None)]
 
 
 class Source(StrictModel):
@@ -90,6 +90,11 @@ class Source(StrictModel):
             return self.tasks
         return (Task(task=self.task, levels=self.levels, settings=self.settings),)
 
+    @property
+    def references(self) -> dict[str, str]:
+        """The columns that a scorer may see, by their keys; a benchmark has none."""
+        return {}
+
     @model_validator(mode="after")
     def _require_complete(self) -> "Source":
         if self.is_made and self.num_problems is None:
@@ -104,6 +109,34 @@ class Source(StrictModel):
             raise ValueError(f"source: {self.source} has no tasks; set source: reasoning_gym")
         if self.task is None and (self.levels or self.settings):
             raise ValueError("levels and settings belong to task; give each of tasks its own")
+        return self
+
+
+class TrainSource(Source):
+    """Where the training problems come from, and what a scorer may see of them."""
+
+    original: ReferenceColumn = Field(
+        None,
+        description="column with a translated question's original, for methods whose scorer sees "
+        "a solution",
+    )
+    solution: ReferenceColumn = Field(
+        None,
+        description="column with a reference solution, for methods whose scorer sees one",
+    )
+
+    @property
+    def references(self) -> dict[str, str]:
+        """The columns that a scorer may see, by their keys."""
+        columns = {"original": self.original, "solution": self.solution}
+        return {key: column for key, column in columns.items() if column is not None}
+
+    @model_validator(mode="after")
+    def _require_solution(self) -> "TrainSource":
+        if self.original is not None and self.solution is None:
+            raise ValueError("original is for methods whose scorer sees a solution; set solution")
+        if self.has_scorer and self.solution is not None:
+            raise ValueError(f"source: {self.source} has no reference solutions; remove solution")
         return self
 
 
@@ -157,7 +190,7 @@ class Problems(ProblemSplit):
     path: str | None = Field(
         None, description="file or hub dataset of the sources that name no path"
     )
-    train: Source = Field(description="where training problems come from; keys below")
+    train: TrainSource = Field(description="where training problems come from; keys below")
     benchmarks: tuple[Benchmark, ...] = Field((), description="held-out problem sets; keys below")
 
     @model_validator(mode="after")
@@ -186,9 +219,13 @@ class Problems(ProblemSplit):
         return [benchmark.name for benchmark in self.benchmarks]
 
     @property
-    def train_source(self) -> Source:
+    def train_source(self) -> TrainSource:
         """The source of the training problems, its path filled in."""
-        return self._with_path(self.train)
+        return TrainSource(
+            **dict(self._with_path(self.train)),
+            original=self.train.original,
+            solution=self.train.solution,
+        )
 
     def benchmark_source(self, name: str) -> Source:
         """The source of a benchmark, its path filled in."""
@@ -204,34 +241,3 @@ class Problems(ProblemSplit):
         if not source.is_made:
             keys["path"] = source.path or self.path
         return Source(**keys)
-
-
-class TrainingProblems(ProblemSplit, StageSettings):
-    """Settings for the training problems and the development split."""
-
-    section: ClassVar[str] = "problems"
-    train: Annotated[Source, FromKey("problems.train")] = Field(
-        description="where training problems come from"
-    )
-    gym_version: GymVersion = None
-
-
-class BenchmarkProblems(Source, StageSettings):
-    """Settings for a benchmark."""
-
-    section: ClassVar[str] = "problems.benchmarks"
-    seed: Annotated[Seed, FromKey("problems.seed")] = Field(0, description="seed of the subset")
-    on_bad_row: Annotated[OnBadRow, FromKey("problems.on_bad_row")] = "refuse"
-    gym_version: GymVersion = None
-
-
-def _problems_kind(settings: Any) -> str:
-    is_train = "train" in settings if isinstance(settings, Mapping) else hasattr(settings, "train")
-    return "TrainingProblems" if is_train else "BenchmarkProblems"
-
-
-ProblemsSettings = Annotated[
-    Annotated[TrainingProblems, Tag("TrainingProblems")]
-    | Annotated[BenchmarkProblems, Tag("BenchmarkProblems")],
-    Discriminator(_problems_kind),
-]

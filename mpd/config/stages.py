@@ -13,13 +13,7 @@ from mpd.config.branches import Branch
 from mpd.config.chat import PromptChat, ReadingChat, StudentChat, WritingChat
 from mpd.config.compress import CompressSettings, NoRewrite, RewritingChat, TeacherRewrite
 from mpd.config.config import Config
-from mpd.config.distill import (
-    AnyDistillSettings,
-    DistillSettings,
-    FixedAdvantageSettings,
-    RelaxedSettings,
-    Training,
-)
+from mpd.config.distill import AnyDistillSettings, Training, distill_settings
 from mpd.config.evaluate import AnswersSettings, EvaluateSettings, TokenLimit
 from mpd.config.filter import FilterSettings
 from mpd.config.generation import Decoding, GenerationEngineChoice
@@ -31,6 +25,7 @@ from mpd.config.logits import (
     PlainScores,
     RewritingScores,
     ScoringChat,
+    SolutionScores,
 )
 from mpd.config.models import (
     FolderSettings,
@@ -39,7 +34,8 @@ from mpd.config.models import (
     ModelsSettings,
     TinySettings,
 )
-from mpd.config.problems import BenchmarkProblems, ProblemSplit, Source, TrainingProblems
+from mpd.config.problem_settings import BenchmarkProblems, TrainingProblems
+from mpd.config.problems import ProblemSplit, Source
 from mpd.config.report import ReportSettings
 from mpd.config.sample import DrawnSample, GivenSample, SampleSettings
 
@@ -120,7 +116,7 @@ def _compress(config: Config, wildcards: Wildcards) -> StageSettings:
     for key in ("refine", "structure"):
         keys.pop(key)
     seed = int(wildcards["seed"])
-    is_structure = method.instruction == "structure"
+    is_new = method.instruction == "structure" and method.sampler != "base"
     return TeacherRewrite(
         **{**keys, "prompt": branch.compress.asking(method.instruction)},
         instruction=method.instruction,
@@ -130,7 +126,7 @@ def _compress(config: Config, wildcards: Wildcards) -> StageSettings:
         chat=_part(RewritingChat, config.chat),
         dtype=config.models.dtype,
         # Where the prompt is the same in every round, only a seed makes other rewrites.
-        seed=f"{seed}.{wildcards['round']}" if is_structure else seed,
+        seed=f"{seed}.{wildcards['round']}" if is_new else seed,
     )
 
 
@@ -155,6 +151,8 @@ def _logits(config: Config, wildcards: Wildcards) -> StageSettings:
     chat = _part(ScoringChat, config.chat)
     if branch.method.context == "concise":
         return ConciseScores(**keys, context="concise", prompt=config.chat.concise, chat=chat)
+    if branch.method.context == "solution":
+        return SolutionScores(**keys, context="solution", prompt=config.chat.solution, chat=chat)
     prompt = branch.compress.asking(branch.method.instruction)
     return RewritingScores(**keys, context="rewriting", prompt=prompt, chat=chat)
 
@@ -169,12 +167,7 @@ def _distill(config: Config, wildcards: Wildcards) -> StageSettings:
     keys = dict(_part(Training, branch.distill))
     keys["learning_rate"] *= branch.distill.round_decay ** (int(wildcards["round"]) - 1)
     keys |= {"divergence": branch.method.divergence, "seed": int(wildcards["seed"])}
-    if branch.method.divergence == "relaxed_policy_gradient":
-        relaxed = branch.distill.relaxed
-        return RelaxedSettings(**keys, relaxed=relaxed, reward_floor=relaxed.reward_floor)
-    if branch.method.divergence == "fixed_advantage":
-        return FixedAdvantageSettings(**keys, fixed_advantage=branch.distill.fixed_advantage)
-    return DistillSettings(**keys)
+    return distill_settings(branch.distill, keys)
 
 
 def _answers(config: Config, wildcards: Wildcards) -> StageSettings:

@@ -50,6 +50,8 @@ def main(argv: list[str] | None = None) -> None:
     output = arguments.output or Path("exports") / results.name
     if output.exists():
         raise ValueError(f"{output}: is there already; remove it, or give another --output")
+    # First, so that nothing is there already when a name or a token has been corrected.
+    addresses = hub.create(arguments.push, arguments.public) if arguments.push else []
     unfinished = output.with_name(f".{output.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     write_model(results.round, unfinished / "model", arguments.dtype)
@@ -63,9 +65,9 @@ def main(argv: list[str] | None = None) -> None:
     unfinished.rename(output)
     print(f"model: {output / 'model'}\ndata set: {output / 'data'}")
     if arguments.push:
-        folders = {name: output / name for name in texts}
-        for address in hub.push(folders, arguments.push, arguments.public):
-            print(f"uploaded: {address}")
+        hub.upload({name: output / name for name in texts}, arguments.push)
+    for address in addresses:
+        print(f"uploaded: {address}")
 
 
 if __name__ == "__main__":

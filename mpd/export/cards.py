@@ -1,6 +1,7 @@
 """The cards of a model and of a data set: README.md files whose head the hub reads. No I/O."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ SOURCES = {
     "folder": "a local folder",
     "file": "a local file",
     "gguf": "a GGUF file",
+    "reasoning_gym": "of the package reasoning-gym",
 }
 USE = """```python
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -30,6 +32,7 @@ inputs = tokenizer.apply_chat_template(
 )
 print(tokenizer.decode(model.generate(**inputs, max_new_tokens=512)[0]))
 ```"""
+PATH = re.compile(r"(/|~|\.\./)[^\s{]*")  # of this machine
 TAGS = ["mpd", "distillation", "reasoning", "concise-reasoning"]
 
 
@@ -63,8 +66,8 @@ def model_card(results: Results, license: str | None) -> str:
         f"completions. {_choice(results)}",
         *_differences(results),
         "## Use",
-        "The chat template asks for thinking, and the folder loads with transformers and vLLM. "
-        "The settings of the answers below say how it was sampled.",
+        "The folder loads with transformers and vLLM. The settings of the answers below say how it "
+        "was sampled, and whether with thinking.",
         USE,
         "## What went in",
         _table(
@@ -118,13 +121,14 @@ def origin(settings: Mapping[str, Any]) -> str:
     """Where a model or a problem set came from, in a few words."""
     if not settings:
         return "not recorded"
-    place = settings.get("path") or settings.get("task") or ""
-    if settings["source"] != "hub":
+    tasks = [task["task"] for task in settings.get("tasks") or []]
+    place = settings.get("path") or settings.get("task") or ", ".join(tasks)
+    if settings["source"] in ("file", "folder", "gguf"):
         place = Path(str(place)).name  # where it is on this machine is nobody's business
     parts = [f"`{place}`" if place else "", SOURCES.get(settings["source"], settings["source"])]
     if settings.get("config"):
         parts.append(f"configuration {settings['config']}")
-    if settings.get("split") and settings["source"] != "tiny":
+    if settings.get("split") and settings["source"] in ("hub", "file"):
         parts.append(f"split {settings['split']}")
     if settings.get("revision"):
         parts.append(f"at {settings['revision']}")
@@ -133,11 +137,12 @@ def origin(settings: Mapping[str, Any]) -> str:
 
 def _evaluated(results: Results, row: Mapping[str, Any]) -> list[EvalResult]:
     settings = results.problems.get(row["benchmark"], results.problems.get("train", {}))
+    is_public = settings.get("source") == "hub"  # where a file is on this machine is not
     measures = {"accuracy": "avg@k", "mean_tokens": "mean completion tokens"}
     return [
         EvalResult(
             task_type="text-generation",
-            dataset_type=str(settings.get("path") or settings.get("source")),
+            dataset_type=str(settings.get("path" if is_public else "source")),
             dataset_name=row["benchmark"],
             dataset_config=row["benchmark"],
             metric_type=name,
@@ -205,15 +210,18 @@ def _settings(results: Results) -> list[str]:
 
 def _without_paths(text: str) -> str:
     """JSON in which paths of this machine are names of files."""
+    return json.dumps(_named(json.loads(text)), indent=1, sort_keys=True, ensure_ascii=False)
 
-    def plain(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        return {
-            key: Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
-            for key, value in pairs
-        }
 
-    content = json.loads(text, object_pairs_hook=plain)
-    return json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False)
+def _named(value: Any, key: str = "") -> Any:
+    if isinstance(value, dict):
+        return {name: _named(item, name) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_named(item, key) for item in value]
+    # A prompt may begin with a slash, too: /no_think {problem}
+    if isinstance(value, str) and (key == "trajectories" or PATH.fullmatch(value)):
+        return Path(value).name
+    return value
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -70,7 +70,9 @@ def read_results(folder: Path) -> Results:
     rows = summary.filter(**of_round, seed=place.seed)
     if rows.is_empty():
         raise ValueError(f"{report}: does not have {place.name}; run snakemake again")
-    said = note_beside(report)["settings"]
+    said = note_beside(report).get("settings")
+    if said is None:
+        raise ValueError(f"{report}: has no note of its settings; run snakemake again")
     choice = shipped(summary, said["max_accuracy_drop"]).filter(
         method=place.method, seed=place.seed
     )

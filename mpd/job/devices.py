@@ -18,9 +18,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from mpd.store.energy import VISIBLE, named_gpus
+
 log = logging.getLogger("mpd")
 
-VISIBLE = "CUDA_VISIBLE_DEVICES"
 FAKE = "MPD_DEVICES"  # names of devices in place of those of the machine, for tests
 ALLOCATION = "SLURM_JOB_ID"
 LOOK_SECONDS, LINE_SECONDS = 1.0, 60.0  # between two tries, and between two lines about them
@@ -33,12 +34,7 @@ def visible_devices() -> list[str]:
 
     Those of CUDA_VISIBLE_DEVICES where it is set, or else all of the machine, by number.
     """
-    named = os.environ.get(VISIBLE)
-    if named is None:
-        return _devices_of_machine()
-    names = [name.strip() for name in named.split(",")]
-    end = next((place for place, name in enumerate(names) if name in ("", "-1")), len(names))
-    return names[:end]  # CUDA ends the list there, too
+    return named_gpus() if VISIBLE in os.environ else _devices_of_machine()
 
 
 def take_devices(count: int) -> None:

@@ -75,6 +75,10 @@ class Experiment:
         """The teacher's output head, for a cache of hidden states."""
         return self.folder / "models" / "head" / "head.safetensors"
 
+    def base_head(self, seed: int) -> Path:
+        """The output head of the base student of a seed, where that scores."""
+        return self.folder / "models" / f"head_seed_{seed}" / "head.safetensors"
+
     def round(self, method: str, seed: int, number: int) -> "Round":
         """A round of the branch of a method and a seed."""
         return Round(self, method, seed, number)

@@ -109,6 +109,9 @@ def _check_prompts(config: Config, branch: Branch) -> None:
         # The student answers this prompt, or one of the two models scores under it.
         for model in (models.student, models.teacher):
             _check_words("chat.concise", config.chat.concise, model)
+    if method.trained and method.context == "solution":
+        for model in (models.student, models.teacher)[method.scorer == "teacher" :][:1]:
+            _check_words("chat.solution", config.chat.solution, model)
     if method.trained and method.rewriter == "teacher":
         key = "prompt" if method.instruction == "rewrite" else method.instruction
         _check_words(f"compress.{key}", branch.compress.asking(method.instruction), models.teacher)
@@ -135,7 +138,7 @@ def _check_words(key: str, template: str, model: ModelSource) -> None:
     """Raise ValueError where a template has a word that a model of the embedded world lacks."""
     if not isinstance(model, TinyModel):
         return
-    for text in re.split(r"\{problem\}|\{trajectory\}", template):
+    for text in re.split(r"\{(?:problem|trajectory|original|solution)\}", template):
         piece = unknown_piece(text, WORLDS[model.world].lexicon)
         if piece is not None:
             raise ValueError(

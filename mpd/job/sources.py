@@ -33,8 +33,10 @@ def _trained(round: Round) -> Iterator[tuple[Path, Sources]]:
     if round.number == 0:
         return
     before, teacher = round.before.student, experiment.teacher
-    students = [before, round.base.student] if _samples_of_round_1(round) else [before]
-    models = {"student": [*students, teacher], "teacher": [teacher, before]}
+    base = round.base.student
+    students = [before, base] if _samples_of_round_1(round) else [before]
+    scorers = dict.fromkeys([teacher, before, base])
+    models = {"student": [*students, teacher], "teacher": list(scorers)}
     shards = {stage: round.shards(stage, count) for stage in SHARDED[1:]}
     shards["problems"] = experiment.train_shards(count)
     for number in range(count):

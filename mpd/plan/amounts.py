@@ -37,6 +37,10 @@ class World:
         """Bytes of a weight in generation and scoring."""
         return 2 if self.config.models.dtype == "bfloat16" else 4
 
+    def scorer(self, name: str) -> Model:
+        """The model that scores, by the axis `scorer` of a method."""
+        return self.teacher if name == "teacher" else self.student
+
 
 def jobs_of(config: Config, stage: str) -> int:
     """Jobs of a stage in one round of one method and seed, as rules/ divides its work.
@@ -103,13 +107,15 @@ def generated(
 def _scored(world: World, branch: Branch, kept: float, sample: float, length: float) -> Amount:
     """Scoring: a pass of the teacher, and of the student, over prompt and completion."""
     method, prompt = branch.method, world.lengths.prompt
-    scorer = world.teacher if method.scorer == "teacher" else world.student
-    seen = prompt + length + (sample if method.context == "rewriting" else 0)
+    scorer = world.scorer(method.scorer)
+    # An original is as long as its translation, and a solution is assumed to be as long.
+    others = {"rewriting": sample, "solution": 2.0 * prompt}.get(method.context, 0.0)
+    seen = prompt + length + others
     positions = round(length)
     flops = pass_flops(scorer.shape, [round(seen)], positions)
     if branch.logits.engine == "transformers":
         flops += pass_flops(world.student.shape, [round(prompt + length)], positions)
-    disk = kept * (100 + length * cache_bytes(branch.logits, world.teacher, world.weight_bytes))
+    disk = kept * (100 + length * cache_bytes(branch.logits, scorer, world.weight_bytes))
     return {"rows": kept, "tokens": kept * length, "flops": kept * flops, "disk": disk}
 
 

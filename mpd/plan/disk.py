@@ -24,13 +24,13 @@ def entries_of(settings: Logits) -> float:
     return min(trimmed if settings.support == "union" else 0.6 * trimmed, most)
 
 
-def cache_bytes(settings: Logits, teacher: Model, weight_bytes: int) -> float:
+def cache_bytes(settings: Logits, scorer: Model, weight_bytes: int) -> float:
     """Bytes of the cache for each completion token."""
     if settings.cache == "hidden":
-        return BYTES_OF_TOKEN + HIDDEN_SHARE * teacher.shape.hidden_size * weight_bytes
+        return BYTES_OF_TOKEN + HIDDEN_SHARE * scorer.shape.hidden_size * weight_bytes
     if settings.cache == "realised":
         return BYTES_OF_REALISED
-    if teacher.shape.vocab_size < SMALL_VOCABULARY:
+    if scorer.shape.vocab_size < SMALL_VOCABULARY:
         return SMALL_BYTES
     tails = BYTES_OF_TAIL * settings.tail_buckets
     return BYTES_OF_TOKEN + BYTES_OF_ENTRY * entries_of(settings) + tails

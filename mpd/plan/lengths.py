@@ -46,9 +46,9 @@ class Lengths:
         """
         same = [branch.name]
         if number == 1:  # methods with one sampler have the same samples
-            branches = self.config.branches.values()
+            branches, teacher = self.config.branches.values(), branch.method.sampler == "teacher"
             same += [
-                other.name for other in branches if other.method.sampler == branch.method.sampler
+                other.name for other in branches if (other.method.sampler == "teacher") == teacher
             ]
         for name in same:
             value = self._measured(name, number, "sample")
@@ -96,7 +96,7 @@ class Lengths:
         branch = self.config.branches.get(method)
         if branch is None or number == 0:
             return length
-        is_student = branch.method.sampler == "student"
+        is_student = branch.method.sampler != "teacher"
         first = branch.sample.max_new_tokens * SHARE_OF_LIMIT
         first = self.sample(branch, 1) if is_student else first
         return length * min(self.trained(branch, number) / first, 1.0)

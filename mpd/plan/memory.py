@@ -104,7 +104,7 @@ def _smaller_weights(world: World, role: str, section: str) -> tuple[str, str]:
         return "models.dtype", "bfloat16 halves the weights"
     if section == "logits":
         return "resources.logits.gpu", (
-            f"more GPUs, which share the layers of the teacher; or take a smaller models.{role}"
+            f"more GPUs, which share the layers of the {role}; or take a smaller models.{role}"
         )
     return f"{section}.engine", (
         f"vllm splits the model over resources.{section}.tensor_parallel_size GPUs; or take a "
@@ -115,13 +115,14 @@ def _smaller_weights(world: World, role: str, section: str) -> tuple[str, str]:
 def _scoring(world: World, branch: Branch, card: Card) -> Peak:
     """The weights of both models, the logits of a chunk, and the activations of a pass."""
     resources = world.config.resources.logits
-    scorer = world.teacher if branch.method.scorer == "teacher" else world.student
+    scorer = world.scorer(branch.method.scorer)
+    role = "teacher" if scorer is world.teacher else "student"
     if branch.logits.engine == "vllm":
         shards = resources.tensor_parallel_size
         weights = scorer.parameters * world.weight_bytes / shards
         needed, parts = _summed({"runtime": RUNTIME, "weights": weights})
         taken = max(needed, resources.gpu_memory_utilization * card.memory)
-        key, advice = "resources.logits.tensor_parallel_size", "GPUs that share the teacher"
+        key, advice = "resources.logits.tensor_parallel_size", f"GPUs that share the {role}"
         return Peak("logits", needed, taken, key, advice, parts)
     split = max(resources.gpu, 1)  # the scorer's layers are divided among the GPUs of the job
     weights = (scorer.parameters / split + world.student.parameters) * world.weight_bytes
@@ -132,7 +133,7 @@ def _scoring(world: World, branch: Branch, card: Card) -> Peak:
     sizes = {"runtime": RUNTIME, "weights": weights, "logits": logits, "states": states}
     needed, parts = _summed(sizes)
     if weights > _usable(card) / 2:
-        return Peak("logits", needed, needed, *_smaller_weights(world, "teacher", "logits"), parts)
+        return Peak("logits", needed, needed, *_smaller_weights(world, role, "logits"), parts)
     if logits > states:
         key, advice = "resources.logits.chunk_size", f"fewer than {chunk_size} positions at a time"
     else:

@@ -13,6 +13,7 @@ from mpd.config.base import BASE, StageSettings
 from mpd.config.stages import stage_settings
 from mpd.job.flops import pass_flops
 from mpd.plan.amounts import STAGES, Amount, World, answer_amounts, jobs_of, round_amounts
+from mpd.plan.shapes import Model
 
 
 @dataclass(frozen=True)
@@ -88,15 +89,30 @@ def _models(world: World) -> Iterator[Work]:
         steps = model.num_steps * 1024  # tokens_per_step of mpd/tiny/sizes.py
         flops = 3 * pass_flops(model.shape, [100], 100) * steps // 100 * jobs
         each = model.parameters * (4 if model.num_steps else 2)
-        copies = jobs if model.num_steps else 1
-        # Students of all seeds are one, unless each is pretrained.
+        copies = _copies(model, jobs)
         linked = jobs - copies
         disk = copies * (each + 3e4)
         amount: Amount = {"tokens": steps * jobs, "flops": flops, "disk": disk, "folders": copies}
         yield Work("models", 0, "", jobs, linked, **amount)
-    if any(branch.logits.cache == "hidden" for branch in config.branches.values()):
-        head = world.teacher.shape.vocab_size * world.teacher.shape.hidden_size
-        yield Work("head", 0, "", 1, rows=1, disk=head * world.weight_bytes, tables=1)
+    yield from _heads(world)
+
+
+def _copies(model: Model, jobs: int) -> int:
+    """Models of as many jobs: students of all seeds are one, unless each is pretrained."""
+    return jobs if model.num_steps else 1
+
+
+def _heads(world: World) -> Iterator[Work]:
+    """The output heads of the models that score where the cache holds hidden states."""
+    branches = [branch for branch in world.config.branches.values() if branch.method.trained]
+    scorers = {branch.method.scorer for branch in branches if branch.logits.cache == "hidden"}
+    for scorer, jobs in (("teacher", 1), ("base", len(world.config.seeds))):
+        if scorer in scorers:
+            model = world.scorer(scorer)
+            copies = _copies(model, jobs)
+            disk = model.shape.vocab_size * model.shape.hidden_size * world.weight_bytes * copies
+            amount: Amount = {"rows": copies, "disk": disk, "tables": copies}
+            yield Work("head", 0, "", jobs, jobs - copies, **amount)
 
 
 def _trained(
@@ -119,7 +135,8 @@ def _trained(
     sampler = -1 if branch.method.sampler == "teacher" or is_given else student
     made: dict[str, bool] = {}
     previous: tuple[int, ...] = ()
-    inputs = {"sample": (sampler,), "logits": (student,)}
+    scorer = {"teacher": -1, "base": base, "student": before}[branch.method.scorer]
+    inputs = {"sample": (sampler,), "logits": (student, scorer)}
     for stage in STAGES:
         previous = (*previous, keys.of(stage, settings(stage), *inputs.get(stage, ()), *previous))
         made[stage] = keys.is_new

@@ -6,8 +6,8 @@
         --output results/tiny/report.html
 
 Writes summary, comparison, budgets, difficulty, costs and speed.parquet beside report.html, and
-prints the summary and the round to ship. Round 0 trains nothing, so that only its evaluations are
-read. The answers of a round are not read, only counted.
+prints the summary and the round to ship. Round 0 trains nothing, so that only its answers and their
+evaluations are read.
 """
 
 from argparse import ArgumentParser, Namespace
@@ -34,7 +34,7 @@ from mpd.report.run import Run
 from mpd.report.shipping import shipped
 from mpd.report.speed import speed_frame
 from mpd.report.summary import summary_frame
-from mpd.report.terminal import print_table
+from mpd.report.terminal import overlap_lines, print_table
 from mpd.store import schema, table
 from mpd.store.outputs import FileOutput, Outputs, TableOutput
 from mpd.store.parts import Parts
@@ -158,7 +158,9 @@ def main(argv: list[str] | None = None) -> None:
     if arguments.mode != "explain":
         summary = table.read(table_in(arguments.output.parent, schema.SUMMARY.name), schema.SUMMARY)
         choice = shipped(summary, arguments.settings.max_accuracy_drop)
-        print_table(summary, choice, arguments.output)
+        costs = table.read(table_in(arguments.output.parent, schema.COSTS.name), schema.COSTS)
+        overlaps = overlap_lines(costs, arguments.settings.samplers)
+        print_table(summary, choice, arguments.output, overlaps)
 
 
 if __name__ == "__main__":

@@ -137,7 +137,7 @@ def index_of(lines: pl.DataFrame, problems: pl.DataFrame, experiment: str) -> di
             "question": questions["question"].fill_null("").str.slice(0, length).to_list(),
         },
         "round": lines["place"].to_list(),
-        "problem": _indices(lines["problem_id"], questions["problem_id"]),
+        "problem": indices(lines["problem_id"], questions["problem_id"]),
         "sample": lines.select(id_without_problem).to_series().to_list(),
         "candidate": lines["candidate"].to_list(),
         "sample_tokens": lines["sample_tokens"].to_list(),
@@ -145,18 +145,20 @@ def index_of(lines: pl.DataFrame, problems: pl.DataFrame, experiment: str) -> di
         "divergence": _thousandths(lines["divergence"]),
         "teacher_logprob": _thousandths(-lines["teacher_logprob"]),
         "solved": lines["solved"].round(3).to_list(),
-        **{name: _named(lines[name]) for name in ("reason", "verdict", "sample_verdict")},
+        **{name: named(lines[name]) for name in ("reason", "verdict", "sample_verdict")},
     }
 
 
-def _indices(values: pl.Series, names: pl.Series) -> list[int]:
-    indices = {name: index for index, name in enumerate(names.to_list())}
-    return [indices[name] for name in values.to_list()]
+def indices(values: pl.Series, names: pl.Series) -> list[int]:
+    """The index of each value among the names."""
+    numbers = {name: index for index, name in enumerate(names.to_list())}
+    return [numbers[name] for name in values.to_list()]
 
 
-def _named(values: pl.Series) -> dict[str, list[Any]]:
+def named(values: pl.Series) -> dict[str, list[Any]]:
+    """The different values, sorted, and the index of each value among them."""
     names = values.unique().sort()
-    return {"names": names.to_list(), "lines": _indices(values, names)}
+    return {"names": names.to_list(), "lines": indices(values, names)}
 
 
 def _thousandths(values: pl.Series) -> list[int | None]:

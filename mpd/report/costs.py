@@ -1,6 +1,7 @@
 """What each round of each method cost, and how the teacher scored what was trained on."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -9,6 +10,7 @@ from mpd.config.report import ReportSettings
 from mpd.job.layout import BENCHMARK_STAGES, Round
 from mpd.report.rounds import SHARDED, Files, Seconds, Spent, Trained
 from mpd.report.students import Student, by_student
+from mpd.scoring.cache_layout import mean_overlap
 from mpd.store import schema, table
 from mpd.store.differences import note_beside
 
@@ -17,7 +19,7 @@ COST_INPUTS = {
     "compress": ["rewrite_tokens"],
     "filter": ["keep"],
     "logits": [
-        *("num_tokens", "divergence"),
+        *("num_tokens", "divergence", "overlap"),
         *("mean_teacher_logprob", "think_close_logprob", "stop_logprob"),
     ],
     "metrics": ["step", "tokens_seen"],
@@ -25,18 +27,16 @@ COST_INPUTS = {
 
 
 def spent_by_stage(round: Round, num_shards: int, benchmarks: Sequence[str]) -> Spent:
-    """What computing the artifacts of a trained round took, as each of their notes has it.
+    """What computing the artifacts of a round took, as each of their notes has it.
 
-    It is empty for a note that has nothing, as older ones.
+    It is empty for a note that has nothing, as older ones. Round 0 has stages of evaluation alone.
     """
-    outputs = {
-        **{stage: round.shards(stage, num_shards) for stage in SHARDED},
-        "distill": [round.student.parent],
-        **{
-            stage: [round.benchmark(stage, name) for name in benchmarks]
-            for stage in BENCHMARK_STAGES
-        },
-    }
+    outputs: dict[str, Sequence[Path]] = {}
+    if round.number > 0:
+        outputs = {stage: round.shards(stage, num_shards) for stage in SHARDED}
+        outputs["distill"] = [round.student.parent]
+    for stage in BENCHMARK_STAGES:
+        outputs[stage] = [round.benchmark(stage, name) for name in benchmarks]
     return {
         stage: [note_beside(path).get("spent", {}) for path in paths]
         for stage, paths in outputs.items()
@@ -105,13 +105,14 @@ def costs_of(
 def diagnostics_of(logits: pl.DataFrame) -> dict[str, Any]:
     """Means of the teacher's scores over trained completions, in nats; None without any.
 
-    The divergence is a mean over their tokens.
+    Divergence and overlap are means over their tokens.
     """
     names = ("mean_teacher_logprob", "think_close_logprob", "stop_logprob")
     return {
         **{name: logits[name].mean() for name in names},
         "think_close_mass": logits["think_close_logprob"].exp().mean(),
         "divergence": logits["divergence"].explode().mean(),
+        "overlap": mean_overlap(logits),
     }
 
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import polars as pl
 
-from mpd.report import browser_section, compare, funnel, series
+from mpd.report import answer_section, browser_section, compare, funnel, series
+from mpd.report.payback import payback
 from mpd.report.rounds import Evaluations, Trained, read_evaluations
 from mpd.report.run import Run
 from mpd.report.students import Student, by_student, with_place
@@ -19,9 +20,9 @@ class Findings:
     """All that the page shows.
 
     `summary`, `comparison`, `budgets`, `difficulty`, `costs` and `speed` are the tables of the
-    report, `means` those of compare.means, `choice` that of shipping.shipped. `contexts` say what
-    the scorer of each method sees. `experiment`, `artifacts`, `models`, `stages` and `versions`
-    are those of `Run.origin`; the rest is computed in this module.
+    report, `means` those of compare.means, `payback` those of payback.payback, `choice` that of
+    shipping.shipped. `contexts` say what the scorer of each method sees. `experiment`, `models`,
+    `artifacts`, `stages` and `versions` are those of `Run.origin`; the rest is computed here.
     """
 
     experiment: str
@@ -32,10 +33,12 @@ class Findings:
     difficulty: pl.DataFrame
     costs: pl.DataFrame
     speed: pl.DataFrame
+    payback: pl.DataFrame
     artifacts: Sequence[Mapping[str, Any]]
     choice: pl.DataFrame
     contexts: Mapping[str, str]
     browser: browser_section.BrowserData
+    answers: answer_section.AnswersData
     lengths: pl.DataFrame
     metrics: pl.DataFrame
     funnels: Mapping[Student, Mapping[str, Any]]
@@ -50,9 +53,11 @@ def findings_of(run: Run, tables: Mapping[str, Any], choice: pl.DataFrame) -> Fi
         **tables,
         **run.origin,
         means=compare.means(run.per_problem),
+        payback=payback(tables["speed"], tables["summary"], run.settings.samplers),
         choice=choice,
         contexts=run.settings.contexts,
         browser=read_browser(run),
+        answers=read_answers(run),
         lengths=lengths(run.evaluations),
         metrics=training(run.trained),
         funnels=funnels(run.trained),
@@ -70,6 +75,12 @@ def read_browser(run: Run) -> browser_section.BrowserData:
         pl.concat(table.read_columns(path, columns) for path in run.problems),
         Tokenizer.from_file(str(run.student.with_name(TOKENIZER))),
     )
+
+
+def read_answers(run: Run) -> answer_section.AnswersData:
+    """The held-out answers of a run, packed for their browser in the page."""
+    problems = answer_section.asked(run.experiment, run.benchmarks)
+    return answer_section.answers_data(run.evaluations, problems, run.experiment.folder.name)
 
 
 def lengths(evaluations: Evaluations) -> pl.DataFrame:

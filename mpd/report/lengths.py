@@ -17,6 +17,15 @@ def quantiles(lengths: pl.Series) -> Quantiles:
     return {name: lengths.quantile(share, "linear") for name, share in QUANTILES.items()}
 
 
+def less(values: Quantiles, others: Quantiles) -> Quantiles:
+    """Quantiles less others; None where one has none."""
+
+    def difference(value: float | None, other: float | None) -> float | None:
+        return None if value is None or other is None else value - other
+
+    return {name: difference(values[name], others[name]) for name in QUANTILES}
+
+
 class Lengths:
     """The lengths of all answers of the students on one benchmark."""
 
@@ -32,10 +41,4 @@ class Lengths:
     def differences(self, student: Student, other: Student, seeds: Iterable[int]) -> Quantiles:
         """The quantiles of a student less those of another; None where one has none."""
         seeds = list(seeds)
-        values, others = self.quantiles(student, seeds), self.quantiles(other, seeds)
-
-        def less(name: str) -> float | None:
-            value, base = values[name], others[name]
-            return None if value is None or base is None else value - base
-
-        return {name: less(name) for name in QUANTILES}
+        return less(self.quantiles(student, seeds), self.quantiles(other, seeds))

@@ -44,7 +44,7 @@ class Run:
 
     @cached_property
     def answers(self) -> list[Path]:
-        """The answers of all rounds, of which the report quotes the notes."""
+        """The answers of all rounds, which the page shows."""
         return [
             round.benchmark("answers", name) for round in self.rounds for name in self.benchmarks
         ]
@@ -60,16 +60,16 @@ class Run:
 
     @cached_property
     def spent(self) -> dict[Round, Spent]:
-        """What computing the artifacts of the trained rounds took, by stage."""
+        """What computing the artifacts of all rounds took, by stage."""
         return {
             round: costs.spent_by_stage(round, self.num_shards, self.benchmarks)
-            for round in self.trained
+            for round in self.rounds
         }
 
     @cached_property
     def seconds(self) -> dict[Round, dict[str, float]]:
         """The wall seconds of the trained rounds, by stage."""
-        return {round: costs.seconds_by_stage(spent) for round, spent in self.spent.items()}
+        return {round: costs.seconds_by_stage(self.spent[round]) for round in self.trained}
 
     @cached_property
     def evaluation_digests(self) -> dict[str, str]:
@@ -83,17 +83,27 @@ class Run:
 
     @cached_property
     def spent_digest(self) -> str:
-        """One digest of what computing the artifacts of the trained rounds took."""
+        """One digest of what computing the artifacts of all rounds took."""
         return rounds.spent_digest(self.spent)
 
     @cached_property
     def page_digests(self) -> dict[str, str]:
-        """Digests of what the page alone shows: the training problems, and texts of tokens."""
+        """Digests of what the page alone shows: texts of problems, of answers and of tokens."""
         problems = {
             f"problems {number}": table.content_digest(path, schema.PROBLEMS)
             for number, path in enumerate(self.problems)
         }
-        return {**problems, "token_map": read_manifest(self.student)["token_map"]}
+        for name in self.benchmarks:
+            path = self.experiment.problems(name)
+            problems[f"problems {name}"] = table.content_digest(path, schema.PROBLEMS)
+        answers = {
+            f"{round.name} answers {name}": table.content_digest(
+                round.benchmark("answers", name), schema.ANSWERS
+            )
+            for round in self.rounds
+            for name in self.benchmarks
+        }
+        return {**problems, **answers, "token_map": read_manifest(self.student)["token_map"]}
 
     @cached_property
     def per_problem(self) -> pl.DataFrame:

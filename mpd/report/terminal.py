@@ -1,5 +1,6 @@
 """The summary as the stage prints it, and as the cells of a table."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -63,11 +64,28 @@ def shipping_lines(choice: pl.DataFrame) -> list[str]:
     ]
 
 
-def print_table(summary: pl.DataFrame, choice: pl.DataFrame, path: Path) -> None:
+def overlap_lines(costs: pl.DataFrame, samplers: Mapping[str, str]) -> list[str]:
+    """One line for each method that trains on the base student's trajectories.
+
+    How much teacher and student agree before training decides between it and a method that samples
+    again, by arXiv 2610.11291. Where the cache has no overlap, there is no line.
+    """
+    first = costs.filter(pl.col("round") == 1, pl.col("overlap").is_not_null())
+    return [
+        f"{method}: before training, {overlap:.1%} of the student's most probable tokens are among "
+        "the teacher's"
+        for method, overlap in first.select("method", "overlap").iter_rows()
+        if samplers.get(method) == "base"
+    ]
+
+
+def print_table(
+    summary: pl.DataFrame, choice: pl.DataFrame, path: Path, overlaps: Sequence[str] = ()
+) -> None:
     """Print accuracy and tokens of every student, the round to ship, and the path of the report.
 
     A student has one row for each benchmark; where there are several seeds, it has their means and
-    ranges.
+    ranges. `overlaps` are the lines of `overlap_lines`.
     """
     from rich.console import Console
     from rich.table import Table
@@ -87,4 +105,6 @@ def print_table(summary: pl.DataFrame, choice: pl.DataFrame, path: Path) -> None
         console.print(f"ship {line}", highlight=False)
     if len(lines) > MAX_CHOICES:
         console.print(f"and {len(lines) - MAX_CHOICES} more, in the report", highlight=False)
+    for line in overlaps:
+        console.print(line, highlight=False)
     console.print(f"report: {path}", highlight=False)

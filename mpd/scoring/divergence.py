@@ -16,7 +16,7 @@ from functools import partial
 
 import torch
 
-from mpd.config.distill import DistillSettings
+from mpd.config.distill import ClampedSettings, DistillSettings
 
 Divergence = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -33,6 +33,17 @@ def reverse_kl(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
 def forward_kl(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
     """KL(teacher ‖ student) = Σ q (log q - log p)."""
     return (teacher.exp() * (teacher - student)).sum(-1)
+
+
+def clamped_forward_kl(
+    student: torch.Tensor, teacher: torch.Tensor, max_entry: float
+) -> torch.Tensor:
+    """Σ min(q (log q - log p), max_entry); M = V.
+
+    No divergence: its negative terms stay as they are, so that it may be below zero. The loss of
+    arXiv 2605.09548 by its code, cisnlp/COPSD. A term above the bound has no gradient.
+    """
+    return (teacher.exp() * (teacher - student)).clamp(max=max_entry).sum(-1)
 
 
 def jensen_shannon(student: torch.Tensor, teacher: torch.Tensor, beta: float) -> torch.Tensor:
@@ -66,6 +77,8 @@ def divergence_of(settings: DistillSettings, num_entries: int | None = None) -> 
         "jensen_shannon": partial(jensen_shannon, beta=settings.beta),
         "mix": partial(mix, forward_share=settings.forward_share),
     }
+    if isinstance(settings, ClampedSettings):
+        return partial(clamped_forward_kl, max_entry=settings.max_entry)
     divergence = divergences[settings.divergence]
     if num_entries is None or settings.tail == "bucket":
         return divergence

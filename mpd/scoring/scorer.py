@@ -13,7 +13,7 @@ from typing import Any
 import polars as pl
 import torch
 
-from mpd.config.logits import ConciseScores, LogitsSettings, PlainScores
+from mpd.config.logits import LogitsSettings, PlainScores
 from mpd.config.resources import ScoringResources
 from mpd.job.ahead import ahead
 from mpd.job.progress import Progress
@@ -32,7 +32,8 @@ def teacher_prompts(vocabulary: Vocabulary, settings: LogitsSettings) -> Prompts
     """The prompts under which the teacher scores; None where they are those of the student."""
     if isinstance(settings, PlainScores):
         return None
-    key = "chat.concise" if isinstance(settings, ConciseScores) else "compress.prompt"
+    keys = {"concise": "chat.concise", "solution": "chat.solution"}
+    key = keys.get(settings.context, "compress.prompt")
     chat = settings.chat
     return Prompts(vocabulary, settings.prompt, key, chat.thinking, chat.date)
 
@@ -147,6 +148,9 @@ class Scorer(ABC):
         """The prompt under which the teacher scores a row: the student's, or one of its own."""
         if self.teacher_prompts is None:
             return row["prompt_ids"]
+        if self.settings.context == "solution":
+            references = {key: row[key] for key in ("original", "solution") if row[key] is not None}
+            return self.teacher_prompts.ids(problem=row["question"], **references)
         return self.teacher_prompts.ids(problem=row["question"], trajectory=row["sample_text"])
 
     def _key_columns(self, rows: pl.DataFrame, trajectories: Trajectories) -> list[pl.Series]:

@@ -14,6 +14,11 @@ STAGES = (schema.SAMPLE, schema.COMPRESS, schema.FILTER, schema.LOGITS)
 CONTROLS = sorted(set(SIGNS) - set(" \t\n\r"))
 
 
+def readable(rows: pl.DataFrame) -> pl.DataFrame:
+    """The rows with texts that a terminal can show: a sign in place of control characters."""
+    return rows.with_columns(pl.col(pl.String).str.replace_many(CONTROLS, ["\ufffd"]))
+
+
 class RoundShards:
     """The shards of a round that its stages have written so far."""
 
@@ -48,8 +53,7 @@ class RoundShards:
         for path in self.files(artifact):
             table.check(path, artifact)
             frames += table.groups(path, names, keys)
-        texts = pl.col(pl.String).str.replace_many(CONTROLS, ["\ufffd"])
-        return pl.concat(frames).with_columns(texts)
+        return readable(pl.concat(frames))
 
     def unfinished(self) -> str:
         """The stages that have not run, or not on every shard; empty where all have."""

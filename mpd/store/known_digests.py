@@ -1,20 +1,16 @@
 """Digests of large files, computed once for each file and machine.
 
-An empty file in a folder of caches says by its name that a file, known by device, inode, size and
-time, had a digest. Several jobs may leave the same one at once; without it, a file is only hashed
-again.
+A marker says by its name that a file, known by device, inode, size and time, had a digest.
 """
 
-import os
-import socket
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 from mpd.store.digests import file_digest
+from mpd.store.markers import is_marked, mark
 
-MAX_AGE = 90 * 86_400  # seconds since its last use after which a marker goes
+KIND = "digests"
 
 _hashed: dict[str, str] = {}  # digests that this process computed, by the marks of the files
 
@@ -34,12 +30,7 @@ def digest_like(path: Path, expected: str, compute: Callable[[Path], str] = file
     What it gives is remembered.
     """
     marks = _marks(path)
-    folder = _folder()
-    marker = folder / f"{marks}-{expected}" if folder else None
-    # Not Path.exists, which raises where a search is forbidden.
-    if marker and os.access(marker, os.F_OK):
-        with suppress(OSError):
-            marker.touch()
+    if is_marked(KIND, f"{marks}-{expected}"):
         return expected
     digest = compute(path)
     if digest == expected and _marks(path) == marks and not _is_just_written(path):
@@ -48,17 +39,8 @@ def digest_like(path: Path, expected: str, compute: Callable[[Path], str] = file
 
 
 def remember(path: Path, digest: str) -> None:
-    """Leave a marker that a file has this digest. Without a folder for it, nothing happens."""
-    folder = _folder()
-    if folder is None:
-        return
-    with suppress(OSError):
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{_marks(path)}-{digest}").touch()
-        for marker in folder.iterdir():
-            with suppress(FileNotFoundError):  # another job may have been faster
-                if time.time() - marker.stat().st_mtime > MAX_AGE:
-                    marker.unlink()
+    """Leave a marker that a file has this digest."""
+    mark(KIND, f"{_marks(path)}-{digest}")
 
 
 def _marks(path: Path) -> str:
@@ -69,12 +51,3 @@ def _marks(path: Path) -> str:
 def _is_just_written(path: Path) -> bool:
     """Whether a write in the same tick of the clock would leave the time as it is."""
     return abs(time.time() - path.stat().st_mtime) < 1
-
-
-def _folder() -> Path | None:
-    """Where this machine keeps its markers; None where there is no home."""
-    try:
-        caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    except RuntimeError:
-        return None
-    return Path(caches, "mpd", "digests", socket.gethostname().replace("/", "_") or "unnamed")

@@ -1,4 +1,4 @@
-"""What it took to compute an artifact, for its note: seconds, operations, memory and device."""
+"""What it took to compute an artifact, for its note: time, operations, memory, energy, device."""
 
 import logging
 import resource
@@ -7,11 +7,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+from mpd.store.energy import joules_so_far, named_gpus
 from mpd.store.files import CHECKSUM, checksummed, has_its_checksum, read_json, write_json
 
 log = logging.getLogger("mpd")
 
-NUMBERS = ("seconds", "processor_seconds", "flops", "peak_mb", "peak_gpu_mb")
+NUMBERS = ("seconds", "processor_seconds", "flops", "peak_mb", "peak_gpu_mb", "gpus", "joules")
 MEGABYTE = 1e6
 RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes in one unit of ru_maxrss
 
@@ -28,14 +29,15 @@ class Meter:
         self.path = path
         self.before: dict[str, Any] = _saved(path)
         self.start, self.processor_start = time.monotonic(), _processor_seconds()
-        self.flops_start = _flops
+        self.flops_start, self.joules_start = _flops, joules_so_far()
 
     def spent(self) -> dict[str, Any]:
         """Seconds by the clock and of processors, operations, peak memory in MB, and the device.
 
         Memory is that of the process or of its largest child, since each began. That of the GPU is
         there where this process itself has tensors on one. `flops` are there where this process
-        counted any: training in several processes counts them in its children, and has none.
+        counted any: training in several processes counts them in its children, and has none. `gpus`
+        is the number of GPUs that the process was given, `joules` the energy that they used.
         """
         seconds = time.monotonic() - self.start + self.before.get("seconds", 0.0)
         processor = _processor_seconds() - self.processor_start
@@ -49,7 +51,18 @@ class Meter:
             "peak_mb": round(max(_peak_bytes() / MEGABYTE, self.before.get("peak_mb", 0.0)), 1),
             **({"peak_gpu_mb": round(gpu, 1)} if gpu else {}),
             "device": _device(),
+            **self._gpus(),
         }
+
+    def _gpus(self) -> dict[str, Any]:
+        """The number of GPUs and their energy, as far as this process uses some, and they tell."""
+        if not gpu_name() or not named_gpus():
+            return {}
+        now, start = joules_so_far(), self.joules_start
+        before = self.before.get("joules") if self.before else 0.0
+        if now is None or start is None or before is None:
+            return {"gpus": len(named_gpus())}
+        return {"gpus": len(named_gpus()), "joules": round(now - start + before, 1)}
 
     def save(self) -> None:
         """Keep what was spent so far, for the process that goes on after this one was stopped."""

@@ -3,8 +3,12 @@
 import hashlib
 import json
 import logging
+import multiprocessing
+import os
 import random
+import sys
 from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from fractions import Fraction
 from itertools import count
 from typing import Any
@@ -21,6 +25,26 @@ log = logging.getLogger("mpd")
 SMALLEST, LARGEST = 100, 10_000  # problems of one dataset; some tasks divide them into kinds
 MAX_FRUITLESS = 1_000  # problems in a row, none of them new, after which there are no others
 NO_GOLD = "(any that the scorer accepts)"  # where several answers are right, and the task has none
+
+
+def problems_of(
+    source: Source, seed: int, split: str, excluded: Collection[str] = frozenset()
+) -> list[dict[str, Any]]:
+    """What `made_problems` gives, the same in every run: some tasks draw from sets of texts.
+
+    Their order is that of hashes, which are new in each process unless PYTHONHASHSEED is 0.
+    """
+    if not sys.flags.hash_randomization:
+        return made_problems(source, seed, split, excluded)
+    before = os.environ.get("PYTHONHASHSEED")
+    os.environ["PYTHONHASHSEED"] = "0"
+    try:
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            return pool.submit(made_problems, source, seed, split, excluded).result()
+    finally:
+        del os.environ["PYTHONHASHSEED"]
+        if before is not None:
+            os.environ["PYTHONHASHSEED"] = before
 
 
 def made_problems(
@@ -43,7 +67,8 @@ def made_problems(
 def shares(mix: Sequence[Task], number: int) -> list[tuple[Generator, int]]:
     """How many of a number of problems each task makes at each of its levels.
 
-    By weights, where levels of a task have equal parts of its weight; rests go to the largest.
+    By weights, where levels of a task have equal parts of its weight; rests go to the largest. What
+    gets no problem at all is left out.
     """
     weights: dict[Generator, Fraction] = {}
     for task in mix:
@@ -57,7 +82,7 @@ def shares(mix: Sequence[Task], number: int) -> list[tuple[Generator, int]]:
     by_rest = sorted(exact, key=lambda one: numbers[one] - exact[one])
     for one in by_rest[: number - sum(numbers.values())]:
         numbers[one] += 1
-    return list(numbers.items())
+    return [(one, share) for one, share in numbers.items() if share]
 
 
 def _new_rows(

@@ -14,8 +14,9 @@ from typing import Any
 
 BUDGETS = {1: 2, 2: 3, 3: 3}  # steps, by difficulty
 _NAME = re.compile(r"[A-Z][A-Za-z]*")
-# What JSON makes of LaTeX whose backslashes were not doubled: \times, \beta, \frac and \rho.
-_LOST_BACKSLASH = re.compile("[\t\b\f\r]")
+# What JSON makes of LaTeX whose backslashes were not doubled (\times, \beta, \frac and \rho), and
+# of half an escaped emoji, which no tokenizer takes.
+_SPOILT = re.compile("[\t\b\f\r\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def _keeps_to(route: Any, names: list[str]) -> bool:
 
 
 def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and bool(value.strip()) and not _LOST_BACKSLASH.search(value)
+    return isinstance(value, str) and bool(value.strip()) and not _SPOILT.search(value)
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

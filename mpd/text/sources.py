@@ -12,21 +12,22 @@ from mpd.config.problems import Source
 from mpd.text.arrow_cells import cells_of
 from mpd.text.hub_datasets import hub_dataset
 from mpd.text.row_streams import read_rows
-from mpd.text.rows import FORMATS, BadRow, FileRow, fraction_of
+from mpd.text.rows import FORMATS, BadRow, FileRow, fraction_of, is_blank
 
 MAX_DIGITS = 1_000  # of a number, before and after its point together
 _FRACTION = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 
 
 def read_cells(source: Source) -> list[tuple[int, FileRow]]:
-    """The number of each row, and the row with the cells of the question and the answer column.
+    """The number of each row, and the row with the cells of the columns that the source names.
 
     Rows are numbered from the start of the file also where only a slice of it is read; where
     several slices are added up, from the start of their sum.
     Raises ValueError where the source cannot be read, or lacks a column or rows.
     """
     names, rows, start = _hub_rows(source) if source.source == "hub" else _file_rows(source)
-    for key, column in (("question", source.question), ("answer", source.answer)):
+    columns = {"question": source.question, "answer": source.answer, **source.references}
+    for key, column in columns.items():
         if column not in names:
             raise ValueError(
                 f"{source.path}: no column {column} for the {key}; "
@@ -56,9 +57,28 @@ def answer_text(cell: Any) -> Any:
     return "0" if text == "-0" else text
 
 
+def reference_texts(cells: FileRow, source: Source) -> dict[str, str]:
+    """What a scorer may see of a row, by its key. Raises ValueError where the row is bad."""
+    if isinstance(cells, BadRow):
+        raise ValueError(cells.reason)
+    for column in source.references.values():
+        if is_blank(cells[column]):
+            raise ValueError(f"column {column} is empty; fix or remove it")
+        if not isinstance(cells[column], str):
+            raise ValueError(
+                f"column {column} is not text: {cells[column]!r:.80}; fix or remove it"
+            )
+    return {key: cells[column] for key, column in source.references.items()}
+
+
+def _wanted(source: Source) -> tuple[str, ...]:
+    """The columns that are read of a source."""
+    return (source.question, source.answer, *source.references.values())
+
+
 def _hub_rows(source: Source) -> tuple[list[str], list[FileRow], int]:
     rows = hub_dataset(source)
-    names = list(dict.fromkeys((source.question, source.answer)))
+    names = list(dict.fromkeys(_wanted(source)))
     if not set(names) <= set(rows.column_names):
         return rows.column_names, [], 0
     table = rows.select_columns(names).with_format("arrow")[:]
@@ -75,7 +95,7 @@ def _file_rows(source: Source) -> tuple[list[str], list[FileRow], int]:
     if path.suffix not in FORMATS:
         raise ValueError(f"{path}: give a file that ends in {', '.join(FORMATS)}")
     try:
-        names, rows = read_rows(path, (source.question, source.answer))
+        names, rows = read_rows(path, _wanted(source))
         slices = _slices(source.split, {"train": len(rows)})
         part = [row for start, end in slices for row in rows[start:end]]
         if not part:

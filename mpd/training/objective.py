@@ -24,7 +24,8 @@ MEANS = (
 )
 SUMS = (
     *(*MEANS, "sequence_mean", "think_close_mass", "closes", "stop_mass", "stops", "positions"),
-    "counted_weight",  # of the tokens that count in a policy gradient; of all tokens, 1
+    # Of the tokens that count in a policy gradient: their number, and their part of sequence_mean.
+    *("counted", "counted_share"),
 )
 NUM_SUMS = len(SUMS)
 
@@ -75,8 +76,8 @@ class Objective:
     @torch.no_grad()
     def entropies(self, batch: MicroBatch) -> torch.Tensor:
         """The entropies [N] of the student at all positions of a micro-batch, without a loss."""
-        head = head_of(self.model, self.vocabulary_size)
         hidden = self.states(self.model, batch.packed)
+        head = head_of(self.model, self.vocabulary_size)  # which the pass gathered, if sharded
         ids = batch.places["realised"][:, None]
         parts = zip(hidden.split(self.chunk_size), ids.split(self.chunk_size), strict=True)
         return torch.cat([_of_ids(head.logits(states), part)[1] for states, part in parts])
@@ -151,6 +152,7 @@ def _of_ids(logits: torch.Tensor, ids: torch.Tensor) -> tuple[torch.Tensor, torc
 def _sums(measures: tuple[torch.Tensor, ...], chunk: dict[str, torch.Tensor]) -> torch.Tensor:
     """The sums over a chunk, in the order of SUMS; `measures` are those of MEANS, [N] each."""
     closes, stops, realised_mass = chunk["closes"], chunk["stops"], measures[1].exp()
+    counts = chunk.get("counts", torch.ones_like(closes))
     others = [
         (measures[0] * chunk["sequence_weight"]).sum(),
         (realised_mass * closes).sum(),
@@ -158,6 +160,7 @@ def _sums(measures: tuple[torch.Tensor, ...], chunk: dict[str, torch.Tensor]) ->
         (realised_mass * stops).sum(),
         stops.sum(),
         realised_mass.new_full((), len(realised_mass)),
-        (chunk["weight"] * chunk["counts"] if "counts" in chunk else chunk["weight"]).sum(),
+        counts.sum(),
+        (chunk["sequence_weight"] * counts).sum(),
     ]
     return torch.stack([*(values.sum() for values in measures), *others]).float()

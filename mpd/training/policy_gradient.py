@@ -41,8 +41,11 @@ class PolicyGradient:
         return self.relaxed is not None
 
     def is_exploring(self, step: int, num_steps: int) -> bool:
-        """Whether a step (from 0) is one of the first phase."""
-        return self.relaxed is None or step < self.relaxed.exploration * num_steps
+        """Whether a step (from 0) is one of the first phase.
+
+        0.55 of 100 steps are 55, though their product is a little more.
+        """
+        return self.relaxed is None or step < round(self.relaxed.exploration * num_steps, 6)
 
     def threshold_of(self, entropies: torch.Tensor) -> float:
         """The entropy that the tokens of a second-phase step need, from those of all of them."""

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Generator, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from functools import partial
 from itertools import chain, islice
 from typing import Any
@@ -127,11 +127,9 @@ class Loop:
             flops += self.flops_of_batch(batch)
             self.dropout.set(batch.keys, batch.packed.lengths)
             self.recomputation.before_micro_batch(batch.packed.ids.numel())
-            try:
+            with _memory_for(batch):
                 loss, batch_sums = self.objective(batch.to(self.device))
                 self.weights.backward(loss, is_last=number == count)
-            except torch.OutOfMemoryError as error:
-                raise ValueError(out_of_memory(batch)) from error
             sums += batch_sums
         sums = self.accelerator.reduce(sums, "sum")
         if leaves_out:
@@ -162,7 +160,8 @@ class Loop:
             parts = []
             for batch in batches:
                 self.dropout.set(batch.keys, batch.packed.lengths)
-                parts.append(self.objective.entropies(batch.to(self.device)))
+                with _memory_for(batch):
+                    parts.append(self.objective.entropies(batch.to(self.device)))
             reshard(self.objective.model)
             nan: Any = float("nan")  # declared as an integer
             padded = self.accelerator.pad_across_processes(torch.cat(parts), pad_index=nan)
@@ -172,13 +171,18 @@ class Loop:
 
     def _divide_by_counted(self, sums: torch.Tensor) -> None:
         """Make a mean over the tokens that count of gradients and losses; `sums` are of a step."""
-        counted = sums[SUMS.index("counted_weight")]
-        factor = torch.where(counted > 0, 1 / counted, 0.0)
-        for weight in self.weights.trained:
-            if weight.grad is not None:
-                weight.grad.mul_(factor)
-        for name in ("divergence", "sequence_mean"):
-            sums[SUMS.index(name)] *= factor
+        named = {name: sums[number] for number, name in enumerate(SUMS)}
+        shares = {
+            "token_mean": ("divergence", named["counted"] / named["positions"]),
+            "sequence_mean": ("sequence_mean", named["counted_share"]),
+        }
+        for loss, (name, share) in shares.items():
+            factor = torch.where(share > 0, 1 / share, 0.0)
+            named[name].mul_(factor)
+            if loss == self.objective.settings.loss:
+                for weight in self.weights.trained:
+                    if weight.grad is not None:
+                        weight.grad.mul_(factor)
 
     def flops_of_batch(self, batch: MicroBatch) -> int:
         """Operations of the forward and backward pass of a micro-batch.
@@ -190,6 +194,15 @@ class Loop:
             self.objective.model, batch.packed.lengths, len(batch.packed.predicts)
         )
         return forward * (2 if self.has_adapters else 3)
+
+
+@contextmanager
+def _memory_for(batch: MicroBatch) -> Iterator[None]:
+    """Say what to do where a micro-batch does not fit into the memory of a GPU."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise ValueError(out_of_memory(batch)) from error
 
 
 def out_of_memory(batch: MicroBatch) -> str:

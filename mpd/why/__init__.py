@@ -1,4 +1,4 @@
-"""why: what would run again, and which settings or inputs make it.
+"""why: what would run again and which settings or inputs make it; what was made from what.
 
 It may import config, store and job.
 """

@@ -33,6 +33,13 @@ RAW = {
     "evaluate": {},
 }
 DELETE = object()
+# copsd needs columns of the training problems.
+COPSD = {
+    "methods": ["copsd"],
+    "problems__train": {"original": "first", "solution": "steps"},
+}
+MADE = {"source": "reasoning_gym", "task": "chain_sum", "num_problems": 5}
+ANYWHERE = [name for name in METHODS if name != "copsd"]
 
 
 def changed(**changes):
@@ -301,6 +308,9 @@ def test_every_mistake_has_its_line():
         ),
         ({"sample__engine_arguments": {"seed": 2**32}, "sample__engine": "vllm"},
          "config: sample: engine_arguments: seed 4294967296 must be from 0 to 4294967295"),
+        ({"sample__engine_arguments": {"hf_token": "hf_secret"}, "sample__engine": "vllm"},
+         "config: sample: engine_arguments: hf_token would be written beside every result; set "
+         "HF_TOKEN in the environment instead"),
         ({"resources__shards_per_job": 100},
          "config: resources.shards_per_job is 100; set it to 1 or 10"),
         ({"resources__shards_per_job": 10, "problems__num_shards": 25},
@@ -577,7 +587,7 @@ def of_stage(config, stage, method, round=1):
     ],
 )
 def test_what_methods_share_is_one_artifact(stage, one, other, shared):
-    config = parse_config(changed(methods=list(METHODS)))
+    config = parse_config(changed(methods=ANYWHERE))
     job = {"round": 1, "seed": 0}
     first, second = (
         stage_settings(config, stage, method=method, **job).meaning() for method in (one, other)
@@ -603,6 +613,9 @@ def test_the_grid():
         ),
         "trd": (True, student, teacher, "refine", "all", teacher, "rewriting", "forward_kl"),
         "opsdc": (True, student, "none", "rewrite", "all", student, "concise", "reverse_kl"),
+        "copsd": (
+            *(True, student, "none", "rewrite", "all", "base", "solution", "clamped_forward_kl"),
+        ),
         "semi_opd": (True, "base", "none", "rewrite", "all", teacher, "problem", "policy_gradient"),
         "reopold": (
             *(True, student, "none", "rewrite", "all", teacher, "problem"),
@@ -620,8 +633,20 @@ def test_the_grid():
     }
 
 
+def test_what_copsd_is_made_of_reaches_its_stages():
+    config = parse_config(changed(**COPSD, chat__solution="{problem} {original} {solution}"))
+    scores = of_stage(config, "logits", "copsd")
+    assert (scores["context"], scores["prompt"]) == ("solution", "{problem} {original} {solution}")
+    assert of_stage(config, "distill", "copsd")["max_entry"] == 0.05
+    assert "max_entry" not in of_stage(parse_config(changed()), "distill", "mpd")
+    train = stage_settings(config, "problems").train
+    assert train.references == {"original": "first", "solution": "steps"}
+    plain = stage_settings(parse_config(changed()), "problems").model_dump(mode="json")["train"]
+    assert not {"original", "solution"} & set(plain)
+
+
 def test_each_axis_reaches_its_stage():
-    raw = changed(methods=list(METHODS), chat__concise="{problem} concise")
+    raw = changed(methods=ANYWHERE, chat__concise="{problem} concise")
     raw["compress"]["refine"] = "{problem} {trajectory} refine"
     config = parse_config(raw)
     assert of_stage(config, "compress", "trd")["prompt"] == "{problem} {trajectory} refine"
@@ -743,6 +768,35 @@ def test_the_source_of_a_role(role):
         (
             {"methods": ["opsdc"], "logits__cache": "hidden"},
             "in opsdc the student scores",
+        ),
+        (
+            {
+                **COPSD,
+                "custom": [{"name": "copsd", "like": "copsd", "logits": {"cache": "sparse"}}],
+            },
+            "has sums of them; set logits.cache: hidden",
+        ),
+        (
+            {**COPSD, "logits": {"engine": "vllm", "support": "teacher", "tail_buckets": 1}},
+            "copsd needs hidden states, which logits.engine: vllm does not give",
+        ),
+        (
+            {**COPSD, "problems__train": {"solution": "steps"}},
+            "chat.solution, which contains {original}: set problems.train.original to the column",
+        ),
+        (
+            {**COPSD, "problems__train": {}, "chat__solution": "{problem} {solution}"},
+            "chat.solution, which contains {solution}: set problems.train.solution to the column",
+        ),
+        ({**COPSD, "problems__train": {"original": "first"}}, "scorer sees a solution; set"),
+        (
+            {"problems__train": {**MADE, "solution": "steps"}},
+            "source: reasoning_gym has no reference solutions; remove solution",
+        ),
+        ({"chat__solution": "{problem}"}, "solution must contain {solution}"),
+        (
+            {**row_of(axes={"scorer": "base"})},
+            "scorer: base with rewriter: teacher: who rewrote has to score",
         ),
         (
             {"methods": ["sft"], "sample__trajectories": "own.jsonl"},
@@ -938,13 +992,14 @@ def test_an_objective_that_the_cache_cannot_give_is_refused(changes, sentence):
         parse_config(changed(**changes))
 
 
-def test_methods_with_rewards_have_a_cache_of_their_own():
+def test_some_methods_have_a_cache_of_their_own():
     """Whatever the other methods have; the floor of the rewards is a setting of the stage."""
     for cache in ("sparse", "hidden"):
-        methods = ["mpd", "semi_opd", "reopold", "fixed_advantage"]
-        config = parse_config(changed(methods=methods, rounds=2, logits__cache=cache))
+        methods = ["mpd", "semi_opd", "reopold", "fixed_advantage", "copsd"]
+        changes = {"methods": methods, "rounds": 2, "logits__cache": cache}
+        config = parse_config(changed(**{**COPSD, **changes}))
         kinds = [config.branches[name].logits.cache for name in methods]
-        assert kinds == [cache, "realised", "realised", cache]
+        assert kinds == [cache, "realised", "realised", cache, "hidden"]
     place = {"method": "reopold", "seed": 0, "round": 1}
     settings = json.loads(text_of(config, "distill", **place))
     assert settings["reward_floor"] == pytest.approx(-0.8473, abs=1e-4)

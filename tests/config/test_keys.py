@@ -18,12 +18,7 @@ REWRITING = {"rewriter": "teacher", "prompt": "{problem} {trajectory}"}
         ("sample", {}, "seed", "seed of the branch"),
         ("sample", {}, "engine_arguments.a.b", "sample.engine_arguments.a.b"),
         ("sample", {"trajectories": "own.jsonl"}, "chat.open", "chat.open"),
-        (
-            "compress",
-            REWRITING,
-            "prompt",
-            "compress.prompt or compress.refine or compress.structure",
-        ),
+        ("compress", REWRITING, "prompt", ASKED),
         ("compress", {"rewriter": "none"}, "rewriter", "rewriter of the method"),
         # Another kind of settings had this one.
         ("compress", {"rewriter": "none"}, "temperature", "compress.temperature"),

@@ -11,9 +11,8 @@ import yaml
 from pydantic import BaseModel
 
 from mpd.config import Config, parse_config, reference
-from mpd.config.methods import METHODS
 from mpd.config.words import type_of
-from tests.config.test_config import HASH, changed, text_of
+from tests.config.test_config import ANYWHERE, COPSD, HASH, changed, text_of
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -54,7 +53,7 @@ def keys(model: type[BaseModel], section: str = "") -> Iterator[str]:
 
 # Every method, and what mpd is with each other context.
 ALL = {
-    "methods": [*METHODS, "concise", "rewriting", "structured"],
+    "methods": [*ANYWHERE, "concise", "rewriting", "structured"],
     "custom": [
         {
             "name": "structured",
@@ -117,6 +116,10 @@ EDITS: dict[str, Any] = {
             ("form", "hash"),
         ]
     },
+    "problems.train.original": ("other", COPSD),
+    "problems.train.solution": ("other", COPSD),
+    "chat.solution": ("{problem} {original} {solution}", COPSD),
+    "distill.max_entry": (0.1, COPSD),
     "problems.train.source": {SECTION: {"source": "tiny", "num_problems": 5}},
     "problems.train.world": (
         "stories",
@@ -282,7 +285,7 @@ def test_the_stages_of_a_key_are_those_whose_settings_it_is_in(key: str, fake_gy
     ("key", "words"),
     [
         ("chat.date", "sample, compress (where the teacher rewrites), logits (with context: "
-         "concise; with context: rewriting), answers"),
+         "concise; with context: rewriting; with context: solution), answers"),
         ("chat.concise", "logits (with context: concise), answers (for untrained methods)"),
         ("chat.open", "sample, compress"),
         ("compress.refine", "compress (for methods that refine), logits (with context: "

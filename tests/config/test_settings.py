@@ -98,13 +98,16 @@ DIGESTS_OF_LATER = {
     "reopold": "9fbae75a77441c75",
     "fixed_advantage": "3765fcf19d5a2f4b",
     "drpc": "593db2fee1306825",
+    "copsd": "e7f5925b148070ac",
 }
+COLUMNS = {"copsd": {"problems__train__original": "en", "problems__train__solution": "steps"}}
 
 
 @pytest.mark.parametrize("method", sorted(METHODS.keys() - FIRST))
 def test_the_settings_of_a_later_method_are_those_of_before(method):
     texts = []
     for changes in CONFIGS.values():
+        changes = {**changes, **COLUMNS.get(method, {})}
         config = parse_config(changed(methods=[method], rounds=2, **changes))
         for stage in OF_A_METHOD:
             texts += [
@@ -113,3 +116,12 @@ def test_the_settings_of_a_later_method_are_those_of_before(method):
             ]
     digest = hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16]
     assert digest == DIGESTS_OF_LATER[method]
+
+
+@pytest.mark.parametrize(("sampler", "number"), [("student", 2), ("base", 1)])
+def test_structural_rationales_are_new_in_a_round_unless_its_samples_are_not(sampler, number):
+    row = {"name": "own", "like": "drpc", "axes": {"sampler": sampler}}
+    config = parse_config(changed(custom=[row], methods=["own"], rounds=2))
+    keys = {"method": "own", "seed": 3}
+    settings = [stage_settings(config, "compress", **keys, round=one) for one in (1, 2)]
+    assert len({json.dumps(one.meaning(), sort_keys=True) for one in settings}) == number

@@ -8,6 +8,7 @@ import pytest
 from mpd.config.compress import STRUCTURE, Compress, TeacherRewrite
 from mpd.engines.base import Completion, seed_of
 from mpd.engines.rewriting import rewriter
+from mpd.text.completions import CompletionWriter
 from mpd.text.grading.extraction import extract
 from mpd.text.prompts import Prompts
 
@@ -95,6 +96,14 @@ def test_a_rewrite_that_breaks_the_schema_is_a_row_with_that_status(
     assert rows["status"].to_list() == ["format", "format", "ok"]
     assert rows["rewrite"].to_list() == list(texts)
     assert rows["completion_ids"].null_count() == 2
+
+
+def test_half_an_escaped_emoji_is_a_row_with_that_status(settings, qwen_vocabulary, tiny_prompts):
+    text = GOOD.replace("4-2=2.", r"4-2=2 \ud83d.")
+    samples = samples_of(tiny_prompts.problem_ids(QUESTION), "stop")
+    writer = CompletionWriter(qwen_vocabulary, settings.chat)
+    rows = rewriter(Teacher(qwen_vocabulary, text), writer, settings, 1, 256)(samples)
+    assert rows["status"].to_list() == ["format"]
 
 
 def test_a_trajectory_counts_where_the_prompt_shows_it(

@@ -196,6 +196,34 @@ def test_methods_and_seeds_multiply_and_equal_work_is_done_once():
     }
 
 
+def test_heads_are_those_of_the_models_that_score():
+    """The teacher's once; the base student's of each seed, which are one where none is trained."""
+    source = {"original": "question", "solution": "answer"}
+    changes = {"methods": ["copsd"], "seeds": [0, 1], "problems": {"train": source}}
+
+    def heads(base, **changes):
+        world = world_of(config_of(base, **changes), H100)
+        return world, [work for work in works(world) if work.stage == "head"]
+
+    world, (head,) = heads(QWEN3, **changes)
+    assert (head.jobs, head.linked, head.tables) == (2, 1, 1)
+    assert head.disk == world.student.shape.vocab_size * world.student.shape.hidden_size * 2
+    hidden = {"logits": {"cache": "hidden"}}
+    world, (head,) = heads(QWEN3, methods=["mpd"], seeds=[0, 1], **hidden)
+    assert (head.jobs, head.linked) == (1, 0)
+    assert head.disk == world.teacher.shape.vocab_size * world.teacher.shape.hidden_size * 2
+    _, found = heads(QWEN3, **{**changes, **hidden, "methods": ["mpd", "copsd"]})
+    assert sorted(head.jobs for head in found) == [1, 2]
+    _, (head,) = heads(BASE, **changes)
+    assert (head.jobs, head.linked, head.tables) == (2, 0, 2)
+    # The caches of copsd have states of the student, which has fewer numbers in each.
+    disk = [
+        sum(work.disk for work in works(heads(QWEN3, **changed)[0]) if work.stage == "logits")
+        for changed in (changes, {**changes, **hidden, "methods": ["opd"]})
+    ]
+    assert disk[0] < disk[1]
+
+
 def test_lengths_of_an_earlier_run_replace_assumptions():
     config = config_of(BASE)
     branch = config.branches["mpd"]
@@ -205,6 +233,13 @@ def test_lengths_of_an_earlier_run_replace_assumptions():
     assert lengths.sample(branch, 1) == 90
     assert lengths.sample(branch, 2) == 40  # as what its student was trained on
     assert (lengths.rewrite(branch, 2), lengths.kept(branch, 2)) == (40, 0.9)
+
+
+def test_the_base_students_samples_are_those_of_all_students_in_round_1():
+    config = config_of(BASE, methods=["mpd", "semi_opd"], rounds=2)
+    lengths = Lengths(config, {("mpd", 1): Measured(sample=60.0)})
+    assert [lengths.sample(config.branches["semi_opd"], number) for number in (1, 2)] == [60, 60]
+    assert lengths.answer("semi_opd", 2, 300) == lengths.answer("base", 0, 300) == 100
 
 
 def rewrite_notes(experiment: Path, seconds: float) -> None:

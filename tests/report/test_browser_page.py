@@ -1,22 +1,18 @@
-"""The trajectory browser in headless Chromium, by Playwright.
-
-Skipped where the package playwright or a system's Chromium is missing.
-"""
+"""The trajectory browser in headless Chromium."""
 
 import random
-import shutil
 
 import pytest
 
 from mpd.report import browser_section
-from mpd.report.page.markup import rendered
+from mpd.report.answer_section import AnswerCounts, AnswersData
+from tests.report.pages import settle
 from tests.report.test_browser import (
     CACHED,
     HOSTILE,
     ROUND,
     WORDS,
     cached,
-    drawn,
     problems_of,
     rewritten,
     round_of,
@@ -27,50 +23,9 @@ from tests.report.test_browser import (
 from tests.report.test_page import EVIL, page_of, page_with
 from tests.text.test_token_texts import tokenizer_of
 
-playwright = pytest.importorskip("playwright.sync_api", reason="the package playwright is missing")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this system")
-
+NO_ANSWERS = AnswersData(AnswerCounts(0, "all", "all", 0, "all"), {}, {})
 NUM_LINES = 10_000
 MAX_ROWS = 60  # in the document: those that can be seen at 1280 × 800, and six above and below
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with playwright.sync_playwright() as driver:
-        # Chromium refuses its sandbox to root, as whom tests run in containers.
-        started = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield started
-        started.close()
-
-
-@pytest.fixture
-def opened(chromium, tmp_path):
-    """A function that opens a section as a page; after the test nothing must have gone wrong."""
-    troubles = []
-    context = chromium.new_context(viewport={"width": 1280, "height": 800})
-
-    def open_section(section):
-        head = f'<!doctype html>\n<html lang="en"><meta charset="utf-8">{rendered("head.html")}'
-        return open_text(f"{head}{drawn(section)}</html>")
-
-    def open_text(text):
-        path = tmp_path / "report.html"
-        path.write_text(text, encoding="utf-8")
-        page = context.new_page()
-        page.on("console", lambda message: troubles.append(message.text))
-        page.on("pageerror", lambda error: troubles.append(str(error)))
-        page.on("dialog", lambda dialog: (troubles.append(dialog.message), dialog.dismiss()))
-        page.on("request", lambda request: troubles.append(request.url))
-        page.goto(path.as_uri())
-        assert troubles.pop(0) == path.as_uri()
-        page.wait_for_selector("#detail header")
-        return page
-
-    open_section.troubles, open_section.text = troubles, open_text
-    yield open_section
-    context.close()
-    assert troubles == []
 
 
 @pytest.fixture(scope="module")
@@ -79,10 +34,8 @@ def words():
     return tokenizer_of(WORDS)
 
 
-@pytest.fixture(scope="module")
-def small(tmp_path_factory, words):
+def small_section(folder, words):
     """Three methods: a kept rewrite with tokens, a copy, one trained on as it is, one cut."""
-    folder = tmp_path_factory.mktemp("small")
     mpd = write_round(
         folder / "mpd",
         sample=[
@@ -132,6 +85,11 @@ def small(tmp_path_factory, words):
 
 
 @pytest.fixture(scope="module")
+def small(tmp_path_factory, words):
+    return small_section(tmp_path_factory.mktemp("small"), words)
+
+
+@pytest.fixture(scope="module")
 def large(tmp_path_factory, words):
     """Ten thousand lines of a thousand problems; the texts of few fit."""
     folder = tmp_path_factory.mktemp("large")
@@ -152,13 +110,6 @@ def large(tmp_path_factory, words):
         return browser_section.browser_data(
             "large", {ROUND: files}, problems_of(**questions), words
         )
-
-
-def settle(page):
-    """Wait until the list follows its filters and the detail its selection."""
-    page.evaluate("window.browser.ready")
-    # What scrolls is drawn with the next frame.
-    page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
 
 def selected(page):
@@ -183,7 +134,7 @@ def test_it_opens_with_every_line_and_the_first_selected(opened, small):
     assert page.locator("[role=option][aria-selected=true]").count() == 1
     assert selected(page) == "p0-0"
     command = "python -m mpd.show results/small/mpd/seed_0/round_1 --sample p0-0"
-    assert page.inner_text("#detail .command") == command
+    assert page.inner_text("#detail .command code") == command
 
 
 def test_a_mark_of_direction_turns_nothing_outside_of_its_element(opened, small):
@@ -208,10 +159,12 @@ def test_filters(opened, small):
     page.click("[type=reset]")
     settle(page)
     names = page.locator("[name=solved] option").all_inner_texts()
-    assert names == ["all", "none correct", "some correct", "most correct", "all correct"]
+    assert names == [
+        *("all", "none correct (2)", "some correct (2)", "most correct (0)", "all correct (0)")
+    ]
     choose(page, solved="some correct")  # one of the two trajectories of p0 is correct
     assert page.inner_text("#count") == "2 / 4"
-    page.fill("[name=highest]", "0.3")
+    page.fill("[name=ratio_to]", "0.3")
     settle(page)
     assert page.inner_text("#count") == "1 / 4"
     assert selected(page) == "p0-1"
@@ -380,7 +333,7 @@ def test_hostile_texts_stay_texts(opened, small):
 
 
 def test_a_page_of_hostile_texts_stays_a_page(opened, small):
-    page = opened.text(page_with(EVIL, browser=small))
+    page = opened.text(page_with(EVIL, browser=small, answers=NO_ANSWERS))
     assert page.inner_text("h1") == f"name{EVIL}"
     assert page.inner_text("h2 >> nth=-1") == "Where it came from"
     assert EVIL in page.text_content("#costs ~ .wide >> nth=0")
@@ -500,7 +453,7 @@ def test_a_phone_shows_texts_in_full_and_nothing_wider_than_itself(opened, tmp_p
         logits=[cached("p0-0")],
     )
     section = browser_section.browser_data("x", {ROUND: files}, problems_of(p0="?"), words)
-    page = opened.text(page_of(browser=section, name="tiny"))
+    page = opened.text(page_of(browser=section, answers=NO_ANSWERS, name="tiny"))
     page.set_viewport_size({"width": 390, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     texts = page.locator("#detail .side .text")

@@ -27,6 +27,7 @@ def frames(kept=(True, False), tokens=(10, 30), steps=(5, 9), logprobs=((-1.0, -
                 "mean_teacher_logprob": [mean for mean, _ in logprobs],
                 "think_close_logprob": pl.Series(close, dtype=pl.Float64),
                 "stop_logprob": [-0.25] * len(logprobs),
+                "overlap": [0.5] * len(logprobs),
             }
         ),
         "metrics": pl.DataFrame(
@@ -105,6 +106,7 @@ def test_costs_are_sums_and_diagnostics_means_over_seeds():
         "stop_logprob": -0.25,
         "think_close_mass": pytest.approx((math.exp(-0.5) + math.exp(-1.5)) / 2, rel=1e-14),
         "divergence": 0.5,
+        "overlap": 0.5,
     }
     assert (sft["method"], sft["student_tokens"], sft["teacher_tokens"]) == ("sft", 0, 47)
     assert (sft["wall_seconds"], sft["evaluation_seconds"]) == (None, None)
@@ -126,8 +128,8 @@ def test_nothing_kept_has_no_diagnostics():
         given=False,
     )
     names = ("kept_rows", "share_kept", "mean_teacher_logprob", "think_close_logprob")
-    names += ("think_close_mass", "divergence")
-    assert found.select(names).rows() == [(0, 0.0, None, None, None, None)]
+    names += ("think_close_mass", "divergence", "overlap")
+    assert found.select(names).rows() == [(0, 0.0, None, None, None, None, None)]
 
 
 def test_divergence_is_a_mean_over_tokens():
@@ -136,6 +138,15 @@ def test_divergence_is_a_mean_over_tokens():
     assert costs.diagnostics_of(uneven)["divergence"] == 3.0
     unknown = logits.with_columns(divergence=pl.Series([None, None], dtype=pl.List(pl.Float32)))
     assert costs.diagnostics_of(unknown)["divergence"] is None  # where vLLM scored
+
+
+def test_overlap_is_a_mean_over_tokens():
+    logits = frames(logprobs=((-1.0, None), (-2.0, None), (-3.0, None)))["logits"]
+    tokens = pl.Series([1, 3, 5], dtype=pl.Int32)
+    shares = logits.with_columns(num_tokens=tokens, overlap=pl.Series([0.2, 0.6, None]))
+    assert costs.diagnostics_of(shares)["overlap"] == pytest.approx(0.5)
+    unknown = logits.with_columns(overlap=pl.lit(None, pl.Float64))
+    assert costs.diagnostics_of(unknown)["overlap"] is None
 
 
 SECONDS = {

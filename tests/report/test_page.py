@@ -9,6 +9,7 @@ import pytest
 from jinja2 import UndefinedError
 
 from mpd.report import terminal
+from mpd.report.answer_section import AnswerCounts, AnswersData
 from mpd.report.browser_section import BrowserData, Counts
 from mpd.report.compare import MEASURES
 from mpd.report.efficiency import FORMULA
@@ -16,6 +17,7 @@ from mpd.report.findings import Findings
 from mpd.report.funnel import STEPS
 from mpd.report.lengths import QUANTILES
 from mpd.report.page import cells, contents, markup, page, tables
+from mpd.report.payback import payback
 from mpd.report.shipping import shipped
 from mpd.store import schema, table
 from tests.report.test_series import LENGTHS, METRICS
@@ -151,23 +153,31 @@ COSTS = table.frame_of(
             "stop_logprob": -3.25,
             "think_close_mass": 0.4567,
             "divergence": 0.123,
+            "overlap": overlap,
         }
-        for method, student, seconds in (("mpd", 1000000, 61.7), ("opd", 0, None))
+        for method, student, seconds, overlap in (
+            ("mpd", 1000000, 61.7, 0.9251),
+            ("opd", 0, None, None),
+        )
     ],
     schema.COSTS,
 )
+H200 = "NVIDIA H200"
 SPEED = table.frame_of(
     [
         dict(zip(schema.SPEED.names, row, strict=True))
         for row in (
-            ("mpd", 1, "sample", 10.0, 1234, 123.4, None, None, 2345.6, 70123.4, "NVIDIA H200"),
-            ("mpd", 1, "filter", 2000.4, None, None, None, None, 234.5, None, "cpu"),
-            ("mpd", 1, "logits", 4.0, 10**6, 2.5e5, 3.956e14, 0.4, 2e4, 9e4, "NVIDIA H200"),
-            ("opd", 1, "sample", None, 1234, *[None] * 6),
+            ("base", 0, "answers", 3.0, 6.0, 300, 100.0, None, None, 7200.0, 1.0, 2.0, H200),
+            ("mpd", 1, "sample", 10.0, 20.0, 1234, 123.4, None, None, 36.0, 2345.6, 70123.4, H200),
+            ("mpd", 1, "filter", 2000.4, 2000.4, *[None] * 5, 234.5, None, "cpu"),
+            ("mpd", 1, "logits", 4.0, 4.0, 10**6, 2.5e5, 3.956e14, 0.4, 18.0, 2e4, 9e4, H200),
+            ("mpd", 1, "answers", 5.0, 5.0, 500, 100.0, None, None, None, 1.0, 2.0, H200),
+            ("opd", 1, "sample", None, None, 1234, *[None] * 7),
         )
     ],
     schema.SPEED,
 )
+PAYBACK = payback(SPEED, SUMMARY, {}).filter(benchmark="one")
 ARTIFACTS = [
     {"kind": "sample", "files": 6, "computed": 4, "linked": 2},
     {"kind": "evaluate", "files": 9, "computed": 8, "linked": 1},
@@ -188,6 +198,11 @@ FUNNEL = {
 NOTHING_KEPT = {**dict.fromkeys(STEPS, 0), "reasons": {}, "timeouts": 0, "sample_tokens": None}
 
 
+ANSWERS = AnswersData(
+    AnswerCounts(3, "all", "2 of 3", 1, "all"),
+    {"lost": "right before, wrong now"},
+    {"answers": "abc+/=="},
+)
 BROWSER = BrowserData(Counts(3, "all", "all", "2 of 3"), {"index": "abc+/=="})
 
 
@@ -204,10 +219,12 @@ def page_of(summary=SUMMARY, means=MEANS, name="<b>name</b>", **changes):
         choice=shipped(summary, 0.0),
         contexts={"mpd": "problem", "opd": "concise"},
         browser=BROWSER,
+        answers=ANSWERS,
         lengths=LENGTHS,
         metrics=METRICS,
         funnels={("mpd", 1): FUNNEL, ("opd", 1): {**NOTHING_KEPT, "num_tokens": None}},
         speed=SPEED,
+        payback=PAYBACK,
         stages={
             "filter": {f'{{"leaks": "{HOSTILE}"}}': [f"m{number}" for number in range(6)]},
             "sample": {"{}": ["base"]},
@@ -313,6 +330,7 @@ def page_with(suffix, **changes):
         lengths=changed(LENGTHS),
         metrics=changed(METRICS).with_columns(method=pl.lit(f"mpd{suffix}")),
         funnels={(f"opd{suffix}", 1): {**FUNNEL, "reasons": {f"odd{suffix}": 88}}},
+        payback=changed(PAYBACK),
         speed=changed(SPEED).with_columns(device=pl.lit(f"cpu{suffix}")),
         stages={f"filter{suffix}": {f"{{{suffix}}}": [f"m{suffix}"]}},
         models={f"teacher{suffix}": dict.fromkeys(("digest", "weights", "token_map"), suffix)},
@@ -383,7 +401,8 @@ def test_an_entry_is_all_that_a_figure_or_a_table_needs(monkeypatch):
     monkeypatch.setattr(page, "FIGURES", (*contents.FIGURES, figure))
     monkeypatch.setattr(page, "TABLES", (*contents.TABLES, table))
     text = page_of()
-    figure_text = '<p>Of a &amp; b.</p>\n<div class="chart"><svg>2 2.0</svg></div>'
+    chart = '<div class="chart" role="img" aria-label="A new &lt;figure&gt;"><svg>2 2.0</svg></div>'
+    figure_text = f"<p>Of a &amp; b.</p>\n{chart}"
     start = '<h2 id="costs">Costs</h2>\n<h3>A new &lt;figure&gt;</h3>\n'
     assert text.count(start + figure_text) == 1
     assert cells_of(text, "A new table") == [["one"], ["torch"]]
@@ -487,8 +506,8 @@ def test_page_holds_costs_diagnostics_and_counts(html_page):
         ["opd", "1", "3", "1,152", "0", "20,000", "5,000", "864", "12", "6,000", "–", "–"],
     ]
     assert cells_of(html_page, "What the teacher thinks of the trained completions")[1:] == [
-        ["mpd", "1", "problem", "75.0%", "−0.012", "−3.2", "–", "45.7%", "0.12"],
-        ["opd", "1", "concise", "75.0%", "−0.012", "−3.2", "–", "45.7%", "0.12"],
+        ["mpd", "1", "problem", "75.0%", "−0.012", "−3.2", "–", "45.7%", "0.12", "92.5%"],
+        ["opd", "1", "concise", "75.0%", "−0.012", "−3.2", "–", "45.7%", "0.12", "–"],
     ]
     assert cells_of(html_page, "Computed and linked") == [
         ["kind", "files", "computed", "linked"],
@@ -558,15 +577,17 @@ def test_page_holds_the_speed_of_stages(html_page):
     assert cells_of(html_page, "Speed by stage") == [
         [
             *("method", "round", "stage", "seconds", "tokens", "tokens/s", "TFLOP/s", "MFU"),
-            *("memory, GB", "GPU memory, GB", "device"),
+            *("energy, Wh", "memory, GB", "GPU memory, GB", "device"),
         ],
-        ["mpd", "1", "sample", "10", "1,234", "123", "–", "–", "2.3", "70.1", "NVIDIA H200"],
-        ["mpd", "1", "filter", "2,000", "–", "–", "–", "–", "0.2", "–", "cpu"],
+        ["base", "0", "answers", "3", "300", "100", "–", "–", "2.00", "0.0", "0.0", H200],
+        ["mpd", "1", "sample", "10", "1,234", "123", "–", "–", "0.01", "2.3", "70.1", H200],
+        ["mpd", "1", "filter", "2,000", "–", "–", "–", "–", "–", "0.2", "–", "cpu"],
         [
             *("mpd", "1", "logits", "4", "1,000,000", "250,000", "395.6", "0.40"),
-            *("20.0", "90.0", "NVIDIA H200"),
+            *("0.01", "20.0", "90.0", H200),
         ],
-        ["opd", "1", "sample", "–", "1,234", *["–"] * 6],
+        ["mpd", "1", "answers", "5", "500", "100", "–", "–", "–", "0.0", "0.0", H200],
+        ["opd", "1", "sample", "–", "1,234", *["–"] * 7],
     ]
 
 
@@ -580,6 +601,42 @@ def test_columns_of_which_no_note_has_a_value_are_left_out():
     assert cells_of(page_of(speed=old), "Speed by stage") == [
         ["method", "round", "stage", "tokens"],
         ["opd", "1", "sample", "1,234"],
+    ]
+
+
+def test_page_holds_seconds_and_energy_of_each_device(html_page):
+    assert cells_of(html_page, "Seconds and energy of each device") == [
+        [
+            *("method", "round", "device", "device-seconds, training"),
+            *("device-seconds, evaluation", "energy, training, Wh", "energy, evaluation, Wh"),
+        ],
+        ["base", "0", H200, "–", "6.0", "–", "2.00"],
+        ["mpd", "1", H200, "24.0", "5.0", "0.01", "–"],  # 36 J and 18 J
+        ["mpd", "1", "cpu", "2,000.4", "–", "–", "–"],
+        ["opd", "1", "–", "–", "–", "–", "–"],
+    ]
+
+
+def test_page_says_when_training_has_paid_for_itself(html_page):
+    header, *rows = cells_of(html_page, "When training has paid for itself")
+    assert header == [
+        *("benchmark", "method", "round", "training, device-seconds", "training, Wh"),
+        *("tokens saved", "seconds per percent saved", "Wh per percent saved"),
+        *("seconds per answer", "seconds per correct answer", "J per correct answer"),
+        "answers until paid",
+    ]
+    # A token takes 6 / 300 = 0.02 device-seconds and 24 J. The base student needs 1,234.56 of them
+    # with an accuracy of .8, mpd 60 with .85; its training took 2,024.4 device-seconds and 54 J.
+    assert rows == [
+        ["one", "base", "0", "–", "–", "–", "–", "–", "24.6912", "30.8640", "37,036.8", "–"],
+        [
+            *("one", "mpd", "1", "2,024.4", "0.01", "95.1%", "21.28", "0.000"),
+            *("1.2000", "1.4118", "1,694.1", "86"),
+        ],
+        [
+            *("one", "opd", "1", "–", "–", "94.3%", "–", "–"),
+            *("1.4000", "1.8667", "2,240.0", "–"),
+        ],
     ]
 
 

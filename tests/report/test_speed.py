@@ -6,9 +6,9 @@ from mpd.store import schema, table
 H200, OLD_NOTE = "NVIDIA H200", {}
 
 
-def note(seconds, flops=None, device="cpu", peak_mb=500.0, peak_gpu_mb=None):
+def note(seconds, flops=None, device="cpu", peak_mb=500.0, peak_gpu_mb=None, **gpus):
     """What a note has in `spent`."""
-    optional = {"flops": flops, "peak_gpu_mb": peak_gpu_mb}
+    optional = {"flops": flops, "peak_gpu_mb": peak_gpu_mb, **gpus}
     return {
         "seconds": seconds,
         "peak_mb": peak_mb,
@@ -41,6 +41,7 @@ def test_speed_is_of_all_seeds_and_shards():
         "stage": "filter",
         **NOTHING,
         "seconds": 5.0,
+        "device_seconds": 5.0,
         "peak_mb": 500.0,
         "device": "cpu",
     }
@@ -49,10 +50,12 @@ def test_speed_is_of_all_seeds_and_shards():
         "round": 1,
         "stage": "logits",
         "seconds": 20.0,
+        "device_seconds": 20.0,
         "tokens": 4000,
         "tokens_per_second": 200.0,
         "flops_per_second": pytest.approx(4 * 989e12 / 20),
         "mfu": pytest.approx(0.2),
+        "joules": None,
         "peak_mb": 6000.0,
         "peak_gpu_mb": 70000.0,
         "device": H200,
@@ -100,3 +103,28 @@ def test_operations_of_a_cpu_are_no_use_of_a_card():
         None,
         4.0,
     )
+
+
+def test_seconds_count_for_each_gpu_and_energy_is_added_up():
+    notes = [note(2.0, None, H200, gpus=4, joules=500.0), note(3.0, None, H200, joules=250.5)]
+    found = speed.stage_speed(notes, 10)
+    assert (found["seconds"], found["device_seconds"], found["joules"]) == (5.0, 11.0, 750.5)
+    assert found["tokens_per_second"] == 2.0
+    unknown = speed.stage_speed([*notes, note(1.0, None, H200)], 10)
+    assert (unknown["device_seconds"], unknown["joules"]) == (12.0, None)
+    assert speed.stage_speed([*notes, OLD_NOTE], 10)["device_seconds"] is None
+
+
+def test_the_base_student_comes_first_with_what_its_evaluation_took():
+    spent = {
+        ("any", 1): [{"sample": [note(1.0)], "answers": [note(1.0)]}],
+        ("base", 0): [{"answers": [note(4.0)], "evaluate": [note(0.5)]}],
+    }
+    tokens = {("any", 1): [{"sample": 5, "answers": 10}], ("base", 0): [{"answers": 100}]}
+    rows = speed.speed_by_student(tokens, spent)
+    assert rows.select("method", "stage", "seconds", "tokens").rows() == [
+        ("base", "answers", 4.0, 100),
+        ("base", "evaluate", 0.5, None),
+        ("any", "sample", 1.0, 5),
+        ("any", "answers", 1.0, 10),
+    ]

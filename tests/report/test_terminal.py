@@ -1,5 +1,7 @@
 from pathlib import Path
 
+import polars as pl
+
 from mpd.report import terminal
 from mpd.report.shipping import shipped
 from tests.test_report import BASE, summary_of
@@ -38,3 +40,22 @@ def test_several_seeds_print_means_and_ranges(capsys):
     ]
     assert len([line for line in lines if line.startswith("ship ")]) == 12
     assert lines[-2:] == ["and 2 more, in the report", "report: report.html"]
+
+
+def test_the_overlap_before_training_is_printed_where_the_base_student_samples(capsys):
+    costs = pl.DataFrame(
+        {
+            "method": ["mpd", "semi_opd", "semi_opd", "scored_by_vllm"],
+            "round": [1, 1, 2, 1],
+            "overlap": [0.5, 0.8125, 0.9, None],
+        }
+    )
+    samplers = {"mpd": "student", "semi_opd": "base", "scored_by_vllm": "base"}
+    lines = terminal.overlap_lines(costs, samplers)
+    summary = summary_of(BASE)
+    terminal.print_table(summary, shipped(summary, 0.0), Path("report.html"), lines)
+    assert capsys.readouterr().out.splitlines()[-2:] == [
+        "semi_opd: before training, 81.2% of the student's most probable tokens are among the "
+        "teacher's",
+        "report: report.html",
+    ]

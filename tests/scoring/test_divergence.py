@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mpd.config.distill import DistillSettings
+from mpd.config.distill import ClampedSettings, DistillSettings
 from mpd.scoring.divergence import LOGPROB_FLOOR, dense, divergence_of, reverse_kl
 from mpd.scoring.outcomes import outcomes_of
 from mpd.scoring.output_head import OutputHead, chunked_loss
@@ -45,6 +45,49 @@ def probabilities(logits):
     """Of one position, in float64."""
     masses = np.exp(np.float64(logits) - np.max(np.float64(logits)))
     return masses / masses.sum()
+
+
+def clamped(p, q, bound):
+    """The clamped forward KL by its definition, one id after another."""
+    terms = [b * (math.log(b) - math.log(a)) for a, b in zip(p, q, strict=True)]
+    return sum(min(term, bound) for term in terms)
+
+
+CLAMPED = ClampedSettings(learning_rate=1.0, divergence="clamped_forward_kl", max_entry=0.05)
+
+
+def test_the_clamped_forward_kl_by_hand():
+    """q = (.5, .3, .2) and p = (.2, .2, .6): terms .4581 and .1216 are clamped, -.2197 is not."""
+    student, teacher = torch.tensor([[0.2, 0.2, 0.6]]).log(), torch.tensor([[0.5, 0.3, 0.2]]).log()
+    found = divergence_of(CLAMPED)(student, teacher)
+    assert found.item() == pytest.approx(0.05 + 0.05 + 0.2 * math.log(0.2 / 0.6), abs=1e-6)
+    wide = CLAMPED.model_copy(update={"max_entry": 1.0})
+    forward = 0.5 * math.log(2.5) + 0.3 * math.log(1.5) + 0.2 * math.log(1 / 3)
+    assert divergence_of(wide)(student, teacher).item() == pytest.approx(forward, abs=1e-6)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 1.1])
+def test_the_clamped_forward_kl_and_its_gradient_in_float64(temperature):
+    """Against a loop over the ids, and a gradient of differences, at the paper's temperature."""
+    rng = np.random.default_rng(0)
+    student_logits, teacher_logits = 3 * rng.standard_normal((2, 9, 50))
+
+    def expected(values):
+        pairs = zip(values / temperature, teacher_logits / temperature, strict=True)
+        return [clamped(probabilities(one), probabilities(other), 0.05) for one, other in pairs]
+
+    student = torch.tensor(student_logits, dtype=torch.float32, requires_grad=True)
+    teacher = torch.tensor(teacher_logits, dtype=torch.float32)
+    found = dense(divergence_of(CLAMPED), student / temperature, teacher / temperature)
+    np.testing.assert_allclose(found.detach().numpy(), expected(student_logits), atol=2e-6)
+    found.sum().backward()
+    step = 1e-6
+    for token in range(0, 50, 7):
+        change = np.zeros(50)
+        change[token] = step
+        higher, lower = expected(student_logits + change), expected(student_logits - change)
+        slopes = (np.array(higher) - np.array(lower)) / (2 * step)
+        np.testing.assert_allclose(student.grad[:, token].numpy(), slopes, atol=1e-5)
 
 
 def coarse(values, ids, num_buckets):

@@ -22,7 +22,7 @@ def test_what_a_package_of_the_extra_asks_for_is_pinned_or_installed(name):
     try:
         installed = version(name)
     except PackageNotFoundError:
-        pytest.skip("needs the extra: pip install mpd[slurm]")
+        pytest.skip("needs the extra: pip install -e '.[slurm]'")
     if installed != PINS[name]:
         pytest.skip(f"{name} {installed} is here in place of {PINS[name]}")
     for line in requires(name) or []:

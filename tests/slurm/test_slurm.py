@@ -21,7 +21,7 @@ HAS_PLUGIN = importlib.util.find_spec("snakemake_executor_plugin_slurm") is not 
 
 pytestmark = [
     pytest.mark.skipif(not IS_INSTALLED, reason="needs Slurm: apt-get install slurm-wlm munge"),
-    pytest.mark.skipif(not HAS_PLUGIN, reason="needs the plugin: pip install mpd[slurm]"),
+    pytest.mark.skipif(not HAS_PLUGIN, reason="needs the plugin: pip install -e '.[slurm]'"),
     pytest.mark.skipif(os.geteuid() != 0, reason="only root can start Slurm"),
 ]
 

@@ -2,6 +2,7 @@ import json
 import subprocess
 import sys
 import time
+from typing import ClassVar
 
 import pytest
 
@@ -109,3 +110,78 @@ def test_what_was_saved_goes_on_without_a_warning(tmp_path, caplog):
     path.write_text('{"seconds": 7}')  # of an earlier version
     assert spent.Meter(path).spent()["seconds"] >= 7
     assert len(caplog.messages) == 1
+
+
+class Cards:
+    """NVML with two cards, in place of the package pynvml; the second one has only a UUID."""
+
+    class NVMLError(Exception):
+        """That of NVML."""
+
+    energy: ClassVar = {0: 5_000, "GPU-1": 70_000}  # mJ
+
+    @staticmethod
+    def nvmlInit():
+        pass
+
+    nvmlShutdown = nvmlInit
+    nvmlDeviceGetHandleByIndex = staticmethod(int)
+    nvmlDeviceGetHandleByUUID = staticmethod(str)
+
+    @classmethod
+    def nvmlDeviceGetTotalEnergyConsumption(cls, handle):
+        if handle not in cls.energy:
+            raise cls.NVMLError
+        return cls.energy[handle]
+
+
+@pytest.fixture
+def cards(monkeypatch):
+    """A process that uses both of two GPUs; returns what they have used so far, to be changed."""
+    energy = {0: 5_000, "GPU-1": 70_000}
+    monkeypatch.setattr(Cards, "energy", energy)
+    monkeypatch.setitem(sys.modules, "pynvml", Cards)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0, GPU-1")
+    monkeypatch.setattr(spent, "gpu_name", lambda: "NVIDIA H200")
+    monkeypatch.setattr(spent, "gpu_peak_bytes", lambda: 0)
+    return energy
+
+
+def test_energy_is_what_the_cards_used_since_the_beginning(tmp_path, cards):
+    meter = spent.Meter(tmp_path / "spent.json")
+    cards[0] += 1_500
+    cards["GPU-1"] += 2_000
+    found = meter.spent()
+    assert (found["gpus"], found["joules"], found["device"]) == (2, 3.5, "NVIDIA H200")
+
+
+def test_energy_of_a_stopped_process_is_added_where_it_is_known(tmp_path, cards):
+    path = tmp_path / "spent.json"
+    first = spent.Meter(path)
+    cards[0] += 1_000
+    first.save()
+    cards[0] += 99_000  # of others, between the two
+    second = spent.Meter(path)
+    cards[0] += 500
+    assert second.spent()["joules"] == 1.5
+    path.write_text('{"seconds": 7}')  # before energy was measured
+    unknown = spent.Meter(path).spent()
+    assert unknown["gpus"] == 2
+    assert "joules" not in unknown
+
+
+@pytest.mark.parametrize("case", ["package", "card", "driver", "unnamed", "unused"])
+def test_energy_that_nothing_tells_is_left_out(tmp_path, cards, monkeypatch, case):
+    if case == "package":
+        monkeypatch.setitem(sys.modules, "pynvml", None)
+    elif case == "card":
+        del cards[0]
+    elif case == "driver":
+        monkeypatch.setattr(Cards, "nvmlInit", lambda: Cards.nvmlDeviceGetTotalEnergyConsumption(3))
+    elif case == "unnamed":
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    else:
+        monkeypatch.setattr(spent, "gpu_name", lambda: None)
+    found = spent.Meter(tmp_path / "spent.json").spent()
+    assert "joules" not in found
+    assert ("gpus" in found) == (case not in ("unnamed", "unused"))

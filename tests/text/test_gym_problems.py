@@ -2,7 +2,10 @@
 
 import json
 import logging
+import os
 import random
+import subprocess
+import sys
 
 import pytest
 
@@ -10,7 +13,7 @@ from mpd.config.gym import Task
 from mpd.config.problems import Source
 from mpd.text.grading.extraction import MAX_CHARACTERS
 from mpd.text.gym import scored, task_of, version_of
-from mpd.text.gym_problems import NO_GOLD, made_problems, shares
+from mpd.text.gym_problems import NO_GOLD, made_problems, problems_of, shares
 
 
 def source_of(**keys):
@@ -49,6 +52,17 @@ def test_another_draw_has_other_problems_and_the_same_seed_the_same():
     assert made(task="drawn") == rows
     for other in (made(task="drawn", seed=1), made(task="drawn", split="test")):
         assert set(ids(other)).isdisjoint(ids(rows))
+
+
+def test_a_task_that_draws_from_a_set_makes_the_same_problems_in_every_process():
+    source = source_of(task="unordered", num_problems=3)
+    code = "import sys; print('+'.join({str(number) for number in range(10)}))"
+    variables = {**os.environ, "PYTHONHASHSEED": "0"}
+    words = subprocess.check_output([sys.executable, "-c", code], env=variables, text=True)
+    rows = problems_of(source, 0, "train")
+    assert rows[0]["question"] == words.strip()
+    with pytest.raises(ValueError, match="makes no problem"):
+        problems_of(source_of(task="broken", num_problems=3), 0, "train")
 
 
 def test_random_numbers_of_others_change_nothing():
@@ -96,6 +110,13 @@ def test_a_mix_shares_by_weight():
     assert sum(number for _, number in shares(mix, 100)) == 100
     rows = made(13, tasks=[Task(task="sum", weight=9), Task(task="few")])
     assert [task_of(row["scorer"]) for row in rows].count("few") == 1
+
+
+def test_a_task_whose_share_is_less_than_a_problem_makes_none():
+    rows = made(2, tasks=[Task(task="sum", levels=(0, 1)), Task(task="drawn")])
+    assert len(rows) == 2
+    rows = made(3, tasks=[Task(task="drawn", weight=0.01), Task(task="sum")])
+    assert {task_of(row["scorer"]) for row in rows} == {"sum"}
 
 
 def test_parts_of_a_mix_have_different_problems():

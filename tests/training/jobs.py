@@ -1,5 +1,8 @@
 """Jobs of training runs in folders of their own, and one that a kill ends."""
 
+import subprocess
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,7 @@ from mpd.config.resources import DistillResources
 from mpd.training.job import TrainingJob
 from tests.changes import with_changes
 
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node")
 KILLED_AFTER_TWO_SAVES = """
 import os, sys
 from mpd.training.checkpoints import SavedStates
@@ -53,6 +57,23 @@ def job_in(
         settings=with_changes(settings, **others),
         resources=DistillResources(**{**resources, **own}),
     )
+
+
+def launch(
+    job: TrainingJob, num_processes: int = 2, script: Sequence[str] = ("-m", "mpd.training.loop")
+) -> tuple[int, str]:
+    """Train in several processes; returns the exit code and what they said."""
+    resources = job.resources.model_copy(update={"num_processes": num_processes})
+    job = job.model_copy(update={"resources": resources})
+    description = job.scratch.parent / "job.json"
+    description.write_text(job.model_dump_json())
+    run = subprocess.run(
+        [*TORCHRUN, str(num_processes), *script, str(description)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return run.returncode, run.stderr
 
 
 def forget_accelerator() -> None:

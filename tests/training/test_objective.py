@@ -3,12 +3,13 @@
 import math
 from itertools import chain
 
+import numpy as np
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from mpd.config.distill import DistillSettings
+from mpd.config.distill import ClampedSettings, DistillSettings
 from mpd.scoring.forward import pack
 from mpd.scoring.outcomes import outcomes_of
 from mpd.scoring.output_head import head_of
@@ -159,3 +160,46 @@ def test_realised_stop_ids_are_one_outcome(kind):
         assert found[stop]["realised_logprob"] == pytest.approx(expected, abs=1e-5)
         assert found[stop]["stop_mass"] == pytest.approx(stopping, abs=1e-6)
     assert found[5] == pytest.approx(found[9], abs=1e-6)
+
+
+@pytest.mark.parametrize("chunk_size", [3, 64])
+@pytest.mark.parametrize("temperature", [1.0, 1.1])
+def test_the_clamped_forward_kl_is_exact_with_hidden_states(temperature, chunk_size):
+    """Loss and gradient at the head in float64, by a loop over positions and ids."""
+    model, teacher = Embedded(40, 4), Embedded(40, 4, seed=1)
+    batch = batch_of([9, 6], 40)
+    states = random(15, 4, seed=2)
+    batch = without_teacher(batch, teacher_hidden=states)
+    settings = ClampedSettings(
+        learning_rate=1.0,
+        divergence="clamped_forward_kl",
+        max_entry=0.02,
+        temperature=temperature,
+    )
+    objective = Objective(model, 40, [5], settings, chunk_size)
+    objective.teacher_head = head_of(teacher, 40)
+    loss, sums = sums_of(objective, batch)
+    loss.backward()
+
+    weight, embedded = (
+        values.detach().double().numpy() for values in (model.head.weight, model.base_model.weight)
+    )
+    teacher_logits = states.double().numpy() @ teacher.head.weight.detach().double().numpy().T
+    inputs = batch.packed.ids[0, batch.packed.predicts].tolist()
+    expected, gradient, num_clamped = 0.0, np.zeros_like(weight), 0
+    for token, logits in zip(inputs, teacher_logits, strict=True):
+        p, q = (
+            np.exp(values / temperature) / np.exp(values / temperature).sum()
+            for values in (weight @ embedded[token], logits)
+        )
+        terms = q * (np.log(q) - np.log(p))
+        is_free = terms <= 0.02
+        num_clamped += (~is_free).sum()
+        expected += np.minimum(terms, 0.02).sum() / 15
+        # Of -q log p of the terms that are not clamped, with respect to the logits.
+        slopes = (q[is_free].sum() * p - q * is_free) / temperature
+        gradient += np.outer(slopes, embedded[token]) / 15
+    assert 0 < num_clamped < 15 * 40
+    assert loss.item() == pytest.approx(expected, rel=1e-5, abs=1e-6)
+    assert sums["divergence"] / sums["positions"] == pytest.approx(expected, rel=1e-5, abs=1e-6)
+    np.testing.assert_allclose(model.head.weight.grad, gradient, rtol=1e-4, atol=1e-6)

@@ -5,6 +5,7 @@ import json
 import polars as pl
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from mpd import distill
 from mpd.config.distill import DistillSettings, RelaxedSettings
@@ -12,18 +13,36 @@ from mpd.config.policy_gradient import Relaxed
 from mpd.store import schema, table
 from mpd.store.model_folder import read_manifest
 from mpd.training.loop import train
+from mpd.training.objective import Objective
 from tests.changes import with_changes
-from tests.training.jobs import forget_accelerator, job_in
+from tests.training.jobs import forget_accelerator, job_in, launch
 
 PLAIN = DistillSettings(
     learning_rate=1e-3, warmup=0, epochs=2, batch_size=8, divergence="policy_gradient"
 )
+LOSSES = ("token_mean", "sequence_mean")
 OPTIONS = Relaxed(entropy_share=0.4)
 RELAXED = RelaxedSettings(
     **{**dict(PLAIN), "divergence": "relaxed_policy_gradient"},
     relaxed=OPTIONS,
     reward_floor=OPTIONS.reward_floor,
 )
+# Each process writes the threshold of every step.
+THRESHOLDS = """
+import os, sys
+from mpd.training.job import TrainingJob
+from mpd.training.loop import train
+from mpd.training.policy_gradient import PolicyGradient
+job = TrainingJob.model_validate_json(open(sys.argv[1]).read())
+threshold_of = PolicyGradient.threshold_of
+def threshold_and_write(policy, entropies):
+    threshold = threshold_of(policy, entropies)
+    with open(job.scratch / f"thresholds_{os.environ['RANK']}", "a") as file:
+        file.write(f"{float(threshold)!r}\\n")
+    return threshold
+PolicyGradient.threshold_of = threshold_and_write
+train(job)
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -104,8 +123,6 @@ def trained(realised, student, tmp_path):
         job = job_in(tmp_path / name, student, realised, settings, resources, changes)
         train(job)
         forget_accelerator()
-        from safetensors.torch import load_file
-
         metrics = table.read(job.folder / "metrics.parquet", schema.METRICS)
         return load_file(job.folder / "model.safetensors"), metrics
 
@@ -121,6 +138,51 @@ def test_micro_batches_do_not_change_the_update(trained, settings):
         torch.testing.assert_close(values, two[name], rtol=0, atol=2e-5)
     assert metrics["loss"].to_list() == pytest.approx(others["loss"].to_list(), rel=1e-3)
     assert metrics["num_tokens"].to_list() == others["num_tokens"].to_list()
+
+
+def test_two_processes_have_the_threshold_of_one(realised, student, tmp_path):
+    """Of their tokens together, though each has another number of them; with shared weights too."""
+    settings = with_changes(RELAXED, relaxed={**dict(OPTIONS), "exploration": 0.0})
+    script = tmp_path / "thresholds.py"
+    script.write_text(THRESHOLDS)
+    thresholds, weights = {}, {}
+    for name, count in (("one", 1), ("none", 2), ("full", 2)):
+        resources = {"micro_batch_size": 2, "sharding": "none" if count == 1 else name}
+        job = job_in(tmp_path / name, student, realised, settings, resources, {})
+        code, errors = launch(job, count, (str(script),))
+        assert code == 0, errors
+        thresholds[name] = [
+            [float(value) for value in path.read_text().split()]
+            for path in sorted(job.scratch.glob("thresholds_*"))
+        ]
+        weights[name] = load_file(job.folder / "model.safetensors")
+    (expected,) = thresholds["one"]
+    assert len(set(expected)) == len(expected) > 1
+    for name in ("none", "full"):
+        assert thresholds[name] == [pytest.approx(expected, rel=1e-6)] * 2
+        for key, values in weights["one"].items():
+            torch.testing.assert_close(values, weights[name][key], rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("exploration", [0, 1])
+def test_both_means_of_a_step_are_over_the_tokens_that_count(trained, exploration):
+    settings = with_changes(RELAXED, epochs=1.0, batch_size=64)
+    settings = with_changes(settings, relaxed=with_changes(OPTIONS, exploration=exploration))
+    rows = [trained(loss, with_changes(settings, loss=loss))[1] for loss in LOSSES]
+    names = ["loss_token_mean", "loss_sequence_mean"]
+    one, other = (metrics.select(names).row(0) for metrics in rows)
+    assert one == pytest.approx(other, rel=1e-5)
+    assert [metrics["loss"][0] for metrics in rows] == pytest.approx(one, rel=1e-5)
+    assert one[0] != pytest.approx(one[1], rel=1e-3)
+
+
+def test_a_gpu_that_is_full_in_the_second_phase_is_one_sentence(trained, monkeypatch):
+    def fail(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Objective, "entropies", fail)
+    with pytest.raises(ValueError, match=r"a micro-batch of 8 trajectories and .* tokens; lower"):
+        trained("full", RELAXED)
 
 
 def test_the_first_loss_is_the_mean_reward_of_the_current_student(trained, realised, run_logits):

@@ -2,8 +2,6 @@
 
 import re
 import shutil
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -13,11 +11,10 @@ from mpd.config.distill import DistillSettings
 from mpd.store import schema, table
 from mpd.store.model_folder import empty_model, load_model
 from mpd.training.loop import start, train
-from tests.training.jobs import KILLED_AFTER_TWO_SAVES, forget_accelerator, job_in
+from tests.training.jobs import KILLED_AFTER_TWO_SAVES, forget_accelerator, job_in, launch
 
 SETTINGS = DistillSettings(learning_rate=1e-3, warmup=0, epochs=3, batch_size=4)
 LORA = {"rank": 4, "alpha": 8.0, "dropout": 0.2, "targets": "all-linear"}
-TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node")
 BYTES_OF_EACH = """
 import sys
 from mpd.training.job import TrainingJob
@@ -64,21 +61,6 @@ def make_job(cached, student, tmp_path):
         return job_in(tmp_path / name, of, cached, SETTINGS, resources, changes)
 
     return make
-
-
-def launch(job, num_processes=2, script=("-m", "mpd.training.loop")):
-    """Train in several processes; returns the exit code and what they said."""
-    resources = job.resources.model_copy(update={"num_processes": num_processes})
-    job = job.model_copy(update={"resources": resources})
-    description = job.scratch.parent / "job.json"
-    description.write_text(job.model_dump_json())
-    run = subprocess.run(
-        [*TORCHRUN, str(num_processes), *script, str(description)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return run.returncode, run.stderr
 
 
 def trained(job, num_processes=2):

@@ -88,6 +88,31 @@ def test_a_decoded_support_is_the_dense_distribution(caches, teacher, vocabulary
             assert found == expected | {realised}
 
 
+def test_realised_scores_are_exact_and_those_of_transformers(
+    tmp_path, run_logits, shard, student, teacher, logits_settings
+):
+    """Neither rounded nor with a support."""
+    found = {}
+    for engine in ("transformers", "vllm"):
+        arguments = SMALL if engine == "vllm" else {}
+        changes = {"cache": "realised", "engine": engine, "engine_arguments": arguments}
+        settings = with_changes(logits_settings, **changes)
+        path = run_logits(tmp_path / engine, shard, student, teacher, settings)
+        found[engine] = table.read(path, schema.LOGITS)
+    own, other = found["vllm"], found["transformers"]
+    keys = ["sample_id", "candidate", "prompt_ids", "completion_ids", "ids_digest", "think_end"]
+    assert own.select(keys).equals(other.select(keys))
+    names = ["realised_logprob", "mean_teacher_logprob", "stop_logprob", "think_close_logprob"]
+    for name in names:
+        one, two = (torch.tensor(frame[name].explode().to_list()) for frame in (own, other))
+        assert len(one) > 3
+        torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-4)
+    values = torch.tensor(own["realised_logprob"].explode().to_list())
+    assert (values != values.bfloat16()).any()
+    empty = ["support_ids", "support_logprobs", "tail_logprobs", "divergence", "overlap"]
+    assert own.select(empty).null_count().row(0) == (len(own),) * len(empty)
+
+
 def test_a_teacher_with_padded_rows_gives_them_no_mass(
     tmp_path, run_logits, shard, student, write_model, logits_settings, vocabulary
 ):

@@ -150,7 +150,26 @@ def test_both_are_uploaded_as_private(finished_project):
             }
             assert server.files[kind, "lab/short"] == files
         refused = export(finished_project, *words, "again", **{**variables, "HF_TOKEN": "hf_other"})
-    assert refused.returncode == 1
+        assert not (finished_project.folder / "again").exists()
+        server.private["dataset", "lab/short"] = False
+        shown = export(finished_project, *words, "shown", **variables)
+        assert not (finished_project.folder / "shown").exists()
+        files = len(server.files)
+        assert export(finished_project, *words, "shown", "--public", **variables).returncode == 0
+        assert len(server.files) == files
+    assert (refused.returncode, shown.returncode) == (1, 1)
     (line,) = refused.stderr.splitlines()
     assert "--push lab/short: the model was not uploaded" in line
     assert "token" in line
+    (line,) = shown.stderr.splitlines()
+    assert "the dataset is at http" in line and "give --public" in line
+
+
+def test_a_hub_out_of_reach_is_one_sentence(finished_project):
+    words = (ROUND, "--anyway", "--output", "unreachable", "--push", "lab/short")
+    variables = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_TOKEN": TOKEN, "HF_HUB_OFFLINE": "0"}
+    done = export(finished_project, *words, **variables)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert "not uploaded to http://127.0.0.1:9" in line
+    assert TOKEN not in line

@@ -262,6 +262,30 @@ def test_show(table):
     assert "divergence" in table.run(f"{show} --sample {sample_id} --tokens")
 
 
+@line("follow a sample to its students")
+@line("see what was made from what")
+def test_lineage(table):
+    verdicts = pl.read_parquet(table.folder / f"{ROUND}/filter/shard_0.parquet")
+    sample_id = verdicts.filter("keep")["sample_id"][0]
+    want = "follow a sample to its students"
+    printed = table.says(want, "python -m mpd.show --made-from <id>", id=sample_id)
+    assert f"{ROUND}/student: student trained on it" in printed
+    table.says("see what was made from what", "python -m mpd.why --graph results/tiny")
+    page = (table.folder / "lineage.html").read_text(encoding="utf-8")
+    assert "mpd/seed_0/round_1: student" in page
+    assert "which is not there" not in page
+
+
+@line("compare two experiments")
+def test_compare(table):
+    shutil.copytree(table.folder / "results/tiny", table.folder / "results/other")
+    want = "compare two experiments"
+    printed = table.says(want, "python -m mpd.compare results/tiny results/other")
+    assert "+0.000 [+0.000, +0.000]" in printed
+    assert (table.folder / "comparison.html").is_file()
+    shutil.rmtree(table.folder / "results/other")
+
+
 @line("follow the training")
 def test_tracker(table):
     (words,) = re.findall(r"`(resources: .*?)`", LINES["follow the training"])

@@ -42,13 +42,14 @@ def _colours(methods: Iterable[str], with_base: bool) -> Any:
     return alt.Scale(domain=[*base_name, *ordered], range=[*base_colour, *colours])
 
 
-def _log_axis(channel: Any, title: str, **scale: Any) -> Any:
+def log_axis(channel: Any, title: str, **scale: Any) -> Any:
     """An axis on which half as many tokens is one step to the left, wherever it starts."""
     titled = channel.title(f"{title} (log scale)")
     return titled.scale(type="log", base=2, nice=False, **scale)
 
 
-def _svg(figure: Any, title: str = "") -> str:
+def svg(figure: Any, title: str = "") -> str:
+    """A figure as SVG text, in the colours of the page."""
     import vl_convert
 
     titled = figure.properties(title=title) if title else figure
@@ -62,7 +63,7 @@ def students_chart(summary: pl.DataFrame, means: pl.DataFrame) -> str:
 
     rows = chart_rows(summary, means, len(PALETTE))
     methods = {row["method"] for row in rows} - {BASE}
-    tokens = _log_axis(alt.X("tokens:Q"), "mean tokens per answer", padding=20)
+    tokens = log_axis(alt.X("tokens:Q"), "mean tokens per answer", padding=20)
     accuracy = alt.Y("accuracy:Q").title("accuracy").scale(zero=False).axis(titlePadding=14)
     colour = alt.Color("method:N", scale=_colours(methods, True)).title(None)
     encoded = alt.Chart().encode(
@@ -89,7 +90,7 @@ def students_chart(summary: pl.DataFrame, means: pl.DataFrame) -> str:
         rows_of("mean").mark_text(align="left", dx=6, dy=-8, fontSize=10).encode(text="label:N"),
     ).properties(width=780, height=340)
     # Altair hashes the data into the chart; rows go in as plain values.
-    return _svg(
+    return svg(
         alt.FacetChart(
             data=alt.Data(values=rows),
             spec=layers,
@@ -110,7 +111,7 @@ def histograms(lengths: pl.DataFrame) -> str:
         alt.Chart(alt.Data(values=rows.to_dicts()))
         .mark_bar(opacity=0.7, orient="vertical")
         .encode(
-            x=_log_axis(alt.X("low:Q").axis(labelSeparation=6), "tokens per answer"),
+            x=log_axis(alt.X("low:Q").axis(labelSeparation=6), "tokens per answer"),
             x2="high:Q",
             y=alt.Y("share:Q").title("share of answers").axis(format="%", tickCount=3).stack(None),
             y2=alt.datum(0),
@@ -120,7 +121,7 @@ def histograms(lengths: pl.DataFrame) -> str:
         )
         .properties(width=360, height=90)
     )
-    return _svg(bars.facet(alt.Facet("panel:N").title(None), columns=2))
+    return svg(bars.facet(alt.Facet("panel:N").title(None), columns=2))
 
 
 def budget_curves(budgets: pl.DataFrame) -> str:
@@ -130,7 +131,7 @@ def budget_curves(budgets: pl.DataFrame) -> str:
     rows, title = distinguishable(last_rounds(held_out(budgets)))
     methods = {*rows["method"]} - {BASE}
     encoded = alt.Chart().encode(
-        x=_log_axis(alt.X("budget:Q"), "token budget"),
+        x=log_axis(alt.X("budget:Q"), "token budget"),
         color=alt.Color("method:N", scale=_colours(methods, True))
         .title(None)
         # Else the symbols are those of the areas, too faint to be distinguished.
@@ -143,7 +144,7 @@ def budget_curves(budgets: pl.DataFrame) -> str:
         ),
         encoded.mark_line(strokeWidth=1.5).encode(y=accuracy),
     ).properties(width=360, height=180)
-    return _svg(
+    return svg(
         alt.FacetChart(
             data=alt.Data(values=rows.to_dicts()),
             spec=layers,
@@ -176,4 +177,4 @@ def training_curves(metrics: pl.DataFrame) -> str:
         .properties(width=360, height=120)
     )
     facet = alt.Facet("measure:N", sort=list(CURVES.values())).title(None)
-    return _svg(lines.facet(facet, columns=2).resolve_scale(y="independent"), title)
+    return svg(lines.facet(facet, columns=2).resolve_scale(y="independent"), title)

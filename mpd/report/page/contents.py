@@ -15,8 +15,9 @@ golden digest, so that pages are written again.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mpd.report.page import charts, tables
+from mpd.report.page import charts, cost_tables, tables
 from mpd.report.page.cells import Grid
+from mpd.report.payback import FORMULA
 
 # Titles; and the template of what else a section shows, below its figures and tables.
 PAGE_SECTIONS = {
@@ -27,6 +28,7 @@ PAGE_SECTIONS = {
     "Difficulty": None,
     "Which round to ship": None,
     "What became of the trajectories": None,
+    "Held-out answers": "answers.html",
     "Trajectories": "trajectories.html",
     "Training": None,
     "Costs": None,
@@ -156,9 +158,11 @@ TABLES = (
         caption="Means over trained completions, under the prompt that the scorer sees (“problem” "
         "is the plain prompt, which the student will answer): log-probabilities (log p, in nats) "
         "of all tokens, of the last token, and of the end of thinking where thinking ends, with "
-        "its probability (p); and the exact divergence of the student from the scorer per token, "
-        "before the round's training. Where the scorer finds the rewrites unlikely, or would "
-        "rather go on thinking, reverse KL works against them.",
+        "its probability (p); the exact divergence of the student from the scorer per token, "
+        "before the round's training; and how many of the student's most probable ids are among "
+        "the scorer's, of 64 or of logits.student_top_k, where the cache tells. Where the scorer "
+        "finds the rewrites unlikely, or would rather go on thinking, reverse KL works against "
+        "them.",
         reads=("costs", "contexts"),
         cells=tables.diagnostics_table,
     ),
@@ -169,7 +173,32 @@ TABLES = (
         "time that computing the artifacts took, even where the store already had them; artifacts "
         "made before version 0.2 have none.",
         reads=("costs",),
-        cells=tables.costs_table,
+        cells=cost_tables.costs_table,
+    ),
+    Table(
+        section="Costs",
+        title="When training has paid for itself",
+        caption="For one seed, the mean over them. Training is that of the student's round and of "
+        "those before it, even where the store already had the artifacts, without evaluation and "
+        "without the models that the run starts from; a second of any device counts the same. "
+        "Answers until paid are "
+        f"{FORMULA}: serving is assumed to cost for each token what evaluation cost, with its "
+        "batches and its loading of models. Seconds and energy of a correct answer are those of "
+        "as many answers as it takes on average to get one. Energy is that of GPUs which tell it; "
+        "a dash is what no note says, or where nothing is saved.",
+        reads=("payback",),
+        cells=cost_tables.payback_table,
+        by_split=True,
+    ),
+    Table(
+        section="Costs",
+        title="Seconds and energy of each device",
+        caption="Sums over seeds, stages, shards and benchmarks: the seconds of each job times its "
+        "GPUs; those of a job without GPUs count once. Energy is that of whole cards, also for "
+        "what else ran on them, and is known where the package nvidia-ml-py is installed and the "
+        "card counts it.",
+        reads=("speed",),
+        cells=cost_tables.devices_table,
     ),
     Table(
         section="Costs",
@@ -181,7 +210,7 @@ TABLES = (
         "by transformers and for training in one process. Memory is the most that a process took, "
         "and the most that its tensors took on a GPU.",
         reads=("speed",),
-        cells=tables.speed_table,
+        cells=cost_tables.speed_table,
     ),
     Table(
         section="Costs",
@@ -189,7 +218,7 @@ TABLES = (
         caption="The files behind this report: how many were computed, and how many are links to "
         "one of these. What branches share is computed once.",
         reads=("artifacts",),
-        cells=tables.artifacts_table,
+        cells=cost_tables.artifacts_table,
     ),
     Table(
         section="Where it came from",

@@ -12,7 +12,10 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-SCRIPTS = ("data.js", "align.js", "tokens.js", "trajectory.js", "browser.js")
+SCRIPTS = (
+    *("data.js", "align.js", "tokens.js", "address.js", "list.js", "filters.js", "histogram.js"),
+    *("browser.js", "trajectory.js", "trajectories.js", "answer.js", "answers.js", "start.js"),
+)
 
 
 def asset(name: str) -> Markup:

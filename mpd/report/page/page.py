@@ -59,6 +59,7 @@ def page(findings: Findings) -> str:
         intervals_note=tables.intervals_note(findings.summary["seed"].n_unique()),
         formula=FORMULA,
         browser=findings.browser,
+        answers=findings.answers,
         stages={
             stage: {settings: shortened(students) for settings, students in groups.items()}
             for stage, groups in findings.stages.items()

@@ -1,6 +1,6 @@
 """The tables of the page, as cells. No markup, no I/O."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import polars as pl
@@ -141,27 +141,6 @@ def difficulty_table(bins: pl.DataFrame) -> Grid:
     return grid(header, rows, text=(0, 1, 3))
 
 
-def costs_table(costs: pl.DataFrame) -> Grid:
-    """Samples, tokens and seconds of each round, over all seeds."""
-    columns = {
-        "num_seeds": "seeds",
-        "num_samples": "samples",
-        "student_tokens": "student tokens",
-        "teacher_tokens": "teacher tokens",
-        "scored_tokens": "scored tokens",
-        "kept_rows": "kept",
-        "num_steps": "steps",
-        "trained_tokens": "trained tokens",
-        "wall_seconds": "seconds",
-        "evaluation_seconds": "evaluation seconds",
-    }
-    rows = [
-        [row["method"], str(row["round"]), *(number(row[name]) for name in columns)]
-        for row in costs.iter_rows(named=True)
-    ]
-    return grid(["method", "round", *columns.values()], rows)
-
-
 def diagnostics_table(costs: pl.DataFrame, contexts: Mapping[str, str]) -> Grid:
     """The teacher's scores of the trained completions of each round, over all seeds."""
     columns = {
@@ -170,6 +149,7 @@ def diagnostics_table(costs: pl.DataFrame, contexts: Mapping[str, str]) -> Grid:
         "think_close_logprob": ("log p, end of thinking", ".2g"),
         "think_close_mass": ("p, end of thinking", ".1%"),
         "divergence": ("divergence before training", ".2g"),
+        "overlap": ("top ids shared", ".1%"),
     }
     rows = [
         [row["method"], str(row["round"]), contexts[row["method"]], f"{row['share_kept']:.1%}"]
@@ -193,40 +173,6 @@ def funnel_table(funnels: Mapping[Student, Mapping[str, Any]]) -> Grid:
         lengths.append(number(row["timeouts"]))
         rows.append([method, str(round), *counts, *lengths, Cell(reasons or DASH, "reasons")])
     return grid(header, rows)
-
-
-def speed_table(speed: pl.DataFrame) -> Grid:
-    """Time, speed, memory and device of each stage of each round; columns without values go."""
-    columns = {
-        "seconds": ("seconds", 1, ",.0f"),
-        "tokens": ("tokens", 1, ",.0f"),
-        "tokens_per_second": ("tokens/s", 1, ",.0f"),
-        "flops_per_second": ("TFLOP/s", 1e12, ",.1f"),
-        "mfu": ("MFU", 1, ".2f"),
-        "peak_mb": ("memory, GB", 1000, ",.1f"),
-        "peak_gpu_mb": ("GPU memory, GB", 1000, ",.1f"),
-    }
-    known = {name: how for name, how in columns.items() if speed[name].count()}
-    devices = [Cell("device", "text")] if speed["device"].count() else []
-    rows: list[list[str | Cell]] = [
-        [row["method"], str(row["round"]), row["stage"]]
-        + [
-            number(None if row[name] is None else row[name] / unit, form)
-            for name, (_, unit, form) in known.items()
-        ]
-        + [Cell(row["device"] or DASH, "text") for _ in devices]
-        for row in speed.iter_rows(named=True)
-    ]
-    titles = [title for title, _, _ in known.values()]
-    return grid(["method", "round", "stage", *titles, *devices], rows, text=(0, 2))
-
-
-def artifacts_table(artifacts: Sequence[Mapping[str, Any]]) -> Grid:
-    """How many files there are of each kind, and how many of them are links."""
-    counts = ("files", "computed", "linked")
-    total = {"kind": "all", **{name: sum(row[name] for row in artifacts) for name in counts}}
-    rows = [[row["kind"], *(str(row[name]) for name in counts)] for row in (*artifacts, total)]
-    return grid(["kind", *counts], rows)
 
 
 def versions_table(versions: Mapping[str, str]) -> Grid:

@@ -18,6 +18,7 @@ from mpd.store.schema.trajectories import (
     DROPPED,
     FILTER,
     PROBLEMS,
+    REFERENCES,
     SAMPLE,
     SCORED_PROBLEMS,
 )
@@ -25,7 +26,7 @@ from mpd.store.schema.trajectories import (
 # What is not a table of ours (weights, a student, the report) has a version too.
 MODELS_VERSION = 3
 HEAD_VERSION = 1
-REPORT_VERSION = 16
+REPORT_VERSION = 17
 STUDENT_VERSION = 3
 
 
@@ -34,9 +35,13 @@ def problems_of(has_scorer: bool) -> Artifact:
     return SCORED_PROBLEMS if has_scorer else PROBLEMS
 
 
-def problems_version(has_scorer: bool = False) -> Version:
-    """The version of the folder of training problems, which has the table `dropped` too."""
-    return [problems_of(has_scorer).version, DROPPED.version]
+def problems_version(has_scorer: bool = False, has_references: bool = False) -> Version:
+    """The version of the folder of training problems, which has the table `dropped` too.
+
+    It may also have the table `references`.
+    """
+    versions = [problems_of(has_scorer).version, DROPPED.version]
+    return [*versions, REFERENCES.version] if has_references else versions
 
 
 def student_version() -> Version:
@@ -53,6 +58,7 @@ ARTIFACTS = (
         PROBLEMS,
         SCORED_PROBLEMS,
         DROPPED,
+        REFERENCES,
         SAMPLE,
         COMPRESS,
         FILTER,
@@ -81,6 +87,7 @@ __all__ = [
     "METRICS",
     "MODELS_VERSION",
     "PROBLEMS",
+    "REFERENCES",
     "REPORT_VERSION",
     "SAMPLE",
     "SCORED_PROBLEMS",

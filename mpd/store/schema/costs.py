@@ -1,10 +1,10 @@
 """The tables of the report on what a run cost, and how fast it was."""
 
-from mpd.store.schema.column import METHOD, ROUND, Artifact, Column
+from mpd.store.schema.column import METHOD, METHOD_OR_BASE, ROUND, Artifact, Column
 
 COSTS = Artifact(
     "costs",
-    4,
+    5,
     "what each round of each method cost, and how probable the teacher (or whoever scored) found "
     "the trained completions; sums over seeds, with each method charged in full, also for what it "
     "shares with another",
@@ -76,18 +76,28 @@ COSTS = Artifact(
             "exact reverse KL of the student to the scorer before training, mean over tokens",
             nullable=True,
         ),
+        Column(
+            "overlap",
+            "float64",
+            "",
+            "share of the student's most probable ids that are among the scorer's before training, "
+            "mean over tokens: of 64 with cache: realised, else of logits.student_top_k; null with "
+            "cache: hidden, or if vLLM scored",
+            nullable=True,
+        ),
     ),
 )
 
 SPEED = Artifact(
     "speed",
-    1,
-    "how fast each stage of each round computed, and on what, from the notes of its artifacts; "
-    "sums over seeds, shards and benchmarks. Where several jobs ran at once, their seconds are "
-    "added up, so that speed is that of one job",
+    2,
+    "how fast each stage of each round computed, on what and with how much energy, from the notes "
+    "of its artifacts; round 0 has the stages of evaluation alone; sums over seeds, shards and "
+    "benchmarks. Where several jobs ran at once, their seconds are added up, so that speed is that "
+    "of one job",
     ("method", "round", "stage"),
     (
-        METHOD,
+        METHOD_OR_BASE,
         ROUND,
         Column("stage", "string", "", "stage that computed"),
         Column(
@@ -96,6 +106,13 @@ SPEED = Artifact(
             "s",
             "wall time that computing took, with loading models and writing; null if a note has "
             "none",
+            nullable=True,
+        ),
+        Column(
+            "device_seconds",
+            "float64",
+            "s",
+            "seconds of every job times its GPUs; those of a job without GPUs count once",
             nullable=True,
         ),
         Column(
@@ -121,6 +138,13 @@ SPEED = Artifact(
             "",
             "model FLOPs utilisation: operations over those that the GPU does at its dense bf16 "
             "peak in these seconds; null where they or the peak are not known",
+            nullable=True,
+        ),
+        Column(
+            "joules",
+            "float64",
+            "J",
+            "energy of the GPUs; null where the card or a missing nvidia-ml-py does not tell",
             nullable=True,
         ),
         Column("peak_mb", "float64", "MB", "largest memory of a process", nullable=True),

@@ -84,6 +84,18 @@ DROPPED = Artifact(
     ),
 )
 
+REFERENCES = Artifact(
+    "references",
+    1,
+    "what a scorer may see of training problems beside their questions, where the source has it",
+    ("problem_id",),
+    (
+        PROBLEM_ID,
+        Column("original", "string", "", "original of a translated question", nullable=True),
+        Column("solution", "string", "", "reference solution"),
+    ),
+)
+
 SAMPLE = Artifact(
     "sample",
     1,

@@ -63,6 +63,36 @@ def test_a_scorer_reads_files_but_writes_none_and_starts_nothing(problem_of, tmp
     assert [path.name for path in tmp_path.iterdir()] == ["there"]
 
 
+SCORERS = "__import__('sys').modules['mpd.text.grading.scorers']"
+CODES = [
+    "__import__('sqlite3').connect('new').execute('create table new (new)')",
+    "__import__('polars').DataFrame({'new': [1]}).write_csv('new')",
+    f"setattr({SCORERS}._Guard, 'closed', False) or open('new', 'w')",
+    f"setattr({SCORERS}, 'scored', lambda *words: 1.0)",
+    "(one for one in ()).gi_frame.f_builtins['open']('new', 'w')",
+    "(lambda: 1)()",
+    "lambdify('x', 'open(chr(120), chr(119))')(1)",
+]
+
+
+def test_an_answer_that_is_evaluated_only_computes(problem_of, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with Grader(num_workers=1) as grader:
+        for task in ("evaluating", "parsing"):
+            problem, gold = problem_of(task)
+            answers = [*CODES, gold, f"{gold}+1", f"({gold})*1"]
+            verdicts = grader.grade([problem] * len(answers), answers)
+            assert verdicts == ["unparsed"] * len(CODES) + ["correct", "wrong", "correct"]
+    assert not list(tmp_path.iterdir())
+
+
+def test_sympy_reads_the_mathematics_of_an_answer(problem_of):
+    problem, gold = problem_of("parsing")
+    answers = [f"{gold} + sin(x)**2 + cos(x)**2 - sin(x)**2 - cos(x)**2", f"sqrt({gold}**2)"]
+    with Grader() as grader:
+        assert grader.grade([problem] * 2, answers) == ["correct"] * 2
+
+
 def test_another_version_is_refused(problem_of):
     problem, gold = problem_of("sum")
     older = problem._replace(scorer="reasoning-gym==0.0.0:sum")

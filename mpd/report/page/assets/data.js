@@ -50,6 +50,7 @@ function linesOf(index) {
     const named = (column) => index[column].names[index[column].lines[line]];
     return {
       line,
+      records: [line],
       method,
       seed,
       round,

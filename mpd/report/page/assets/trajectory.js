@@ -28,17 +28,18 @@ function headingOf(line, record) {
         className: line.reason === "kept" ? "reason kept" : "reason",
         textContent: line.reason.replaceAll("_", " "),
       }),
-      ...facts
-        .filter(([, value]) => value !== undefined && value !== null)
-        .map(([name, value]) =>
-          element("span", {}, `${name} `, element("b", { textContent: String(value) }))),
+      ...factSpans(facts),
     ),
-    element(
-      "p",
-      { className: "command" },
-      element("code", { textContent: `python -m mpd.show ${line.folder} --sample ${line.id}` }),
-    ),
+    commandLine("mpd.show", line.folder, "--sample", line.id),
   );
+}
+
+// Names and values; those without a value are left out.
+function factSpans(facts) {
+  return facts
+    .filter(([, value]) => value !== undefined && value !== null)
+    .map(([name, value]) =>
+      element("span", {}, `${name} `, element("b", { textContent: String(value) })));
 }
 
 function titled(title, details, ...children) {
@@ -179,7 +180,7 @@ function sidesOf(line, record, rewrite, compared, pane) {
 }
 
 // The content of the detail pane. `text` and `token` are what Chunks.get returns, or null.
-function contentOf(line, text, token) {
+function trajectoryContent(line, text, token) {
   const record = text?.record ?? null;
   const heading = headingOf(line, record);
   if (!record) {

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 
+import sympy
+
 
 @dataclass
 class Config:
@@ -97,6 +99,14 @@ class Drawn(Few):
         return {"question": f"1+{number}", "answer": str(1 + number), "metadata": {}}
 
 
+class Unordered(Few):
+    """A task that draws from a set of texts."""
+
+    def __getitem__(self, place):
+        words = {str(number) for number in range(10 * place, 10 * place + 10)}
+        return {"question": "+".join(words), "answer": "0", "metadata": {}}
+
+
 class Objects(Few):
     """A task whose entries are no JSON."""
 
@@ -132,6 +142,20 @@ class Obeying(Sum):
         return super().score_answer(answer, entry)
 
 
+class Evaluating(Sum):
+    """A scorer that evaluates an answer as Python."""
+
+    def score_answer(self, answer, entry):
+        return super().score_answer(str(eval(answer)), entry)
+
+
+class Parsing(Sum):
+    """A scorer that has sympy read an answer."""
+
+    def score_answer(self, answer, entry):
+        return super().score_answer(str(sympy.parse_expr(answer)), entry)
+
+
 @dataclass
 class Curriculum:
     """Levels 0 to 2 of the number of numbers, 0 to 1 of another setting."""
@@ -151,6 +175,19 @@ class Curriculum:
         return Config(numbers=3 + self.level)
 
 
-TASKS = (Sum, Open, Few, Empty, Broken, Odd, Drawn, Objects, Obeying)
+TASKS = (
+    Sum,
+    Open,
+    Few,
+    Empty,
+    Broken,
+    Odd,
+    Drawn,
+    Unordered,
+    Objects,
+    Obeying,
+    Evaluating,
+    Parsing,
+)
 DATASETS = {kind.__name__.lower(): (kind, Config) for kind in TASKS}
 CURRICULA = {"sum": Curriculum}
