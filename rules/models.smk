@@ -12,10 +12,10 @@ rule models:
         "results/{experiment}/logs/models/{role}.log",
     benchmark:
         "results/{experiment}/benchmarks/models/{role}.jsonl"
-    conda:
-        "../envs/transformers.yaml"
     # Pretraining takes longest, and all rounds wait for it.
     priority: 1
+    conda:
+        "../envs/transformers.yaml"
     threads: RESOURCES.models.threads
     resources:
         gpu=RESOURCES.models.gpu,

@@ -3,14 +3,11 @@
 Tests that open one are skipped where the package playwright or a system's Chromium is missing.
 """
 
-import shutil
-
 import pytest
 
 from mpd.report.page.markup import rendered
+from tests.offline import CHROMIUM
 from tests.report.pages import settle
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 @pytest.fixture(scope="package")

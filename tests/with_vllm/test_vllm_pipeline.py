@@ -1,5 +1,6 @@
 """The workflow of the embedded world, much smaller, with engine: vllm in every stage it has."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -56,24 +57,52 @@ FILES = {  # of each artifact: its rows, where the settings alone decide them
 }
 
 
-def test_the_pipeline_runs_with_vllm(tmp_path):
-    for name in ("rules", "profiles", "envs"):
-        shutil.copytree(REPOSITORY / name, tmp_path / name)
-    for name in ("Snakefile", "config.yaml"):
-        shutil.copy(REPOSITORY / name, tmp_path / name)
-    (tmp_path / "small.yaml").write_text(yaml.safe_dump(WORLD))
-    command = [sys.executable, "-m", "snakemake", "--cores", "2", "--configfile", "small.yaml"]
+# Greedy answers of a folder by vLLM alone: as many token ids as asked for, for each question.
+ANSWER = """
+import json, sys
+from vllm import LLM, SamplingParams
+if __name__ == "__main__":
+    folder, questions, limit = json.loads(sys.argv[1])
+    llm = LLM(folder, dtype="float32", kv_cache_memory_bytes=2**26, max_model_len=256)
+    talks = [[{"role": "user", "content": question}] for question in questions]
+    answers = llm.chat(talks, SamplingParams(temperature=0, max_tokens=limit))
+    print("ANSWERS", json.dumps([list(answer.outputs[0].token_ids) for answer in answers]))
+"""
+
+
+def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    """A command of this environment, ended without an error."""
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     done = subprocess.run(
-        command,
-        cwd=tmp_path,
+        [sys.executable, *command],
+        cwd=folder,
         env={**os.environ, "PATH": path},
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    results = tmp_path / "results/small"
+    return done
+
+
+SNAKEMAKE = ("-m", "snakemake", "--cores", "2", "--configfile", "small.yaml")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The folder of a project whose run has ended."""
+    folder = tmp_path_factory.mktemp("vllm_project")
+    for name in ("rules", "profiles", "envs"):
+        shutil.copytree(REPOSITORY / name, folder / name)
+    for name in ("Snakefile", "config.yaml"):
+        shutil.copy(REPOSITORY / name, folder / name)
+    (folder / "small.yaml").write_text(yaml.safe_dump(WORLD))
+    run(folder, *SNAKEMAKE)
+    return folder
+
+
+def test_the_pipeline_runs_with_vllm(finished):
+    results = finished / "results/small"
     for name, (artifact, rows) in FILES.items():
         frame = table.read(results / f"{name}.parquet", artifact)
         assert rows in (None, len(frame)), name
@@ -94,7 +123,19 @@ def test_the_pipeline_runs_with_vllm(tmp_path):
         ("mpd", 1, "greedy"),
     ]
     assert (results / "report.html").read_text().startswith("<!doctype html>")
-    again = subprocess.run(
-        [*command, "--dry-run"], cwd=tmp_path, capture_output=True, text=True, check=True
-    )
+    again = run(finished, *SNAKEMAKE, "--dry-run")
     assert "Nothing to be done" in again.stdout + again.stderr
+
+
+def test_vllm_loads_an_exported_student_and_answers_as_in_the_run(finished):
+    student = "results/small/mpd/seed_0/round_1"
+    run(finished, "-m", "mpd.export", student, "--anyway", "--output", "exported")
+    results = finished / "results/small"
+    problems = table.read(results / "problems/eval/greedy.parquet", schema.PROBLEMS)
+    answers = table.read(finished / student / "answers/greedy.parquet", schema.ANSWERS)
+    rows = problems.join(answers, on="problem_id", maintain_order="left")
+    limit = WORLD["evaluate"]["max_new_tokens"]
+    asked = ["exported/model", rows["question"].to_list(), limit]
+    printed = run(finished, "-c", ANSWER, json.dumps(asked)).stdout
+    (line,) = [line for line in printed.splitlines() if line.startswith("ANSWERS")]
+    assert json.loads(line.removeprefix("ANSWERS")) == rows["completion_ids"].to_list()
