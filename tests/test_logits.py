@@ -141,7 +141,9 @@ def test_kept_rows_are_the_kept_candidates(shard, rows):
 def test_shards_that_do_not_belong_together_are_refused(shard, short):
     tables = tables_of(shard)
     tables[short] = tables[short][1:]
-    with pytest.raises(ValueError, match="filter keeps rows that compress, sample or problems"):
+    with pytest.raises(
+        ValueError, match="filter keeps rows that compress, sample, problems or references lack"
+    ):
         kept_rows(*tables)
 
 

@@ -30,7 +30,7 @@ def run(tmp_path, student, problems, chat):
 
     def run(*more, of=student, questions=problems, name="sample", day=None, **changes):
         if "trajectories" in changes:
-            settings = {"chat": chat.model_dump(exclude={"concise"})}
+            settings = {"chat": chat.model_dump(exclude={"concise", "solution"})}
         else:
             asking = chat.model_dump(include={"prompt", "thinking"})
             settings = {**DECODING, "trajectories": None, "chat": asking, "seed": 7, **ENGINE}

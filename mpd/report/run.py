@@ -37,6 +37,11 @@ class Run:
         """The experiment whose report it is."""
         return Experiment(self.output.parent)
 
+    @property
+    def problem_folder(self) -> Experiment:
+        """The experiment that has the problems; a report may be written elsewhere."""
+        return Experiment(self.problems[0].parents[2])
+
     @cached_property
     def evaluations(self) -> dict[Path, Any]:
         """The evaluations of all rounds, each with its place."""

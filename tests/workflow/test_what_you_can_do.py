@@ -276,6 +276,21 @@ def test_lineage(table):
     assert "which is not there" not in page
 
 
+@line("read answers to a held-out problem")
+def test_answers_to_a_problem(table):
+    dev = pl.read_parquet(table.folder / "results/tiny/problems/train/dev.parquet")
+    command = f"python -m mpd.show {ROUND} --benchmark dev --problem <id>"
+    printed = table.says("read answers to a held-out problem", command, id=dev["problem_id"][0])
+    assert dev["question"][0] in printed
+
+
+@line("see which answers were lost")
+@line("send a row to a colleague")  # its address is tested in a browser
+def test_answers_in_the_page(table):
+    page = (table.folder / "results/tiny/report.html").read_text(encoding="utf-8")
+    assert "Held-out answers" in page and 'id="answers-browser"' in page
+
+
 @line("compare two experiments")
 def test_compare(table):
     shutil.copytree(table.folder / "results/tiny", table.folder / "results/other")
