@@ -1,6 +1,7 @@
 """The data of the browser of held-out answers, read from the benchmarks and packed for the page."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import polars as pl
@@ -96,12 +97,10 @@ def read_texts(evaluations: Evaluations, cells: pl.DataFrame) -> Records:
     return [(line, records[line]) for line in cells["line"] if line in records]
 
 
-def asked(experiment: Experiment, benchmarks: Sequence[str]) -> pl.DataFrame:
-    """Benchmark, problem_id, question and gold of the problems of every benchmark."""
+def asked(benchmarks: Mapping[str, Path]) -> pl.DataFrame:
+    """Benchmark, problem_id, question and gold of all problems; their files by benchmark."""
     columns = ["problem_id", "question", "gold"]
     return pl.concat(
-        table.read_columns(experiment.problems(name), columns).select(
-            pl.lit(name).alias("benchmark"), *columns
-        )
-        for name in benchmarks
+        table.read_columns(path, columns).select(pl.lit(name).alias("benchmark"), *columns)
+        for name, path in benchmarks.items()
     )

@@ -79,7 +79,7 @@ def read_browser(run: Run) -> browser_section.BrowserData:
 
 def read_answers(run: Run) -> answer_section.AnswersData:
     """The held-out answers of a run, packed for their browser in the page."""
-    problems = answer_section.asked(run.problem_folder, run.benchmarks)
+    problems = answer_section.asked(run.benchmark_problems)
     return answer_section.answers_data(run.evaluations, problems, run.experiment.folder.name)
 
 

@@ -37,10 +37,14 @@ class Run:
         """The experiment whose report it is."""
         return Experiment(self.output.parent)
 
-    @property
-    def problem_folder(self) -> Experiment:
-        """The experiment that has the problems; a report may be written elsewhere."""
-        return Experiment(self.problems[0].parents[2])
+    @cached_property
+    def benchmark_problems(self) -> dict[str, Path]:
+        """The problems of each benchmark, by its name, in the folders beside the training problems.
+
+        A report may be written elsewhere.
+        """
+        experiment = Experiment(self.problems[0].parents[2])
+        return {name: experiment.problems(name) for name in self.benchmarks}
 
     @cached_property
     def evaluations(self) -> dict[Path, Any]:
@@ -98,8 +102,7 @@ class Run:
             f"problems {number}": table.content_digest(path, schema.PROBLEMS)
             for number, path in enumerate(self.problems)
         }
-        for name in self.benchmarks:
-            path = self.experiment.problems(name)
+        for name, path in self.benchmark_problems.items():
             problems[f"problems {name}"] = table.content_digest(path, schema.PROBLEMS)
         answers = {
             f"{round.name} answers {name}": table.content_digest(
