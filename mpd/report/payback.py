@@ -9,7 +9,9 @@ from typing import Any
 
 import polars as pl
 
+from mpd.config.base import BASE
 from mpd.job.layout import BENCHMARK_STAGES
+from mpd.report.speed import ratio
 from mpd.report.students import IS_BASE
 
 FORMULA = (
@@ -68,7 +70,7 @@ def payback(
 def rate(speed: pl.DataFrame, name: str) -> float | None:
     """The device_seconds or joules of a token of the base student's answers."""
     answers = speed.filter(IS_BASE, stage="answers").to_dicts()
-    return _ratio(answers[0][name], answers[0]["tokens"]) if answers else None
+    return ratio(answers[0][name], answers[0]["tokens"]) if answers else None
 
 
 def training_of(
@@ -101,7 +103,7 @@ def _row(
     """A row of COLUMNS, from the measures of a student on a benchmark."""
     tokens, accuracy = measures["mean_tokens"], measures["accuracy"]
     saved = base_tokens - tokens if base_tokens else None
-    share = _ratio(saved, base_tokens)
+    share = ratio(saved, base_tokens)
     percent = 100 * share if share and share > 0 else None
     seconds, joules = rates["device_seconds"], rates["joules"]
     saved_seconds = None if percent is None or seconds is None or saved is None else seconds * saved
@@ -109,19 +111,15 @@ def _row(
         **{name: measures[name] for name in ("method", "round", "benchmark")},
         "training_seconds": training["device_seconds"],
         "training_joules": training["joules"],
-        "saved_share": None if measures["method"] == "base" else share,
-        "seconds_per_percent": _ratio(training["device_seconds"], percent),
-        "joules_per_percent": _ratio(training["joules"], percent),
+        "saved_share": None if measures["method"] == BASE else share,
+        "seconds_per_percent": ratio(training["device_seconds"], percent),
+        "joules_per_percent": ratio(training["joules"], percent),
         "seconds_per_answer": None if seconds is None else seconds * tokens,
-        "seconds_per_correct": None if seconds is None else _ratio(seconds * tokens, accuracy),
-        "joules_per_correct": None if joules is None else _ratio(joules * tokens, accuracy),
-        "answers_to_pay_back": _ratio(training["device_seconds"], saved_seconds),
+        "seconds_per_correct": None if seconds is None else ratio(seconds * tokens, accuracy),
+        "joules_per_correct": None if joules is None else ratio(joules * tokens, accuracy),
+        "answers_to_pay_back": ratio(training["device_seconds"], saved_seconds),
     }
 
 
 def _per_seed(total: float | None, seeds: int) -> float | None:
     return None if total is None else total / seeds
-
-
-def _ratio(value: float | None, whole: float | None) -> float | None:
-    return value / whole if value is not None and whole else None

@@ -37,9 +37,9 @@ def stage_speed(notes: Sequence[Mapping[str, Any]], tokens: int | None) -> dict[
         "seconds": seconds,
         "device_seconds": _total(map(_device_seconds, notes)),
         "tokens": tokens,
-        "tokens_per_second": _ratio(tokens, seconds),
-        "flops_per_second": _ratio(flops, seconds),
-        "mfu": _ratio(flops, possible),
+        "tokens_per_second": ratio(tokens, seconds),
+        "flops_per_second": ratio(flops, seconds),
+        "mfu": ratio(flops, possible),
         "joules": _sum_all(notes, "joules"),
         "peak_mb": max((note["peak_mb"] for note in notes if "peak_mb" in note), default=None),
         "peak_gpu_mb": max(
@@ -127,5 +127,6 @@ def _total(values: Iterable[Any]) -> Any:
     return None if None in known or not known else sum(known)
 
 
-def _ratio(value: float | None, whole: float | None) -> float | None:
+def ratio(value: float | None, whole: float | None) -> float | None:
+    """A value as a part of a whole; None where one of them is not known, or the whole is 0."""
     return value / whole if value is not None and whole else None

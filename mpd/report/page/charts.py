@@ -79,16 +79,29 @@ def students_chart(summary: pl.DataFrame, means: pl.DataFrame) -> str:
         rows_of("start", "mean")
         .mark_line(strokeDash=[4, 3], strokeWidth=1, opacity=0.6)
         .encode(order=alt.Order("round:O")),
-        students.mark_rule(strokeWidth=1.5).encode(
-            y=alt.Y("accuracy_low:Q").title(""), y2="accuracy_high:Q"
-        ),
-        students.mark_rule(strokeWidth=1.5).encode(
-            x=alt.X("tokens_low:Q").title(""), x2="tokens_high:Q"
-        ),
+        *interval_bars(students),
         rows_of("mean").mark_point(filled=True, size=60, opacity=1),
         rows_of(BASE).mark_square(size=70, opacity=1),
         rows_of("mean").mark_text(align="left", dx=6, dy=-8, fontSize=10).encode(text="label:N"),
     ).properties(width=780, height=340)
+    return by_benchmark(layers, rows, right=40)
+
+
+def interval_bars(students: Any) -> list[Any]:
+    """The intervals of accuracy and of tokens of each student, as layers."""
+    import altair as alt
+
+    bars = students.mark_rule(strokeWidth=1.5)
+    return [
+        bars.encode(y=alt.Y("accuracy_low:Q").title(""), y2="accuracy_high:Q"),
+        bars.encode(x=alt.X("tokens_low:Q").title(""), x2="tokens_high:Q"),
+    ]
+
+
+def by_benchmark(layers: Any, rows: list[dict[str, Any]], right: int) -> str:
+    """A panel for each benchmark, as SVG text; `right` is room for long names, in pixels."""
+    import altair as alt
+
     # Altair hashes the data into the chart; rows go in as plain values.
     return svg(
         alt.FacetChart(
@@ -96,7 +109,7 @@ def students_chart(summary: pl.DataFrame, means: pl.DataFrame) -> str:
             spec=layers,
             facet=alt.Facet("benchmark:N").title(None),
             columns=1,
-            padding={"left": 5, "top": 5, "right": 40, "bottom": 5},  # room for long names
+            padding={"left": 5, "top": 5, "right": right, "bottom": 5},
         )
     )
 

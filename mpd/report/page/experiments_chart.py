@@ -5,7 +5,7 @@ from typing import Any
 import polars as pl
 
 from mpd.config.base import BASE
-from mpd.report.page.charts import PALETTE, log_axis, svg
+from mpd.report.page.charts import PALETTE, by_benchmark, interval_bars, log_axis
 from mpd.report.students import IS_BASE, held_out
 
 
@@ -52,22 +52,9 @@ def experiments_chart(means: pl.DataFrame) -> str:
         rows_of("start", "trained")
         .mark_line(strokeDash=[4, 3], strokeWidth=1, opacity=0.6)
         .encode(order=alt.Order("round:O"), detail="path:N"),
-        students.mark_rule(strokeWidth=1.5).encode(
-            y=alt.Y("accuracy_low:Q").title(""), y2="accuracy_high:Q"
-        ),
-        students.mark_rule(strokeWidth=1.5).encode(
-            x=alt.X("tokens_low:Q").title(""), x2="tokens_high:Q"
-        ),
+        *interval_bars(students),
         rows_of("trained").mark_point(filled=True, size=60, opacity=1, shape="circle"),
         rows_of(BASE).mark_square(size=70, opacity=1),
         students.mark_text(align="left", dx=6, dy=-8, fontSize=10).encode(text="label:N"),
     ).properties(width=780, height=300)
-    return svg(
-        alt.FacetChart(
-            data=alt.Data(values=rows),
-            spec=layers,
-            facet=alt.Facet("benchmark:N").title(None),
-            columns=1,
-            padding={"left": 5, "top": 5, "right": 60, "bottom": 5},  # room for long names
-        )
-    )
+    return by_benchmark(layers, rows, right=60)
