@@ -6,30 +6,22 @@ Tests that open one are skipped where the package playwright or a system's Chrom
 import pytest
 
 from mpd.report.page.markup import rendered
-from tests.offline import CHROMIUM
+from tests.offline import chromium
 from tests.report.pages import settle
 
 
 @pytest.fixture(scope="package")
-def chromium():
+def running_browser():
     """A Chromium that runs."""
-    playwright = pytest.importorskip(
-        "playwright.sync_api", reason="the package playwright is missing"
-    )
-    if CHROMIUM is None:
-        pytest.skip("there is no Chromium on this system")
-    with playwright.sync_playwright() as driver:
-        # Chromium refuses its sandbox to root, as whom tests run in containers.
-        started = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield started
-        started.close()
+    with chromium() as running:
+        yield running
 
 
 @pytest.fixture
-def opened(chromium, tmp_path):
+def opened(running_browser, tmp_path):
     """A function that opens sections as a page; after the test nothing must have gone wrong."""
     troubles = []
-    context = chromium.new_context(viewport={"width": 1280, "height": 800})
+    context = running_browser.new_context(viewport={"width": 1280, "height": 800})
 
     def open_section(*sections, address=""):
         head = f'<!doctype html>\n<html lang="en"><meta charset="utf-8">{rendered("head.html")}'
