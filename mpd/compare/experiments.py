@@ -15,7 +15,7 @@ from mpd.report.belonging import require_answers
 from mpd.report.shipping import shipped
 from mpd.store import schema, table
 from mpd.store.differences import Note, note_beside
-from mpd.store.signs import harmless
+from mpd.store.signs import harmless, one_line
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def labels(folders: Sequence[Path], places: Sequence[Path]) -> list[str]:
     names = [place.name for place in places]
     if len(set(names)) < len(names):
         names = [str(folder) for folder in folders]
-    return [harmless(name).replace("\n", "↵") for name in names]
+    return [one_line(name) for name in names]
 
 
 def in_all(experiments: Iterable[Reported], names: str) -> list[Any]:

@@ -39,9 +39,9 @@ def facts(experiment: Reported, benchmark: str) -> Iterator[tuple[str, dict[str,
 def reason(first: Reported, other: Reported, benchmark: str) -> str:
     """Why two experiments cannot be compared on a benchmark; empty where they can be."""
     known: dict[str, dict[str, Any]] = {}
-    for kind, values in facts(first, benchmark):
-        known.setdefault(kind, values)
     found = [*facts(first, benchmark), *facts(other, benchmark)]
+    for kind, values in found:
+        known.setdefault(kind, values)
     for kind, sentence in SENTENCES.items():
         for values in (values for each, values in found if each == kind):
             if values != known[kind]:

@@ -10,7 +10,7 @@ from mpd.report.origin import settings_of_stages
 from mpd.store import schema, table
 from mpd.store.differences import flat
 from mpd.store.digests import digest_of
-from mpd.store.signs import harmless
+from mpd.store.signs import harmless, one_line
 
 SHOWN = 12  # digits of a digest
 
@@ -66,7 +66,7 @@ def origins_of(experiment: Reported) -> dict[str, str]:
     shards = place.train_shards(place.num_train_shards())
     contents = [table.content_digest(path, schema.PROBLEMS) for path in shards]
     return {
-        "folder": harmless(str(place.folder)).replace("\n", "↵"),
+        "folder": one_line(str(place.folder)),
         "methods": ", ".join(map(harmless, methods_of(experiment))),
         "seeds": ", ".join(map(str, experiment.seeds)),
         "base students": ", ".join(

@@ -30,6 +30,11 @@ def harmless(message: str) -> str:
     return "\n".join(line if len(line) <= MAX_LINE else _cut(line) for line in lines)
 
 
+def one_line(text: str) -> str:
+    """A harmless text in one line: a sign for each of its line breaks."""
+    return harmless(text).replace("\n", SIGNS["\n"])
+
+
 def _cut(line: str) -> str:
     half = MAX_LINE // 2
     return f"{line[:half]} [{len(line) - 2 * half} characters left out] {line[-half:]}"

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mpd.config.base import BASE
 from mpd.job.ancestry import Made
 from mpd.job.layout import Round
 
@@ -96,5 +97,5 @@ def _order(place: Place) -> tuple[int, str, int, int, int, str]:
         return ((0, 1, 3)[(MODELS, PROBLEMS, REPORT).index(row)], "", 0, 0, is_page, name)
     round = Round.at(Path(row))
     # Base students come first: the others start from them.
-    method = "" if round.method == "base" else round.method
+    method = "" if round.method == BASE else round.method
     return (2, method, round.seed, round.number, column, name)

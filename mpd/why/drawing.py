@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from html import escape
 
-from mpd.store.signs import harmless
+from mpd.store.signs import SIGNS, one_line
 from mpd.why.boxes import COLUMNS, MODELS, PROBLEMS, REPORT, Box
 
 WIDTH, HEIGHT = 112, 34  # of a box
@@ -119,7 +119,7 @@ def _line(start: tuple[float, float], end: tuple[float, float]) -> str:
 
 def _text(text: str, limit: int) -> str:
     """A text as XML, shortened in its middle; control characters become signs."""
-    shown = harmless(text).replace("\n", "↵").replace("\t", "⇥")
+    shown = one_line(text).replace("\t", SIGNS["\t"])
     if len(shown) > limit:
         half = (limit - 1) // 2
         shown = f"{shown[:half]}…{shown[-half:]}"

@@ -2,12 +2,12 @@
 
 import base64
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 
 from mpd.job.ancestry import Made
-from mpd.store.signs import harmless
+from mpd.store.signs import one_line
 from mpd.why.boxes import Box, boxes_of
 from mpd.why.drawing import svg
 
@@ -78,7 +78,8 @@ def lineage_page(experiment: Path, artifacts: Mapping[str, Made]) -> str:
     name = _text(experiment.resolve().name)
     digest = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
     policy = f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'"
-    rows = "\n".join(_row(index, boxes, experiment, artifacts) for index in range(len(boxes)))
+    index_of = {id(box): index for index, box in enumerate(boxes)}
+    rows = "\n".join(_row(box, index_of, experiment, artifacts) for box in boxes)
     return f"""<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>MPD: lineage of {name}</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
@@ -102,10 +103,13 @@ by Tab, to see all that it was made from and all that was made from it; press it
 """
 
 
-def _row(index: int, boxes: Sequence[Box], experiment: Path, artifacts: Mapping[str, Made]) -> str:
-    """The files of a box, with links to the boxes that they were made from."""
-    box = boxes[index]
-    index_of = {id(other): number for number, other in enumerate(boxes)}
+def _row(
+    box: Box, index_of: Mapping[int, int], experiment: Path, artifacts: Mapping[str, Made]
+) -> str:
+    """The files of a box, with links to the boxes that they were made from.
+
+    `index_of` has the index of each box by its id.
+    """
     sources = [
         f'<a href="#b{index_of[id(source)]}">{_text(source.title)}</a>' for source in box.sources
     ]
@@ -121,10 +125,10 @@ def _row(index: int, boxes: Sequence[Box], experiment: Path, artifacts: Mapping[
     if (more := len(box.artifacts) - len(listed)) > 0:
         listed.append(f"and {more:,} more")
     return (
-        f'<tr id="b{index}"><td>{_text(box.title)}</td><td>{"; ".join(sources) or "nothing here"}'
-        f"</td><td>{'<br>'.join(listed)}</td></tr>"
+        f'<tr id="b{index_of[id(box)]}"><td>{_text(box.title)}</td>'
+        f"<td>{'; '.join(sources) or 'nothing here'}</td><td>{'<br>'.join(listed)}</td></tr>"
     )
 
 
 def _text(text: str) -> str:
-    return escape(harmless(text).replace("\n", "↵"), quote=True)
+    return escape(one_line(text), quote=True)
