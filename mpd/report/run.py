@@ -39,11 +39,11 @@ class Run:
 
     @cached_property
     def benchmark_problems(self) -> dict[str, Path]:
-        """The problems of each benchmark, by its name, in the folders beside the training problems.
+        """The problems of each benchmark, by its name, in the experiment of the rounds.
 
-        A report may be written elsewhere.
+        The report may be written elsewhere.
         """
-        experiment = Experiment(self.problems[0].parents[2])
+        experiment = self.rounds[0].experiment
         return {name: experiment.problems(name) for name in self.benchmarks}
 
     @cached_property
