@@ -11,9 +11,9 @@ from mpd.tiny.stories import draw
 STUDENT_KINDS = {
     "solve": 0.5,
     "drill": 0.26,
-    "concise": 0.08,
-    "translated": 0.07,
-    "again": 0.05,
+    "concise": 0.1,
+    "translated": 0.02,
+    "again": 0.08,
     "notes": 0.04,
 }
 STUDENT_STYLE = Style(verbosity=0.8, check_hard=0.8, check_easy=0.6, slip=0.35)

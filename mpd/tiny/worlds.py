@@ -23,7 +23,7 @@ STORY_TEACHER = Pretraining(
     num_layers=4,
     num_heads=4,
     num_key_value_heads=2,
-    num_steps=3000,
+    num_steps=3600,
 )
 
 
