@@ -14,9 +14,9 @@ from typing import Any
 
 BUDGETS = {1: 2, 2: 3, 3: 3}  # steps, by difficulty
 _NAME = re.compile(r"[A-Z][A-Za-z]*")
-# What JSON makes of LaTeX whose backslashes were not doubled (\times, \beta, \frac, \rho, \neq, \neg,
-# \not, \notin and \nabla; \nu and \ne may be lines of their own), and of half an escaped emoji, which
-# no tokenizer takes.
+# What JSON makes of LaTeX whose backslashes were not doubled (\times, \beta, \frac, \rho, \neq,
+# \neg, \not, \notin and \nabla; \nu and \ne may be lines of their own), and of half an escaped
+# emoji, which no tokenizer takes.
 _SPOILT = re.compile("[\t\b\f\r\ud800-\udfff]|\n(?:eq|eg|ot|otin|abla)(?![A-Za-z])")
 
 
