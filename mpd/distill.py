@@ -148,7 +148,7 @@ def _log_overlap(paths: list[Path]) -> None:
     rows = (table.read_columns(path, ["overlap", "num_tokens"]) for path in paths)
     overlap = mean_overlap(pl.concat(rows))
     if overlap is not None:
-        log.info("teacher and student share %.3f of their 64 most probable tokens", overlap)
+        log.info("teacher and student share %.3f of their most probable tokens, up to 64", overlap)
 
 
 def _run_training(

@@ -64,9 +64,9 @@ def loss_conflict(
             )
         return None
     if cache == "realised":
+        kinds = "hidden" if divergence == "clamped_forward_kl" else "sparse or hidden"
         return (
-            f"logits.cache: realised has no distribution for divergence: {divergence}; set sparse "
-            "or hidden"
+            f"logits.cache: realised has no distribution for divergence: {divergence}; set {kinds}"
         )
     if cache == "hidden" and tail != "bucket":
         return "distill.tail: with logits.cache: hidden there is no tail; set bucket"
@@ -125,9 +125,11 @@ def _trajectory_conflicts(branch: Branch) -> Iterator[str]:
 def _scoring_conflicts(config: Config, branch: Branch) -> Iterator[str]:
     """Caches that the scorer or its engine cannot make, and prompts without their columns."""
     if branch.method.scorer == "student" and branch.logits.cache == "hidden":
+        is_clamped = branch.method.divergence == "clamped_forward_kl"
+        change = "set scorer: base" if is_clamped else "set cache: sparse"
         yield (
             f"logits.cache: hidden holds states of the teacher, but in {branch.name} the student "
-            "scores; set cache: sparse, or remove the method"
+            f"scores; {change}, or remove the method"
         )
     if branch.method.context == "solution":
         for key in ("original", "solution"):

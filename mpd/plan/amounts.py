@@ -127,7 +127,9 @@ def _distilled(world: World, branch: Branch, kept: float, length: float) -> Amou
         rows = (distill.amount or 0) * distill.batch_size
     elif distill.budget == "tokens":
         rows = (distill.amount or 0) / max(length, 1)
-    passes = 2 if distill.lora else 3
+    passes: float = 2 if distill.lora else 3
+    if branch.method.divergence == "relaxed_policy_gradient":
+        passes += 1 - distill.relaxed.exploration  # steps whose tokens entropies choose
     flops = pass_flops(world.student.shape, [round(world.lengths.prompt + length)], round(length))
     return {
         "rows": rows,

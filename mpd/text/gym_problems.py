@@ -15,8 +15,10 @@ from typing import Any
 
 from mpd.config.gym import Task
 from mpd.config.problems import Source
-from mpd.text.grading.extraction import MAX_CHARACTERS
-from mpd.text.gym import Generator, scored
+from mpd.text.grading.extraction import MAX_CHARACTERS, extract
+from mpd.text.grading.golds import ScoredProblem
+from mpd.text.grading.grader import Grader
+from mpd.text.gym import Generator
 from mpd.text.questions import problem_id
 from mpd.text.rows import is_blank
 
@@ -60,7 +62,12 @@ def made_problems(
     assert source.num_problems is not None, "its model needs it"
     seen = set(excluded)
     parts = shares(source.mix, source.num_problems)
-    rows = [row for one, number in parts for row in _new_rows(one, f"{split}:{seed}", seen, number)]
+    with Grader() as grader:
+        rows = [
+            row
+            for one, number in parts
+            for row in _new_rows(one, f"{split}:{seed}", seen, number, grader)
+        ]
     return [{"source_row": number, **row} for number, row in enumerate(rows)]
 
 
@@ -86,7 +93,7 @@ def shares(mix: Sequence[Task], number: int) -> list[tuple[Generator, int]]:
 
 
 def _new_rows(
-    generator: Generator, seed: str, seen: set[str], number: int
+    generator: Generator, seed: str, seen: set[str], number: int, grader: Grader
 ) -> Iterator[dict[str, Any]]:
     """So many problems whose problem_id is not in `seen`, which they are added to."""
     scorer = generator.scorer
@@ -96,7 +103,7 @@ def _new_rows(
         question = entry.get("question")
         key = None if is_blank(question) else problem_id(str(question))
         is_new = key is not None and key not in seen
-        row = _row(generator, scorer, entry) if is_new else None
+        row = _row(generator, scorer, entry, grader) if is_new else None
         if row is not None:
             found, fruitless = found + 1, 0
             seen.add(str(key))
@@ -109,7 +116,7 @@ def _new_rows(
     if without_score:
         log.warning(
             "%s: %d problems were left out, whose own answer has more than %d characters, or is "
-            "not accepted by the scorer",
+            "not accepted by the scorer as it is read from a box",
             *(generator, without_score, MAX_CHARACTERS),
         )
     if found < number:
@@ -143,11 +150,10 @@ def _entries(generator: Generator, seed: str, size: int) -> Iterator[dict[str, A
             yield entry
 
 
-def _row(generator: Generator, scorer: str, entry: dict[str, Any]) -> dict[str, Any] | None:
-    """The row of a problem; None where no answer would count.
-
-    Its own is longer than what is read of a completion, or the scorer does not accept it.
-    """
+def _row(
+    generator: Generator, scorer: str, entry: dict[str, Any], grader: Grader
+) -> dict[str, Any] | None:
+    """The row of a problem; None where its own answer would not count in a completion."""
     answer = entry.get("answer")
     try:
         stored = generator.stored(entry)
@@ -156,21 +162,13 @@ def _row(generator: Generator, scorer: str, entry: dict[str, Any]) -> dict[str, 
             f"reasoning_gym: {generator} has entries that cannot be stored ({error}); take another "
             "task"
         ) from error
-    if isinstance(answer, str) and (
-        len(answer) > MAX_CHARACTERS or not _accepts(scorer, stored, answer)
-    ):
-        return None
+    if isinstance(answer, str):
+        read = extract(rf"\boxed{{{answer}}}", think_close=None)
+        if grader.grade([ScoredProblem(scorer, stored)], [read]) != ["correct"]:
+            return None
     return {
         "question": str(entry["question"]),
         "gold": NO_GOLD if is_blank(answer) else str(answer),
         "scorer": scorer,
         "entry": stored,
     }
-
-
-def _accepts(scorer: str, stored: str, answer: str) -> bool:
-    """Whether a scorer accepts a problem's own answer."""
-    try:
-        return scored(scorer, stored, answer) == 1
-    except Exception:  # whatever a scorer raises
-        return False

@@ -14,9 +14,10 @@ from typing import Any
 
 BUDGETS = {1: 2, 2: 3, 3: 3}  # steps, by difficulty
 _NAME = re.compile(r"[A-Z][A-Za-z]*")
-# What JSON makes of LaTeX whose backslashes were not doubled (\times, \beta, \frac and \rho), and
-# of half an escaped emoji, which no tokenizer takes.
-_SPOILT = re.compile("[\t\b\f\r\ud800-\udfff]")
+# What JSON makes of LaTeX whose backslashes were not doubled (\times, \beta, \frac, \rho, \neq,
+# \neg, \not, \notin and \nabla; \nu and \ne may be lines of their own), and of half an escaped
+# emoji, which no tokenizer takes.
+_SPOILT = re.compile("[\t\b\f\r\ud800-\udfff]|\n(?:eq|eg|ot|otin|abla)(?![A-Za-z])")
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,12 @@ def rationale_of(text: str) -> Rationale | None:
     """
     first, last = text.find("{"), text.rfind("}")
     try:
-        value = json.loads(text[first : last + 1], object_pairs_hook=_without_repeats, strict=False)
+        value = json.loads(
+            text[first : last + 1],
+            object_pairs_hook=_without_repeats,
+            parse_constant=_refuse,
+            strict=False,
+        )
     except (ValueError, RecursionError):
         return None
     if not isinstance(value, dict) or not isinstance(value.get("rationale"), dict):
@@ -68,12 +74,19 @@ def _keeps_to(route: Any, names: list[str]) -> bool:
     difficulty, budget = route.get("difficulty"), route.get("budget")
     if type(difficulty) is not int or type(budget) is not int:
         return False
+    if not route.get("category") or not route.get("intent"):
+        return False
     fits = BUDGETS.get(difficulty) == budget == len(names)
     return fits and route.get("reasoning_path") == names and all(map(_NAME.fullmatch, names))
 
 
 def _is_text(value: Any) -> bool:
     return isinstance(value, str) and bool(value.strip()) and not _SPOILT.search(value)
+
+
+def _refuse(constant: str) -> None:
+    """Raises ValueError: NaN and Infinity are no JSON."""
+    raise ValueError(f"{constant} is no JSON")
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -122,7 +122,11 @@ class Loop:
         policy = self.objective.policy
         leaves_out = policy is not None and policy.leaves_out
         if policy is not None and leaves_out:
-            batches = self._begin_phase(policy, list(batches))
+            listed = list(batches)
+            self._begin_phase(policy, listed)
+            if policy.threshold is not None:
+                flops += sum(map(self._forward_flops, listed))
+            batches = iter(listed)
         for number, batch in enumerate(batches, start=1):
             flops += self.flops_of_batch(batch)
             self.dropout.set(batch.keys, batch.packed.lengths)
@@ -147,9 +151,7 @@ class Loop:
         total = sums.tolist()
         return StepMeasures(total, learning_rate, float(norm), time.monotonic() - start, flops)
 
-    def _begin_phase(
-        self, policy: PolicyGradient, batches: list[MicroBatch]
-    ) -> Iterator[MicroBatch]:
+    def _begin_phase(self, policy: PolicyGradient, batches: list[MicroBatch]) -> None:
         """Set which tokens of a step count; its second phase takes another forward pass of them.
 
         Its threshold is a quantile over the whole step, all processes together.
@@ -167,7 +169,6 @@ class Loop:
             padded = self.accelerator.pad_across_processes(torch.cat(parts), pad_index=nan)
             entropies = self.accelerator.gather(padded)
             policy.threshold = policy.threshold_of(entropies[~entropies.isnan()])
-        return iter(batches)
 
     def _divide_by_counted(self, sums: torch.Tensor) -> None:
         """Make a mean over the tokens that count of gradients and losses; `sums` are of a step."""
@@ -190,10 +191,11 @@ class Loop:
         A backward pass takes as many as the forward pass for its inputs, and as many for the
         weights, unless they are frozen.
         """
-        forward = forward_flops(
-            self.objective.model, batch.packed.lengths, len(batch.packed.predicts)
-        )
-        return forward * (2 if self.has_adapters else 3)
+        return self._forward_flops(batch) * (2 if self.has_adapters else 3)
+
+    def _forward_flops(self, batch: MicroBatch) -> int:
+        packed = batch.packed
+        return forward_flops(self.objective.model, packed.lengths, len(packed.predicts))
 
 
 @contextmanager

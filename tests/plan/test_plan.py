@@ -87,6 +87,15 @@ def test_tokens_and_operations_follow_the_formulas():
     assert row(plan, "distill").seconds == pytest.approx(seconds + 20)
 
 
+def test_the_second_phase_of_reopold_takes_a_fourth_pass():
+    """Of half the steps, by default."""
+    operations = {
+        method: row(planned(rounds=1, methods=[method]), "distill").flops
+        for method in ("semi_opd", "reopold")
+    }
+    assert operations["reopold"] == pytest.approx(operations["semi_opd"] * 3.5 / 3)
+
+
 def test_a_step_takes_what_was_measured_on_an_h200():
     """32 trajectories of 1,024 to 2,048 tokens in 1.39 s, and 72.5 GB of memory."""
     plan = planned(replace(H100, card=CARDS["h200"]), rounds=1)

@@ -139,10 +139,18 @@ def test_problems_whose_own_answer_cannot_count_are_left_out(caplog):
         made(1, task="odd", settings={"bonus": 10**MAX_CHARACTERS})
 
 
+def test_answers_that_no_box_can_hold_are_left_out():
+    assert [row["gold"] for row in made(2, task="braces")] == ["{0}", "{2}"]
+
+
+def test_a_scorer_that_does_not_end_is_given_up():
+    assert [row["gold"] for row in made(1, task="endless")] == ["1"]
+
+
 @pytest.mark.parametrize(
     ("keys", "sentence"),
     [
-        ({"task": "sums"}, "reasoning-gym 0.0.1 has no task sums; it has broken, drawn"),
+        ({"task": "sums"}, "reasoning-gym 0.0.1 has no task sums; it has braces, broken"),
         ({"task": "sum", "levels": [3]}, "task sum has levels 0 to 2, found 3; lower it"),
         ({"task": "open", "levels": [0]}, "task open has no curriculum; remove its levels"),
         (

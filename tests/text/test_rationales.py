@@ -44,6 +44,12 @@ def test_an_answer_is_boxed_once(answer, boxed):
     assert rationale_of(json.dumps({**GOOD, "ans": answer})).boxed == boxed
 
 
+def test_lines_of_a_derivation_stay():
+    steps = {**GOOD["rationale"], "AddPrices": "so\nu = 4,\nothers are\nequal,\ne = 1"}
+    rationale = rationale_of(json.dumps({**GOOD, "rationale": steps}))
+    assert rationale.steps[0] == ("AddPrices", steps["AddPrices"])
+
+
 def test_a_longer_budget_is_one_of_three_steps():
     path = ["First", "Second", "Third"]
     value = {
@@ -70,6 +76,14 @@ def test_a_longer_budget_is_one_of_three_steps():
         {"rationale__AddPrices": " "},
         {"rationale__AddPrices": 4},
         {"rationale__AddPrices": "3 \times 4"},  # a tab: one backslash of \times
+        {"rationale__AddPrices": "x \neq 3"},
+        {"rationale__AddPrices": "x \notin A"},
+        {"rationale__AddPrices": "so \neg a"},
+        {"rationale__AddPrices": "so \nabla"},
+        {"route__category": ""},
+        {"route__intent": []},
+        {"ans": float("nan")},
+        {"ans": float("inf")},
         {"ans": ""},
         {"ans": None},
         {"ans": True},

@@ -12,7 +12,9 @@ from mpd.config.distill import DistillSettings, RelaxedSettings
 from mpd.config.policy_gradient import Relaxed
 from mpd.store import schema, table
 from mpd.store.model_folder import read_manifest
+from mpd.training import loop
 from mpd.training.loop import train
+from mpd.training.metrics import metrics_row as rows_of
 from mpd.training.objective import Objective
 from tests.changes import with_changes
 from tests.training.jobs import forget_accelerator, job_in, launch
@@ -185,6 +187,20 @@ def test_a_gpu_that_is_full_in_the_second_phase_is_one_sentence(trained, monkeyp
         trained("full", RELAXED)
 
 
+def test_the_second_phase_counts_its_own_forward_pass(trained, monkeypatch):
+    """It takes a fourth pass beside the forward and backward ones, which are three."""
+    counted = []
+    monkeypatch.setattr(
+        loop, "metrics_row", lambda step, *more: counted.append(step.flops) or rows_of(step, *more)
+    )
+    settings = with_changes(RELAXED, epochs=1.0, batch_size=64)
+    for exploration in (1.0, 0.0):
+        changes = with_changes(OPTIONS, exploration=exploration)
+        trained(f"{exploration}", with_changes(settings, relaxed=changes))
+    first, second = counted
+    assert 3 * second == 4 * first > 0
+
+
 def test_the_first_loss_is_the_mean_reward_of_the_current_student(trained, realised, run_logits):
     _, metrics = trained("plain", with_changes(PLAIN, epochs=1.0, batch_size=64))
     rows = table.read(realised, schema.LOGITS)
@@ -227,7 +243,7 @@ def test_the_base_students_cache_trains_a_later_student(
     settings = with_changes(RELAXED, epochs=0.5)
     first = tmp_path / "first"
     distill.main(arguments(student, realised, verbatim["filter"], settings, first))
-    assert "of their 64 most probable tokens" in caplog.text
+    assert "of their most probable tokens, up to 64" in caplog.text
     note = json.loads((first / "provenance.json").read_text())
     assert note["settings"]["reward_floor"] == pytest.approx(-0.8473, abs=1e-4)
     assert '"reward_floor": -0.847' in (first / "README.md").read_text()

@@ -114,6 +114,26 @@ class Objects(Few):
         return {"question": "1+1", "answer": "2", "metadata": {"of": object()}}
 
 
+class Braces(Few):
+    """A task of which every other answer cannot be read from a box."""
+
+    def __getitem__(self, place):
+        answer = f"{place}}}" if place % 2 else f"{{{place}}}"
+        return {"question": f"{place}?", "answer": answer, "metadata": {}}
+
+
+class Endless(Few):
+    """A task whose scorer does not come to an end for its first problem."""
+
+    def __getitem__(self, place):
+        return {"question": f"{place}?", "answer": str(place), "metadata": {}}
+
+    def score_answer(self, answer, entry):
+        while answer == "0":
+            pass
+        return super().score_answer(answer, entry)
+
+
 class Obeying(Sum):
     """A scorer that does what the answer says."""
 
@@ -185,6 +205,8 @@ TASKS = (
     Drawn,
     Unordered,
     Objects,
+    Braces,
+    Endless,
     Obeying,
     Evaluating,
     Parsing,
