@@ -17,9 +17,10 @@ from typing import Any
 
 from mpd.config.files import model_files
 from mpd.config.models import (
-    FolderModel,
+    FolderSettings,
     GgufModel,
     HubModel,
+    HubSettings,
     ModelSource,
     ModelsSettings,
     TinySettings,
@@ -50,16 +51,16 @@ def resolve(settings: ModelsSettings, folder: Path, scratch: Path, threads: int)
     try:
         if isinstance(settings, TinySettings):
             _pretrain(settings, folder, scratch, threads)
-        elif isinstance(settings, HubModel):
+        elif isinstance(settings, HubSettings):
             local = _download(settings, scratch / "download")
             if local != scratch / "download":
                 name, advice = str(local), f"; {hub.advice('model', name, settings.revision)}"
-            _copy(FolderModel(source="folder", path=str(local)), folder)
+            _copy(FolderSettings(source="folder", path=str(local), embeds=settings.embeds), folder)
         elif isinstance(settings, GgufModel):
             _unpack(settings, folder, threads)
         else:
             _copy(settings, folder)
-        write_manifest(folder)
+        write_manifest(folder, is_chat_model=not _embeds(settings))
     except ValueError as error:
         message = str(error)
         for path in (scratch / "download", folder):  # the user knows the source, not the store
@@ -67,8 +68,14 @@ def resolve(settings: ModelsSettings, folder: Path, scratch: Path, threads: int)
         raise ValueError(message + advice) from error
 
 
-def _copy(settings: FolderModel, folder: Path) -> None:
-    chat_template(Path(settings.path))  # raises before the weights are copied
+def _embeds(settings: ModelsSettings) -> bool:
+    """Whether it is the embedder, which nobody talks to."""
+    return isinstance(settings, FolderSettings | HubSettings) and settings.embeds
+
+
+def _copy(settings: FolderSettings, folder: Path) -> None:
+    if not settings.embeds:
+        chat_template(Path(settings.path))  # raises before the weights are copied
     # Not linked: an edit of the user's files would change the stored ones through a hard link.
     for path in _files(settings):
         shutil.copy(path, folder / path.name)

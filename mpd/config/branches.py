@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError, model_validator
 
+from mpd.config.bank import Bank
 from mpd.config.base import BASE, Name, StrictModel
 from mpd.config.compress import Compress
 from mpd.config.distill import Distill
@@ -68,6 +69,13 @@ class Branch(StrictModel):
     filter: Filter
     logits: Logits
     distill: Distill
+
+    @property
+    def bank(self) -> Bank | None:
+        """The bank of paths, which the branch has where its teacher writes structural rationales."""
+        method = self.method
+        writes = method.rewriter == "teacher" and method.instruction == "structure"
+        return self.compress.bank if method.trained and writes else None
 
 
 # The sections that a row may change, beside its axes.

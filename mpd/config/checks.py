@@ -27,6 +27,7 @@ def conflicts(config: Config) -> Iterator[str]:
                 f"sample.trajectories replaces the samples of round 1 alone, but in {branch.name} "
                 "trajectories serve every round; set rounds: 1, or remove one of the two"
             )
+        yield from _bank_conflicts(config, branch)
         yield from _scoring_conflicts(config, branch)
         sentence = loss_conflict(
             branch.method.divergence,
@@ -119,6 +120,22 @@ def _trajectory_conflicts(branch: Branch) -> Iterator[str]:
         yield (
             "distill.relaxed.importance_ratio needs trajectories that the student itself samples "
             f"and that nobody rewrites, which {branch.name} does not train on; set it to false"
+        )
+
+
+def _bank_conflicts(config: Config, branch: Branch) -> Iterator[str]:
+    """A bank of paths without what embeds texts, or whose prompts a scorer would have to see."""
+    if branch.bank is None:
+        return
+    if config.models.embedder is None:
+        yield (
+            f"compress.bank: {branch.name} needs a model that embeds questions and intents; set "
+            "models.embedder, or bank: null"
+        )
+    if branch.method.context == "rewriting":
+        yield (
+            f"compress.bank: in {branch.name} the scorer sees the rewriting prompt, which differs "
+            "by route; set context: problem, or bank: null"
         )
 
 

@@ -4,6 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from mpd.config.bank import Bank
 from mpd.config.base import AlsoFromKey, Count, FromJob, FromKey, Seed, StageSettings
 from mpd.config.chat import DateChat, WritingChat
 from mpd.config.generation import EngineSettings, Generation, NeedsScores
@@ -17,6 +18,20 @@ STRUCTURE = (
     "what it does, in TitleCase and letters only, without words that only this problem has, and "
     "without numbers such as Step1. Give one concise derivation for each step, then the final "
     "answer.\n\n"
+    "Answer with JSON and nothing else, in this form. Double every backslash of LaTeX.\n"
+    '{"route": {"category": "...", "intent": ["..."], "difficulty": 1, "budget": 2, '
+    '"reasoning_path": ["FirstName", "SecondName"]}, '
+    '"rationale": {"FirstName": "...", "SecondName": "..."}, "ans": "..."}'
+)
+# Where the bank has a path for the problem; likewise.
+ROUTE = (
+    "{problem}\n\n"
+    "Solve this problem along the reasoning path of this route:\n\n{route}\n\n"
+    "Keep the path if the problem can be solved along it. If it cannot, change reasoning_path as "
+    "little as possible, to no more steps than the budget. Leave category, intent, difficulty and "
+    "budget as they are. Name a new step by what it does, in TitleCase and letters only, without "
+    "words that only this problem has, and without numbers such as Step1. Give one concise "
+    "derivation for each step of the path, then the final answer.\n\n"
     "Answer with JSON and nothing else, in this form. Double every backslash of LaTeX.\n"
     '{"route": {"category": "...", "intent": ["..."], "difficulty": 1, "budget": 2, '
     '"reasoning_path": ["FirstName", "SecondName"]}, '
@@ -46,6 +61,17 @@ class Compress(Rewriting):
         description="user message for methods that ask for a structural rationale in JSON; "
         "{trajectory} may be left out",
     )
+    route: str = Field(
+        ROUTE,
+        description="user message in place of structure where a bank has a path for the problem; "
+        "{route} is its route in JSON; {trajectory} may be left out",
+    )
+    bank: Bank | None = Field(
+        None,
+        description="from round 2 on, structural rationales follow paths of a bank that right ones "
+        "of earlier rounds make; null: there is no bank; {}: one with the defaults below, for "
+        "which models.embedder has to be set",
+    )
 
     @model_validator(mode="after")
     def _require_placeholders(self) -> "Compress":
@@ -55,12 +81,18 @@ class Compress(Rewriting):
                     raise ValueError(f"{key} must contain {placeholder}")
         if "{problem}" not in self.structure:
             raise ValueError("structure must contain {problem}")
+        for placeholder in ("{problem}", "{route}"):
+            if placeholder not in self.route:
+                raise ValueError(f"route must contain {placeholder}")
         return self
 
     def asking(self, instruction: str) -> str:
         """The user message of an instruction of the method grid."""
         prompts = {"rewrite": self.prompt, "refine": self.refine, "structure": self.structure}
         return prompts[instruction]
+
+
+WITH_BANK = "for structural rationales with a bank, from round 2 on"
 
 
 class RewritingChat(WritingChat, DateChat):
@@ -82,6 +114,12 @@ class TeacherRewrite(Rewriting, EngineSettings):
         exclude_if=lambda instruction: instruction != "structure",
         description="structure: a rewrite is JSON, whose steps and answer are put into the "
         "student's format",
+    )
+    route: Annotated[str | None, FromKey("compress.route", WITH_BANK)] = Field(
+        None,
+        exclude_if=lambda route: route is None,
+        description="user message where the bank has a path; {problem}, {trajectory} and {route} "
+        "are filled in; null: there is no bank, or none yet",
     )
     rewriter: Annotated[Literal["teacher"], FromJob("method")] = Field(
         description="teacher: the teacher rewrites"

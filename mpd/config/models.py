@@ -46,11 +46,13 @@ ModelSource = Annotated[
     TinyModel | FolderModel | HubModel | GgufModel, Field(discriminator="source")
 ]
 
+EmbedderSource = Annotated[FolderModel | HubModel, Field(discriminator="source")]
+
 Dtype = Literal["float32", "bfloat16"]
 
 
 class Models(StrictModel):
-    """The section: where the two models come from, and their precision."""
+    """The section: where the models come from, and their precision."""
 
     student: ModelSource = Field(
         description="the model that is trained; its keys, by source, are below"
@@ -63,15 +65,38 @@ class Models(StrictModel):
         description="precision in which models generate and score; trained weights stay float32",
     )
 
+    embedder: EmbedderSource | None = Field(
+        None,
+        description="the model that embeds questions and intents, which compress.bank needs, such "
+        "as sentence-transformers/all-MiniLM-L6-v2; its keys, by source, are below",
+    )
+
     def source_of(self, role: str) -> ModelSource:
-        """The source of a role of the workflow: teacher, or student_seed_<n>."""
+        """The source of a role of the workflow: teacher, student_seed_<n>, or embedder.
+
+        Raises ValueError where there is no embedder.
+        """
+        if role == "embedder":
+            if self.embedder is None:
+                raise ValueError("models.embedder: null; set it to a folder or a model of the hub")
+            return self.embedder
         return self.teacher if role == "teacher" else self.student
 
 
 class RoleSettings(StageSettings):
-    """Settings of one of the two models."""
+    """Settings of one of the models."""
 
     section: ClassVar[str] = "models.{role}"
+
+
+Embeds = Annotated[
+    bool,
+    FromJob("model"),
+    Field(
+        exclude_if=lambda embeds: not embeds,
+        description="whether it is the embedder, which needs no chat template",
+    ),
+]
 
 
 class TinySettings(TinyModel, RoleSettings):
@@ -88,9 +113,13 @@ class TinySettings(TinyModel, RoleSettings):
 class FolderSettings(FolderModel, RoleSettings):
     """Settings for a model folder on this machine."""
 
+    embeds: Embeds = False
+
 
 class HubSettings(HubModel, RoleSettings):
     """Settings for a model of the Hugging Face hub."""
+
+    embeds: Embeds = False
 
 
 class GgufSettings(GgufModel, RoleSettings):

@@ -14,7 +14,7 @@ from mpd.config.keys import kinds_of, settings_in
 from mpd.config.stages import RULES
 from mpd.config.words import default_of, type_of
 
-MODEL_ROLES = ("student", "teacher")
+MODEL_ROLES = ("student", "teacher", "embedder")
 STAGES_OF_RULES = {"benchmark_problems": "problems"}  # of rules that are named otherwise
 
 HEAD = """# Every key of the configuration

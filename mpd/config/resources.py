@@ -170,6 +170,7 @@ class AllResources(StrictModel):
     models: ModelResources = ModelResources()
     problems: Resources = Resources()
     sample: GenerationResources = GenerationResources()
+    bank: ThreadResources = ThreadResources()
     compress: GenerationResources = GenerationResources()
     filter: ThreadResources = ThreadResources()
     logits: ScoringResources = ScoringResources()

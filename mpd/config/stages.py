@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
+from mpd.config.bank import BankSettings
 from mpd.config.base import BASE, DEV, StageSettings, StrictModel
 from mpd.config.branches import Branch
 from mpd.config.chat import PromptChat, ReadingChat, StudentChat, WritingChat
@@ -65,6 +66,8 @@ def _models(config: Config, wildcards: Wildcards) -> StageSettings:
     keys = dict(source)
     if source.source == "tiny":  # pretraining the base student takes a seed
         return TinySettings(**keys, role=role, seed=int(seed or 0))
+    if role == "embedder":
+        keys["embeds"] = True
     kinds = {"folder": FolderSettings, "hub": HubSettings, "gguf": GgufSettings}
     return kinds[source.source](**keys)
 
@@ -103,6 +106,11 @@ def _sample(config: Config, wildcards: Wildcards) -> StageSettings:
     )
 
 
+def _bank(config: Config, wildcards: Wildcards) -> StageSettings:
+    """How the bank of a branch that has one is made."""
+    return BankSettings(**dict(_branch(config, wildcards).bank or ()))
+
+
 def _compress(config: Config, wildcards: Wildcards) -> StageSettings:
     """How the teacher rewrites, or that it does not."""
     branch = _branch(config, wildcards)
@@ -113,8 +121,10 @@ def _compress(config: Config, wildcards: Wildcards) -> StageSettings:
         chat = _part(WritingChat, config.chat)
         needed = method.needs_scores
         return NoRewrite(rewriter="none", sampler=sampler, needs_scores=needed, chat=chat)
-    for key in ("refine", "structure"):
+    for key in ("refine", "structure", "bank"):
         keys.pop(key)
+    if branch.bank is None or int(wildcards["round"]) == 1:
+        keys["route"] = None
     seed = int(wildcards["seed"])
     is_new = method.instruction == "structure" and method.sampler != "base"
     return TeacherRewrite(
@@ -236,6 +246,7 @@ RULES = {
     "problems": Rule(TrainingProblems, _problems),
     "benchmark_problems": Rule(BenchmarkProblems, _benchmark_problems),
     "sample": Rule(SampleSettings, _sample),
+    "bank": Rule(BankSettings, _bank),
     "compress": Rule(CompressSettings, _compress),
     "filter": Rule(FilterSettings, _filter),
     "logits": Rule(LogitsSettings, _logits),

@@ -29,7 +29,8 @@ def check_config(config: Config) -> None:
     if trajectories and not Path(trajectories).is_file():
         raise ValueError(f"{trajectories}: no such file; fix sample.trajectories in the config")
     paths = [path for source in config.problems.sources() for path in problem_files(source)]
-    for model in (models.student, models.teacher):
+    embedders = [models.embedder] if models.embedder else []
+    for model in (models.student, models.teacher, *embedders):
         paths += model_files(model)
     if any(source.has_scorer for source in config.problems.sources()):
         gym_version()
@@ -115,6 +116,8 @@ def _check_prompts(config: Config, branch: Branch) -> None:
     if method.trained and method.rewriter == "teacher":
         key = "prompt" if method.instruction == "rewrite" else method.instruction
         _check_words(f"compress.{key}", branch.compress.asking(method.instruction), models.teacher)
+    if branch.bank:
+        _check_words("compress.route", branch.compress.route, models.teacher)
 
 
 def _check_token_maps(student: ModelSource, teacher: ModelSource) -> None:
@@ -138,7 +141,7 @@ def _check_words(key: str, template: str, model: ModelSource) -> None:
     """Raise ValueError where a template has a word that a model of the embedded world lacks."""
     if not isinstance(model, TinyModel):
         return
-    for text in re.split(r"\{(?:problem|trajectory|original|solution)\}", template):
+    for text in re.split(r"\{(?:problem|trajectory|route|original|solution)\}", template):
         piece = unknown_piece(text, WORLDS[model.world].lexicon)
         if piece is not None:
             raise ValueError(

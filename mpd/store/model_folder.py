@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 CONFIG_FILES = ("config.json", "generation_config.json")
 
 
-def write_manifest(folder: Path) -> None:
-    """Describe the model in `folder`.
+def write_manifest(folder: Path, *, is_chat_model: bool = True) -> None:
+    """Describe the model in `folder`; one that only embeds texts needs no chat template.
 
     Keys: `weights`, `chat_template` and `token_map` are digests, as is `tokenizer`, which covers
     how text is cut and what ends a completion; `digest` covers all files; `context_length` in
@@ -60,10 +60,10 @@ def write_manifest(folder: Path) -> None:
         "weights": digest_of(weights),
         "tokenizer": digest_of([tokenizer, generation_stop_ids(folder)]),
         "token_map": digest_of(token_map(folder)),
-        "chat_template": digest_of(chat_template(folder)),
+        "chat_template": digest_of(chat_template(folder) if is_chat_model else None),
         "digest": digest_of(digests),
         "context_length": _context_length(folder),
-        "turn_end": _probed_turn_end(folder, load_tokenizer(folder)),
+        "turn_end": _probed_turn_end(folder, load_tokenizer(folder)) if is_chat_model else None,
         "files": {path.name: path.stat().st_size for path in files},
     }
     text = json.dumps(described(manifest, digests), indent=1, sort_keys=True)

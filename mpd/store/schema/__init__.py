@@ -7,6 +7,7 @@ part of its fingerprint, so the store then computes it again. A folder has the v
 tables, see `problems_version` and `student_version`.
 """
 
+from mpd.store.schema.bank import BANK, ROUTES
 from mpd.store.schema.cache import LOGITS
 from mpd.store.schema.column import Artifact, Column, Version
 from mpd.store.schema.costs import COSTS, SPEED
@@ -60,6 +61,8 @@ ARTIFACTS = (
         DROPPED,
         REFERENCES,
         SAMPLE,
+        BANK,
+        ROUTES,
         COMPRESS,
         FILTER,
         LOGITS,
@@ -74,6 +77,7 @@ __all__ = [
     "ANSWERS",
     "ARTIFACTS",
     "ASKED",
+    "BANK",
     "BUDGETS",
     "COMPARISON",
     "COMPRESS",
@@ -89,6 +93,7 @@ __all__ = [
     "PROBLEMS",
     "REFERENCES",
     "REPORT_VERSION",
+    "ROUTES",
     "SAMPLE",
     "SCORED_PROBLEMS",
     "SPEED",
