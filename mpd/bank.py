@@ -4,15 +4,15 @@ Right structural rationales of all rounds before make a bank of paths by categor
 problem gets the route whose intent and path are most like its question, which the teacher is shown
 in this round. The first file has the bank, routes.parquet beside it the routes.
 
-    python -m mpd.bank --settings '{}' --embedder .../models/embedder/manifest.json \\
-        --problems .../problems/train/shard_0.parquet --compress .../round_1/compress/shard_0.parquet \\
+    python -m mpd.bank --settings '{}' --embedder .../manifest.json \\
+        --problems .../problems/train/shard_0.parquet \\
+        --compress .../round_1/compress/shard_0.parquet \\
         --filter .../round_1/filter/shard_0.parquet --output .../round_2/bank/bank.parquet
 """
 
 import logging
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
-from itertools import batched
 from pathlib import Path
 
 import polars as pl
@@ -48,8 +48,9 @@ def rounds_in(arguments: Namespace) -> dict[int, list[Shard]]:
             f"{num_shards} shards of problems, {shards} of rewrites and {len(arguments.filter)} of "
             "verdicts: give all shards of all rounds before, round by round"
         )
-    pairs = zip(arguments.compress, arguments.filter, strict=True)
-    return {number: list(each) for number, each in enumerate(batched(pairs, num_shards), start=1)}
+    pairs = list(zip(arguments.compress, arguments.filter, strict=True))
+    starts = range(0, shards, num_shards)
+    return {n: pairs[start : start + num_shards] for n, start in enumerate(starts, start=1)}
 
 
 def right_rationales(shards: list[Shard]) -> Iterator[Rationale]:

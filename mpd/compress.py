@@ -4,13 +4,16 @@ The teacher sees the problem and the trajectory, never the gold answer. Its rewr
 in the student's format, and the trained token ids are built here, once. A trajectory that was
 cut, or does not fit, is a row with that status and no rewrite.
 
+From round 2 on, the teacher may be shown the route of each problem along a bank of paths (`bank`).
+
     python -m mpd.compress --settings JSON --problems .../problems/train/shard_0.parquet \\
         --sample .../sample/shard_0.parquet --student .../manifest.json \\
         --teacher .../manifest.json --output .../compress/shard_0.parquet
 """
 
+import logging
 from argparse import ArgumentParser, Namespace
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,13 +28,16 @@ from mpd.engines.tasks import Task, complete
 from mpd.job import command
 from mpd.job.shards import for_each_shard, opened
 from mpd.store import schema, table
-from mpd.store.joins import matched
+from mpd.store.joins import joined, matched
 from mpd.store.lineage import contents_of, sampled_by
 from mpd.store.model_folder import read_manifest, require_same_tokens
 from mpd.store.outputs import Outputs, TableOutput
 from mpd.store.parts import Parts
 from mpd.text.completions import CompletionWriter
+from mpd.text.routing import kept_paths
 from mpd.text.vocabulary import Vocabulary
+
+log = logging.getLogger("mpd")
 
 
 def verbatim_candidates(rows: pl.DataFrame, stop_ids: list[int]) -> pl.DataFrame:
@@ -55,10 +61,13 @@ def verbatim_candidates(rows: pl.DataFrame, stop_ids: list[int]) -> pl.DataFrame
     return table.frame_of(records, schema.COMPRESS)
 
 
-def read_rows(problems: Path, sample: Path, identity: Mapping[str, str]) -> pl.DataFrame:
-    """Samples with their questions.
+def read_rows(
+    problems: Path, sample: Path, identity: Mapping[str, str], routes: Sequence[Path] = ()
+) -> pl.DataFrame:
+    """Samples with their questions, and the route of each, if there are any.
 
-    Raises ValueError where some have none, or the samples have another identity.
+    Raises ValueError where some have no question, or no route where others have one, and where the
+    samples have another identity.
     """
     questions = table.read(problems, schema.PROBLEMS).select("problem_id", "question")
     samples = table.read(sample, schema.SAMPLE, identity)
@@ -67,7 +76,32 @@ def read_rows(problems: Path, sample: Path, identity: Mapping[str, str]) -> pl.D
         raise ValueError(
             f"{sample}: it has problems that {problems} lacks; the shards do not belong together"
         )
+    for path in routes:
+        rows = joined(rows, table.read(path, schema.ROUTES), schema.ROUTES)
+        if rows["route"].null_count() not in (0, len(rows)):
+            raise ValueError(f"{path}: it lacks problems of {problems}; run bank again")
     return rows
+
+
+def require_routes(settings: CompressSettings, routes: Sequence[Path], problems: str) -> str:
+    """The digest of the routes that the settings ask for; empty where they ask for none.
+
+    `problems` is the digest of the shard of problems. Raises ValueError where the routes are
+    missing or of other problems, or none are wanted.
+    """
+    wanted = isinstance(settings, TeacherRewrite) and settings.route is not None
+    if len(routes) != wanted:
+        words = "has a prompt for routes" if wanted else "has no prompt for routes"
+        raise ValueError(f"--settings {words}, and --routes names {len(routes)} files of them")
+    for path in routes:
+        footer = table.check(path, schema.ROUTES)
+        if problems not in footer["identity"]["shards"].split():
+            raise ValueError(
+                f"{path}: its routes are not those of problems {problems[:12]}; give the routes of "
+                "the same experiment, method, seed and round"
+            )
+        return str(footer["content"])
+    return ""
 
 
 def rewrite_all(arguments: Namespace, rows: pl.DataFrame, parts: Parts) -> None:
@@ -121,6 +155,13 @@ def command_line() -> ArgumentParser:
     parser = command.parser(__doc__, "compress", CompressSettings, GenerationResources, shards)
     parser.add_argument("--student", type=Path, required=True, help="manifest of the student")
     parser.add_argument("--teacher", type=Path, required=True, help="manifest of the teacher")
+    parser.add_argument(
+        "--routes",
+        type=Path,
+        nargs="*",
+        default=[],
+        help="routes of all training problems, where there is a bank of paths",
+    )
     return parser
 
 
@@ -141,8 +182,11 @@ def outputs(arguments: Namespace) -> Outputs:
     )
 
     def compute(parts: Parts) -> None:
-        rewrite_all(arguments, read_rows(arguments.problems, arguments.sample, sampled), parts)
+        files = arguments.problems, arguments.sample
+        rewrite_all(arguments, read_rows(*files, sampled, arguments.routes), parts)
 
+    digest = require_routes(settings, arguments.routes, contents["problems"])
+    routes = {"routes": digest} if digest else {}
     rewrites = isinstance(settings, TeacherRewrite)
     teacher_identity = {"teacher": teacher["digest"]} if rewrites else {}
     seed = {"seed": str(settings.seed)} if isinstance(settings, TeacherRewrite) else {}
@@ -155,6 +199,7 @@ def outputs(arguments: Namespace) -> Outputs:
         settings.meaning(),
         {
             **contents,
+            **routes,
             # Rows depend on the student's tokenizer, stop ids and context, not on its weights.
             "tokenizer": student["tokenizer"],
             **student_identity,
@@ -165,6 +210,7 @@ def outputs(arguments: Namespace) -> Outputs:
             **teacher_identity,
             **seed,
             **contents,
+            **routes,
             "token_map": student["token_map"],
         },
     )
@@ -172,7 +218,12 @@ def outputs(arguments: Namespace) -> Outputs:
 
 def main(argv: list[str] | None = None) -> None:
     """Run the stage with the arguments of a command line."""
-    command.publish(command_line(), outputs, argv)
+    arguments = command.publish(command_line(), outputs, argv)
+    if arguments.routes and arguments.mode != "explain":
+        routes = table.read(arguments.routes[0], schema.ROUTES)
+        columns = ["sample_id", "status", "rewrite"]
+        rewrites = pl.concat(table.read_columns(path, columns) for path in arguments.output)
+        log.info("%d of %d rewrites keep the path of their route", *kept_paths(rewrites, routes))
 
 
 if __name__ == "__main__":

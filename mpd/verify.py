@@ -20,7 +20,7 @@ from pathlib import Path
 
 from mpd.job import command
 from mpd.job.layout import RESULTS, STORE, Experiment, require_in_place
-from mpd.job.sources import sources_in
+from mpd.job.sources import JOINED, sources_in
 from mpd.store.manifest import MANIFEST
 from mpd.store.notes import PROVENANCE
 from mpd.store.repair import set_aside, set_aside_outputs, unlinked
@@ -28,8 +28,7 @@ from mpd.store.units import Unit, files_of_unit, units_in
 from mpd.store.verification import Fault, Verifier, short
 
 MAX_NAMED = 3  # files that a line names
-JOINED = "logits"  # the key under which notes name the digests of all shards
-EVERY = (JOINED, "report")  # the keys with several files, all of which are read
+EVERY = (*JOINED, "report")  # the keys with several files, all of which are read
 
 Lineage = Mapping[Path, Mapping[str, Sequence[Path]]]
 
@@ -77,7 +76,7 @@ def check_belonging(verifier: Verifier, lineage: Lineage) -> None:
             contents = [verifier.contents[file] for file in files if file in verifier.contents]
             if not files or len(contents) < len(files):
                 continue
-            if digest in contents or (key == JOINED and digest == " ".join(contents)):
+            if digest in contents or (key in JOINED and digest == " ".join(contents)):
                 continue
             verifier.add(
                 unit,

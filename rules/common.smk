@@ -72,7 +72,7 @@ if workflow.is_main_process:
 
 wildcard_constraints:
     experiment=CONFIG.experiment,
-    role="teacher|student_seed_[0-9]+",
+    role="teacher|embedder|student_seed_[0-9]+",
     head="head(?:_seed_[0-9]+)?",
     method="|".join(
         map(re.escape, [*CONFIG.untrained_methods, *CONFIG.trained_methods])
@@ -205,6 +205,23 @@ def problems_of_given_trajectories(wildcards):
     """The training problems, all shards, if the user's own trajectories answer them."""
     given = given_trajectories(wildcards)
     return EXPERIMENT.train_shards(CONFIG.problems.num_shards) if given else []
+
+
+def routes_of_problems(wildcards):
+    """The routes of the training problems, if the teacher is shown them in this round."""
+    has_bank = CONFIG.branches[wildcards.method].bank is not None
+    return [round_of(wildcards).routes] if has_bank and int(wildcards.round) > 1 else []
+
+
+def shards_before(stage):
+    """An input function: all shards of a stage in all rounds before, round by round."""
+    return lambda wildcards: [
+        path
+        for number in range(1, int(wildcards.round))
+        for path in EXPERIMENT.round(
+            wildcards.method, int(wildcards.seed), number
+        ).shards(stage, CONFIG.problems.num_shards)
+    ]
 
 
 def local_model_files(wildcards):

@@ -1,5 +1,5 @@
-# Requires: a shard of problems and of trajectories, the teacher that rewrites, and the student, whose
-# format the rewrites get.
+# Requires: a shard of problems and of trajectories, the teacher that rewrites, the student, whose
+# format the rewrites get, and where there is a bank of paths, the routes along it.
 # Gives: the rewrites, with the token ids that are trained on.
 
 
@@ -11,6 +11,7 @@ rule compress:
         ),
         student=cached_student,
         teacher="results/{experiment}/models/teacher/manifest.json",
+        routes=routes_of_problems,
     output:
         shards_in("results/{experiment}/{method}/seed_{seed}/round_{round}/compress"),
     log:
@@ -34,6 +35,6 @@ rule compress:
     shell:
         "python -m mpd.compress --settings {params.settings:q} --problems {input.problems:q}"
         " --sample {input.sample:q} --student {input.student:q} --teacher {input.teacher:q}"
-        " --output {output:q}"
+        " --routes {input.routes:q} --output {output:q}"
         " --resources {resources.stage:q}"
         " --mode {resources.store} --threads {threads} 2>&1 | tee -i {log:q}"

@@ -1,6 +1,6 @@
 # Requires: the local files that a model comes from, if any.
-# Gives: a model folder with the manifest of its digests, for the teacher and for the base student
-# of each seed.
+# Gives: a model folder with the manifest of its digests, for the teacher, for the base student of
+# each seed, and for the embedder, where there is a bank of paths.
 
 
 rule models:

@@ -72,7 +72,7 @@ class Branch(StrictModel):
 
     @property
     def bank(self) -> Bank | None:
-        """The bank of paths, which the branch has where its teacher writes structural rationales."""
+        """Its bank of paths, if it has one: a teacher has to write structural rationales."""
         method = self.method
         writes = method.rewriter == "teacher" and method.instruction == "structure"
         return self.compress.bank if method.trained and writes else None

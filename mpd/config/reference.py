@@ -56,12 +56,13 @@ def readers() -> dict[str, list[Reader]]:
 
 def _read_by(stage: str, kind: type[StageSettings]) -> Iterator[tuple[str, Reader]]:
     """The keys that a kind of settings comes from, each with its reader."""
+    roles = [role for role in MODEL_ROLES if role != "embedder" or "embeds" in kind.model_fields]
     for setting in settings_in(kind):
         is_gate = any(isinstance(mark, Gate) for mark in setting.field.metadata)
         for origin in setting.origins:
             if isinstance(origin, FromKey):
                 conditions = (origin.when,) if origin.when else ()
-                for role in MODEL_ROLES if "{role}" in origin.key else MODEL_ROLES[:1]:
+                for role in roles if "{role}" in origin.key else roles[:1]:
                     yield origin.key.format(role=role), Reader(stage, conditions, is_gate)
 
 

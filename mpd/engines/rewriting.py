@@ -1,6 +1,7 @@
 """From samples to the teacher's rewriting requests, and from its answers to rows of compress."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
@@ -25,11 +26,44 @@ REWRITE_STATUS = {"length": "rewrite_truncated", "too_long": "rewriting_prompt_t
 PROMPT_END = 32  # tokens in which a prompt may open the rewriter's thinking
 
 
-def rewriting_prompts(engine: Engine, settings: TeacherRewrite) -> Prompts:
-    """The prompts under which the teacher rewrites."""
-    day = settings.chat.date
-    key = f"compress.{'structure' if settings.instruction == 'structure' else 'prompt'}"
-    return Prompts(engine.vocabulary, settings.prompt, key, settings.thinking, day)
+@dataclass(frozen=True)
+class RewritingPrompts:
+    """The prompts under which the teacher rewrites: plain ones, and those that show a route."""
+
+    plain: Prompts
+    along: Prompts | None
+
+    @classmethod
+    def of(cls, engine: Engine, settings: TeacherRewrite) -> "RewritingPrompts":
+        """Those of the settings, for an engine's model."""
+        key = "structure" if settings.instruction == "structure" else "prompt"
+
+        def prompts(template: str, key: str) -> Prompts:
+            chat = settings.thinking, settings.chat.date
+            return Prompts(engine.vocabulary, template, f"compress.{key}", *chat)
+
+        along = None if settings.route is None else prompts(settings.route, "route")
+        return cls(prompts(settings.prompt, key), along)
+
+    def ids(self, row: Mapping[str, Any]) -> list[int] | str:
+        """The prompt of a row, or the status that says why it has none."""
+        route = row.get("route")
+        prompts, values = self.plain, {}
+        if route is not None and self.along is not None:
+            prompts, values = self.along, {"route": route}
+        status = SAMPLE_STATUS.get(row["finish_reason"])
+        if status and ("{trajectory}" in prompts.template or status == "sample_too_long"):
+            return status
+        try:
+            return prompts.ids(problem=row["question"], trajectory=row["text"], **values)
+        except UnknownWord:
+            return "sample_unsayable"
+
+    def require_words(self) -> None:
+        """Raise ValueError where a template has a word that the teacher has no token for."""
+        self.plain.require_words(problem="", trajectory="")
+        if self.along is not None:
+            self.along.require_words(problem="", trajectory="", route="")
 
 
 def require_prompts(engine: Engine, settings: TeacherRewrite, rows: pl.DataFrame) -> None:
@@ -38,9 +72,9 @@ def require_prompts(engine: Engine, settings: TeacherRewrite, rows: pl.DataFrame
     A word of the template without a token is the user's to fix; a trajectory with such a word is a
     row with a status.
     """
-    prompts = rewriting_prompts(engine, settings)
-    prompts.require_words(problem="", trajectory="")
-    outcomes = (_prompt(prompts, row) for row in rows.iter_rows(named=True))
+    prompts = RewritingPrompts.of(engine, settings)
+    prompts.require_words()
+    outcomes = (prompts.ids(row) for row in rows.iter_rows(named=True))
     prompt_ids = (ids for ids in outcomes if not isinstance(ids, str))
     advice = "lower it, or sample.max_new_tokens"
     require_room(engine, prompt_ids, settings, "compress.max_new_tokens", advice)
@@ -78,13 +112,13 @@ class _Rewriting:
     ) -> None:
         self.engine, self.writer, self.settings = engine, writer, settings
         self.student_context, self.progress = student_context, progress
-        self.templates = rewriting_prompts(engine, settings)
+        self.templates = RewritingPrompts.of(engine, settings)
         self.prompts: dict[str, list[int] | str] = {}  # by sample_id, until the row is answered
 
     def ask(self, row: Mapping[str, Any]) -> list[Request]:
         """One request for each candidate of a row; none where it has no rewriting prompt."""
         sample_id, settings = row["sample_id"], self.settings
-        prompt = self.prompts[sample_id] = _prompt(self.templates, row)
+        prompt = self.prompts[sample_id] = self.templates.ids(row)
         if isinstance(prompt, str):
             self.progress.advance(settings.num_samples, 0)
             return []
@@ -123,9 +157,9 @@ class _Rewriting:
         vocabulary = self.engine.vocabulary
         text = vocabulary.text(completion.token_ids)
         end_of_prompt = vocabulary.decode(prompt[-PROMPT_END:])
-        rewrite = self.writer.without_thinking(text, end_of_prompt, self.templates.can_think)
+        rewrite = self.writer.without_thinking(text, end_of_prompt, self.templates.plain.can_think)
         if rewrite is not None and self.settings.instruction == "structure":
-            rewrite = self._rendered(rewrite)
+            rewrite = self._rendered(rewrite, row.get("route"))
         ids = None if rewrite is None else self.writer.build(rewrite, row["prompt_ids"])
         status = REWRITE_STATUS.get(completion.finish_reason) or _format_status(ids, room)
         ids = ids if status == "ok" else None
@@ -140,12 +174,12 @@ class _Rewriting:
             "num_tokens": len(ids) if ids else None,
         }
 
-    def _rendered(self, rewrite: str) -> str | None:
+    def _rendered(self, rewrite: str, route: str | None) -> str | None:
         """The text of a structural rationale in JSON: its steps, and its answer in a box.
 
-        None where it is none.
+        None where it is none, or does not keep to the route that the teacher was shown.
         """
-        rationale = rationale_of(rewrite)
+        rationale = rationale_of(rewrite, route)
         if rationale is None:
             return None
         close = self.writer.close_tag or ""
@@ -157,17 +191,6 @@ def _format_status(ids: list[int] | None, room: int) -> str:
     if ids is None:
         return "format"
     return "ok" if len(ids) <= room else "rewrite_too_long"
-
-
-def _prompt(prompts: Prompts, row: Mapping[str, Any]) -> list[int] | str:
-    """The rewriting prompt of a row, or the status that says why it has none."""
-    status = SAMPLE_STATUS.get(row["finish_reason"])
-    if status and ("{trajectory}" in prompts.template or status == "sample_too_long"):
-        return status
-    try:
-        return prompts.ids(problem=row["question"], trajectory=row["text"])
-    except UnknownWord:
-        return "sample_unsayable"
 
 
 def without_rewrite(row: Mapping[str, Any], status: str) -> dict[str, Any]:

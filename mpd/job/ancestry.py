@@ -18,6 +18,7 @@ from mpd.store.units import Unit, units_in
 ARTIFACT_INPUTS = (
     *("problems", "questions", "benchmarks", "student", "teacher"),
     *("sample", "compress", "filter", "logits", "answers"),
+    *("embedder", "rewrites", "verdicts", "bank", "routes", "shards"),
 )
 
 

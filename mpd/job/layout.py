@@ -1,10 +1,12 @@
 """Where everything lies below results/. Stages and rules ask here, and nowhere else.
 
-results/{experiment}/models/{role}/manifest.json        role: teacher, student_seed_{seed}
+results/{experiment}/models/{role}/manifest.json        role: teacher, student_seed_{seed},
+                                                        embedder
 results/{experiment}/problems/train/shard_{shard}.parquet, dev.parquet
 results/{experiment}/problems/eval/{benchmark}.parquet
 results/{experiment}/{method}/seed_{seed}/round_{round}/
     {sample,compress,filter,logits}/shard_{shard}.parquet
+    bank/bank.parquet, routes.parquet                   where there is a bank of paths, from round 2
     student/manifest.json, metrics.parquet
     {answers,evaluate}/{benchmark}.parquet
 results/{experiment}/report.html
@@ -69,6 +71,11 @@ class Experiment:
     def base_student(self, seed: int) -> Path:
         """The manifest of the student that the branches of a seed start from."""
         return self.model(f"student_seed_{seed}")
+
+    @property
+    def embedder(self) -> Path:
+        """The manifest of the model that embeds texts, for a bank of paths."""
+        return self.model("embedder")
 
     @property
     def head(self) -> Path:
@@ -146,6 +153,16 @@ class Round:
     def metrics(self) -> Path:
         """The training metrics."""
         return table_in(self.folder / "student", "metrics")
+
+    @property
+    def bank(self) -> Path:
+        """The bank of paths of the rounds before, if the branch has one."""
+        return table_in(self.folder / "bank", "bank")
+
+    @property
+    def routes(self) -> Path:
+        """The routes of the training problems along the bank."""
+        return table_in(self.folder / "bank", "routes")
 
     @property
     def before(self) -> "Round":

@@ -10,13 +10,15 @@ from mpd.store.differences import note_beside
 # By the names under which footers and notes have their digests, the files that these may be of.
 Sources = Mapping[str, Sequence[Path]]
 SHARDED = ("problems", "sample", "compress", "filter", "logits")
+# Of these keys a note has the digests of all files in one text.
+JOINED = ("logits", "rewrites", "verdicts", "shards")
 
 
 def sources_in(experiment: Experiment) -> Iterator[tuple[Path, Sources]]:
     """The files of an experiment that are made from others, with these; models by manifest.
 
-    Where a key has several files, the configuration says which of them is meant, except for
-    `logits`, which are all shards of a round. The files need not be there.
+    Where a key has several files, the configuration says which of them is meant, except for those
+    of JOINED, which are all shards. The files need not be there.
     """
     yield experiment.head, {"teacher": [experiment.teacher]}
     rounds = experiment.rounds_there()
@@ -42,8 +44,27 @@ def _trained(round: Round) -> Iterator[tuple[Path, Sources]]:
     for number in range(count):
         for place, stage in enumerate(SHARDED[1:], start=1):
             earlier = {name: [shards[name][number]] for name in SHARDED[:place]}
+            if stage == "compress" and round.bank.exists():
+                earlier["routes"] = [round.routes]
             yield shards[stage][number], {**earlier, **models}
+    if round.bank.exists():
+        yield from _banked(round, shards["problems"])
     yield round.student, {**models, "student": [before], "logits": shards["logits"]}
+
+
+def _banked(round: Round, problems: Sequence[Path]) -> Iterator[tuple[Path, Sources]]:
+    """The bank of a round, made from all rounds before, and the routes along it."""
+    experiment, count = round.experiment, len(problems)
+    rounds = [
+        Round(experiment, round.method, round.seed, number) for number in range(1, round.number)
+    ]
+    embedder = {"embedder": [experiment.embedder]}
+    made = {
+        key: [path for each in rounds for path in each.shards(stage, count)]
+        for key, stage in (("rewrites", "compress"), ("verdicts", "filter"))
+    }
+    yield round.bank, {**embedder, **made}
+    yield round.routes, {**embedder, "bank": [round.bank], "shards": problems}
 
 
 def _samples_of_round_1(round: Round) -> bool:

@@ -139,6 +139,11 @@ def _distilled(world: World, branch: Branch, kept: float, length: float) -> Amou
     }
 
 
+def banked(world: World) -> Amount:
+    """A bank of paths with the routes of all training problems, whose questions are embedded."""
+    return {"rows": world.num_train, "disk": 30.0 * world.num_train, "tables": 2}
+
+
 def answer_amounts(world: World, settings: Any, method: str, number: int) -> Amount:
     """Rows, tokens, operations, moved bytes and disk of the answers of one student."""
     total: Amount = {}

@@ -24,6 +24,7 @@ START = {"vllm": 60.0, "transformers": 20.0, "server": 5.0}
 CPU_START, LIGHT_START = 5.0, 1.7
 LIGHT_SECONDS = {
     "problems": 0.0005,
+    "bank": 0.02,
     "filter": 0.003,
     "evaluate": 0.0015,
     "head": 3.0,

@@ -12,8 +12,18 @@ from typing import Any
 from mpd.config.base import BASE, StageSettings
 from mpd.config.stages import stage_settings
 from mpd.job.flops import pass_flops
-from mpd.plan.amounts import STAGES, Amount, World, answer_amounts, jobs_of, round_amounts
+from mpd.plan.amounts import (
+    STAGES,
+    Amount,
+    World,
+    answer_amounts,
+    banked,
+    jobs_of,
+    round_amounts,
+)
 from mpd.plan.shapes import Model
+
+EMBEDDER_BYTES = 9.2e7  # of all-MiniLM-L6-v2; others are not looked up
 
 
 @dataclass(frozen=True)
@@ -94,6 +104,8 @@ def _models(world: World) -> Iterator[Work]:
         disk = copies * (each + 3e4)
         amount: Amount = {"tokens": steps * jobs, "flops": flops, "disk": disk, "folders": copies}
         yield Work("models", 0, "", jobs, linked, **amount)
+    if any(config.branches[name].bank for name in config.trained_methods):
+        yield Work("models", 0, "", 1, disk=EMBEDDER_BYTES, folders=1)
     yield from _heads(world)
 
 
@@ -137,6 +149,11 @@ def _trained(
     previous: tuple[int, ...] = ()
     scorer = {"teacher": -1, "base": base, "student": before}[branch.method.scorer]
     inputs = {"sample": (sampler,), "logits": (student, scorer)}
+    if branch.bank and number > 1:
+        inputs["compress"] = (keys.of("bank", settings("bank"), before),)
+        linked = 0 if keys.is_new else 1
+        amount: Amount = {} if linked else banked(world)
+        yield Work("bank", number, method, 1, linked, **amount)
     for stage in STAGES:
         previous = (*previous, keys.of(stage, settings(stage), *inputs.get(stage, ()), *previous))
         made[stage] = keys.is_new

@@ -35,6 +35,8 @@ def spent_by_stage(round: Round, num_shards: int, benchmarks: Sequence[str]) -> 
     if round.number > 0:
         outputs = {stage: round.shards(stage, num_shards) for stage in SHARDED}
         outputs["distill"] = [round.student.parent]
+        if "routes" in note_beside(outputs["compress"][0]).get("inputs", {}):
+            outputs["bank"] = [round.bank, round.routes]
     for stage in BENCHMARK_STAGES:
         outputs[stage] = [round.benchmark(stage, name) for name in benchmarks]
     return {

@@ -186,4 +186,3 @@ def clusters(points: np.ndarray, eps: float) -> list[list[int]]:
             members += np.flatnonzero(near).tolist()
         found.append(sorted(members))
     return found
-

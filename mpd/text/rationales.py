@@ -13,7 +13,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeGuard
 
 BUDGETS = {1: 2, 2: 3, 3: 3}  # steps, by difficulty
 _NAME = re.compile(r"[A-Z][A-Za-z]*")
@@ -111,7 +111,7 @@ def written_rationale(text: str) -> Rationale | None:
     return Rationale(named, answer.strip(), route)
 
 
-def _is_route(route: Any, names: list[str]) -> bool:
+def _is_route(route: Any, names: list[str]) -> TypeGuard[dict[str, Any]]:
     """Whether it is a route along the steps of these names."""
     if not isinstance(route, dict):
         return False

@@ -22,7 +22,7 @@ def routes_of(bank: PathBank, questions: Sequence[str], embed: Embed) -> list[st
     if not cells:
         return []
     intents = _unique_rows([intent for _, intent in cells], embed)
-    routes = []
+    routes: list[str] = []
     for start in range(0, len(questions), QUESTIONS_AT_ONCE):
         vectors = embed(questions[start : start + QUESTIONS_AT_ONCE])
         chosen = (vectors @ intents.T).argmax(axis=1)

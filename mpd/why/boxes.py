@@ -8,7 +8,10 @@ from mpd.config.base import BASE
 from mpd.job.ancestry import Made
 from mpd.job.layout import Round
 
-COLUMNS = ("sample", "compress", "filter", "logits", "student", "answers", "evaluate")
+COLUMNS = (
+    *("sample", "bank", "compress", "filter", "logits", "student"),
+    *("answers", "evaluate"),
+)
 MODELS, PROBLEMS, REPORT = "models", "problems", "report"  # rows that are no round
 
 Place = tuple[str, str]  # the row of a box, which is a round or one of the above, and its name

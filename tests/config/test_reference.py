@@ -72,6 +72,12 @@ HUB = {"source": "hub", "path": "a/b", "revision": HASH}
 STEPS = {"distill__budget": "steps", "distill__amount": 5}
 GYM = {"source": "reasoning_gym", "task": "chain_sum", "num_problems": 5}
 MIX = {"source": "reasoning_gym", "tasks": [{"task": "chain_sum"}], "num_problems": 5}
+BANK = {
+    "models__embedder": HUB,
+    "compress__bank": {},
+    "methods": ["drpc"],
+    "custom": [],
+}
 SECTION = "the whole section"
 # Another value of each key; of some with what has to be set before. SECTION: all of its section.
 EDITS: dict[str, Any] = {
@@ -86,6 +92,9 @@ EDITS: dict[str, Any] = {
             ("revision", "1" * 40, HUB),
         ]
     },
+    "models.embedder.source": ({SECTION: {"source": "folder", "path": "a"}}, BANK),
+    "models.embedder.path": ("b", BANK),
+    "models.embedder.revision": ("1" * 40, BANK),
     "models.dtype": "bfloat16",
     "chat.prompt": "Q: {problem}",
     "chat.concise": "Brief: {problem}",
@@ -173,6 +182,11 @@ EDITS: dict[str, Any] = {
     "compress.prompt": "{problem} {trajectory} shorter",
     "compress.refine": "{problem} {trajectory} better",
     "compress.structure": "{problem} in steps",
+    "compress.route": ("{problem} along {route}", BANK),
+    "compress.bank.eps": (0.5, BANK),
+    "compress.bank.dimensions": (2, BANK),
+    "compress.bank.near_duplicate": (0.5, BANK),
+    "compress.bank.flush": (5, BANK),
     "compress.thinking": True,
     "filter.min_ratio": 0.5,
     "filter.max_ratio": 0.5,
@@ -230,8 +244,12 @@ ELSEWHERE = ("experiment", "methods", "custom", "seeds", "rounds", "store", "res
 
 def texts_of(config: Config) -> dict[str, list[str]]:
     """By stage the settings of all its jobs."""
+    embedder = ["embedder"] if config.models.embedder else []
     texts = {
-        "models": [text_of(config, "models", role=role) for role in ("teacher", "student_seed_0")],
+        "models": [
+            text_of(config, "models", role=role)
+            for role in ("teacher", "student_seed_0", *embedder)
+        ],
         "problems": [
             text_of(config, "problems"),
             *(
@@ -241,7 +259,7 @@ def texts_of(config: Config) -> dict[str, list[str]]:
         ],
         **{rule: [text_of(config, rule)] for rule in ("head", "evaluate", "report")},
     }
-    for rule in ("sample", "compress", "filter", "logits", "distill", "answers"):
+    for rule in ("sample", "bank", "compress", "filter", "logits", "distill", "answers"):
         texts[rule] = [
             text_of(config, rule, method=method, seed=0, round=round)
             for method in config.methods
@@ -294,6 +312,8 @@ def test_the_stages_of_a_key_are_those_whose_settings_it_is_in(key: str, fake_gy
         ("distill.min_kept", "distill is visited; its result stays"),
         ("problems.benchmarks", "problems, answers, evaluate, report"),
         ("models.student", "models"),
+        ("compress.bank", "bank"),
+        ("compress.route", "compress (for structural rationales with a bank, from round 2 on)"),
         ("seeds", "jobs of new branches, report"),
         ("custom.axes", "jobs of the row"),
         ("resources.sample.batch_size", "nothing"),

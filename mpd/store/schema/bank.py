@@ -10,7 +10,9 @@ BANK = Artifact(
     ("category", "intent", "path"),
     (
         Column("category", "string", "", "category as the first rationale spells it"),
-        Column("intent", "string", "", "canonical intent: the shortest of a cluster, cut to 4 words"),
+        Column(
+            "intent", "string", "", "canonical intent: the shortest of a cluster, cut to 4 words"
+        ),
         Column("path", "string", "", "names of the steps, with blanks between them"),
         Column("round", "int32", "", "round whose rationale brought the path"),
     ),
