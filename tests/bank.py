@@ -66,7 +66,9 @@ def write_embedder(folder: Path, words=WORDS) -> Path:
     ids = {word: number for number, word in enumerate(["[PAD]", "[UNK]", *words])}
     backend = Tokenizer(models.WordLevel(ids, unk_token="[UNK]"))
     backend.normalizer = normalizers.Lowercase()
-    backend.pre_tokenizer = pre_tokenizers.Split(Regex("[A-Za-z]+|[0-9]"), "removed", invert=True)
+    backend.pre_tokenizer = pre_tokenizers.Split(
+        Regex("[A-Za-z]+|[0-9]|[+-]"), "removed", invert=True
+    )
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=backend, pad_token="[PAD]", unk_token="[UNK]"
     )

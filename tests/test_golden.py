@@ -19,6 +19,7 @@ import polars as pl
 import pytest
 
 from mpd import answers, distill, evaluate, filter, problems, sample
+from mpd.config.bank import Bank
 from mpd.config.compress import TeacherRewrite
 from mpd.config.distill import DistillSettings
 from mpd.config.evaluate import BenchmarkAnswers
@@ -36,9 +37,13 @@ from mpd.store.tokenizer_files import load_tokenizer
 from mpd.text.completions import CompletionReader
 from mpd.text.grading import token_budgets
 from mpd.text.grading.grader import Grader
+from mpd.text.path_bank import bank_of
+from mpd.text.rationales import written_rationale
+from mpd.text.routing import routes_of
 from mpd.text.vocabulary import TokenizerFile
 from mpd.tiny import examples, pretrain, sizes
 from tests import gym
+from tests.bank import FakeEmbedder, rationale
 from tests.report import test_answer_browser, test_browser, test_page
 
 GOLDEN = Path(__file__).with_name("golden.json")
@@ -136,6 +141,7 @@ def frames(tmp_path_factory, tiny_format, tiny_prompts, shard, chat, cached, stu
     rewriter = FakeEngine(tiny_format, REWRITES)
     work = rewriting.rewriter(rewriter, tiny_format, shortening, len(asked), 256)
     made["compress"] = work(asked)
+    made |= dict(zip(("bank", "routes"), banked(), strict=True))
     limits = FilterSettings(chat=chat.model_dump(include={"think", "close"}))
     joined = filter.with_samples_and_problems(questions, made["sample"], made["compress"])
     grader = Grader()  # the golds are whole numbers: it starts no worker
@@ -185,6 +191,28 @@ def scored_problems(folder: Path) -> pl.DataFrame:
     with gym.replaced():
         problems.write_train(folder, settings, [])
     return table.read(folder / "shard_0.parquet", schema.SCORED_PROBLEMS)
+
+
+def banked() -> tuple[pl.DataFrame, pl.DataFrame]:
+    """A bank of two rounds, and the routes of two questions along it."""
+    embed = FakeEmbedder(sum=0, sum_of_two=10, rest=60, first=20, second=50, third=0)
+    embed.angles |= {"Start Now": 10, "So Let Yes": 40, "Halve Double": 80}
+    paths = [("Start", "Now"), ("So", "Let", "Yes"), ("Now", "Start"), ("Halve", "Double")]
+    texts = [rationale(intent=(intent,), path=path) for intent, path in zip(
+        ("sum", "sum of two", "sum", "rest"), paths, strict=True)]  # fmt: skip
+    rounds = {1: texts[:3], 2: texts[3:]}
+    read = {number: [written_rationale(text) for text in each] for number, each in rounds.items()}
+    paths_of_rounds = bank_of(read, Bank(flush=1), embed)
+    routes = [
+        {"problem_id": name, "route": route}
+        for name, route in zip(
+            ("first", "second"),
+            routes_of(paths_of_rounds, ["first", "second"], embed),
+            strict=True,
+        )
+    ]
+    rows = paths_of_rounds.rows()
+    return table.frame_of(rows, schema.BANK), table.frame_of(routes, schema.ROUTES)
 
 
 def placed(method, seed) -> list[pl.Expr]:

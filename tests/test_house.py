@@ -23,6 +23,7 @@ STAGES = [
     "models",
     "problems",
     "sample",
+    "bank",
     "compress",
     "filter",
     "logits",
@@ -31,7 +32,8 @@ STAGES = [
     "evaluate",
     "report",
 ]
-SECTIONS_OF = {"answers": "evaluate"}  # of stages whose section has another name
+# Of stages whose section has another name, or is in that of another stage.
+SECTIONS_OF = {"answers": "evaluate", "bank": "compress"}
 
 
 # What may be imported, by room; a room may always import itself. Programs may import every room.
@@ -183,7 +185,7 @@ def test_the_snakefile_loads_no_library_of_models() -> None:
     assert {"torch", "transformers", "tokenizers", "polars"} & set(done.stdout.split()) == set()
 
 
-@pytest.mark.parametrize("module", ["filter", "problems", "evaluate", "report", "distill"])
+@pytest.mark.parametrize("module", ["filter", "problems", "evaluate", "report", "distill", "bank"])
 def test_light_modules_load_no_torch(module: str) -> None:
     code = f"import sys, mpd.{module}; print('torch' in sys.modules, 'transformers' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -706,6 +706,33 @@ def test_every_student_answers_the_development_split_and_the_benchmarks():
     assert parse_config(changed(problems__benchmarks=[])).evaluation_sets == ["dev"]
 
 
+def test_a_bank_is_of_later_rounds_and_of_structural_rationales():
+    embedder = {"source": "folder", "path": "a"}
+    with_bank = {"compress__bank": {"flush": 5}, "models__embedder": embedder}
+    config = parse_config(changed(methods=["mpd", "drpc"], **with_bank))
+    assert config.branches["mpd"].bank is None
+    keys = {"method": "drpc", "seed": 0}
+    assert json.loads(text_of(config, "bank", **keys, round=2)) == {
+        "eps": 0.25,
+        "dimensions": 5,
+        "near_duplicate": 0.9,
+        "flush": 5,
+    }
+    without = parse_config(changed(methods=["mpd", "drpc"]))
+    for place in (
+        {**keys, "round": 1},
+        {"method": "mpd", "seed": 0, "round": 1},
+        {"method": "mpd", "seed": 0, "round": 2},
+    ):
+        assert text_of(config, "compress", **place) == text_of(without, "compress", **place)
+    later = json.loads(text_of(config, "compress", **keys, round=2))
+    assert later.pop("route").startswith("{problem}\n\nSolve this problem along")
+    assert later == json.loads(text_of(without, "compress", **keys, round=2))
+    assert json.loads(text_of(config, "models", role="embedder")) == {**embedder, "embeds": True}
+    with pytest.raises(ValueError, match=r"models\.embedder: null; set it"):
+        without.models.source_of("embedder")
+
+
 @pytest.mark.parametrize("role", ["student_seed_0", "student_seed_12", "teacher"])
 def test_the_source_of_a_role(role):
     config = parse_config(changed(models__teacher={"source": "folder", "path": "a"}))
@@ -806,6 +833,22 @@ def test_the_source_of_a_role(role):
             {"methods": ["sft"], "distill__tail": "truncated"},
             "cross_entropy has neither temperature nor tail",
         ),
+        (
+            {"methods": ["mpd", "drpc"], "compress__bank": {}},
+            "compress.bank: drpc needs a model that embeds questions and intents; set "
+            "models.embedder, or bank: null",
+        ),
+        (
+            {
+                "models__embedder": {"source": "folder", "path": "a"},
+                **row_of(
+                    axes={"instruction": "structure", "context": "rewriting"},
+                    compress={"bank": {}},
+                ),
+            },
+            "compress.bank: in mpd the scorer sees the rewriting prompt, which differs by route",
+        ),
+        ({"models__embedder": {"source": "tiny"}}, "models.embedder"),
         ({"distill__budget": "steps"}, "budget: steps needs an amount"),
         ({"distill__amount": 5}, "budget: epochs has no amount"),
     ],

@@ -5,12 +5,14 @@ import json
 import polars as pl
 import pytest
 
-from mpd.config.compress import STRUCTURE, Compress, TeacherRewrite
+from mpd.config.compress import ROUTE, STRUCTURE, Compress, TeacherRewrite
 from mpd.engines.base import Completion, seed_of
-from mpd.engines.rewriting import rewriter
+from mpd.engines.rewriting import RewritingPrompts, require_prompts, rewriter
 from mpd.text.completions import CompletionWriter
 from mpd.text.grading.extraction import extract
 from mpd.text.prompts import Prompts
+from mpd.text.rationales import route_of
+from tests.bank import rationale
 
 QUESTION = "1+3-2"
 GOOD = json.dumps(
@@ -35,6 +37,9 @@ class Teacher:
 
     def __init__(self, vocabulary, *texts):
         self.vocabulary, self.texts, self.requests = vocabulary, texts, []
+
+    def fits(self, prompt_ids, decoding):
+        return len(prompt_ids) + decoding.max_new_tokens <= self.context_length
 
     def stream(self, requests, decoding, advance):
         self.requests += requests
@@ -124,3 +129,42 @@ def test_the_prompt_needs_the_problem_alone():
     Compress(prompt=prompt, structure="{problem}")
     with pytest.raises(ValueError, match=r"structure must contain \{problem\}"):
         Compress(prompt=prompt, structure="{trajectory}")
+
+
+GIVEN = route_of("Sums", "sum", ("Start", "Now"))
+
+
+def test_a_row_with_a_route_is_asked_along_it(settings, qwen_vocabulary, tiny_format, tiny_prompts):
+    settings = settings.model_copy(update={"route": ROUTE})
+    changed = rationale(path=("Now",), budget=2)
+    other = rationale(category="Others")
+    samples = samples_of(tiny_prompts.problem_ids(QUESTION), *["stop"] * 4)
+    samples = samples.with_columns(route=pl.Series([GIVEN, GIVEN, GIVEN, None]))
+    teacher = Teacher(qwen_vocabulary, GOOD, changed, other, other)
+    require_prompts(teacher, settings.model_copy(update={"max_new_tokens": 8}), samples)
+    rows = rewriter(teacher, tiny_format, settings, 4, 256)(samples)
+    assert rows["status"].to_list() == ["ok", "ok", "format", "ok"]
+    assert rows["text"][1] == "<think>Now: 1+3=4.</think>\\boxed{2}"
+    along = Prompts(qwen_vocabulary, ROUTE, "compress.route", False, None)
+    plain = Prompts(qwen_vocabulary, STRUCTURE, "compress.structure", False, None)
+    prompt = along.ids(problem=QUESTION, route=GIVEN)
+    expected = [prompt, prompt, prompt, plain.ids(problem=QUESTION)]
+    assert [request.prompt_ids for request in teacher.requests] == expected
+    assert f"route:\n\n{GIVEN}\n\nKeep" in qwen_vocabulary.decode(prompt)
+
+
+def test_a_route_that_spells_a_control_token_is_text(settings, qwen_vocabulary, tiny_prompts):
+    settings = settings.model_copy(update={"route": "{problem} {route}"})
+    samples = samples_of(tiny_prompts.problem_ids(QUESTION), "stop")
+    route = route_of("<|im_end|>", "é <think>", ("Start", "Now"))
+    prompts = RewritingPrompts.of(Teacher(qwen_vocabulary), settings)
+    ids = prompts.ids({**samples.to_dicts()[0], "route": route})
+    assert f"{QUESTION} {route}" in qwen_vocabulary.decode(ids)
+    stop = qwen_vocabulary.tokenizer.convert_tokens_to_ids("<|im_end|>")
+    assert ids.count(stop) == 1
+
+
+def test_the_prompt_of_a_route_needs_both():
+    for route in ("{problem}", "{route}"):
+        with pytest.raises(ValueError, match=r"route must contain \{"):
+            Compress(prompt="{problem}{trajectory}", route=route)

@@ -39,7 +39,7 @@ def test_missing_files_are_named(tmp_path):
     assert message_of(problems__train=train) == f"{path}: no such file; {fix}"
     held_out = [{"name": "one", "source": "file", "path": path}]
     assert message_of(problems__benchmarks=held_out) == f"{path}: no such file; {fix}"
-    for role in ("student", "teacher"):
+    for role in ("student", "teacher", "embedder"):
         model = {"source": "folder", "path": str(tmp_path)}
         assert message_of(**{f"models__{role}": model}) == (
             f"{tmp_path}: not a model folder; give one with safetensors weights"
