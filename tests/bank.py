@@ -81,7 +81,7 @@ def write_embedder(folder: Path, words=WORDS) -> Path:
         max_position_embeddings=16,
         hidden_dropout_prob=0.0,
     )
-    model = BertModel(config, add_pooling_layer=False)
+    model = BertModel(config)
     with torch.no_grad():
         model.embeddings.word_embeddings.weight.copy_(torch.eye(len(ids)))
         model.embeddings.position_embeddings.weight.zero_()

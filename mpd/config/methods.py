@@ -128,7 +128,7 @@ METHODS = {
     "reopold": Method(kept="all", divergence="relaxed_policy_gradient"),
     # A control without a teacher, 2608.31046
     "fixed_advantage": Method(kept="all", divergence="fixed_advantage"),
-    # Structural rationales, 2605.07139, without the bank of paths
+    # Structural rationales, 2605.07139; compress.bank adds the bank of paths
     "drpc": Method(rewriter="teacher", instruction="structure", divergence="cross_entropy"),
     # The untrained student, asked to be brief
     "prompt_only": Method(trained=False),
