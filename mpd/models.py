@@ -1,4 +1,4 @@
-"""models: resolve the student and the teacher once, and write the manifest of their digests.
+"""models: resolve student, teacher and embedder once, and write the manifest of their digests.
 
 A model comes from a local folder, from the hub at a pinned revision or from a GGUF file, or it is
 pretrained here (the embedded world). The result is an ordinary model folder; every later stage

@@ -8,7 +8,7 @@ import polars as pl
 
 from mpd.config.report import ReportSettings
 from mpd.job.layout import BENCHMARK_STAGES, Round
-from mpd.report.rounds import SHARDED, Files, Seconds, Spent, Trained
+from mpd.report.rounds import SHARDED, Files, Seconds, Spent, Trained, bank_files
 from mpd.report.students import Student, by_student
 from mpd.scoring.cache_layout import mean_overlap
 from mpd.store import schema, table
@@ -35,8 +35,7 @@ def spent_by_stage(round: Round, num_shards: int, benchmarks: Sequence[str]) -> 
     if round.number > 0:
         outputs = {stage: round.shards(stage, num_shards) for stage in SHARDED}
         outputs["distill"] = [round.student.parent]
-        if "routes" in note_beside(outputs["compress"][0]).get("inputs", {}):
-            outputs["bank"] = [round.bank, round.routes]
+        outputs |= {"bank": files} if (files := bank_files(round)) else {}
     for stage in BENCHMARK_STAGES:
         outputs[stage] = [round.benchmark(stage, name) for name in benchmarks]
     return {

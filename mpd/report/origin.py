@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mpd.job.layout import BENCHMARK_STAGES, Experiment, Round
-from mpd.report.rounds import SHARDED
+from mpd.report.rounds import SHARDED, bank_files
 from mpd.store.differences import note_beside
 from mpd.store.files import CHECKSUM
 from mpd.store.manifest import parse_manifest
@@ -38,8 +38,10 @@ def settings_of_stages(
 
 def _outputs(round: Round, benchmarks: Sequence[str]) -> dict[str, Path]:
     """An output of each stage in a round, in the order of the stages."""
+    bank = bank_files(round) if round.number else []
     return {
         **{stage: round.shards(stage, 1)[0] for stage in SHARDED},
+        **({"bank": bank[0]} if bank else {}),
         "distill": round.metrics.parent,
         **{
             f"{stage} {name}": round.benchmark(stage, name)
@@ -56,7 +58,7 @@ def model_manifests(experiment: Experiment, seeds: Set[int]) -> dict[str, dict[s
     covers. Raises ValueError where a manifest is damaged.
     """
     paths = {f"student_seed_{seed}": experiment.base_student(seed) for seed in sorted(seeds)}
-    paths["teacher"] = experiment.teacher
+    paths |= {"teacher": experiment.teacher, "embedder": experiment.embedder}
     manifests = {role: parse_manifest(path) for role, path in paths.items() if path.is_file()}
     return {
         role: {key: manifest[key] for key in manifest if key not in ("digests", CHECKSUM)}

@@ -10,6 +10,7 @@ import polars as pl
 from mpd.job.layout import Round
 from mpd.report.students import with_place
 from mpd.store import schema, table
+from mpd.store.differences import note_beside
 
 Files = Mapping[str, Sequence[Path]]  # the files of a trained round by kind, as in KINDS
 Trained = Mapping[Round, Files]
@@ -32,6 +33,12 @@ def round_files(round: Round, num_shards: int) -> dict[str, list[Path]]:
     """The files of a trained round by kind: the shards of four stages, and the metrics."""
     shards = {stage: round.shards(stage, num_shards) for stage in SHARDED}
     return {**shards, "metrics": [round.metrics]}
+
+
+def bank_files(round: Round) -> list[Path]:
+    """The bank and the routes that the rewrites of a trained round were asked along, if any."""
+    first = note_beside(round.shards("compress", 1)[0])
+    return [round.bank, round.routes] if "routes" in first.get("inputs", {}) else []
 
 
 def evaluation_files(rounds: Iterable[Round], benchmarks: Sequence[str]) -> dict[Path, Any]:

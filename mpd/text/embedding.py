@@ -68,7 +68,7 @@ class Embedder:
         self.tokenizer: Any = load_tokenizer(folder)
         if self.tokenizer.pad_token is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
-        self.length = _length(self.manifest)
+        self.length = min(_length(self.manifest), self.tokenizer.model_max_length)
         with code_refused(folder):
             model: Any = AutoModel.from_pretrained(folder, dtype=torch.float32, **SAFE_WEIGHTS)
         self.model = model.eval()

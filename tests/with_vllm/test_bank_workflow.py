@@ -84,7 +84,6 @@ def project(server, teacher, student, tmp_path_factory):
     embedder = write_embedder(folder / "embedder", WORDS)
     rows = [{"q": question, "a": str(eval(question))} for question in QUESTIONS]
     (folder / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    tiny = {"name": "greedy", "source": "tiny", "num_problems": 2, "temperature": 0}
     train = {"source": "file", "path": str(folder / "rows.jsonl"), "num_problems": None}
     world = {
         "experiment": "small",
@@ -98,7 +97,7 @@ def project(server, teacher, student, tmp_path_factory):
             "train": {**train, "question": "q", "answer": "a"},
             "num_train": None,
             "num_dev": 1,
-            "benchmarks": [tiny],
+            "benchmarks": [],
         },
         "sample": {"max_new_tokens": 8},
         "compress": {"engine": "server", "max_new_tokens": 400, **PROMPTS},
@@ -211,7 +210,7 @@ def test_other_programs_know_the_bank(project, banked):
     changed = {"compress": {"bank": {"eps": 0.5}}}
     project.command(**merged(BANK, changed))
     said = program(project, "why", *overlay)
-    assert "compress.bank.eps: 0.25 -> 0.5" in said
+    assert "bank drpc/seed_0/round_2: compress.bank.eps was 0.25, is 0.5" in said
     project.command(**BANK)
     planned = program(project, "plan", *overlay)
     assert re.search(r"^ *2 +bank", planned, re.MULTILINE), planned
@@ -222,3 +221,5 @@ def test_other_programs_know_the_bank(project, banked):
     speed = pl.read_parquet(project.folder / "results/small/speed.parquet")
     stages = speed.filter(pl.col("method") == "drpc").group_by("round").agg("stage")
     assert {number: "bank" in names for number, names in stages.iter_rows()} == {1: False, 2: True}
+    page = (project.folder / "results/small/report.html").read_text(encoding="utf-8")
+    assert "near_duplicate" in page
