@@ -77,8 +77,9 @@ def read_rows(
             f"{sample}: it has problems that {problems} lacks; the shards do not belong together"
         )
     for path in routes:
-        rows = joined(rows, table.read(path, schema.ROUTES), schema.ROUTES)
-        if rows["route"].null_count() not in (0, len(rows)):
+        found = table.read(path, schema.ROUTES)
+        rows = joined(rows, found, schema.ROUTES)
+        if len(found) and rows["route"].null_count():
             raise ValueError(f"{path}: it lacks problems of {problems}; run bank again")
     return rows
 

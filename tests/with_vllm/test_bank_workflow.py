@@ -213,7 +213,7 @@ def test_other_programs_know_the_bank(project, banked):
     assert "bank drpc/seed_0/round_2: compress.bank.eps was 0.25, is 0.5" in said
     project.command(**BANK)
     planned = program(project, "plan", *overlay)
-    assert re.search(r"^ *2 +bank", planned, re.MULTILINE), planned
+    assert re.findall(r"(\d) │ bank +│ +(\d) ", planned) == [("2", "1")]
     drawn = program(project, "why", "--graph", "results/small", "--output", "lineage.html")
     assert "0 inputs" not in drawn and "not there" not in drawn
     page = (project.folder / "lineage.html").read_text()
