@@ -15,6 +15,7 @@ import yaml
 
 from mpd.store import schema, table
 from mpd.store.model_folder import load_model, read_manifest
+from mpd.tiny import pretrain
 from mpd.tiny.solutions import problems
 from mpd.tiny.tokenizer import build_tokenizer
 from mpd.tiny.worlds import WORLDS
@@ -25,7 +26,6 @@ from tests.workflow.test_references import clamped_loss, whole_logprobs
 QUESTIONS = ("1+3", "3+1", "2+2", "5-1", "6-2", "1+1+2", "2+1+1", "3+2-1", "6-1-1", "1+4-1")
 BOX = r"\boxed{4}"  # the answer to each of them
 SMALL = {
-    "experiment": "small",
     "rounds": 1,
     "problems": {
         "train": {"source": "file", "path": "train.jsonl", "form": "plain", "num_problems": None},
@@ -41,36 +41,36 @@ SMALL = {
 }
 
 
-def with_problems(folder):
-    """A project with the problems of QUESTIONS."""
-    lines = [json.dumps({"question": question, "answer": "4"}) for question in QUESTIONS]
-    (folder / "train.jsonl").write_text("\n".join(lines))
-    return Project(folder, SMALL)
-
-
-def folders(project):
-    """The models of a run, in folders of the project."""
-    places = {role: str(project.folder / role) for role in ("student", "teacher")}
-    return {role: {"source": "folder", "path": place} for role, place in places.items()}
-
-
 def cut(tokenizer, *texts):
     """The ids of texts that follow each other."""
     return [token for text in texts for token in tokenizer(text).input_ids]
 
 
-def verbose(tokenizer, end_of_prompt):
-    """A chain for a student: it may say again that it verifies all."""
+@pytest.fixture(scope="module")
+def project(tmp_path_factory, write_model, tokenizer):
+    """A project with the problems of QUESTIONS and a verbose student, which all runs share."""
+    folder = tmp_path_factory.mktemp("documented_rows")
+    lines = [json.dumps({"question": question, "answer": "4"}) for question in QUESTIONS]
+    (folder / "train.jsonl").write_text("\n".join(lines))
     text = ("<think>", "So the question is 1+3. Wait, verify all", "</think>", BOX, "<|im_end|>")
-    return chain(cut(tokenizer, end_of_prompt, *text), cut(tokenizer, "all", ". ", "Wait"))
+    successors = chain(cut(tokenizer, "\n", *text), cut(tokenizer, "all", ". ", "Wait"))
+    edit = printing(successors, [tokenizer.eos_token_id])
+    write_model(folder / "student", 1, edit=edit)
+    return Project(folder, SMALL)
+
+
+def models(folder, teacher):
+    """The models of a run: the student, and a teacher of this name."""
+    folders = {"student": folder / "student", "teacher": folder / teacher}
+    return {role: {"source": "folder", "path": str(path)} for role, path in folders.items()}
 
 
 class Results:
     """The results of a run that went to its report on one core."""
 
-    def __init__(self, project, **changes):
-        project.run("--cores", "1", **changes)
-        self.folder = project.folder / "results" / "small"
+    def __init__(self, project, experiment, **changes):
+        project.run("--cores", "1", experiment=experiment, **changes)
+        self.folder = project.folder / "results" / experiment
         assert (self.folder / "report.html").read_text().startswith("<!doctype html>")
 
     def path(self, method, stage):
@@ -108,11 +108,8 @@ class TestATeacherWithAnotherTokenizer:
         return theirs
 
     @pytest.fixture(scope="class")
-    def project(self, tmp_path_factory, write_model, tokenizer, theirs):
-        """A student without the word `numbers`, and a teacher that may write it."""
-        project = with_problems(tmp_path_factory.mktemp("another_tokenizer"))
-        edit = printing(verbose(tokenizer, "\n"), [tokenizer.eos_token_id])
-        write_model(project.folder / "student", 1, edit=edit)
+    def both(self, project, write_model, theirs):
+        """The student has no word `numbers`, and the teacher may write it."""
         end = ("1+3", "</think>", BOX, "<|im_end|>")
         successors = chain(
             cut(theirs, "<think>", "So the answer is ", *end),
@@ -120,12 +117,13 @@ class TestATeacherWithAnotherTokenizer:
             cut(theirs, "\n", "So the numbers is ", *end),
         )
         edit = printing(successors, [theirs.eos_token_id])
-        write_model(project.folder / "teacher", 2, vocabulary=theirs, context=1024, edit=edit)
-        return project
+        folder = project.folder / "pieces"
+        write_model(folder, 2, vocabulary=theirs, context=1024, edit=edit)
+        return models(project.folder, folder.name)
 
     @pytest.fixture(scope="class")
-    def sft(self, project):
-        return Results(project, methods=["sft"], models=folders(project))
+    def sft(self, project, both):
+        return Results(project, "pieces", methods=["sft"], models=both)
 
     def loss_of(self, results, rows):
         """The cross-entropy of the trained ids before training, by logits in float64."""
@@ -152,33 +150,29 @@ class TestATeacherWithAnotherTokenizer:
         assert metrics["num_tokens"] == sum(map(len, expected))
         assert metrics["loss"] == pytest.approx(self.loss_of(results, rows), abs=1e-5)
 
-    def test_a_method_that_compares_both_is_refused_before_anything_runs(self, project, tmp_path):
-        """So it is where the student is of the embedded world."""
-        models = folders(project)
-        for student, name in (
-            (models["student"], models["student"]["path"]),
-            ({"source": "tiny"}, "the world chains"),
-        ):
-            fresh = Project(tmp_path, merged(SMALL, {"models": {**models, "student": student}}))
-            (tmp_path / "train.jsonl").write_bytes((project.folder / "train.jsonl").read_bytes())
-            command = fresh.command(methods=["mpd"])
-            done = subprocess.run(
-                command,
-                cwd=tmp_path,
-                env=ENVIRONMENT,
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            printed = done.stdout + done.stderr
-            assert done.returncode == 1
-            assert (
-                f"{name} and {models['teacher']['path']} have different token maps: the teacher "
-                "cannot score the student's ids; choose models.student and models.teacher from one "
-                "family\n"
-            ) in printed
-            assert "Traceback" not in printed
-            assert not (tmp_path / "results").exists()
+    @pytest.mark.parametrize("student", ["folder", "tiny"])
+    def test_a_method_that_compares_both_is_refused_before_anything_runs(
+        self, project, both, student
+    ):
+        folders = [both[role]["path"] for role in ("student", "teacher")]
+        if student == "tiny":
+            both, folders[0] = {**both, "student": {"source": "tiny"}}, "the world chains"
+        done = subprocess.run(
+            project.command(experiment="refused", methods=["mpd"], models=both),
+            cwd=project.folder,
+            env=ENVIRONMENT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        printed = done.stdout + done.stderr
+        assert done.returncode == 1
+        assert (
+            f"{' and '.join(folders)} have different token maps: the teacher cannot score the "
+            "student's ids; choose models.student and models.teacher from one family\n"
+        ) in printed
+        assert "Traceback" not in printed
+        assert not (project.folder / "results" / "refused").exists()
 
     def test_its_own_trajectories(self, sft, tokenizer):
         text = f"<think>So the answer is 1+3</think>{BOX}"
@@ -199,9 +193,8 @@ class TestATeacherWithAnotherTokenizer:
         self.require_trained(sft, "sft", [text] * sum(is_whole), tokenizer)
         assert sft.methods() == {"base", "sft"}
 
-    def test_its_rewrites(self, sft, project, tokenizer, theirs):
-        methods = ["sft", "sft_rewrites"]
-        results = Results(project, methods=methods, models=folders(project))
+    def test_its_rewrites(self, project, both, tokenizer, theirs):
+        results = Results(project, "pieces", methods=["sft_rewrites"], models=both)
         samples = results.rows("sft_rewrites", "sample")
         assert all("Wait, verify all" in text for text in samples["text"])
         rows = results.rows("sft_rewrites", "compress")
@@ -223,7 +216,7 @@ class TestATeacherWithAnotherTokenizer:
         assert results.rows("sft_rewrites", "filter")["keep"].to_list() == is_ok.to_list()
         texts = rows["text"].drop_nulls().to_list()
         self.require_trained(results, "sft_rewrites", texts, tokenizer)
-        assert results.methods() == {"base", *methods}
+        assert results.methods() == {"base", "sft_rewrites"}
 
 
 class TestTheTextAfterTheTeachersThinking:
@@ -236,22 +229,20 @@ class TestTheTextAfterTheTeachersThinking:
         return yaml.safe_load(found)
 
     @pytest.fixture(scope="class")
-    def results(self, row, tmp_path_factory, write_model, tokenizer):
-        """Prompts end with the assistant's role. The teacher writes a solution or its answer."""
-        project = with_problems(tmp_path_factory.mktemp("post_think"))
-        tokenizer = copy.deepcopy(tokenizer)
-        tokenizer.chat_template = tokenizer.chat_template.replace(r"assistant\n", "assistant")
+    def results(self, row, project, write_model, tokenizer):
+        """Prompts of the teacher end with its role. It writes a solution, or only the answer."""
+        theirs = copy.deepcopy(tokenizer)
+        theirs.chat_template = theirs.chat_template.replace(r"assistant\n", "assistant")
         thinking = ("assistant", "<think>", "Let me verify all", "</think>")
         end = (BOX, "<|im_end|>")
-        teacher = chain(
-            cut(tokenizer, *thinking, "So the answer is 1+3.", "\n", *end),
-            cut(tokenizer, *thinking, *end),
+        successors = chain(
+            cut(theirs, *thinking, "So the answer is 1+3.", "\n", *end),
+            cut(theirs, *thinking, *end),
         )
-        chains = {"student": verbose(tokenizer, "assistant"), "teacher": teacher}
-        for seed, (role, successors) in enumerate(chains.items()):
-            edit = printing(successors, [tokenizer.eos_token_id])
-            write_model(project.folder / role, seed, vocabulary=tokenizer, edit=edit)
-        return Results(project, methods=[row["name"]], custom=[row], models=folders(project))
+        edit = printing(successors, [theirs.eos_token_id])
+        write_model(project.folder / "thinking", 3, vocabulary=theirs, edit=edit)
+        both = models(project.folder, "thinking")
+        return Results(project, "thinking", methods=[row["name"]], custom=[row], models=both)
 
     def test_it_is_what_is_trained_on(self, results, row, tokenizer):
         name = row["name"]
@@ -276,7 +267,7 @@ class TestTheTextAfterTheTeachersThinking:
 
 
 class TestTheHardWorldInItsSecondLanguage:
-    """recipes/hard-translated.yaml with models that learnt little, on few problems."""
+    """recipes/hard-translated.yaml on few problems, with models that learnt little."""
 
     NAME = "copsd-lowest"
 
@@ -285,7 +276,6 @@ class TestTheHardWorldInItsSecondLanguage:
         recipe = yaml.safe_load((REPOSITORY / "recipes/hard-translated.yaml").read_text())
         (benchmark,) = recipe["problems"]["benchmarks"]
         few = {
-            "experiment": "small",
             "methods": [self.NAME],
             "seeds": [0],
             "problems": {
@@ -298,10 +288,12 @@ class TestTheHardWorldInItsSecondLanguage:
             "evaluate": {"max_new_tokens": 24},
             "distill": {"budget": "steps", "amount": 2},
         }
-        model = {"source": "tiny", "world": "stories", "num_steps": 2}
-        recipe["models"] = {"student": model, "teacher": model}
         project = Project(tmp_path_factory.mktemp("hard"), merged(recipe, few))
-        return Results(project)
+        sources = recipe["models"]
+        student, teacher = (project.folder / sources[role]["path"] for role in sources)
+        pretrain.train_student(student, 0, world="stories", num_steps=2)
+        pretrain.train_teacher(teacher, world="stories", num_steps=1)
+        return Results(project, recipe["experiment"])
 
     @pytest.fixture(scope="class")
     def words(self):
