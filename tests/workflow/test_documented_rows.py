@@ -121,10 +121,6 @@ class TestATeacherWithAnotherTokenizer:
         write_model(folder, 2, vocabulary=theirs, context=1024, edit=edit)
         return models(project.folder, folder.name)
 
-    @pytest.fixture(scope="class")
-    def sft(self, project, both):
-        return Results(project, "pieces", methods=["sft"], models=both)
-
     def loss_of(self, results, rows):
         """The cross-entropy of the trained ids before training, by logits in float64."""
         model = load_model(results.folder / "models" / "student_seed_0", "float32").double()
@@ -174,24 +170,25 @@ class TestATeacherWithAnotherTokenizer:
         assert "Traceback" not in printed
         assert not (project.folder / "results" / "refused").exists()
 
-    def test_its_own_trajectories(self, sft, tokenizer):
+    def test_its_own_trajectories(self, project, both, tokenizer):
+        results = Results(project, "pieces", methods=["sft"], models=both)
         text = f"<think>So the answer is 1+3</think>{BOX}"
-        samples = sft.rows("sft", "sample")
+        samples = results.rows("sft", "sample")
         assert len(samples) == 8
         assert set(samples.select("text", "finish_reason").rows()) == {
             (text, "stop"),
             ("", "lossy"),
         }
-        identity = table.check(sft.path("sft", "sample"), schema.SAMPLE)["identity"]
-        assert identity["student"] == sft.digest("teacher")
+        identity = table.check(results.path("sft", "sample"), schema.SAMPLE)["identity"]
+        assert identity["student"] == results.digest("teacher")
         is_whole = (samples["finish_reason"] == "stop").to_list()
-        verdicts = sft.rows("sft", "filter")
+        verdicts = results.rows("sft", "filter")
         assert verdicts["keep"].to_list() == is_whole
         assert verdicts["reason"].to_list() == [
             "kept" if whole else "sample_lossy" for whole in is_whole
         ]
-        self.require_trained(sft, "sft", [text] * sum(is_whole), tokenizer)
-        assert sft.methods() == {"base", "sft"}
+        self.require_trained(results, "sft", [text] * sum(is_whole), tokenizer)
+        assert results.methods() == {"base", "sft"}
 
     def test_its_rewrites(self, project, both, tokenizer, theirs):
         results = Results(project, "pieces", methods=["sft_rewrites"], models=both)
@@ -288,11 +285,10 @@ class TestTheHardWorldInItsSecondLanguage:
             "evaluate": {"max_new_tokens": 24},
             "distill": {"budget": "steps", "amount": 2},
         }
+        student = recipe["models"]["student"]
+        few["models"] = {"teacher": student}  # it has no part in the method
         project = Project(tmp_path_factory.mktemp("hard"), merged(recipe, few))
-        sources = recipe["models"]
-        student, teacher = (project.folder / sources[role]["path"] for role in sources)
-        pretrain.train_student(student, 0, world="stories", num_steps=2)
-        pretrain.train_teacher(teacher, world="stories", num_steps=1)
+        pretrain.train_student(project.folder / student["path"], 0, world="stories", num_steps=2)
         return Results(project, recipe["experiment"])
 
     @pytest.fixture(scope="class")
