@@ -31,7 +31,7 @@ from mpd.tiny.task import (
     values,
     verbose_trace,
 )
-from mpd.tiny.tokenizer import build_tokenizer, vocabulary
+from mpd.tiny.tokenizer import build_tokenizer, token_ids, vocabulary
 from mpd.tiny.worlds import WORLDS
 
 SMALL = {
@@ -150,6 +150,8 @@ def test_the_vocabulary_is_small_and_control_tokens_come_after_it(tokenizer):
     }
     controls = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>"]
     assert tokenizer.convert_tokens_to_ids(controls) == [168, 169, 170, 171, 172]
+    for world in WORLDS.values():
+        assert build_tokenizer(world.lexicon).get_vocab() == token_ids(world.lexicon)
     assert (tokenizer.eos_token_id, tokenizer.pad_token_id, tokenizer.unk_token_id) == (170, 168, 0)
 
 
