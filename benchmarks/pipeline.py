@@ -22,9 +22,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-IMPORTS = (
-    "import torch, transformers; transformers.AutoModelForCausalLM, transformers.AutoTokenizer"
-)
+IMPORTS = """
+from mpd.store.loading import loading
+with loading():
+    import torch, transformers
+    transformers.AutoModelForCausalLM, transformers.AutoTokenizer
+"""
 MODEL_STAGES = {"models", "sample", "compress", "logits", "distill", "answers"}
 
 

@@ -22,10 +22,13 @@ import shapes
 TRAINING = """
 import sys
 from pathlib import Path
-from mpd.training.job import TrainingJob
-from mpd.training.loop import start
+from mpd.store.loading import loading
+with loading():
+    from mpd.training.job import TrainingJob
+    from mpd.training.loop import start
 print("imported", flush=True)
-run = start(TrainingJob.model_validate_json(Path(sys.argv[1]).read_text()))
+with loading():
+    run = start(TrainingJob.model_validate_json(Path(sys.argv[1]).read_text()))
 print("ready", flush=True)
 next(run.measures)
 print("step", flush=True)
@@ -37,14 +40,17 @@ import polars as pl
 from pydantic import TypeAdapter
 from mpd.config.logits import LogitsSettings
 from mpd.config.resources import ScoringResources
-from mpd.scoring.transformers_scorer import TransformersScorer
+from mpd.store.loading import loading
+with loading():
+    from mpd.scoring.transformers_scorer import TransformersScorer
 print("imported", flush=True)
 folder = Path(sys.argv[1])
 settings = TypeAdapter(LogitsSettings).validate_json((folder / "settings.json").read_text())
 resources = ScoringResources.model_validate_json((folder / "resources.json").read_text())
 rows = pl.read_parquet(folder / "rows.parquet")
 manifest = Path(sys.argv[2]) / "manifest.json"
-scorer = TransformersScorer(manifest, manifest, settings, resources, len(rows))
+with loading():
+    scorer = TransformersScorer(manifest, manifest, settings, resources, len(rows))
 print("ready", flush=True)
 list(scorer([rows]))
 print("step", flush=True)

@@ -26,6 +26,7 @@ from mpd.job.layout import tracking_beside
 from mpd.scoring.cache_layout import mean_overlap
 from mpd.store import schema, table
 from mpd.store.digests import digest_of
+from mpd.store.loading import loading
 from mpd.store.manifest import MANIFEST
 from mpd.store.model_folder import read_manifest, write_manifest
 from mpd.store.notes import PROVENANCE, RECEIPT
@@ -158,7 +159,8 @@ def _run_training(
 
     Raises ValueError where there are too few GPUs, or one of the processes ends early.
     """
-    from mpd.training.loop import train
+    with loading():
+        from mpd.training.loop import train
 
     resources: DistillResources = command.resources_of(arguments)
     require_tracker(resources.tracker)

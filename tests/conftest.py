@@ -4,6 +4,7 @@ Nothing here is trained: the models are small Qwen3 networks with random float32
 tokenizer of the embedded world. Torch is imported only by the fixtures that need it.
 """
 
+import gc
 import os
 import subprocess
 import sys
@@ -31,6 +32,13 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
     arguments = config.invocation_params.args
     command = [*without(OVERRIDE), sys.executable, "-m", "pytest", *arguments]
     return subprocess.run(command, cwd=config.invocation_params.dir, check=False).returncode
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays_frozen():
+    """What a job that ran in this process left to its end is garbage for the next test."""
+    yield
+    gc.unfreeze()
 
 
 QUESTIONS = {

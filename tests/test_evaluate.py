@@ -229,13 +229,13 @@ def test_one_pool_of_workers_grades_all_benchmarks_and_parts(run, files, monkeyp
     assert len(checked()) == 1 + 13
 
 
-def test_it_loads_no_torch(arguments_of, tmp_path):
+def test_it_loads_no_torch_and_no_pandas(arguments_of, tmp_path):
     """Run to its end, in a process of its own."""
     code = (
         "import sys; from mpd import evaluate\n"
         "if __name__ == '__main__':\n"
         "    evaluate.main(sys.argv[1:])\n"
-        "    print([name for name in ('torch', 'transformers') if name in sys.modules])\n"
+        "    print([name for name in ('torch', 'transformers', 'pandas') if name in sys.modules])\n"
     )
     script = tmp_path / "script.py"
     script.write_text(code)

@@ -25,6 +25,7 @@ from mpd.config.distill import DistillSettings
 from mpd.config.evaluate import BenchmarkAnswers
 from mpd.config.filter import FilterSettings
 from mpd.config.generation import Decoding
+from mpd.config.models import PRETRAINING
 from mpd.config.problem_settings import TrainingProblems
 from mpd.config.resources import GenerationResources
 from mpd.config.sample import DrawnSample
@@ -319,7 +320,7 @@ def report(folder, student) -> pl.DataFrame:
 
 VERSIONS = {artifact.name: artifact.version for artifact in schema.ARTIFACTS}
 # A student has no columns of its own: what it is shows in the metrics of its training.
-VERSIONS["models"] = schema.MODELS_VERSION
+VERSIONS["models"] = [schema.MODELS_VERSION, *PRETRAINING.values()]
 VERSIONS["report"] = schema.REPORT_VERSION
 # Other ids from the same model and seeds are other samples (and rewrites, and evaluations).
 VERSIONS["engine"] = schema.SAMPLE.version

@@ -1,11 +1,14 @@
 """The embedded world: task, tokenizer and pretraining."""
 
+import dataclasses
 import random
 import re
 from pathlib import Path
 
 import pytest
 
+from mpd.config.models import PRETRAINING
+from mpd.store.digests import digest_of
 from mpd.text.vocabulary import Vocabulary
 from mpd.tiny import examples, pretrain
 from mpd.tiny.examples import (
@@ -28,7 +31,8 @@ from mpd.tiny.task import (
     values,
     verbose_trace,
 )
-from mpd.tiny.tokenizer import build_tokenizer, vocabulary
+from mpd.tiny.tokenizer import build_tokenizer, token_ids, vocabulary
+from mpd.tiny.worlds import WORLDS
 
 SMALL = {
     "hidden_size": 32,
@@ -68,6 +72,23 @@ def test_the_number_of_problems_is_exact():
     for first in range(1, MAX_NUMBER + 1):
         extend(str(first), first, 1)
     assert found == NUM_PROBLEMS
+
+
+DEFAULTS = {  # version, and digest of sizes, schedule and shares of examples
+    ("chains", "student"): (1, "2e3a38d5e5fe98e4"),
+    ("chains", "teacher"): (2, "26b560f2ce25e9be"),
+    ("stories", "student"): (1, "6d0f2f10d3135563"),
+    ("stories", "teacher"): (1, "7a4f5be8e9b16252"),
+}
+
+
+@pytest.mark.parametrize("world", WORLDS)
+@pytest.mark.parametrize("role", ["student", "teacher"])
+def test_a_model_that_is_another_by_default_has_another_version(world, role):
+    """Stored models of the old defaults would be taken for new ones: raise PRETRAINING."""
+    default = getattr(WORLDS[world], role)
+    found = digest_of([dataclasses.asdict(default.sizes), *default.style])[:16]
+    assert (PRETRAINING.get((world, role), 1), found) == DEFAULTS[world, role]
 
 
 def test_too_many_problems_and_unknown_splits_are_refused():
@@ -129,6 +150,8 @@ def test_the_vocabulary_is_small_and_control_tokens_come_after_it(tokenizer):
     }
     controls = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>"]
     assert tokenizer.convert_tokens_to_ids(controls) == [168, 169, 170, 171, 172]
+    for world in WORLDS.values():
+        assert build_tokenizer(world.lexicon).get_vocab() == token_ids(world.lexicon)
     assert (tokenizer.eos_token_id, tokenizer.pad_token_id, tokenizer.unk_token_id) == (170, 168, 0)
 
 

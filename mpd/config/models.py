@@ -83,6 +83,11 @@ class Models(StrictModel):
         return self.teacher if role == "teacher" else self.student
 
 
+# By world and role: the version of what a model is by default, its sizes and its examples, where it
+# is not the first.
+PRETRAINING = {("chains", "teacher"): 2}
+
+
 class RoleSettings(StageSettings):
     """Settings of one of the models."""
 
@@ -107,6 +112,11 @@ class TinySettings(TinyModel, RoleSettings):
     )
     seed: Annotated[Seed, FromJob("branch")] = Field(
         0, description="seed of the student's pretraining; the teacher has 0"
+    )
+    pretraining: Annotated[int, FromJob("model")] = Field(
+        default_factory=lambda given: PRETRAINING.get((given["world"], given["role"]), 1),
+        exclude_if=lambda version: version == 1,
+        description="version of the role's sizes and examples",
     )
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import gc
 import io
 import json
 import logging
@@ -203,6 +204,7 @@ def run(main: Callable[[], Any], name: str) -> None:
     watch()
     with stopping(name):
         _run_to_a_sentence(main, name)
+    gc.freeze()  # what is left ends with the process; to look for garbage there takes a second
 
 
 def _run_to_a_sentence(main: Callable[[], Any], name: str) -> None:

@@ -14,7 +14,7 @@ from mpd.config.gym import gym_version
 from mpd.config.models import FolderModel, ModelSource, TinyModel
 from mpd.config.resources import DistillResources
 from mpd.store.tokenizer_files import TOKENIZER, token_map
-from mpd.tiny.tokenizer import unknown_piece
+from mpd.tiny.tokenizer import token_ids, unknown_piece
 from mpd.tiny.worlds import WORLDS
 
 
@@ -22,8 +22,9 @@ def check_config(config: Config) -> None:
     """Raise ValueError where a run of this configuration is bound to fail.
 
     A package is missing, a local file is missing, empty or has a path that a tool cannot handle,
-    two model folders have different tokens, a training has nodes or processes that it cannot use,
-    or a prompt has a word that the embedded world's tokenizer lacks.
+    two models that are folders or of the embedded world have different tokens, a training has nodes
+    or processes that it cannot use, or a prompt has a word that the embedded world's tokenizer
+    lacks.
     """
     models, trajectories = config.models, config.sample.trajectories
     if trajectories and not Path(trajectories).is_file():
@@ -121,20 +122,31 @@ def _check_prompts(config: Config, branch: Branch) -> None:
 
 
 def _check_token_maps(student: ModelSource, teacher: ModelSource) -> None:
-    """Raise ValueError where the tokens of two model folders differ.
+    """Raise ValueError where the tokens of two models differ, if both are known before a run.
 
     For other models, `compress` compares the tokens once the models are resolved.
     """
-    if not (isinstance(student, FolderModel) and isinstance(teacher, FolderModel)):
-        return
-    folders = [Path(model.path) for model in (student, teacher)]
-    if not all((folder / TOKENIZER).is_file() for folder in folders):
-        return  # `models` refuses a folder without one
-    if token_map(folders[0]) != token_map(folders[1]):
+    tokens = [_known_tokens(model) for model in (student, teacher)]
+    if None not in tokens and tokens[0] != tokens[1]:
+        names = " and ".join(map(_name, (student, teacher)))
         raise ValueError(
-            f"{student.path} and {teacher.path} have different token maps: the teacher cannot "
-            "score the student's ids; choose models.student and models.teacher from one family"
+            f"{names} have different token maps: the teacher cannot score the student's ids; "
+            "choose models.student and models.teacher from one family"
         )
+
+
+def _known_tokens(model: ModelSource) -> dict[str, int] | None:
+    """The ids of all tokens of a model; None where they are not known before it is resolved."""
+    if isinstance(model, TinyModel):
+        return token_ids(WORLDS[model.world].lexicon)
+    if isinstance(model, FolderModel) and (Path(model.path) / TOKENIZER).is_file():
+        return token_map(Path(model.path))
+    return None  # `models` refuses a folder without a tokenizer
+
+
+def _name(model: ModelSource) -> str:
+    """What the user calls a model."""
+    return f"the world {model.world}" if isinstance(model, TinyModel) else model.path
 
 
 def _check_words(key: str, template: str, model: ModelSource) -> None:

@@ -14,7 +14,7 @@ from mpd.plan.lengths import Measured, Rounds
 from mpd.plan.times import CPU_START, START, gpus_of, operations_of
 from mpd.store.differences import note_beside
 
-IN_NOTE = 0.6  # share of a job's start that its note counts: imports of libraries and loading
+IN_NOTE = 0.8  # share of a job's start that its note counts: imports of libraries and loading
 LEAST_WORK = 0.25  # of a job's start
 TOKENS = {"sample": "num_tokens", "compress": "rewrite_tokens", "logits": "num_tokens"}
 PLACES = {**{stage: stage for stage in TOKENS}, "answers": "evaluate"}  # where tokens are counted

@@ -18,10 +18,10 @@ from mpd.plan.cards import (
 )
 from mpd.plan.work import Work
 
-# Seconds until a job's first step: 20.6 were measured for training on an H200 and about 5 on a CPU;
-# those of vLLM are assumed. A light job, or one whose result is linked, takes less.
+# Seconds until a job's first step: 20.6 were measured for training on an H200, and about 3.5 on a
+# CPU; those of vLLM are assumed. A light job, or one whose result is linked, takes less.
 START = {"vllm": 60.0, "transformers": 20.0, "server": 5.0}
-CPU_START, LIGHT_START = 5.0, 1.7
+CPU_START, LIGHT_START = 3.5, 1.3
 LIGHT_SECONDS = {
     "problems": 0.0005,
     "bank": 0.02,

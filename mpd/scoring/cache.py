@@ -42,8 +42,9 @@ class Support:
 def list_column(name: str, values: np.ndarray, lengths: Sequence[int] | np.ndarray) -> pl.Series:
     """A list column of flat values, cut into rows of the given lengths."""
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    array = pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(values))
-    return pl.Series(name, array)
+    # pyarrow's own conversion imports pandas.
+    arrays = (pl.Series(flat).to_arrow() for flat in (offsets, values))
+    return pl.Series(name, pa.LargeListArray.from_arrays(*arrays))
 
 
 def encode(scores: Mapping[str, torch.Tensor], lengths: Sequence[int]) -> list[pl.Series]:
@@ -195,8 +196,8 @@ class DecodedRows:
 def _flat(frame: pl.DataFrame, name: str) -> tuple[np.ndarray, np.ndarray]:
     """The values of a list column one after another, and where each row starts."""
     array = frame[name].rechunk().to_arrow()
-    offsets = array.offsets.to_numpy()
-    values = array.values.to_numpy()[offsets[0] : offsets[-1]]
+    offsets = np.from_dlpack(array.offsets)
+    values = np.from_dlpack(array.values)[offsets[0] : offsets[-1]]
     return values, offsets - offsets[0]
 
 

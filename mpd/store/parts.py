@@ -10,6 +10,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mpd.store.loading import loading
 from mpd.store.schema import Artifact
 from mpd.store.spent import Meter
 
@@ -125,7 +126,9 @@ class Parts:
         self.remaining = sum(stop - start for start, stop in missing.values())
         if len(missing) < len(paths):
             log.info("resumed: %d of %d parts were there", len(paths) - len(missing), len(paths))
-        with closing(prepare()(iter(missing.values())) if missing else _nothing()) as frames:
+        with loading():
+            frames = prepare()(iter(missing.values())) if missing else _nothing()
+        with closing(frames):
             for path in paths:
                 if path in missing:
                     frame = next(frames, None)

@@ -46,7 +46,7 @@ def frame_of(rows: Iterable[Mapping[str, Any]], artifact: Artifact) -> pl.DataFr
     Raises TypeError where a value does not have its column's type, KeyError where one is missing.
     """
     rows = list(rows)
-    empty = pl.from_arrow(arrow_schema(artifact).empty_table())
+    empty = pl.from_arrow(pa.Table.from_batches([], arrow_schema(artifact)))
     assert isinstance(empty, pl.DataFrame)
     # Column by column: from rows, Polars would silently cut 1.5 down to an integer.
     columns = {name: [row[name] for row in rows] for name in artifact.names}

@@ -8,6 +8,7 @@ import numpy as np
 
 from mpd.store.files import json_object
 from mpd.store.foreign_code import SAFE_WEIGHTS, code_refused
+from mpd.store.loading import loading
 from mpd.store.model_folder import read_manifest, require_weights
 from mpd.store.tokenizer_files import load_tokenizer
 
@@ -57,21 +58,22 @@ class Embedder:
 
         Raises ValueError where the files are not those of the manifest, or need code of their own.
         """
-        import torch
-        from transformers import AutoModel
-        from transformers.utils.logging import disable_progress_bar
+        with loading():
+            import torch
+            from transformers import AutoModel
+            from transformers.utils.logging import disable_progress_bar
 
-        disable_progress_bar()
-        torch.set_num_threads(self.threads)
-        folder = self.manifest.parent
-        require_weights(folder)
-        self.tokenizer: Any = load_tokenizer(folder)
-        if self.tokenizer.pad_token is None:
-            self.tokenizer.pad_token = self.tokenizer.eos_token
-        self.length = min(_length(self.manifest), self.tokenizer.model_max_length)
-        with code_refused(folder):
-            model: Any = AutoModel.from_pretrained(folder, dtype=torch.float32, **SAFE_WEIGHTS)
-        self.model = model.eval()
+            disable_progress_bar()
+            torch.set_num_threads(self.threads)
+            folder = self.manifest.parent
+            require_weights(folder)
+            self.tokenizer: Any = load_tokenizer(folder)
+            if self.tokenizer.pad_token is None:
+                self.tokenizer.pad_token = self.tokenizer.eos_token
+            self.length = min(_length(self.manifest), self.tokenizer.model_max_length)
+            with code_refused(folder):
+                model: Any = AutoModel.from_pretrained(folder, dtype=torch.float32, **SAFE_WEIGHTS)
+            self.model = model.eval()
 
 
 def _length(manifest: Path) -> int:

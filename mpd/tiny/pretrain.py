@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from mpd.store.digests import digest_of
 from mpd.store.files import replacing
+from mpd.store.loading import loading
 from mpd.tiny.examples import Batch, Writer, batches
 from mpd.tiny.sizes import HEAD_SIZE, Pretraining
 from mpd.tiny.tokenizer import build_tokenizer
@@ -83,11 +84,12 @@ def _train(
     run: str,
 ) -> None:
     """Train a model and write it into `folder`, with its tokenizer; `run` is its digest."""
-    from transformers.utils.logging import disable_progress_bar
+    with loading():
+        from transformers.utils.logging import disable_progress_bar
 
-    tokenizer = build_tokenizer(world.lexicon)
-    model = _build(settings, seed, tokenizer, world.context_length)
-    optimisers = _optimisers(model)
+        tokenizer = build_tokenizer(world.lexicon)
+        model = _build(settings, seed, tokenizer, world.context_length)
+        optimisers = _optimisers(model)
     parts: dict[str, Any] = {"model": model, **optimisers}
     first_step = 0 if checkpoint is None else _resume(parts, checkpoint, run)
     start, num_tokens = time.monotonic(), 0

@@ -31,9 +31,10 @@ STUDENT = Pretraining(
 )
 TEACHER = Pretraining(
     hidden_size=128,
-    intermediate_size=384,
+    intermediate_size=256,
     num_layers=3,
     num_heads=4,
     num_key_value_heads=2,
-    num_steps=800,
+    num_steps=700,
+    learning_rate=4e-3,
 )

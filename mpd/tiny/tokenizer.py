@@ -66,6 +66,12 @@ def vocabulary(lexicon: Lexicon = CHAINS) -> list[str]:
     return [UNKNOWN, *numbers, *spaced, *lexicon.signs, r"\boxed{"]
 
 
+def token_ids(lexicon: Lexicon = CHAINS) -> dict[str, int]:
+    """The ids of all tokens: of the pieces, then of the control tokens."""
+    tokens = [*vocabulary(lexicon), *SPECIAL, *THINK]
+    return {token: number for number, token in enumerate(tokens)}
+
+
 def pieces(lexicon: Lexicon = CHAINS) -> str:
     """The regular expression that cuts text into pieces."""
     words = "|".join(sorted((*CHAT_ROLES, *lexicon.words), key=len, reverse=True))

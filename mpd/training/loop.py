@@ -22,6 +22,7 @@ from mpd.config.methods import REWARDED
 from mpd.job.messages import log_to_stderr
 from mpd.job.progress import Progress, speed_of
 from mpd.store import schema, table
+from mpd.store.loading import loading
 from mpd.store.supervisor import watch
 from mpd.training import checkpoints
 from mpd.training.batches import (
@@ -97,7 +98,8 @@ def start(job: TrainingJob) -> TrainingRun:
 
 def train(job: TrainingJob) -> None:
     """Train the student of `job` and fill its folder with weights and metrics.parquet."""
-    run = start(job)
+    with loading():
+        run = start(job)
     accelerator, steps, metrics = run.accelerator, run.steps, run.metrics
     if accelerator.is_main_process:
         log.info("%s", extent(steps))

@@ -182,6 +182,20 @@ def test_folders_of_different_tokens_pass_where_no_method_needs_scores(student, 
     assert "different token maps" in message_of(**models, methods=["sft", "off_policy"])
 
 
+def test_tokens_of_the_embedded_world_are_known_before_a_run(student, swapped):
+    chains, stories = ({"source": "tiny", "world": world} for world in ("chains", "stories"))
+    folder = {"source": "folder", "path": str(swapped)}
+    for models, names in (
+        ((chains, folder), f"the world chains and {swapped}"),
+        ((folder, chains), f"{swapped} and the world chains"),
+        ((chains, stories), "the world chains and the world stories"),
+    ):
+        message = message_of(models__student=models[0], models__teacher=models[1])
+        assert message.startswith(f"{names} have different token maps: the teacher cannot score")
+    same = {"models__student": chains, "models__teacher": {**folder, "path": str(student.parent)}}
+    check_config(parse_config(changed(**{**TINY, **same})))
+
+
 def test_a_damaged_tokenizer_is_named_and_a_missing_one_left_to_its_stage(student, swapped):
     path = swapped / "tokenizer.json"
     path.write_text("{")

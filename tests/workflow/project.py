@@ -42,10 +42,14 @@ WORLD: dict[str, Any] = {
 
 
 class Project:
-    """A copy of the workflow in a folder of its own; the words `rights` begin each command."""
+    """A copy of the workflow in a folder of its own; the words `rights` begin each command.
 
-    def __init__(self, folder: Path) -> None:
+    `world` is the overlay that the changes of a command change.
+    """
+
+    def __init__(self, folder: Path, world: dict[str, Any] = WORLD) -> None:
         self.folder = folder
+        self.world = world
         self.rights = ORDINARY
         if not (folder / "Snakefile").exists():
             for name in ("rules", "profiles", "envs"):
@@ -55,7 +59,7 @@ class Project:
 
     def command(self, *arguments: str, **changes: Any) -> list[str]:
         overlay = self.folder / "overlay.yaml"
-        overlay.write_text(yaml.safe_dump(merged(WORLD, changes)))
+        overlay.write_text(yaml.safe_dump(merged(self.world, changes)))
         snakemake = [*self.rights, sys.executable, "-m", "snakemake", "--cores", "2"]
         return [*snakemake, "--configfile", "overlay.yaml", *arguments]
 

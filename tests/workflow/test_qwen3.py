@@ -12,7 +12,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +39,11 @@ from mpd.text.completions import CompletionReader, CompletionWriter
 from mpd.text.prompts import Prompts
 from mpd.text.vocabulary import TokenizerFile, Vocabulary
 from tests.config.test_config import text_of
+from tests.printing import chain, printing
 
 REPOSITORY = Path(__file__).parents[2]
 RECIPE = REPOSITORY / "recipes" / "qwen3-1.7b.yaml"
-SIZE, ROWS, WIDTH = 151_669, 151_936, 32  # tokens, output rows, hidden size of the stand-ins
+SIZE, ROWS = 151_669, 151_936  # tokens, output rows of the stand-ins
 END, START, STOP, OPEN, CLOSE = 151_643, 151_644, 151_645, 151_667, 151_668
 SPECIAL = (
     *("endoftext", "im_start", "im_end", "object_ref_start", "object_ref_end", "box_start"),
@@ -149,35 +149,6 @@ def tokens_of(vocabulary: Any, pieces: Sequence[str]) -> list[int]:
     return [token for (token,) in (vocabulary(piece).input_ids for piece in pieces)]
 
 
-def printing(successors: dict[int, list[int]]) -> Callable[[Any], None]:
-    """An edit of a model's weights: after each token comes one of its successors."""
-    import torch
-
-    def edit(model: Any) -> None:
-        for parameter in model.model.layers.parameters():
-            if parameter.dim() == 2:
-                parameter *= 0.2  # context matters, but little
-        model.generation_config.eos_token_id = [STOP, END]
-        tokens = sorted({*successors, *(token for after in successors.values() for token in after)})
-        directions = torch.linalg.qr(torch.randn(WIDTH, WIDTH)).Q * WIDTH**0.5
-        of = dict(zip(tokens, directions[: len(tokens)], strict=True))
-        embeddings, outputs = model.get_input_embeddings(), model.get_output_embeddings()
-        for matrix in (embeddings.weight, outputs.weight):
-            for token, direction in of.items():
-                matrix[token] = direction
-        outputs.weight[SIZE:] *= 20
-        # The last layer's memory: a token's direction in, the sum of its successors' out.
-        memory = model.model.layers[-1].mlp
-        for weights in (memory.gate_proj.weight, memory.up_proj.weight, memory.down_proj.weight):
-            weights.zero_()
-        for place, (token, after) in enumerate(successors.items()):
-            memory.gate_proj.weight[place] = memory.up_proj.weight[place] = of[token] / 4
-            memory.down_proj.weight[:, place] = sum(of[token] for token in after) / 6
-        model.model.norm.weight.fill_(0.55)
-
-    return edit
-
-
 def write_problems(folder: Path) -> None:
     """Stand-ins for the problem files of the recipe, with the columns that they have."""
     for name, rows in INPUTS.items():
@@ -197,18 +168,16 @@ def folder(
     """A project folder with stand-ins for all that the recipe names, as working directory."""
     made = tmp_path_factory.mktemp("qwen3")
     student = tokens_of(vocabulary, STUDENT)
-    after = {token: [following] for token, following in pairwise(student)}
-    after[198] = [OPEN]  # the end of a prompt
-    after[student[7]] += [student[3]]  # think again, or let me think again
-    teacher = [271, *tokens_of(vocabulary, TEACHER)]
-    rewrite = {token: [following] for token, following in pairwise(teacher)}
+    # A text follows the end of a prompt; think again, or let me think again.
+    after = chain([198, *student], [student[7], student[3]])
+    rewrite = chain([271, *tokens_of(vocabulary, TEACHER)])
     common = {"padding": ROWS - SIZE, "context": 40_960, "vocabulary": vocabulary}
     for name, seed, tied, successors in (
         ("Qwen3-1.7B", 1, True, after),
         ("Qwen3-8B", 2, False, rewrite),
     ):
         path = made / "inputs" / name
-        write_model(path, seed, tied=tied, edit=printing(successors), **common)
+        write_model(path, seed, tied=tied, edit=printing(successors, [STOP, END], SIZE), **common)
     write_problems(made)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(made)

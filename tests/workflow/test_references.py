@@ -71,20 +71,30 @@ def test_the_student_sees_the_problem_and_the_scorer_its_reference_too(results):
         assert "\n".join(parts) in other
 
 
-def test_the_loss_of_the_first_step_is_that_of_whole_distributions(results):
-    """All rows are in it, before any training; by both models' logits in float64."""
-    folder = results / "models" / "student_seed_0"
+def whole_logprobs(model, prompt, completion, temperature=1.0):
+    """The log-probabilities of a model at each token of a completion, all of them, in float64."""
+    with torch.no_grad():
+        logits = model(torch.tensor([prompt + completion])).logits
+    return (logits[0, len(prompt) - 1 : -1] / temperature).log_softmax(-1)
+
+
+def clamped_loss(folder, rows, temperature):
+    """The loss of copsd in the rows of a cache, for a student that is the scorer too."""
     model, size = load_model(folder, "float32").double(), Vocabulary.of_folder(folder).size
-    rows = table.read(round_of(results, 1) / "logits" / "shard_0.parquet", schema.LOGITS)
+    assert model.get_output_embeddings().weight.shape[0] == size
     sums = []
     for row in rows.to_dicts():
-        logprobs = []
-        for prompt in (row["prompt_ids"], row["teacher_prompt_ids"]):
-            with torch.no_grad():
-                logits = model(torch.tensor([prompt + row["completion_ids"]])).logits
-            logits = logits[0, len(prompt) - 1 : -1, :size]
-            logprobs.append((logits / 1.1).log_softmax(-1))
-        own, other = logprobs
+        own, other = (
+            whole_logprobs(model, row[key], row["completion_ids"], temperature)
+            for key in ("prompt_ids", "teacher_prompt_ids")
+        )
         sums.append((other.exp() * (other - own)).clamp(max=0.05).sum(-1))
+    return torch.cat(sums).mean().item()
+
+
+def test_the_loss_of_the_first_step_is_that_of_whole_distributions(results):
+    """All rows are in it, before any training; by both models' logits in float64."""
+    rows = table.read(round_of(results, 1) / "logits" / "shard_0.parquet", schema.LOGITS)
     metrics = table.read(round_of(results, 1) / "student" / "metrics.parquet", schema.METRICS)
-    assert metrics["loss"][0] == pytest.approx(torch.cat(sums).mean().item(), abs=1e-5)
+    expected = clamped_loss(results / "models" / "student_seed_0", rows, 1.1)
+    assert metrics["loss"][0] == pytest.approx(expected, abs=1e-5)
