@@ -206,14 +206,14 @@ def test_methods_and_seeds_multiply_and_equal_work_is_done_once():
 
 
 def test_a_bank_is_of_later_rounds_alone():
-    """2,000 questions at .02 s, after a start of 1.7 s, and a model to embed them."""
+    """2,000 questions at .02 s, after a start of 1.3 s, and a model to embed them."""
     embedder = {"source": "folder", "path": "inputs/embedder"}
     changes = {"methods": ["drpc"], "rounds": 3, "models": {"embedder": embedder}}
     plan = planned(**changes, compress={"bank": {}})
     assert [each.round for each in plan.rows if each.stage == "bank"] == [2, 3]
     found = row(plan, "bank", 2)
     assert (found.jobs, found.linked, found.gpus) == (1, 0, 0)
-    assert found.seconds == pytest.approx(1.7 + 2000 * 0.02, abs=0.1)
+    assert found.seconds == pytest.approx(1.3 + 2000 * 0.02, abs=0.1)
     without = planned(**changes)
     assert row(plan, "models", 0).jobs == row(without, "models", 0).jobs + 1
     assert "bank" not in {each.stage for each in without.rows}
