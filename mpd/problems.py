@@ -2,7 +2,8 @@
 
 Columns are mapped, gold answers extracted, duplicates removed, and training problems that occur
 in a benchmark too (same normalised question, or 13 words in a row). A seeded subset is cut into
-shards, beside a development split. dropped.parquet lists the problems that were left out, and why.
+shards, beside a development split, which may have a source of its own: its problems are then held
+out like those of a benchmark. dropped.parquet lists the problems that were left out, and why.
 
     python -m mpd.problems --settings JSON --benchmarks a.parquet b.parquet \\
         --output results/tiny/problems/train          training shards, dev and dropped
@@ -11,11 +12,11 @@ shards, beside a development split. dropped.parquet lists the problems that were
 """
 
 import logging
-import random
 from argparse import ArgumentParser, Namespace
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
+from typing import NamedTuple
 
 from mpd.config.base import DEV
 from mpd.config.files import problem_files
@@ -25,7 +26,7 @@ from mpd.config.problems import Source
 from mpd.job import command
 from mpd.job.layout import Experiment, shards_in, table_in
 from mpd.store import schema, table
-from mpd.store.digests import file_digest
+from mpd.store.digests import digest_of, file_digest
 from mpd.store.outputs import FolderOutput, Outputs, TableOutput
 from mpd.store.signs import quoted
 from mpd.text.grading.extraction import gold as gold_answer
@@ -35,8 +36,11 @@ from mpd.text.overlap import Row, without_benchmarks, without_duplicates
 from mpd.text.questions import problem_id
 from mpd.text.rows import BadRow, Faults, FileRow, is_blank
 from mpd.text.sources import answer_text, read_cells, reference_texts
+from mpd.text.subsets import require_rounds, split_rows, subset
 
 log = logging.getLogger("mpd")
+
+SETS = {"train": "training", DEV: "development"}  # what the log calls the problems of a split
 
 
 def load(
@@ -48,8 +52,9 @@ def load(
 ) -> tuple[list[Row], list[Row]]:
     """The rows of a source: problem_id, question, gold, source_row; and those that are bad.
 
-    `split` is the half of the embedded world to draw from: train or test. Problems that tasks make
-    have scorer and entry, too, and none has a problem_id that is `held_out`. `source_row` is the
+    `split` says what is made of tasks and of the embedded world: train, test or dev. Problems that
+    tasks make have scorer, entry and rounds, too, and none has a problem_id that is `held_out`.
+    `source_row` is the
     number of `sources.read_cells`. Bad rows cannot be read: they are no row of the format, a
     question or an answer is empty, or an answer is not in the form that the settings name. They
     have a `reason` in place of `gold`.
@@ -112,25 +117,34 @@ def _gold_of(cells: FileRow, source: Source) -> str:
         raise ValueError(f"column {source.answer}: {error}") from None
 
 
-def split_rows(
-    rows: list[Row], num_train: int | None, num_dev: int, seed: int
-) -> tuple[list[Row], list[Row], list[Row]]:
-    """A seeded development split, training subset, and the rest with the reason not_selected.
+class HeldOut(NamedTuple):
+    """Problems that no other set may have: ids and questions, and whether scorers grade them."""
 
-    Raises ValueError where there are not enough rows.
+    ids: list[str]
+    questions: list[str]
+    has_scorer: bool
+
+
+def load_apart(
+    settings: TrainingProblems, source: Source, split: str, sets: Mapping[str, Sequence[HeldOut]]
+) -> tuple[list[Row], list[Row]]:
+    """The different rows of a source that are in none of `sets`; the others, each with a reason.
+
+    `sets` has, by the name that reasons call them, those that are held out.
     """
-    needed = num_dev + (num_train or 1)
-    if len(rows) < needed:
-        raise ValueError(
-            f"problems: {len(rows)} training problems are left after removing duplicates and "
-            f"benchmark problems, but num_dev and num_train ask for {needed}; lower them or "
-            "give more problems"
-        )
-    shuffled = list(rows)
-    random.Random(seed).shuffle(shuffled)
-    end = len(rows) if num_train is None else num_dev + num_train
-    rest = [{**row, "reason": "not_selected"} for row in shuffled[end:]]
-    return shuffled[:num_dev], shuffled[num_dev:end], rest
+    ids = {key for held_out in sets.values() for one in held_out for key in one.ids}
+    rows, left_out = load(source, settings.seed, split, settings.on_bad_row, ids)
+    rows, duplicates = without_duplicates(rows)
+    left_out += duplicates
+    for name, held_out in sets.items():
+        # Problems of the same tasks share most of their words.
+        compared = [one.questions for one in held_out if not (source.has_scorer and one.has_scorer)]
+        rows, removed = without_benchmarks(rows, compared, name)
+        left_out += removed
+        for reason in (f"in_{name}", f"overlaps_{name}"):
+            count = sum(row["reason"] == reason for row in removed)
+            log.info("%d %s problems removed: %s", count, SETS[split], reason)
+    return rows, left_out
 
 
 def write_train(folder: Path, settings: TrainingProblems, benchmarks: list[Path]) -> None:
@@ -138,47 +152,53 @@ def write_train(folder: Path, settings: TrainingProblems, benchmarks: list[Path]
 
     Where the source has references, references.parquet has those of the training problems.
     """
-    artifact = schema.problems_of(settings.train.has_scorer)
-    frames = [table.read(path, schema.PROBLEMS) for path in benchmarks]
-    ids = {key for frame in frames for key in frame["problem_id"]}
-    rows, bad = load(settings.train, settings.seed, "train", settings.on_bad_row, ids)
-    rows, duplicates = without_duplicates(rows)
-    # Problems of the same tasks share most of their words.
-    compared = [
-        frame["question"].to_list()
-        for path, frame in zip(benchmarks, frames, strict=True)
-        if not settings.train.has_scorer or "scorer" not in read_golds(path)
-    ]
-    rows, held_out = without_benchmarks(rows, compared)
-    dev, train, rest = split_rows(rows, settings.num_train, settings.num_dev, settings.seed)
-    for reason in ("in_benchmark", "overlaps_benchmark"):
-        count = sum(row["reason"] == reason for row in held_out)
-        log.info("%d training problems removed: %s", count, reason)
-    log.info("%d duplicates removed; %d train, %d dev", len(duplicates), len(train), len(dev))
+    source, own_dev = settings.train, settings.dev
+    sets = {"benchmark": [held_out_in(path) for path in benchmarks]}
+    dev: list[Row] = []
+    if own_dev is not None:
+        rows, left_out = load_apart(settings, own_dev, DEV, sets)
+        dev = subset(rows, own_dev.num_problems, settings.seed, _num_duplicates(left_out))
+        if not dev:
+            raise ValueError("problems.dev: all of its problems are in benchmarks; give others")
+        ids, questions = ([row[key] for row in dev] for key in ("problem_id", "question"))
+        sets[DEV] = [HeldOut(ids, questions, own_dev.has_scorer)]
+    rows, left_out = load_apart(settings, source, "train", sets)
+    cut, train, rest = split_rows(rows, settings.num_train, settings.num_dev, settings.seed)
+    dev = dev or cut
+    duplicates = _num_duplicates(left_out)
+    log.info("%d duplicates removed; %d train, %d dev", duplicates, len(train), len(dev))
+    if source.curriculum:
+        require_rounds(train, source.num_steps)
+    artifact = schema.problems_of(source.has_scorer, source.curriculum is not None)
     shards = settings.num_shards
     for shard, path in enumerate(shards_in(folder, shards)):
         part = train[len(train) * shard // shards : len(train) * (shard + 1) // shards]
         _write_problems(path, part, artifact, {"shard": str(shard)})
-    _write_problems(table_in(folder, DEV), dev, artifact, {"benchmark": DEV})
-    if settings.train.references:
+    of_dev = schema.problems_of((own_dev or source).has_scorer)
+    _write_problems(table_in(folder, DEV), dev, of_dev, {"benchmark": DEV})
+    if source.references:
         path = table_in(folder, schema.REFERENCES.name)
         _write_problems(path, train, schema.REFERENCES, {})
-    dropped = sorted([*bad, *duplicates, *held_out, *rest], key=lambda row: row["source_row"])
+    dropped = sorted([*left_out, *rest], key=lambda row: row["source_row"])
     _write_problems(table_in(folder, schema.DROPPED.name), dropped, schema.DROPPED, {})
+
+
+def _num_duplicates(left_out: Sequence[Row]) -> int:
+    return sum(row["reason"] == "duplicate" for row in left_out)
+
+
+def held_out_in(benchmark: Path) -> HeldOut:
+    """The problems of a benchmark."""
+    frame = table.read(benchmark, schema.PROBLEMS)
+    has_scorer = "scorer" in read_golds(benchmark)
+    return HeldOut(frame["problem_id"].to_list(), frame["question"].to_list(), has_scorer)
 
 
 def benchmark_rows(settings: BenchmarkProblems) -> list[Row]:
     """The problems of a benchmark without duplicates, or a seeded subset of num_problems."""
     rows, _ = load(settings, settings.seed, "test", settings.on_bad_row)
     rows, duplicates = without_duplicates(rows)
-    limit = settings.num_problems
-    count = len(rows) if limit is None else min(limit, len(rows))
-    numbers = random.Random(settings.seed).sample(range(len(rows)), count)
-    log.info(
-        "%d problems; left out: %d duplicates, %d outside the subset of num_problems",
-        *(count, len(duplicates), len(rows) - count),
-    )
-    return [rows[number] for number in sorted(numbers)]
+    return subset(rows, settings.num_problems, settings.seed, len(duplicates))
 
 
 def remove_surplus(experiment: Experiment, num_shards: int) -> None:
@@ -200,6 +220,8 @@ def _tiny_cells(source: Source, seed: int, split: str) -> list[tuple[int, FileRo
     from mpd.tiny.worlds import WORLDS
 
     assert source.num_problems is not None, "its model needs it"
+    if split == DEV:  # from the half that models learn from, as if it were cut from training
+        split, seed = "train", int(digest_of([DEV, seed])[:8], 16)
     rows = WORLDS[source.world].problems(split, source.num_problems, seed)
     for key, column in source.references.items():
         if column not in rows[0]:
@@ -223,24 +245,24 @@ def command_line() -> ArgumentParser:
 def outputs(arguments: Namespace) -> Outputs:
     """The folder of the training problems, or the problems of one benchmark."""
     settings: ProblemsSettings = arguments.settings
-    source = settings.train if isinstance(settings, TrainingProblems) else settings
-    if source.has_scorer:
+    if any(source.has_scorer for source in settings.sources):
         require_gym_version(settings.gym_version)
-    inputs = {str(path): file_digest(path) for path in problem_files(source)}
+    paths = [path for source in settings.sources for path in problem_files(source)]
+    inputs = {str(path): file_digest(path) for path in paths}
     if isinstance(settings, TrainingProblems):
         contents = sorted(
             table.content_digest(path, schema.PROBLEMS) for path in arguments.benchmarks
         )
         yield FolderOutput(
             "problems",
-            schema.problems_version(source.has_scorer, bool(settings.train.references)),
+            schema.problems_version(**settings.kinds),
             arguments.output,
             settings.meaning(),
             {**inputs, "benchmarks": " ".join(contents)},
             lambda folder, _: write_train(folder, settings, arguments.benchmarks),
         )
         return
-    artifact = schema.problems_of(source.has_scorer)
+    artifact = schema.problems_of(settings.has_scorer)
     identity = {"benchmark": arguments.output.stem}
     yield TableOutput(
         artifact,

@@ -1,7 +1,8 @@
 """sample: the student's trajectories, several for each problem.
 
 Every sample has its own seed, from the branch's seed, the problem and its index: rows do not
-depend on the order or the shard. The user's own trajectories can take the place of samples.
+depend on the order or the shard. In a curriculum, only the problems of the round are sampled. The
+user's own trajectories can take the place of samples.
 
     python -m mpd.sample --settings JSON --problems .../problems/train/shard_0.parquet \\
         --student .../student/manifest.json --output .../sample/shard_0.parquet
@@ -41,6 +42,7 @@ from mpd.text.completions import CompletionWriter
 from mpd.text.given import read_given
 from mpd.text.given_encoding import GivenEncoder
 from mpd.text.prompts import prompt_inputs
+from mpd.text.rounds import problems_of_round
 from mpd.text.vocabulary import Vocabulary
 
 # Raise it where given trajectories are refused that were taken before: the store has their rows.
@@ -140,7 +142,7 @@ def draw_samples(arguments: Namespace, parts: Parts) -> None:
     """
     settings: DrawnSample = arguments.settings
     resources: GenerationResources = command.resources_of(arguments)
-    problems = table.read(arguments.problems, schema.PROBLEMS)
+    problems = problems_of_round(arguments.problems, settings.round)
     rows = with_samples(problems, settings.num_samples)
 
     def prepare() -> Task:
@@ -220,7 +222,7 @@ def outputs(arguments: Namespace) -> Outputs:
     else:
         inputs["student"] = identity["student"] = student["digest"]
         identity["seed"] = str(settings.seed)
-        questions = table.read_columns(arguments.problems, ["question"])["question"]
+        questions = problems_of_round(arguments.problems, settings.round)["question"]
         inputs |= prompt_inputs(arguments.student.parent, [settings.chat.prompt, *questions])
         if has_other_tokens(arguments):
             learner = read_manifest(arguments.learner)

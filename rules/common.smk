@@ -229,9 +229,10 @@ def local_model_files(wildcards):
     return model_files(CONFIG.models.source_of(wildcards.role))
 
 
-def local_train_file(wildcards):
-    """The local file that the training problems come from, if any."""
-    return problem_files(CONFIG.problems.train_source)
+def local_train_files(wildcards):
+    """The local files that the training problems and the development split come from, if any."""
+    sources = stage_settings(CONFIG, "problems").sources
+    return [path for source in sources for path in problem_files(source)]
 
 
 def local_benchmark_file(wildcards):
@@ -244,6 +245,11 @@ def shards_of(stage):
     return lambda wildcards: round_of(wildcards).shards(
         stage, CONFIG.problems.num_shards
     )
+
+
+def train_version(wildcards):
+    """The version of the training problems."""
+    return schema.problems_version(**stage_settings(CONFIG, "problems").kinds)
 
 
 def benchmark_version(wildcards):

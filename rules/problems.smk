@@ -1,12 +1,12 @@
-# Requires: the local file of a problem source, if any, and the benchmarks, whose problems are not
-# trained on.
+# Requires: the local files of the training problems and of a development split of its own, if any, and
+# the benchmarks, whose problems are not trained on.
 # Gives: the training problems in shards, the development split, and what was left out. One job
 # writes all shards, so that another number of them reruns what follows.
 
 
 rule problems:
     input:
-        local_train_file,
+        local_train_files,
         benchmarks=benchmark_files,
     output:
         # Without wildcards: Snakemake would try each pattern on each file of the workflow.
@@ -26,9 +26,7 @@ rule problems:
         runtime=runtime_of("problems"),
         store=CONFIG.store,
     params:
-        version=schema.problems_version(
-            CONFIG.problems.train.has_scorer, HAS_REFERENCES
-        ),
+        version=train_version,
         settings=settings_of("problems"),
         folder=EXPERIMENT.train,
     message:

@@ -122,7 +122,9 @@ def frames(tmp_path_factory, tiny_format, tiny_prompts, shard, chat, cached, stu
     problems.write_train(folder / "seeing", settings, [benchmark, other])
     made["references"] = table.read(folder / "seeing" / "references.parquet", schema.REFERENCES)
     made["dropped"] = table.read(folder / "dropped.parquet", schema.DROPPED)
-    made["scored_problems"] = scored_problems(folder / "gym")
+    made["scored_problems"] = scored_problems(folder / "gym", schema.SCORED_PROBLEMS)
+    rising = scored_problems(folder / "rising", schema.CURRICULUM_PROBLEMS, curriculum="replace")
+    made["curriculum_problems"] = rising
 
     questions = table.read(shard["problems"], schema.PROBLEMS)
     asking = chat.model_dump(include={"prompt", "thinking"})
@@ -183,15 +185,13 @@ def frames(tmp_path_factory, tiny_format, tiny_prompts, shard, chat, cached, stu
     return made
 
 
-def scored_problems(folder: Path) -> pl.DataFrame:
+def scored_problems(folder: Path, artifact: schema.Artifact, **keys: str) -> pl.DataFrame:
     """Training problems of a task with scorers: of the package that tests have in its place."""
-    settings = TrainingProblems(
-        train={"source": "reasoning_gym", "task": "sum", "levels": [0, 2], "num_problems": 8},
-        num_dev=2,
-    )
+    source = {"source": "reasoning_gym", "task": "sum", "levels": [0, 2], "num_problems": 8}
+    settings = TrainingProblems(train={**source, **keys}, num_dev=2)
     with gym.replaced():
         problems.write_train(folder, settings, [])
-    return table.read(folder / "shard_0.parquet", schema.SCORED_PROBLEMS)
+    return table.read(folder / "shard_0.parquet", artifact)
 
 
 def banked() -> tuple[pl.DataFrame, pl.DataFrame]:

@@ -3,7 +3,8 @@
 import json
 import re
 from importlib.metadata import PackageNotFoundError
-from itertools import combinations
+from itertools import combinations, product
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -20,6 +21,7 @@ from mpd.text.completions import CompletionReader
 from mpd.text.grading.golds import ScoredProblem, golds_of, read_golds
 from mpd.text.grading.grader import Grader
 from mpd.text.gym_problems import made_problems
+from mpd.text.rounds import problems_of_round
 from tests.config.test_config import changed
 
 SUMS = {"source": "reasoning_gym", "task": "sum", "levels": [0, 1], "num_problems": 12}
@@ -77,6 +79,99 @@ def test_readers_of_problems_take_them(made):
     assert read_golds(path).columns == ["problem_id", "gold", "scorer", "entry"]
     with pytest.raises(ValueError, match="expected sample version"):
         table.check(path, schema.SAMPLE)
+
+
+RISING = {**GYM, "problems__train": {**SUMS, "num_problems": 30, "curriculum": "replace"}}
+
+
+def write_train(folder, changes, *arguments):
+    """The folder of training problems that the stage writes."""
+    command = ["--settings", settings_of("problems", changes), "--output", str(folder / "train")]
+    problems.main([*command, "--store", str(folder / "store"), *arguments])
+    return folder / "train"
+
+
+def test_problems_of_a_curriculum_have_their_rounds(fake_gym, tmp_path):
+    folder = write_train(tmp_path, RISING)
+    train = table.read(folder / "shard_0.parquet", schema.CURRICULUM_PROBLEMS)
+    numbers = {1: 2, 2: 3}  # signs in the questions of each round
+    for number in (1, 2, 3):
+        chosen = problems_of_round(folder / "shard_0.parquet", number)
+        assert chosen.columns == schema.PROBLEMS.names
+        assert {question.count("+") for question in chosen["question"]} == {numbers.get(number, 3)}
+        assert 0 < len(chosen) < 20
+    assert set(train.select("first_round", "last_round").rows()) == {(1, 1), (2, None)}
+    dev = table.read(folder / "dev.parquet", schema.SCORED_PROBLEMS)
+    assert {question.count("+") for question in dev["question"]} == {2, 3}
+    assert problems_of_round(folder / "shard_0.parquet", None).equals(
+        table.read(folder / "shard_0.parquet", schema.PROBLEMS)
+    )
+
+
+def test_levels_that_are_added_keep_those_before(fake_gym, tmp_path):
+    changes = {**RISING, "problems__train": {**RISING["problems__train"], "curriculum": "add"}}
+    shard = write_train(tmp_path, changes) / "shard_0.parquet"
+    first, second, third = (problems_of_round(shard, number) for number in (1, 2, 3))
+    assert set(first["problem_id"]) < set(second["problem_id"])
+    assert second.equals(third)
+    assert len(second) == 20
+
+
+def test_a_shard_without_rounds_is_refused_by_one_that_has_a_number(made):
+    with pytest.raises(ValueError, match="expected curriculum_problems version 1, found scored"):
+        problems_of_round(made.train_shards(1)[0], 1)
+
+
+def test_a_round_that_the_split_leaves_without_a_problem_is_refused(fake_gym, tmp_path):
+    changes = {**RISING, "problems__num_train": 1}
+    with pytest.raises(ValueError, match="none of the 1 training problems is one of round") as one:
+        write_train(tmp_path, changes)
+    assert "raise num_train, or take fewer levels" in str(one.value)
+
+
+def test_a_level_that_is_given_twice_has_other_problems_in_each_round(fake_gym, tmp_path):
+    train = {**SUMS, "levels": [1, 1], "num_problems": 30, "curriculum": "replace"}
+    shard = write_train(tmp_path, {**RISING, "problems__train": train}) / "shard_0.parquet"
+    first, second = (problems_of_round(shard, number)["problem_id"] for number in (1, 2))
+    assert set(first).isdisjoint(second)
+    assert len(first) + len(second) == 20
+
+
+OWN_DEV = {"problems__num_dev": None, "problems__dev": {**SUMS, "levels": [0]}}
+
+
+def test_a_development_split_has_tasks_and_a_seed_of_its_own(made, tmp_path):
+    benchmarks = [str(made.problems(name)) for name in ("sums", "open")]
+    train = {**SUMS, "levels": [1], "num_problems": 20}
+    changes = {**GYM, **OWN_DEV, "problems__train": train}
+    folder = write_train(tmp_path, changes, "--benchmarks", *benchmarks)
+    train, dev = (
+        table.read(folder / name, schema.SCORED_PROBLEMS)
+        for name in ("shard_0.parquet", "dev.parquet")
+    )
+    assert (len(train), len(dev)) == (20, 12)
+    assert {question.count("+") for question in dev["question"]} == {2}
+    assert {question.count("+") for question in train["question"]} == {3}
+    sets = [dev, train, *(table.read(Path(path), schema.SCORED_PROBLEMS) for path in benchmarks)]
+    for one, other in [*combinations(sets[:3], 2), (dev, sets[3]), (train, sets[3])]:
+        assert set(one["problem_id"]).isdisjoint(other["problem_id"])
+
+
+def test_a_development_split_of_tasks_beside_training_problems_of_a_file(fake_gym, tmp_path):
+    path = tmp_path / "train.jsonl"
+    sums = ["+".join(map(str, numbers)) for numbers in product((1, 2, 3), repeat=3)]
+    rows = [{"question": text, "answer": eval(text)} for text in sums]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    train = {"source": "file", "path": str(path)}
+    folder = write_train(
+        tmp_path, {**OWN_DEV, "problems__train": train, "problems__num_train": None}
+    )
+    dev = table.read(folder / "dev.parquet", schema.SCORED_PROBLEMS)
+    train = table.read(folder / "shard_0.parquet", schema.PROBLEMS)
+    dropped = table.read(folder / "dropped.parquet", schema.DROPPED)
+    assert (len(dev), len(train)) == (12, 15)
+    assert dropped["reason"].to_list() == ["in_dev"] * 12
+    assert set(dropped["problem_id"]) == set(dev["problem_id"])
 
 
 def test_filter_grades_by_the_scorer(made, chat):

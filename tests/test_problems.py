@@ -695,6 +695,69 @@ def test_main_writes_shards_dev_and_what_was_dropped(tmp_path, benchmark, caplog
     ]
 
 
+def test_a_development_split_of_its_own_is_held_out_like_a_benchmark(tmp_path, benchmark, caplog):
+    caplog.set_level(logging.INFO, "mpd")
+    path = write_jsonl(tmp_path / "raw" / "train.jsonl", questions(*TRAINING))
+    others = ["q0", "HELD out", "q6 ?", "d1", "d1.", "d2"]
+    held_out = write_jsonl(tmp_path / "raw" / "dev.jsonl", questions(*others))
+    output = tmp_path / "results" / "train"
+    settings = {**train_settings(path, num_dev=None), "dev": source_of(held_out)}
+    run(settings, output, tmp_path / "store", "--benchmarks", benchmark)
+
+    dev = table.read(output / "dev.parquet", schema.PROBLEMS)
+    assert dev["question"].to_list() == ["q0", "q6 ?", "d1", "d2"]
+    shards = [output / f"shard_{number}.parquet" for number in (0, 1)]
+    train = pl.concat(table.read(shard, schema.PROBLEMS) for shard in shards)
+    assert len(train) == 4
+    dropped = table.read(output / "dropped.parquet", schema.DROPPED)
+    reasons = dict(dropped.select("source_row", "reason").iter_rows())
+    assert [reasons[row] for row in (0, 1, 3, 5, 9)] == [
+        *("in_dev", "in_benchmark", "duplicate", "overlaps_benchmark", "in_dev"),
+    ]
+    assert set(reasons) | set(train["source_row"]) == set(range(11))
+    messages = [record.getMessage() for record in caplog.records if record.name == "mpd"]
+    assert "1 development problems removed: in_benchmark" in messages
+    assert "4 problems; left out: 1 duplicates, 0 outside the subset of num_problems" in messages
+    assert "2 training problems removed: in_dev" in messages
+
+    # Its file is an input.
+    write_jsonl(held_out, questions("d1", "d2"))
+    run(settings, output, tmp_path / "store", "--benchmarks", benchmark)
+    dev = table.read(output / "dev.parquet", schema.PROBLEMS)
+    assert dev["question"].to_list() == ["d1", "d2"]
+
+
+def test_a_development_split_may_be_a_slice_of_the_training_problems(tmp_path):
+    path = write_jsonl(tmp_path / "train.jsonl", questions(*(f"q{n}" for n in range(9))))
+    dev = source_of(path, split="train[:5]", num_problems=3)
+    settings = {**train_settings(path, num_train=None, num_dev=None, num_shards=1), "dev": dev}
+    run(settings, tmp_path / "train", tmp_path / "store")
+    dev = table.read(tmp_path / "train" / "dev.parquet", schema.PROBLEMS)["source_row"].to_list()
+    train = table.read(tmp_path / "train" / "shard_0.parquet", schema.PROBLEMS)["source_row"]
+    assert len(dev) == 3
+    assert dev == sorted(dev)
+    assert set(dev) < set(range(5))
+    assert sorted([*dev, *train]) == list(range(9))
+
+
+def test_a_development_split_that_is_held_out_as_a_whole_is_refused(tmp_path, benchmark):
+    path = write_jsonl(tmp_path / "train.jsonl", questions("q0", "q1"))
+    held_out = write_jsonl(tmp_path / "dev.jsonl", questions("Held out"))
+    settings = {**train_settings(path, num_dev=None, num_train=1), "dev": source_of(held_out)}
+    with pytest.raises(ValueError, match="all of its problems are in benchmarks; give others"):
+        run(settings, tmp_path / "train", tmp_path / "store", "--benchmarks", benchmark)
+
+
+def test_a_development_split_of_the_embedded_world_has_a_seed_of_its_own():
+    source = Source(source="tiny", num_problems=20)
+    train, dev, again = (
+        [row["problem_id"] for row in problems.load(source, 0, split)[0]]
+        for split in ("train", "dev", "dev")
+    )
+    assert dev == again
+    assert len(set(train) & set(dev)) < 5
+
+
 def test_references_of_the_training_problems_are_a_table(tmp_path):
     rows = [
         {**row, "first": f"first {number}", "steps": f"steps {number}"}

@@ -23,7 +23,7 @@ VERSIONS = [
     for name, value in vars(schema).items()
     if isinstance(value, schema.Artifact) or name.endswith("_VERSION")
     # The project below has none of these.
-    if name not in ("REFERENCES", "SCORED_PROBLEMS", "BANK", "ROUTES")
+    if name not in ("CURRICULUM_PROBLEMS", "REFERENCES", "SCORED_PROBLEMS", "BANK", "ROUTES")
 ]
 # The stages that write what has a version, but for those of its name.
 WRITERS = {

@@ -18,6 +18,11 @@ def conflicts(config: Config) -> Iterator[str]:
             f"problems.num_shards is {num_shards}, no multiple of resources.shards_per_job "
             f"({per_job}): change one of them"
         )
+    if config.sample.trajectories and config.problems.train.curriculum:
+        yield (
+            "sample.trajectories replaces the samples of round 1, whose problems "
+            "problems.train.curriculum chooses; remove one of the two"
+        )
     if not config.trained_methods:
         yield "methods: none of these trains a student; add mpd"
     for branch in config.branches.values():
@@ -26,6 +31,11 @@ def conflicts(config: Config) -> Iterator[str]:
             yield (
                 f"sample.trajectories replaces the samples of round 1 alone, but in {branch.name} "
                 "trajectories serve every round; set rounds: 1, or remove one of the two"
+            )
+        if branch.method.sampler == "base" and config.problems.train.curriculum:
+            yield (
+                f"in {branch.name} the base student's trajectories serve every round, but "
+                "problems.train.curriculum gives each round its own problems; remove one of the two"
             )
         yield from _bank_conflicts(config, branch)
         yield from _scoring_conflicts(config, branch)

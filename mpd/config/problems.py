@@ -1,5 +1,7 @@
 """The section problems: where they come from, and how they are divided."""
 
+from collections.abc import Mapping
+from fractions import Fraction
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -14,6 +16,7 @@ from mpd.config.base import (
     StrictModel,
     World,
 )
+from mpd.config.curriculum import Curriculum, Part, num_steps, share_of_round, shares, weights_of
 from mpd.config.gym import Level, Task, is_absent
 
 # Left out where there is none, so that other sources have the settings that they had before.
@@ -48,8 +51,9 @@ class Source(StrictModel):
     )
     num_problems: Count | None = Field(
         None,
-        description="with source: tiny or reasoning_gym, how many to make; of another benchmark, "
-        "the size of a random subset; null: all; for other training problems, use num_train",
+        description="with source: tiny or reasoning_gym, how many to make; of another benchmark "
+        "or dev, the size of a random subset; null: all; for other training problems, use "
+        "num_train",
     )
     task: str | None = Field(
         None,
@@ -91,6 +95,17 @@ class Source(StrictModel):
         return (Task(task=self.task, levels=self.levels, settings=self.settings),)
 
     @property
+    def weights(self) -> Mapping[Part, Fraction]:
+        """The parts of the mix with their weights."""
+        return weights_of(self.mix, None)
+
+    @property
+    def shares(self) -> dict[Part, int]:
+        """How many problems each part of the mix makes."""
+        assert self.num_problems is not None, "what is made has a number"
+        return shares(self.weights, self.num_problems)
+
+    @property
     def references(self) -> dict[str, str]:
         """The columns that a scorer may see, by their keys; a benchmark has none."""
         return {}
@@ -113,8 +128,9 @@ class Source(StrictModel):
 
 
 class TrainSource(Source):
-    """Where the training problems come from, and what a scorer may see of them."""
+    """Where the training problems come from, in which rounds, and what a scorer may see of them."""
 
+    curriculum: Curriculum = None
     original: ReferenceColumn = Field(
         None,
         description="column with a translated question's original, for methods whose scorer sees "
@@ -130,6 +146,38 @@ class TrainSource(Source):
         """The columns that a scorer may see, by their keys."""
         columns = {"original": self.original, "solution": self.solution}
         return {key: column for key, column in columns.items() if column is not None}
+
+    @property
+    def weights(self) -> Mapping[Part, Fraction]:
+        """The parts of the mix with their weights, each with its rounds."""
+        return weights_of(self.mix, self.curriculum)
+
+    @property
+    def num_steps(self) -> int:
+        """The rounds of the curriculum until nothing changes any more; 1 without one."""
+        return num_steps(self.weights)
+
+    def share_of(self, number: int) -> float:
+        """The share of the problems that take part in a round."""
+        return share_of_round(self.weights, number) if self.curriculum else 1.0
+
+    @model_validator(mode="after")
+    def _require_rounds(self) -> "TrainSource":
+        if self.curriculum is None:
+            return self
+        if self.num_steps == 1:
+            raise ValueError(
+                "curriculum needs a task of source: reasoning_gym with several levels; give them, "
+                "or remove curriculum"
+            )
+        made = self.shares
+        for number in range(1, self.num_steps + 1):
+            if not any(part.has_round(number) for part in made):
+                raise ValueError(
+                    f"num_problems: {self.num_problems} leaves round {number} of the curriculum "
+                    "without a problem; raise it, or take fewer levels"
+                )
+        return self
 
     @model_validator(mode="after")
     def _require_solution(self) -> "TrainSource":
@@ -176,7 +224,10 @@ class ProblemSplit(StrictModel):
     num_train: Count | None = Field(
         None, description="number of training problems; null: all that are left"
     )
-    num_dev: Count = Field(description="number of problems in the development split")
+    num_dev: Count | None = Field(
+        description="number of training problems that are set aside as the development split; "
+        "null: it has a source of its own, dev"
+    )
     num_shards: Count = Field(
         1, description="parts of the training problems; each has jobs of its own"
     )
@@ -191,6 +242,11 @@ class Problems(ProblemSplit):
         None, description="file or hub dataset of the sources that name no path"
     )
     train: TrainSource = Field(description="where training problems come from; keys below")
+    dev: Source | None = Field(
+        None,
+        description="where the development split comes from, if it is not cut from the training "
+        "problems; keys below",
+    )
     benchmarks: tuple[Benchmark, ...] = Field((), description="held-out problem sets; keys below")
 
     @model_validator(mode="after")
@@ -203,7 +259,15 @@ class Problems(ProblemSplit):
             raise ValueError(
                 f"benchmark {DEV}: this name is reserved for the development split; choose another"
             )
-        for place, source in [("train", self.train), *zip(names, self.benchmarks, strict=True)]:
+        if self.dev is None and self.num_dev is None:
+            raise ValueError("num_dev is null, and dev has no source; set one of the two")
+        if self.dev is not None and self.num_dev is not None:
+            raise ValueError(
+                "num_dev sets training problems aside, but dev has a source of its own; set "
+                "num_dev: null, and num_problems in dev"
+            )
+        named = [("train", self.train), *zip(names, self.benchmarks, strict=True)]
+        for place, source in named if self.dev is None else [*named, (DEV, self.dev)]:
             if not source.is_made and not (source.path or self.path):
                 raise ValueError(f"{place} has no path; set its path, or problems.path for all")
         if not self.train.is_made and self.train.num_problems is not None:
@@ -223,9 +287,15 @@ class Problems(ProblemSplit):
         """The source of the training problems, its path filled in."""
         return TrainSource(
             **dict(self._with_path(self.train)),
+            curriculum=self.train.curriculum,
             original=self.train.original,
             solution=self.train.solution,
         )
+
+    @property
+    def dev_source(self) -> Source | None:
+        """The source of the development split, its path filled in, if it has one of its own."""
+        return None if self.dev is None else self._with_path(self.dev)
 
     def benchmark_source(self, name: str) -> Source:
         """The source of a benchmark, its path filled in."""
@@ -233,8 +303,9 @@ class Problems(ProblemSplit):
         return self._with_path(benchmark)
 
     def sources(self) -> list[Source]:
-        """The source of the training problems and those of the benchmarks, paths filled in."""
-        return [self.train_source, *map(self._with_path, self.benchmarks)]
+        """The sources of training problems, development split and benchmarks, paths filled in."""
+        held_out = [*self.benchmarks] if self.dev is None else [self.dev, *self.benchmarks]
+        return [self.train_source, *map(self._with_path, held_out)]
 
     def _with_path(self, source: Source) -> Source:
         keys = {name: getattr(source, name) for name in Source.model_fields}

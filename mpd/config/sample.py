@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Discriminator, Field, Tag
 
-from mpd.config.base import FromJob, FromKey, Gate, Seed, StageSettings
+from mpd.config.base import Count, FromJob, FromKey, Gate, Seed, StageSettings
 from mpd.config.chat import PromptChat, StudentChat, WritingChat
 from mpd.config.generation import EngineSettings, Generation, NeedsScores
 
@@ -47,6 +47,11 @@ class DrawnSample(Generation, EngineSettings):
         None,
         exclude_if=lambda format: format is None,
         description="format in which the student has a teacher's samples",
+    )
+    round: Annotated[Count | None, FromJob("branch")] = Field(
+        None,
+        exclude_if=lambda number: number is None,
+        description="with problems.train.curriculum, the round whose problems are sampled",
     )
 
 

@@ -73,8 +73,10 @@ def _models(config: Config, wildcards: Wildcards) -> StageSettings:
 
 
 def _problems(config: Config, wildcards: Wildcards) -> StageSettings:
-    split, source = _part(ProblemSplit, config.problems), config.problems.train_source
-    return TrainingProblems(**dict(split), train=source, gym_version=_gym_version(source))
+    split, problems = _part(ProblemSplit, config.problems), config.problems
+    train, dev = problems.train_source, problems.dev_source
+    version = _gym_version(train) or (None if dev is None else _gym_version(dev))
+    return TrainingProblems(**dict(split), train=train, dev=dev, gym_version=version)
 
 
 def _benchmark_problems(config: Config, wildcards: Wildcards) -> StageSettings:
@@ -96,6 +98,7 @@ def _sample(config: Config, wildcards: Wildcards) -> StageSettings:
         return GivenSample(trajectories=trajectories, chat=_part(StudentChat, config.chat))
     # Each round has another student; the teacher stays, so that only a seed makes other samples.
     from_teacher = branch.method.sampler == "teacher"
+    has_rounds = config.problems.train.curriculum is not None
     return DrawnSample(
         **{**dict(branch.sample), "trajectories": None},
         chat=_part(PromptChat, config.chat),
@@ -103,6 +106,7 @@ def _sample(config: Config, wildcards: Wildcards) -> StageSettings:
         seed=f"{seed}.{number}" if from_teacher else int(seed),
         needs_scores=branch.method.needs_scores or not from_teacher,
         format=_part(WritingChat, config.chat) if from_teacher else None,
+        round=int(number) if has_rounds else None,
     )
 
 

@@ -73,11 +73,12 @@ def contents_of_unit(unit: Unit) -> Iterator[str]:
 
     if (unit.place / MANIFEST).is_file():
         yield str(read_json(unit.place / MANIFEST).get("digest"))
+    problems = {artifact.name for artifact in (schema.PROBLEMS, *schema.PROBLEMS.extensions)}
     tables = sorted(unit.place.glob("*.parquet")) if unit.place.is_dir() else [unit.place]
     for path in (path for path in tables if path.suffix == ".parquet"):
         footer = RowGroups(path).footer
         yield footer["content"]
-        if footer["artifact"] in (schema.PROBLEMS.name, schema.SCORED_PROBLEMS.name):
+        if footer["artifact"] in problems:
             yield table.column_digest(path, schema.PROBLEMS, schema.ASKED)
 
 

@@ -57,7 +57,8 @@ def round_amounts(world: World, branch: Branch, number: int) -> dict[str, Amount
     prompt, sample = lengths.prompt, lengths.sample(branch, number)
     rewrite, length = lengths.rewrite(branch, number), lengths.trained(branch, number)
     is_given = branch.sample.given_trajectories(number) is not None
-    samples = world.num_train * branch.sample.num_samples
+    problems = round(world.num_train * config.problems.train.share_of(number))
+    samples = max(problems, 1) * branch.sample.num_samples
     sampler = world.teacher if branch.method.sampler == "teacher" else world.student
     is_rewritten = branch.method.rewriter != "none"
     candidates = samples * (branch.compress.num_samples if is_rewritten else 1)

@@ -26,21 +26,23 @@ def num_train(config: Config, given: int | None = None) -> int:
             "problems.num_train: null trains on all problems of a source that is not here; set it, "
             "or give --train-problems"
         )
-    return max(total - problems.num_dev, 1)
+    return max(total - (problems.num_dev or 0), 1)
 
 
 def evaluation_problems(config: Config) -> dict[str, tuple[int, bool]]:
     """For each evaluation set, the development split first: its problems, and whether assumed."""
-    counts = {DEV: (config.problems.num_dev, False)}
-    for benchmark in config.problems.benchmarks:
-        source = config.problems.benchmark_source(benchmark.name)
-        number = benchmark.num_problems or rows_of(source)
+    problems = config.problems
+    sources = {name: problems.benchmark_source(name) for name in problems.benchmark_names}
+    if problems.dev_source is not None:
+        sources = {DEV: problems.dev_source, **sources}
+    counts = {} if problems.num_dev is None else {DEV: (problems.num_dev, False)}
+    for name, source in sources.items():
+        number = source.num_problems or rows_of(source)
         if number is None:
-            words = f"{benchmark.name} {source.path}".lower()
-            known = next((KNOWN[name] for name in KNOWN if name in words), ASSUMED)
-            counts[benchmark.name] = (known, True)
+            words = f"{name} {source.path}".lower()
+            counts[name] = (next((KNOWN[part] for part in KNOWN if part in words), ASSUMED), True)
         else:
-            counts[benchmark.name] = (number, False)
+            counts[name] = (number, False)
     return counts
 
 

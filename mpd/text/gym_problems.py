@@ -1,19 +1,16 @@
 """Problems that tasks of reasoning-gym make: as many different ones as a source asks for."""
 
 import hashlib
-import json
 import logging
 import multiprocessing
 import os
 import random
 import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from fractions import Fraction
 from itertools import count
 from typing import Any
 
-from mpd.config.gym import Task
 from mpd.config.problems import Source
 from mpd.text.grading.extraction import MAX_CHARACTERS, extract
 from mpd.text.grading.golds import ScoredProblem
@@ -52,44 +49,25 @@ def problems_of(
 def made_problems(
     source: Source, seed: int, split: str, excluded: Collection[str] = frozenset()
 ) -> list[dict[str, Any]]:
-    """The problems of a source with tasks: problem_id, question, gold, source_row, scorer, entry.
+    """The problems of a source with tasks, with the columns of its artifact.
 
     No two have the same problem_id, and none has one that is `excluded`. `split` and `seed` decide
-    which problems are made; each task and level draws from a seed of its own.
+    which problems are made; each task and level draws from a seed of its own, and so does a level
+    that comes in a later round.
     Raises ValueError where there is no such task, level or setting, where a task cannot make
     problems, and where it has too few; the sentence says how many there are.
     """
     assert source.num_problems is not None, "its model needs it"
     seen = set(excluded)
-    parts = shares(source.mix, source.num_problems)
+    rows: list[dict[str, Any]] = []
     with Grader() as grader:
-        rows = [
-            row
-            for one, number in parts
-            for row in _new_rows(one, f"{split}:{seed}", seen, number, grader)
-        ]
+        for part, number in source.shares.items():
+            generator = Generator(part.task, part.level, part.settings)
+            words = f"{split}:{seed}" + ("" if part.first_round == 1 else f":{part.first_round}")
+            rounds = {"first_round": part.first_round, "last_round": part.last_round}
+            made = _new_rows(generator, words, seen, number, grader)
+            rows += [{**row, **rounds} for row in made]
     return [{"source_row": number, **row} for number, row in enumerate(rows)]
-
-
-def shares(mix: Sequence[Task], number: int) -> list[tuple[Generator, int]]:
-    """How many of a number of problems each task makes at each of its levels.
-
-    By weights, where levels of a task have equal parts of its weight; rests go to the largest. What
-    gets no problem at all is left out.
-    """
-    weights: dict[Generator, Fraction] = {}
-    for task in mix:
-        levels = task.levels or (None,)
-        for level in levels:
-            generator = Generator(task.task, level, json.dumps(task.settings, sort_keys=True))
-            part = Fraction(task.weight) / len(levels)
-            weights[generator] = weights.get(generator, Fraction(0)) + part
-    exact = {one: number * weight / sum(weights.values()) for one, weight in weights.items()}
-    numbers = {one: int(share) for one, share in exact.items()}
-    by_rest = sorted(exact, key=lambda one: numbers[one] - exact[one])
-    for one in by_rest[: number - sum(numbers.values())]:
-        numbers[one] += 1
-    return [(one, share) for one, share in numbers.items() if share]
 
 
 def _new_rows(

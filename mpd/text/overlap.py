@@ -28,12 +28,13 @@ def without_duplicates(rows: Iterable[Row]) -> tuple[list[Row], list[Row]]:
 
 
 def without_benchmarks(
-    rows: Sequence[Row], benchmarks: Sequence[Sequence[str]]
+    rows: Sequence[Row], benchmarks: Sequence[Sequence[str]], name: str = "benchmark"
 ) -> tuple[list[Row], list[Row]]:
-    """Rows that occur in no benchmark; the rest with the reason in_ or overlaps_benchmark.
+    """Rows that occur in no benchmark; the rest with the reason in_benchmark or overlaps_benchmark.
 
-    `benchmarks` has the questions of each. Boilerplate is no overlap: words that a large share of
-    the problems has, of the rows, of a benchmark or of all together; it is logged.
+    `benchmarks` has the questions of each, and `name` is what reasons call them. Boilerplate is no
+    overlap: words that a large share of the problems has, of the rows, of a benchmark or of all
+    together; it is logged.
     """
     questions = [question for benchmark in benchmarks for question in benchmark]
     training = [row["question"] for row in rows]
@@ -44,9 +45,9 @@ def without_benchmarks(
     clean, removed = [], []
     for row in rows:
         if row["problem_id"] in benchmark_ids:
-            removed.append({**row, "reason": "in_benchmark"})
+            removed.append({**row, "reason": f"in_{name}"})
         elif not benchmark_runs.isdisjoint(word_runs(row["question"], boilerplate)):
-            removed.append({**row, "reason": "overlaps_benchmark"})
+            removed.append({**row, "reason": f"overlaps_{name}"})
         else:
             clean.append(row)
     return clean, removed

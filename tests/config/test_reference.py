@@ -72,6 +72,7 @@ HUB = {"source": "hub", "path": "a/b", "revision": HASH}
 STEPS = {"distill__budget": "steps", "distill__amount": 5}
 GYM = {"source": "reasoning_gym", "task": "chain_sum", "num_problems": 5}
 MIX = {"source": "reasoning_gym", "tasks": [{"task": "chain_sum"}], "num_problems": 5}
+OWN_DEV = {"problems__num_dev": None}
 BANK = {
     "models__embedder": HUB,
     "compress__bank": {},
@@ -110,10 +111,14 @@ EDITS: dict[str, Any] = {
     "problems.seed": 1,
     "problems.on_bad_row": "drop",
     **{
-        f"problems.{place}.{key}": (value, {f"problems__{place.replace('.', '__')}": source})
-        for place, source in [
-            ("train", {"source": "hub", "path": "a", "revision": HASH}),
-            ("benchmarks.0", {"name": "one", "source": "hub", "path": "a", "revision": HASH}),
+        f"problems.{place}.{key}": (
+            value,
+            {f"problems__{place.replace('.', '__')}": source, **more},
+        )
+        for place, source, more in [
+            ("train", {"source": "hub", "path": "a", "revision": HASH}, {}),
+            ("dev", {"source": "hub", "path": "a", "revision": HASH}, OWN_DEV),
+            ("benchmarks.0", {"name": "one", "source": "hub", "path": "a", "revision": HASH}, {}),
         ]
         for key, value in [
             ("path", "b"),
@@ -135,9 +140,32 @@ EDITS: dict[str, Any] = {
         {"problems__train": {"source": "tiny", "num_problems": 5}},
     ),
     "problems.train.num_problems": (6, {"problems__train": {"source": "tiny", "num_problems": 5}}),
+    "problems.train.curriculum": (
+        "add",
+        {
+            "problems__train": {**GYM, "levels": [0, 1], "curriculum": "replace"},
+            "methods": ["mpd", "sft"],
+        },
+    ),
+    "problems.dev.source": (
+        {SECTION: {"source": "tiny", "num_problems": 5}},
+        {"problems__dev": {"source": "file"}, **OWN_DEV},
+    ),
+    "problems.dev.world": (
+        "stories",
+        {"problems__dev": {"source": "tiny", "num_problems": 5}, **OWN_DEV},
+    ),
+    "problems.dev.num_problems": (5, {"problems__dev": {"source": "file"}, **OWN_DEV}),
     **{
-        f"problems.{place}.{key}": (value, {f"problems__{place.replace('.', '__')}": source})
-        for place, name in [("train", {}), ("benchmarks.0", {"name": "one"})]
+        f"problems.{place}.{key}": (
+            value,
+            {f"problems__{place.replace('.', '__')}": source, **more},
+        )
+        for place, name, more in [
+            ("train", {}, {}),
+            ("dev", {}, OWN_DEV),
+            ("benchmarks.0", {"name": "one"}, {}),
+        ]
         for key, value, source in [
             ("task", "gcd", {**name, **GYM}),
             ("levels", [1], {**name, **GYM}),
@@ -294,7 +322,8 @@ def test_the_stages_of_a_key_are_those_whose_settings_it_is_in(key: str, fake_gy
     stages = changed_stages({**ALL, **base}, key, value)
     # Given trajectories are a student's.
     of_student = {**base, **GIVEN, "methods": ["mpd"], "chat__think": "none", "custom": []}
-    stages |= changed_stages(of_student, key, value)
+    if key != "problems.train.curriculum":  # it chooses the problems of round 1
+        stages |= changed_stages(of_student, key, value)
     words = reference.stages_of(key.replace(".0.", "."))
     assert stages == set(re.sub(r" \(.*?\)| is visited.*", "", words).split(", "))
 

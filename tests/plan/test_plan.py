@@ -15,6 +15,7 @@ from mpd.config import Config, parse_config
 from mpd.plan import calibration
 from mpd.plan.__main__ import main
 from mpd.plan.cards import CARDS, CPU, card_of, is_card, local_card
+from mpd.plan.counts import evaluation_problems, num_train
 from mpd.plan.earlier import measured_rates, measured_rounds, read_tokens
 from mpd.plan.estimate import Given, Plan, plan_of, world_of
 from mpd.plan.lengths import Lengths, Measured
@@ -176,6 +177,30 @@ def test_a_job_of_ten_shards_is_one_job():
     assert row(one, "logits").tokens == row(ten, "logits").tokens
     saved = row(one, "logits").seconds - row(ten, "logits").seconds
     assert saved == pytest.approx(90 * 20.0)  # the start of a job
+
+
+def test_a_round_of_a_curriculum_samples_its_share():
+    train = {"source": "reasoning_gym", "task": "gcd", "levels": [0, 1], "num_problems": 400}
+    train = merged(QWEN3["problems"]["train"], {**train, "revision": None, "path": None})
+    sizes = {"num_train": 300, "num_dev": 100}
+    plans = [
+        planned(rounds=3, problems={**sizes, "train": {**train, "curriculum": curriculum}})
+        for curriculum in (None, "add", "replace")
+    ]
+    tokens = [[row(plan, "sample", number).tokens for number in (1, 2, 3)] for plan in plans]
+    whole = tokens[0][0]
+    assert tokens[1][0] == tokens[2][0] == whole / 2
+    shares = [[each / whole for each in of_plan] for of_plan in tokens]
+    assert shares[1][1:] == pytest.approx(shares[0][1:])
+    assert shares[2][1:] == pytest.approx([each / 2 for each in shares[0][1:]])
+
+
+def test_a_development_split_of_its_own_has_its_number():
+    dev = {"source": "tiny", "num_problems": 7}
+    config = config_of(BASE, problems={"num_dev": None, "dev": dev})
+    assert evaluation_problems(config)["dev"] == (7, False)
+    whole = config_of(BASE, problems={"num_dev": None, "dev": dev, "num_train": None})
+    assert num_train(whole) == 600
 
 
 def test_ten_jobs_on_eight_gpus_take_as_long_as_two():

@@ -13,7 +13,7 @@ from mpd.config.gym import Task
 from mpd.config.problems import Source
 from mpd.text.grading.extraction import MAX_CHARACTERS
 from mpd.text.gym import scored, task_of, version_of
-from mpd.text.gym_problems import NO_GOLD, made_problems, problems_of, shares
+from mpd.text.gym_problems import NO_GOLD, made_problems, problems_of
 
 
 def source_of(**keys):
@@ -105,9 +105,12 @@ def test_levels_are_those_of_the_curriculum():
 
 def test_a_mix_shares_by_weight():
     mix = (Task(task="sum", weight=2, levels=(0, 1)), Task(task="open"), Task(task="few", weight=3))
-    numbers = {(one.task, one.level): number for one, number in shares(mix, 13)}
+    numbers = {
+        (part.task, part.level): number
+        for part, number in source_of(tasks=mix, num_problems=13).shares.items()
+    }
     assert numbers == {("sum", 0): 2, ("sum", 1): 2, ("open", None): 2, ("few", None): 7}
-    assert sum(number for _, number in shares(mix, 100)) == 100
+    assert sum(source_of(tasks=mix, num_problems=100).shares.values()) == 100
     rows = made(13, tasks=[Task(task="sum", weight=9), Task(task="few")])
     assert [task_of(row["scorer"]) for row in rows].count("few") == 1
 

@@ -42,15 +42,17 @@ WORLD: dict[str, Any] = {
 
 
 class Project:
-    """A copy of the workflow in a folder of its own; the words `rights` begin each command.
+    """A copy of the workflow in a folder of its own.
 
-    `world` is the overlay that the changes of a command change.
+    The words `rights` begin each command, which has the variables of `environment`; `world` is the
+    overlay that the changes of a command change.
     """
 
     def __init__(self, folder: Path, world: dict[str, Any] = WORLD) -> None:
         self.folder = folder
         self.world = world
         self.rights = ORDINARY
+        self.environment = ENVIRONMENT
         if not (folder / "Snakefile").exists():
             for name in ("rules", "profiles", "envs"):
                 shutil.copytree(REPOSITORY / name, folder / name)
@@ -68,7 +70,7 @@ class Project:
         done = subprocess.run(
             self.command(*arguments, **changes),
             cwd=self.folder,
-            env=ENVIRONMENT,
+            env=self.environment,
             capture_output=True,
             text=True,
             check=False,

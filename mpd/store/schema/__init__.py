@@ -16,6 +16,7 @@ from mpd.store.schema.students import ANSWERS, EVALUATE, METRICS
 from mpd.store.schema.trajectories import (
     ASKED,
     COMPRESS,
+    CURRICULUM_PROBLEMS,
     DROPPED,
     FILTER,
     PROBLEMS,
@@ -31,17 +32,31 @@ REPORT_VERSION = 17
 STUDENT_VERSION = 3
 
 
-def problems_of(has_scorer: bool) -> Artifact:
-    """The artifact that problems of a source are, by whether they have scorers of their own."""
+def problems_of(has_scorer: bool, has_rounds: bool = False) -> Artifact:
+    """The artifact that problems of a source are, by whether they have scorers of their own.
+
+    Those of a curriculum have rounds, too.
+    """
+    if has_rounds:
+        return CURRICULUM_PROBLEMS
     return SCORED_PROBLEMS if has_scorer else PROBLEMS
 
 
-def problems_version(has_scorer: bool = False, has_references: bool = False) -> Version:
+def problems_version(
+    has_scorer: bool = False,
+    has_references: bool = False,
+    has_rounds: bool = False,
+    dev_has_scorer: bool | None = None,
+) -> Version:
     """The version of the folder of training problems, which has the table `dropped` too.
 
-    It may also have the table `references`.
+    It may also have the table `references`. The development split is of the artifact of the shards,
+    unless it has a source of its own, or they have rounds.
     """
-    versions = [problems_of(has_scorer).version, DROPPED.version]
+    versions = [problems_of(has_scorer, has_rounds).version, DROPPED.version]
+    if has_rounds or dev_has_scorer is not None:
+        of_dev = has_scorer if dev_has_scorer is None else dev_has_scorer
+        versions.append(problems_of(of_dev).version)
     return [*versions, REFERENCES.version] if has_references else versions
 
 
@@ -58,6 +73,7 @@ ARTIFACTS = (
     *(
         PROBLEMS,
         SCORED_PROBLEMS,
+        CURRICULUM_PROBLEMS,
         DROPPED,
         REFERENCES,
         SAMPLE,
@@ -82,6 +98,7 @@ __all__ = [
     "COMPARISON",
     "COMPRESS",
     "COSTS",
+    "CURRICULUM_PROBLEMS",
     "DIFFICULTY",
     "DROPPED",
     "EVALUATE",

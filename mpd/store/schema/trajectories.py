@@ -43,13 +43,30 @@ SCORED_PROBLEMS = Artifact(
         ),
     ),
 )
+CURRICULUM_PROBLEMS = Artifact(
+    "curriculum_problems",
+    1,
+    "in place of `scored_problems`, those of a training shard with `curriculum`",
+    ("problem_id",),
+    (
+        *SCORED_PROBLEMS.columns,
+        Column("first_round", "int32", "", "first round that samples the problem"),
+        Column(
+            "last_round",
+            "int32",
+            "",
+            "last round that samples the problem; null: all that follow do",
+            nullable=True,
+        ),
+    ),
+)
 PROBLEMS = Artifact(
     "problems",
     3,
     "problems of a training shard, of the development split or of a benchmark",
     ("problem_id",),
     _PROBLEM_COLUMNS,
-    extensions=(SCORED_PROBLEMS,),
+    extensions=(SCORED_PROBLEMS, CURRICULUM_PROBLEMS),
 )
 
 DROPPED = Artifact(
@@ -78,7 +95,8 @@ DROPPED = Artifact(
             "string",
             "",
             "duplicate, in_benchmark (same normalised question), overlaps_benchmark "
-            "(shares 13 words in a row), not_selected (outside the seeded subset), or "
+            "(shares 13 words in a row), in_dev and overlaps_dev (the same with problems.dev), "
+            "not_selected (outside the seeded subset), or "
             "unreadable: and why, with problems.on_bad_row: drop",
         ),
     ),

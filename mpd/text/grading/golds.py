@@ -24,8 +24,7 @@ def read_golds(path: Path) -> pl.DataFrame:
 
     Raises ValueError as `table.check` does.
     """
-    artifact = table.check(path, schema.PROBLEMS)["artifact"]
-    has_scorers = artifact == schema.SCORED_PROBLEMS.name
+    has_scorers = table.check(path, schema.PROBLEMS)["artifact"] != schema.PROBLEMS.name
     more = ScoredProblem._fields if has_scorers else ()
     return table.read_columns(path, ["problem_id", "gold", *more])
 

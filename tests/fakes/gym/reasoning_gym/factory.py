@@ -58,6 +58,13 @@ class Open(Sum):
         return float(int(answer) % 2 == 0)
 
 
+class Parity(Sum):
+    """An answer that is as even or odd as the sum is right; any other number is half right."""
+
+    def score_answer(self, answer, entry):
+        return 1.0 if (int(answer) - int(entry["answer"])) % 2 == 0 else 0.5
+
+
 class Few(Sum):
     """Three problems in all; the dataset ends before its size."""
 
@@ -198,6 +205,7 @@ class Curriculum:
 TASKS = (
     Sum,
     Open,
+    Parity,
     Few,
     Empty,
     Broken,
@@ -212,4 +220,4 @@ TASKS = (
     Parsing,
 )
 DATASETS = {kind.__name__.lower(): (kind, Config) for kind in TASKS}
-CURRICULA = {"sum": Curriculum}
+CURRICULA = {"sum": Curriculum, "parity": Curriculum}
