@@ -35,6 +35,6 @@ TEACHER = Pretraining(
     num_layers=3,
     num_heads=4,
     num_key_value_heads=2,
-    num_steps=700,
+    num_steps=600,
     learning_rate=4e-3,
 )
