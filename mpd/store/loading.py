@@ -7,13 +7,15 @@ from contextlib import contextmanager
 
 @contextmanager
 def loading() -> Iterator[None]:
-    """Import libraries and load models here: the collector passes over none of it, now or later.
+    """Import libraries and load models here: garbage is collected once, at the end.
 
     Importing torch and transformers makes about a million objects that live as long as the process.
+    Later collections do not pass over what is there now.
     """
     gc.disable()
     try:
         yield
     finally:
+        gc.collect()  # what is garbage now would stay: it may hold tensors
         gc.freeze()
         gc.enable()

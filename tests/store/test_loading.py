@@ -1,6 +1,7 @@
 """Imports and models without garbage collection."""
 
 import gc
+import weakref
 
 import pytest
 
@@ -23,6 +24,19 @@ def test_nothing_is_collected_while_it_loads_and_the_collector_leaves_it_alone_a
     assert gc.isenabled()
     assert gc.get_freeze_count() >= len(module)
     assert not any(found is module[0] for found in gc.get_objects())
+
+
+def test_garbage_of_loading_does_not_stay():
+    class Tensor:
+        pass
+
+    with loading():
+        cycle: list[object] = [Tensor()]
+        cycle.append(cycle)
+        tensor = weakref.ref(cycle[0])
+        del cycle
+        assert tensor() is not None
+    assert tensor() is None
 
 
 def test_the_collector_is_back_where_loading_fails():
