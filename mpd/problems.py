@@ -54,10 +54,9 @@ def load(
 
     `split` says what is made of tasks and of the embedded world: train, test or dev. Problems that
     tasks make have scorer, entry and rounds, too, and none has a problem_id that is `held_out`.
-    `source_row` is the
-    number of `sources.read_cells`. Bad rows cannot be read: they are no row of the format, a
-    question or an answer is empty, or an answer is not in the form that the settings name. They
-    have a `reason` in place of `gold`.
+    `source_row` is the number of `sources.read_cells`. Bad rows cannot be read: they are no row of
+    the format, a question or an answer is empty, or an answer is not in the form that the settings
+    name. They have a `reason` in place of `gold`.
     Raises ValueError where a column is missing, and where rows are bad and `on_bad_row` is not
     drop; it names source, rows and column.
     """

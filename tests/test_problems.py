@@ -581,13 +581,20 @@ def test_more_training_problems_leave_the_development_split():
     assert (len(more), rest) == (15, [])
 
 
-@pytest.mark.parametrize(("num_train", "wanted"), [(3, 6), (None, 4)])
-def test_too_few_problems_are_refused(num_train, wanted):
+@pytest.mark.parametrize(
+    ("num_train", "num_dev", "wanted"),
+    [
+        (3, 3, "benchmarks, but 6 are needed (num_dev: 3, num_train: 3)"),
+        (None, 3, "benchmarks, but 4 are needed (num_dev: 3, at least one more)"),
+        (4, None, "benchmarks and dev, but 4 are needed (num_train: 4)"),
+    ],
+)
+def test_too_few_problems_are_refused(num_train, num_dev, wanted):
     with pytest.raises(ValueError) as caught:
-        problems.split_rows(rows_of("a", "b", "c"), num_train, num_dev=3, seed=0)
+        problems.split_rows(rows_of("a", "b", "c"), num_train, num_dev, seed=0)
     assert str(caught.value) == (
-        "problems: 3 training problems are left after removing duplicates and benchmark "
-        f"problems, but num_dev and num_train ask for {wanted}; lower them or give more problems"
+        "problems: 3 training problems are left after removing duplicates and those of "
+        f"{wanted}; lower that, or give more problems"
     )
 
 

@@ -21,6 +21,11 @@ Curriculum = Annotated[
 ]
 
 
+def takes_part(first_round: int, last_round: int | None, number: int) -> bool:
+    """Whether a round is one of those from the first to the last; None: all that follow are."""
+    return first_round <= number <= (last_round or number)
+
+
 @dataclass(frozen=True)
 class Part:
     """A task at one of its levels, with settings as JSON, and the rounds that it takes part in.
@@ -36,7 +41,7 @@ class Part:
 
     def has_round(self, number: int) -> bool:
         """Whether it takes part in a round."""
-        return self.first_round <= number and (self.last_round or number) >= number
+        return takes_part(self.first_round, self.last_round, number)
 
 
 def weights_of(mix: Sequence[Task], curriculum: Curriculum) -> dict[Part, Fraction]:

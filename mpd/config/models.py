@@ -1,8 +1,8 @@
 """The section models: the student, the teacher, and the settings of their stage."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mpd.config.base import COMMIT, Count, FromJob, Seed, StageSettings, StrictModel, World
 
@@ -83,8 +83,8 @@ class Models(StrictModel):
         return self.teacher if role == "teacher" else self.student
 
 
-# By world and role: the version of what a model is by default, its sizes and its examples, where it
-# is not the first.
+# By world and role: the version of a model's sizes and examples, where it is not the first. Whoever
+# changes one of these raises it: a stored model of the version before is not taken for the new one.
 PRETRAINING = {("chains", "teacher"): 2}
 
 
@@ -114,10 +114,22 @@ class TinySettings(TinyModel, RoleSettings):
         0, description="seed of the student's pretraining; the teacher has 0"
     )
     pretraining: Annotated[int, FromJob("model")] = Field(
-        default_factory=lambda given: PRETRAINING.get((given["world"], given["role"]), 1),
+        1,
         exclude_if=lambda version: version == 1,
         description="version of the role's sizes and examples",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_this_version(cls, given: Any) -> Any:
+        """The settings with the version of this code, which is the only one that it pretrains."""
+        if not isinstance(given, dict):
+            return given
+        role = (str(given.get("world", "chains")), str(given.get("role")))
+        version = PRETRAINING.get(role, 1)
+        if given.get("pretraining", version) != version:
+            raise ValueError(f"pretraining: this code pretrains version {version}; remove the key")
+        return {**given, "pretraining": version}
 
 
 class FolderSettings(FolderModel, RoleSettings):

@@ -4,6 +4,7 @@ import logging
 import random
 from collections.abc import Sequence
 
+from mpd.config.curriculum import takes_part
 from mpd.text.overlap import Row
 
 log = logging.getLogger("mpd")
@@ -16,13 +17,16 @@ def split_rows(
 
     The split is empty without `num_dev`. Raises ValueError where there are not enough rows.
     """
-    of_dev, num_dev = "" if num_dev is None else "num_dev and ", num_dev or 0
+    held_out = "benchmarks" if num_dev is not None else "benchmarks and dev"
+    num_dev = num_dev or 0
     needed = num_dev + (num_train or 1)
     if len(rows) < needed:
+        keys = [f"num_dev: {num_dev}"] if num_dev else []
+        keys += ["at least one more" if num_train is None else f"num_train: {num_train}"]
         raise ValueError(
-            f"problems: {len(rows)} training problems are left after removing duplicates and "
-            f"benchmark problems, but {of_dev}num_train ask for {needed}; lower them or "
-            "give more problems"
+            f"problems: {len(rows)} training problems are left after removing duplicates and those "
+            f"of {held_out}, but {needed} are needed ({', '.join(keys)}); lower that, or give more "
+            "problems"
         )
     shuffled = list(rows)
     random.Random(seed).shuffle(shuffled)
@@ -48,7 +52,7 @@ def require_rounds(train: Sequence[Row], num_steps: int) -> None:
     `num_steps` are the rounds of a curriculum until nothing changes any more.
     """
     for number in range(1, num_steps + 1):
-        count = sum(row["first_round"] <= number <= (row["last_round"] or number) for row in train)
+        count = sum(takes_part(row["first_round"], row["last_round"], number) for row in train)
         log.info("round %d: %d of %d training problems", number, count, len(train))
         if not count:
             raise ValueError(

@@ -9,7 +9,7 @@ import yaml
 from mpd.config import Config, parse_config
 from mpd.config.files import model_files, problem_files
 from mpd.config.methods import METHODS
-from mpd.config.models import FolderModel, GgufModel, HubModel, TinyModel
+from mpd.config.models import FolderModel, GgufModel, HubModel, TinyModel, TinySettings
 from mpd.config.problems import Source
 from mpd.config.stages import as_text, stage_settings
 
@@ -942,6 +942,8 @@ def test_seed_of_models():
     assert student == {"source": "tiny", "num_steps": None, "role": "student", "seed": 3}
     second = {"pretraining": 2}  # version of what this role learns, where it is not the first
     assert teacher == {"source": "tiny", "num_steps": None, "role": "teacher", "seed": 0, **second}
+    with pytest.raises(ValueError, match="this code pretrains version 2; remove the key"):
+        TinySettings(source="tiny", role="teacher", pretraining=1)
     config = parse_config(changed(models__student={"source": "folder", "path": "a"}))
     roles = ("student_seed_0", "student_seed_3")
     settings = {text_of(config, "models", role=role) for role in roles}
