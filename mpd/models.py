@@ -30,10 +30,12 @@ from mpd.job import command
 from mpd.store import hub, schema
 from mpd.store.digests import file_digest
 from mpd.store.foreign_code import NO_CODE, code_refused
+from mpd.store.manifest import MANIFEST
 from mpd.store.model_folder import write_manifest
 from mpd.store.notes import PROVENANCE
 from mpd.store.outputs import FolderOutput, Outputs
 from mpd.store.tokenizer_files import chat_template
+from mpd.text.embedding import require_embeddings
 
 log = logging.getLogger("mpd")
 
@@ -61,6 +63,8 @@ def resolve(settings: ModelsSettings, folder: Path, scratch: Path, threads: int)
         else:
             _copy(settings, folder)
         write_manifest(folder, is_chat_model=not _embeds(settings))
+        if _embeds(settings):
+            require_embeddings(folder / MANIFEST, threads)
     except ValueError as error:
         message = str(error)
         for path in (scratch / "download", folder):  # the user knows the source, not the store

@@ -158,10 +158,19 @@ def write_train(folder: Path, settings: TrainingProblems, benchmarks: list[Path]
         rows, left_out = load_apart(settings, own_dev, DEV, sets)
         dev = subset(rows, own_dev.num_problems, settings.seed, _num_duplicates(left_out))
         if not dev:
-            raise ValueError("problems.dev: all of its problems are in benchmarks; give others")
+            count = len(left_out)
+            raise ValueError(
+                f"problems.dev: no problem is left, since all {count} cannot be read, are in a "
+                "benchmark or have a copy; give others"
+            )
         ids, questions = ([row[key] for row in dev] for key in ("problem_id", "question"))
         sets[DEV] = [HeldOut(ids, questions, own_dev.has_scorer)]
     rows, left_out = load_apart(settings, source, "train", sets)
+    if not rows and any(row["reason"] in (f"in_{DEV}", f"overlaps_{DEV}") for row in left_out):
+        raise ValueError(
+            "problems.dev has all training problems that no benchmark has; set its num_problems, "
+            "or give it problems of its own"
+        )
     cut, train, rest = split_rows(rows, settings.num_train, settings.num_dev, settings.seed)
     dev = dev or cut
     duplicates = _num_duplicates(left_out)

@@ -159,6 +159,17 @@ def test_an_embedder_needs_no_chat_template(tmp_path):
         models.main(["--settings", json.dumps(settings), *arguments])
 
 
+def test_an_embedder_that_gives_no_embeddings_is_refused(tmp_path):
+    folder = tmp_path / "own"
+    write_embedder(folder, WORDS)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "type_vocab_size": 0}))
+    settings = {"source": "folder", "path": str(folder), "embeds": True}
+    output = ["--output", str(tmp_path / "m" / "manifest.json"), "--store", str(tmp_path / "store")]
+    with pytest.raises(ValueError, match=r"own.*cannot embed texts"):
+        models.main(["--settings", json.dumps(settings), *output])
+
+
 @pytest.fixture
 def routed(tmp_path, shard):
     """A function that writes routes of the problems of `shard`, or of other ones."""

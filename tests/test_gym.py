@@ -126,7 +126,7 @@ def test_a_round_that_the_split_leaves_without_a_problem_is_refused(fake_gym, tm
     changes = {**RISING, "problems__num_train": 1}
     with pytest.raises(ValueError, match="none of the 1 training problems is one of round") as one:
         write_train(tmp_path, changes)
-    assert "raise num_train, or take fewer levels" in str(one.value)
+    assert "raise num_train or num_problems, or take fewer levels" in str(one.value)
 
 
 def test_a_level_that_is_given_twice_has_other_problems_in_each_round(fake_gym, tmp_path):

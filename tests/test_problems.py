@@ -751,8 +751,16 @@ def test_a_development_split_that_is_held_out_as_a_whole_is_refused(tmp_path, be
     path = write_jsonl(tmp_path / "train.jsonl", questions("q0", "q1"))
     held_out = write_jsonl(tmp_path / "dev.jsonl", questions("Held out"))
     settings = {**train_settings(path, num_dev=None, num_train=1), "dev": source_of(held_out)}
-    with pytest.raises(ValueError, match="all of its problems are in benchmarks; give others"):
+    sentence = "problems.dev: no problem is left, since all 1 cannot be read, are in a benchmark"
+    with pytest.raises(ValueError, match=sentence):
         run(settings, tmp_path / "train", tmp_path / "store", "--benchmarks", benchmark)
+
+
+def test_a_development_split_that_has_all_training_problems_is_refused(tmp_path):
+    path = write_jsonl(tmp_path / "train.jsonl", questions("q0", "q1"))
+    settings = {**train_settings(path, num_dev=None, num_train=1), "dev": source_of(path)}
+    with pytest.raises(ValueError, match="problems.dev has all training problems .*; set its num"):
+        run(settings, tmp_path / "train", tmp_path / "store")
 
 
 def test_a_development_split_of_the_embedded_world_has_a_seed_of_its_own():

@@ -147,6 +147,11 @@ def _bank_conflicts(config: Config, branch: Branch) -> Iterator[str]:
             f"compress.bank: in {branch.name} the scorer sees the rewriting prompt, which differs "
             "by route; set context: problem, or bank: null"
         )
+    if branch.method.sampler == "base":
+        yield (
+            f"compress.bank: in {branch.name} the base student's trajectories serve every round, "
+            "but a bank gives each round other prompts; set sampler: student, or bank: null"
+        )
 
 
 def _scoring_conflicts(config: Config, branch: Branch) -> Iterator[str]:

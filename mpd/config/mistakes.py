@@ -8,6 +8,8 @@ from pydantic import ValidationError
 
 from mpd.config.base import JsonSchema
 
+NO_SECTION = ("model_type", "model_attributes_type")  # what pydantic calls a value in its place
+
 
 def sentences(error: ValidationError, schema: JsonSchema) -> list[str]:
     """One sentence for each mistake; `schema` is the JSON schema of what was validated."""
@@ -26,6 +28,8 @@ def _sentence(mistake: Mapping[str, Any], schema: JsonSchema) -> str:
         return f"{where}this key is required"
     reason = mistake["msg"].removeprefix("Value error, ")
     value = mistake["input"]
+    if mistake["type"] in NO_SECTION:
+        reason = "this is a section with keys of its own"
     return f"{where}{reason}" + ("" if isinstance(value, dict) else f", found {value!r}")
 
 

@@ -41,13 +41,14 @@ def _trained(round: Round) -> Iterator[tuple[Path, Sources]]:
     models = {"student": [*students, teacher], "teacher": list(scorers)}
     shards = {stage: round.shards(stage, count) for stage in SHARDED[1:]}
     shards["problems"] = experiment.train_shards(count)
+    has_bank = _has_routes(round)
     for number in range(count):
         for place, stage in enumerate(SHARDED[1:], start=1):
             earlier = {name: [shards[name][number]] for name in SHARDED[:place]}
-            if stage == "compress" and round.bank.exists():
+            if stage == "compress" and has_bank:
                 earlier["routes"] = [round.routes]
             yield shards[stage][number], {**earlier, **models}
-    if round.bank.exists():
+    if has_bank:
         yield from _banked(round, shards["problems"])
     yield round.student, {**models, "student": [before], "logits": shards["logits"]}
 
@@ -65,6 +66,17 @@ def _banked(round: Round, problems: Sequence[Path]) -> Iterator[tuple[Path, Sour
     }
     yield round.bank, {**embedder, **made}
     yield round.routes, {**embedder, "bank": [round.bank], "shards": problems}
+
+
+def _has_routes(round: Round) -> bool:
+    """Whether rewrites of a round followed its bank, which may be left from other settings."""
+    if not round.bank.exists():
+        return False
+    try:
+        note = note_beside(round.shards("compress", 1)[0])
+    except ValueError:  # damaged, which is reported elsewhere
+        return True
+    return "routes" in note.get("inputs", {})
 
 
 def _samples_of_round_1(round: Round) -> bool:

@@ -76,6 +76,21 @@ class Embedder:
             self.model = model.eval()
 
 
+def require_embeddings(manifest: Path, threads: int) -> None:
+    """Raise ValueError where a model gives no embeddings, of the longest text that it takes too."""
+    try:
+        vectors = Embedder(manifest, threads)(["a", "a " * _length(manifest)])
+    except ValueError:
+        raise
+    except Exception as error:
+        raise ValueError(
+            f"{manifest.parent}: its model cannot embed texts ({error}); take an encoder such as "
+            "sentence-transformers/all-MiniLM-L6-v2"
+        ) from error
+    if not np.isfinite(vectors).all():
+        raise ValueError(f"{manifest.parent}: its embeddings are not finite; take another model")
+
+
 def _length(manifest: Path) -> int:
     """The tokens of a text that a model takes: as many as it has positions, or was trained for."""
     length, path = read_manifest(manifest)["context_length"], manifest.parent / LENGTH_FILE

@@ -57,5 +57,5 @@ def require_rounds(train: Sequence[Row], num_steps: int) -> None:
         if not count:
             raise ValueError(
                 f"problems: none of the {len(train)} training problems is one of round {number} "
-                "of the curriculum; raise num_train, or take fewer levels"
+                "of the curriculum; raise num_train or num_problems, or take fewer levels"
             )

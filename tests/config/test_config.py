@@ -380,7 +380,7 @@ def test_seeds_are_below_32_bits(key):
 
 
 def test_no_mapping_at_all_is_refused():
-    with pytest.raises(ValueError, match=r"^config: Input should be a valid dictionary"):
+    with pytest.raises(ValueError, match="^config: this is a section with keys of its own, found None"):
         parse_config(None)
 
 
@@ -848,6 +848,17 @@ def test_the_source_of_a_role(role):
             },
             "compress.bank: in mpd the scorer sees the rewriting prompt, which differs by route",
         ),
+        (
+            {
+                "models__embedder": {"source": "folder", "path": "a"},
+                "custom": [{"name": "other", "like": "drpc", "axes": {"sampler": "base"}}],
+                "methods": ["other"],
+                "compress__bank": {},
+            },
+            "compress.bank: in other the base student's trajectories serve every round, but a bank "
+            "gives each round other prompts; set sampler: student, or bank: null",
+        ),
+        ({"compress__bank": True}, "bank: this is a section with keys of its own, found True"),
         ({"models__embedder": {"source": "tiny"}}, "models.embedder"),
         ({"distill__budget": "steps"}, "budget: steps needs an amount"),
         ({"distill__amount": 5}, "budget: epochs has no amount"),
