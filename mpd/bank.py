@@ -29,7 +29,7 @@ from mpd.store.outputs import Outputs, TableOutput
 from mpd.store.parts import Parts
 from mpd.text.embedding import Embedder
 from mpd.text.path_bank import PathBank, bank_of
-from mpd.text.rationales import Rationale, written_rationale
+from mpd.text.rationales import Rationale, last_rationale
 from mpd.text.routing import routes_of
 
 log = logging.getLogger("mpd")
@@ -63,7 +63,7 @@ def right_rationales(shards: list[Shard]) -> Iterator[Rationale]:
         frames.append(matched(rewrites, correct, schema.FILTER))
     rows = pl.concat(frames).filter(pl.col("correct") & (pl.col("status") == "ok")).sort(key)
     for text in rows["rewrite"]:
-        rationale = written_rationale(text)
+        rationale = last_rationale(text)
         if rationale is not None:
             yield rationale
 

@@ -15,12 +15,13 @@ from mpd.text.rationales import route_of
 from tests.bank import rationale, write_embedder
 
 WORDS = ("add", "take", "+", "-", *map(str, range(10)))
+THINKING = r"<think>Of \frac{1}{2} and {5}?</think>"
 # By shard and question: the rewrites, each with whether it is right.
 ROUND = {
     0: {"1+2": [(rationale("Sums", ("add +",), ("Start", "Now")), True)]},
     1: {
         "5-1": [
-            (rationale("SUMS", ("take -",), ("So", "Let", "Yes")), True),
+            (THINKING + rationale("SUMS", ("take -",), ("So", "Let", "Yes")), True),
             (rationale("Sums", ("take -",), ("Wait", "Let")), False),
         ],
         "6-1": [("no JSON", True)],

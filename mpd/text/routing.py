@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 
 from mpd.text.path_bank import Embed, PathBank
-from mpd.text.rationales import route_of, written_rationale
+from mpd.text.rationales import last_rationale, route_of
 
 QUESTIONS_AT_ONCE = 1024  # whose similarities to all intents are in memory
 
@@ -54,12 +54,13 @@ def _unique_rows(texts: Sequence[str], embed: Embed) -> np.ndarray:
 def kept_paths(rewrites: pl.DataFrame, routes: pl.DataFrame) -> tuple[int, int]:
     """How many rewrites with the status ok keep the path of their route, and how many there are.
 
-    `rewrites` have sample_id, status and rewrite; a sample_id begins with the problem_id.
+    `rewrites` have sample_id, status and rewrite, which may begin with thinking; a sample_id begins
+    with the problem_id.
     """
     route_by_problem = dict(routes.select("problem_id", "route").iter_rows())
     kept = total = 0
     for sample_id, text in rewrites.filter(pl.col("status") == "ok")["sample_id", "rewrite"].rows():
-        rationale = written_rationale(text)
+        rationale = last_rationale(text)
         route = route_by_problem.get(sample_id.rpartition("-")[0])
         if rationale is not None and route is not None:
             total += 1

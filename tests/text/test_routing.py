@@ -94,10 +94,11 @@ def test_kept_paths_are_counted_among_whole_rewrites_with_a_route():
     rows = [
         ("a-0", "ok", rationale(path=LONG)),
         ("a-1", "ok", rationale(path=("AddAll", "Halve"), budget=3)),
+        ("a-2", "ok", rf"<think>\frac{{1}}{{2}}</think>{rationale(path=LONG)}"),
         ("b-0", "format", "no JSON"),
         ("c-0", "ok", rationale()),  # it had no route
     ]
     rewrites = pl.DataFrame(rows, schema=["sample_id", "status", "rewrite"], orient="row")
     routes = pl.DataFrame({"problem_id": ["a", "b"], "route": [GIVEN, GIVEN]})
-    assert kept_paths(rewrites, routes) == (1, 2)
+    assert kept_paths(rewrites, routes) == (2, 3)
     assert kept_paths(rewrites, routes.clear()) == (0, 0)
