@@ -34,10 +34,11 @@ def routes_of(bank: PathBank, questions: Sequence[str], embed: Embed) -> list[st
         vectors_of.add(" ".join(path) for paths in along for path in paths)
         found = [""] * len(vectors)
         for place, paths in zip(places, along, strict=True):
+            category, intent = cells[place]
             asked = np.flatnonzero(chosen == place)
             scores = vectors[asked] @ vectors_of([" ".join(path) for path in paths]).T
             for number, best in zip(asked, scores.argmax(axis=1), strict=True):
-                found[number] = route_of(*cells[place], paths[best])
+                found[number] = route_of(category, intent, paths[best])
         routes += found
     return routes
 
