@@ -13,6 +13,7 @@ in this round. The first file has the bank, routes.parquet beside it the routes.
 import logging
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
+from operator import itemgetter
 from pathlib import Path
 
 import polars as pl
@@ -28,8 +29,8 @@ from mpd.store.model_folder import read_manifest
 from mpd.store.outputs import Outputs, TableOutput
 from mpd.store.parts import Parts
 from mpd.text.embedding import Embedder
-from mpd.text.path_bank import PathBank, bank_of
-from mpd.text.rationales import Rationale, written_rationale
+from mpd.text.path_bank import PathBank, bank_of, entries_of
+from mpd.text.rationales import Rationale, last_rationale
 from mpd.text.routing import routes_of
 
 log = logging.getLogger("mpd")
@@ -53,26 +54,42 @@ def rounds_in(arguments: Namespace) -> dict[int, list[Shard]]:
     return {n: pairs[start : start + num_shards] for n, start in enumerate(starts, start=1)}
 
 
-def right_rationales(shards: list[Shard]) -> Iterator[Rationale]:
-    """The rationales of a round whose answer is right, in the order of their samples."""
+def right_rationales(shards: list[Shard]) -> list[Rationale]:
+    """The rationales of a round whose answer is right, in the order of their samples.
+
+    Rewrites are in memory one row group at a time. Raises ValueError where a shard has other rows
+    than the verdicts on it.
+    """
     key = list(schema.COMPRESS.key)
-    frames = []
+    found = []
     for compress, verdicts in shards:
-        rewrites = table.read_columns(compress, [*key, "status", "rewrite"])
+        states = table.read_columns(compress, [*key, "status"])
         correct = table.read_columns(verdicts, [*key, "correct"])
-        frames.append(matched(rewrites, correct, schema.FILTER))
-    rows = pl.concat(frames).filter(pl.col("correct") & (pl.col("status") == "ok")).sort(key)
-    for text in rows["rewrite"]:
-        rationale = written_rationale(text)
-        if rationale is not None:
-            yield rationale
+        rows = matched(states, correct, schema.FILTER)
+        if not len(rows) == len(states) == len(correct):
+            raise ValueError(
+                f"{compress}: its rows are not those of {verdicts}; the shards do not belong "
+                "together"
+            )
+        right = rows.filter(pl.col("correct") & (pl.col("status") == "ok")).select(key)
+        for group in table.groups(compress, [*key, "rewrite"], right):
+            found += [(place, last_rationale(text)) for *place, text in group.iter_rows()]
+    found.sort(key=itemgetter(0))
+    return [rationale for _, rationale in found if rationale is not None]
 
 
 def make_bank(
     settings: BankSettings, rounds: dict[int, list[Shard]], embedder: Embedder, parts: Parts
 ) -> None:
-    """Write the paths of a bank, and log how many there are."""
-    rationales = {number: right_rationales(shards) for number, shards in rounds.items()}
+    """Write the paths of a bank, and log how many there are, or that there are none."""
+    usable: list[bool] = []  # of each right rationale
+
+    def counted(shards: list[Shard]) -> Iterator[Rationale]:
+        for rationale in right_rationales(shards):
+            usable.append(any(True for _ in entries_of(rationale)))
+            yield rationale
+
+    rationales = {number: counted(shards) for number, shards in rounds.items()}
     bank = bank_of(rationales, settings, embedder)
     rows = bank.rows()
     log.info(
@@ -80,6 +97,12 @@ def make_bank(
         *(len(rows), len(bank.cells), len({category for category, _ in bank.cells})),
         sum(map(len, bank.pending.values())),
     )
+    if not rows:
+        log.warning(
+            "no right rationale of the rounds before has a path that can be used (%d right, %d "
+            "usable), so that the bank is empty: the teacher is asked as in round 1",
+            *(len(usable), sum(usable)),
+        )
     parts.write(table.frame_of(rows, schema.BANK))
 
 
@@ -88,11 +111,6 @@ def route_problems(bank: Path, problems: list[Path], embedder: Embedder, parts: 
     paths = PathBank.of(table.read(bank, schema.BANK).iter_rows(named=True))
     questions = pl.concat(table.read_columns(path, ["problem_id", "question"]) for path in problems)
     routes = routes_of(paths, questions["question"].to_list(), embedder)
-    if not routes:
-        log.warning(
-            "no rewrite of the rounds before is right, so that the bank is empty: the teacher is "
-            "asked as in round 1"
-        )
     rows = [
         {"problem_id": problem_id, "route": route}
         for problem_id, route in zip(questions["problem_id"][: len(routes)], routes, strict=True)

@@ -3,7 +3,6 @@
 import json
 import logging
 
-import polars as pl
 import pytest
 
 from mpd import bank, compress, models
@@ -15,12 +14,13 @@ from mpd.text.rationales import route_of
 from tests.bank import rationale, write_embedder
 
 WORDS = ("add", "take", "+", "-", *map(str, range(10)))
+THINKING = r"<think>Of \frac{1}{2} and {5}?</think>"
 # By shard and question: the rewrites, each with whether it is right.
 ROUND = {
     0: {"1+2": [(rationale("Sums", ("add +",), ("Start", "Now")), True)]},
     1: {
         "5-1": [
-            (rationale("SUMS", ("take -",), ("So", "Let", "Yes")), True),
+            (THINKING + rationale("SUMS", ("take -",), ("So", "Let", "Yes")), True),
             (rationale("Sums", ("take -",), ("Wait", "Let")), False),
         ],
         "6-1": [("no JSON", True)],
@@ -125,7 +125,48 @@ def test_a_bank_of_nothing_has_no_routes_and_says_so(run, caplog):
     wrong = {number: {key: [("", False)] for key in each} for number, each in ROUND.items()}
     paths, routes = run(wrong)
     assert (len(paths), len(routes)) == (0, 0)
-    assert "the bank is empty: the teacher is asked as in round 1" in caplog.text
+    assert (
+        "no right rationale of the rounds before has a path that can be used (0 right, 0 usable), "
+        "so that the bank is empty: the teacher is asked as in round 1"
+    ) in caplog.text
+
+
+def test_right_rationales_without_a_usable_path_are_counted(run, caplog):
+    named = {"1+2": [(rationale("Sums", (7,)), True)]}
+    far = {"5-1": [(rationale(["Sums"]), True)], "6-1": [(rationale(), False)]}
+    paths, routes = run({0: named, 1: far})
+    assert (len(paths), len(routes)) == (0, 0)
+    assert "has a path that can be used (2 right, 0 usable)" in caplog.text
+
+
+@pytest.mark.parametrize("stage", ["compress", "filter"])
+def test_rows_without_a_verdict_are_refused(tmp_path, stage):
+    paths = write_round(tmp_path, ROUND)
+    path, artifact = paths[stage][1], getattr(schema, stage.upper())
+    table.write(path, table.read(path, artifact)[1:], artifact, {})
+    shards = list(zip(paths["compress"], paths["filter"], strict=True))
+    with pytest.raises(ValueError) as caught:
+        bank.right_rationales(shards)
+    assert str(caught.value) == (
+        f"{paths['compress'][1]}: its rows are not those of {paths['filter'][1]}; the shards do "
+        "not belong together"
+    )
+
+
+def test_of_rewrites_only_the_right_ones_are_read(tmp_path, monkeypatch):
+    paths, whole, parsed = write_round(tmp_path, ROUND), [], []
+    read, parse = table.read_columns, bank.last_rationale
+    monkeypatch.setattr(
+        table, "read_columns", lambda path, names: whole.extend(names) or read(path, names)
+    )
+    monkeypatch.setattr(bank, "last_rationale", lambda text: parsed.append(text) or parse(text))
+    found = bank.right_rationales(list(zip(paths["compress"], paths["filter"], strict=True)))
+    order = sorted(["1+2", "5-1"], key=problem_id)
+    by_question = {"1+2": ("Start", "Now"), "5-1": ("So", "Let", "Yes")}
+    assert [each.path for each in found] == [by_question[question] for question in order]
+    assert "rewrite" not in whole
+    rewrites = [each for shard in ROUND.values() for texts in shard.values() for each in texts]
+    assert sorted(parsed) == sorted(text for text, is_right in rewrites if is_right)
 
 
 def test_shards_that_do_not_belong_together_are_refused(tmp_path, embedder):
@@ -144,8 +185,13 @@ def test_shards_that_do_not_belong_together_are_refused(tmp_path, embedder):
         "2 shards of problems, 1 of rewrites and 2 of verdicts: give all shards of all rounds "
         "before, round by round"
     )
-    assert "but" in message_of(filter=written["filter"][::-1])
-    assert "it was made from problems" in message_of(problems=written["problems"][::-1])
+    first, second = written["problems"]
+    message = message_of(filter=written["filter"][::-1])
+    assert message.startswith(f"{written['filter'][1]}: it was made from problems ")
+    assert f", but {first} is " in message
+    message = message_of(problems=[second, first])
+    assert message.startswith(f"{written['compress'][0]}: it was made from problems ")
+    assert f", but {second} is " in message
 
 
 def test_an_embedder_needs_no_chat_template(tmp_path):
@@ -214,4 +260,3 @@ def test_of_an_empty_bank_no_row_has_a_route_and_else_every_row_has(shard, route
     path, _ = routed(rows=some)
     with pytest.raises(ValueError, match=r"it lacks problems of .*; run bank again"):
         compress.read_rows(shard["problems"], shard["sample"], {}, [path])
-    assert isinstance(rows, pl.DataFrame)

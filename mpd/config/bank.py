@@ -19,11 +19,9 @@ class Bank(StrictModel):
         5, description="principal components of the embeddings that distances are taken of, at most"
     )
     near_duplicate: Share = Field(
-        0.9, description="a path that shares as many of its words with another of its cell is none"
+        0.9, description="paths of a cell whose words overlap this much (Jaccard) count as one"
     )
-    flush: Count = Field(
-        100, description="new paths of later rounds that have to be pending until they are taken on"
-    )
+    flush: Count = Field(100, description="number of pending new paths at which they join the bank")
 
 
 class BankSettings(Bank, StageSettings):

@@ -4,24 +4,24 @@ After arXiv 2605.07139 (D-RPC): intents of a category that mean the same become 
 of paths are left out, and later paths are taken on once enough of them are pending.
 """
 
-import re
 import unicodedata
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from itertools import chain
 from typing import Any
 
 import numpy as np
 
 from mpd.config.bank import Bank
+from mpd.text.clusters import clusters, principal_components
 from mpd.text.rationales import Rationale
+from mpd.text.similar_paths import Path, SimilarPaths
 
 Embed = Callable[[Sequence[str]], np.ndarray]  # texts to rows of norm 1
-Path = tuple[str, ...]  # the names of steps
+Cells = dict[tuple[str, str], dict[Path, int]]  # by category and intent, paths with their rounds
 
 NAME_WORDS = 4  # of a canonical intent
 MAX_LETTERS = 200  # of a category, an intent or a path: longer ones would fill every later prompt
-_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class PathBank:
     `pending` are paths that are not taken on yet.
     """
 
-    cells: dict[tuple[str, str], dict[Path, int]] = field(default_factory=dict)
-    pending: dict[tuple[str, str], dict[Path, int]] = field(default_factory=dict)
+    cells: Cells = field(default_factory=dict)
+    pending: Cells = field(default_factory=dict)
 
     @classmethod
     def of(cls, rows: Iterable[Mapping[str, Any]]) -> "PathBank":
@@ -93,10 +93,12 @@ def bank_of(rounds: Mapping[int, Iterable[Rationale]], settings: Bank, embed: Em
     bank = PathBank()
     for number, rationales in rounds.items():
         entries = dict.fromkeys(entry for each in rationales for entry in entries_of(each))
+        if not entries:
+            continue
         if not bank.cells:
             bank.cells = _first_cells(entries, number, settings, embed)
             continue
-        _queue(bank, entries, number, settings)
+        _add(entries, number, settings, bank.pending, bank.cells)
         if sum(map(len, bank.pending.values())) >= settings.flush:
             for cell, paths in bank.pending.items():
                 bank.cells.setdefault(cell, {}).update(paths)
@@ -104,9 +106,7 @@ def bank_of(rounds: Mapping[int, Iterable[Rationale]], settings: Bank, embed: Em
     return bank
 
 
-def _first_cells(
-    entries: Collection[Entry], number: int, settings: Bank, embed: Embed
-) -> dict[tuple[str, str], dict[Path, int]]:
+def _first_cells(entries: Collection[Entry], number: int, settings: Bank, embed: Embed) -> Cells:
     """The cells of a first round: categories apart from their case, and clusters of intents."""
     intents: dict[str, dict[str, str]] = {}  # by category, each intent as it was first written
     shown: dict[str, str] = {}
@@ -114,75 +114,43 @@ def _first_cells(
         category = shown.setdefault(entry.category.casefold(), entry.category)
         intents.setdefault(category, {}).setdefault(entry.intent.casefold(), entry.intent)
     names: dict[tuple[str, str], str] = {}
+    unique = list(dict.fromkeys(chain.from_iterable(each.values() for each in intents.values())))
+    rows, places = embed(unique), {text: place for place, text in enumerate(unique)}
     for category, spellings in intents.items():
         texts = list(spellings.values())
-        vectors = principal_components(embed(texts), settings.dimensions)
+        own = rows[[places[text] for text in texts]]
+        vectors = principal_components(own, settings.dimensions)
         for members in clusters(vectors, settings.eps):
             name = canonical([texts[member] for member in members])
             names |= {(category, texts[member].casefold()): name for member in members}
-    cells: dict[tuple[str, str], dict[Path, int]] = {}
+    named = []
     for entry in entries:
         category = shown[entry.category.casefold()]
-        paths = cells.setdefault((category, names[category, entry.intent.casefold()]), {})
-        if not _is_known(entry.path, paths, settings.near_duplicate):
-            paths[entry.path] = number
+        named.append(Entry(category, names[category, entry.intent.casefold()], entry.path))
+    cells: Cells = {}
+    _add(named, number, settings, cells)
     return cells
 
 
-def _queue(bank: PathBank, entries: Iterable[Entry], number: int, settings: Bank) -> None:
-    """Make paths pending that neither their cell nor what is pending for it has."""
+def _add(
+    entries: Iterable[Entry], number: int, settings: Bank, cells: Cells, known: Cells | None = None
+) -> None:
+    """Add the paths to cells that are similar to none of theirs, nor of the same cell of `known`.
+
+    Of paths that are similar to each other the first is added.
+    """
+    similar: dict[tuple[str, str], SimilarPaths] = {}
     for entry in entries:
         cell = (entry.category, entry.intent)
-        paths = bank.pending.get(cell, {})
-        if not _is_known(entry.path, [*bank.cells.get(cell, ()), *paths], settings.near_duplicate):
-            bank.pending.setdefault(cell, paths)[entry.path] = number
-
-
-def _is_known(path: Path, paths: Iterable[Path], near_duplicate: float) -> bool:
-    """Whether a path, or one as similar as `near_duplicate`, is among others."""
-    return any(path == other or similarity(path, other) >= near_duplicate for other in paths)
-
-
-def similarity(one: Path, other: Path) -> float:
-    """The share of the words of two paths, by which their names are split, that both have."""
-    words, others = _words_of(one), _words_of(other)
-    return len(words & others) / len(words | others)
-
-
-@cache
-def _words_of(path: Path) -> frozenset[str]:
-    return frozenset(map(str.lower, _WORDS.findall(" ".join(path))))
+        if cell not in similar:
+            paths = chain((known or {}).get(cell, ()), cells.get(cell, ()))
+            similar[cell] = SimilarPaths(paths, settings.near_duplicate)
+        if not similar[cell].has(entry.path):
+            similar[cell].add(entry.path)
+            cells.setdefault(cell, {})[entry.path] = number
 
 
 def canonical(intents: Sequence[str]) -> str:
     """The name of a cluster: its intent of the fewest words, then letters, cut to four words."""
     shortest = min(intents, key=lambda text: (len(text.split()), len(text), text))
     return " ".join(shortest.split()[:NAME_WORDS])
-
-
-def principal_components(vectors: np.ndarray, count: int) -> np.ndarray:
-    """The vectors on at most `count` principal components: their distances, less what is left."""
-    centred = vectors - vectors.mean(axis=0)
-    left, values, _ = np.linalg.svd(centred, full_matrices=False)
-    return (left * values)[:, :count]
-
-
-def clusters(points: np.ndarray, eps: float) -> list[list[int]]:
-    """The clusters of DBSCAN with min_samples 2, each point of its noise as one of its own.
-
-    A point with a neighbour is a core point then, so that clusters are the connected components of
-    the graph of points that are at most `eps` apart.
-    """
-    left = np.ones(len(points), dtype=bool)
-    found = []
-    for start in range(len(points)):
-        if not left[start]:
-            continue
-        left[start] = False
-        members = [start]
-        for member in members:  # which grows
-            near = left & (np.linalg.norm(points - points[member], axis=1) <= eps)
-            left &= ~near
-            members += np.flatnonzero(near).tolist()
-        found.append(sorted(members))
-    return found

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeGuard
 
 BUDGETS = {1: 2, 2: 3, 3: 3}  # steps, by difficulty
+_OBJECT = re.compile(r'\{\s*"')  # that of LaTeX is followed by something else
 _NAME = re.compile(r"[A-Z][A-Za-z]*")
 # What JSON makes of LaTeX whose backslashes were not doubled (\times, \beta, \frac, \rho, \neq,
 # \neg, \not, \notin and \nabla; \nu and \ne may be lines of their own), and of half an escaped
@@ -89,16 +90,30 @@ def written_rationale(text: str) -> Rationale | None:
     capital; `rationale` has the steps of the path in its order, and nothing is empty.
     """
     first, last = text.find("{"), text.rfind("}")
+    return _rationale_at(text[first : last + 1], 0) if first >= 0 else None
+
+
+def last_rationale(text: str) -> Rationale | None:
+    """The rationale with which a text ends, whatever thinking comes before; None without one.
+
+    Nothing but the last closing brace ends it. At most one opening brace begins a rationale that
+    ends there, so that of a rewrite with the status ok it is what compress read after the thinking.
+    """
+    text = text[: text.rfind("}") + 1]
+    starts = [match.start() for match in _OBJECT.finditer(text)]
+    found = (_rationale_at(text, start) for start in reversed(starts))
+    return next((rationale for rationale in found if rationale is not None), None)
+
+
+def _rationale_at(text: str, start: int) -> Rationale | None:
+    """The rationale that all of a text from a position on is; None where it is none."""
     try:
-        value = json.loads(
-            text[first : last + 1],
-            object_pairs_hook=_without_repeats,
-            parse_constant=_refuse,
-            strict=False,
-        )
+        value, end = _DECODER.raw_decode(text, start)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(value, dict) or not isinstance(value.get("rationale"), dict):
+    if end != len(text) or not isinstance(value, dict):
+        return None
+    if not isinstance(value.get("rationale"), dict):
         return None
     steps, route, answer = value["rationale"], value.get("route"), value.get("ans")
     if not _is_route(route, list(steps)):
@@ -138,3 +153,8 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(value) < len(pairs):
         raise ValueError("a key occurs twice")
     return value
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_without_repeats, parse_constant=_refuse, strict=False
+)

@@ -1,13 +1,13 @@
 """The route of each question along a bank of paths, and how often a teacher keeps to its path."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import polars as pl
 
 from mpd.text.path_bank import Embed, PathBank
-from mpd.text.rationales import route_of, written_rationale
+from mpd.text.rationales import last_rationale, route_of
 
 QUESTIONS_AT_ONCE = 1024  # whose similarities to all intents are in memory
 
@@ -18,48 +18,59 @@ def routes_of(bank: PathBank, questions: Sequence[str], embed: Embed) -> list[st
     Its cell is that whose intent has the largest cosine with the question, its path that of the
     cell whose names of steps, joined by blanks, have; of equal ones the first.
     """
-    cells = sorted(bank.cells)
-    if not cells:
+    first_cells: dict[str, tuple[str, str]] = {}  # by intent
+    for cell in sorted(bank.cells):
+        first_cells.setdefault(cell[1], cell)
+    if not first_cells:
         return []
-    intents = _unique_rows([intent for _, intent in cells], embed)
+    cells, vectors_of = list(first_cells.values()), _Vectors(embed)
+    intents = vectors_of(list(first_cells))
     routes: list[str] = []
     for start in range(0, len(questions), QUESTIONS_AT_ONCE):
         vectors = embed(questions[start : start + QUESTIONS_AT_ONCE])
         chosen = (vectors @ intents.T).argmax(axis=1)
-        routes += _along_paths(bank, [cells[place] for place in chosen], vectors, embed)
+        places = np.unique(chosen).tolist()
+        along = [list(bank.cells[cells[place]]) for place in places]
+        vectors_of.add(" ".join(path) for paths in along for path in paths)
+        found = [""] * len(vectors)
+        for place, paths in zip(places, along, strict=True):
+            category, intent = cells[place]
+            asked = np.flatnonzero(chosen == place)
+            scores = vectors[asked] @ vectors_of([" ".join(path) for path in paths]).T
+            for number, best in zip(asked, scores.argmax(axis=1), strict=True):
+                found[number] = route_of(category, intent, paths[best])
+        routes += found
     return routes
 
 
-def _along_paths(
-    bank: PathBank, cells: Sequence[tuple[str, str]], vectors: np.ndarray, embed: Embed
-) -> Iterator[str]:
-    """The route of each question, whose cell and vector these are."""
-    paths = {cell: list(bank.cells[cell]) for cell in dict.fromkeys(cells)}
-    joined = list(dict.fromkeys(" ".join(path) for each in paths.values() for path in each))
-    places = {text: place for place, text in enumerate(joined)}
-    rows = embed(joined)
-    for (category, intent), vector in zip(cells, vectors, strict=True):
-        offered = paths[category, intent]
-        scores = rows[[places[" ".join(path)] for path in offered]] @ vector
-        yield route_of(category, intent, offered[int(scores.argmax())])
+class _Vectors:
+    """The vectors of texts, each of which is embedded once."""
 
+    def __init__(self, embed: Embed) -> None:
+        self.embed, self.known = embed, dict[str, np.ndarray]()
 
-def _unique_rows(texts: Sequence[str], embed: Embed) -> np.ndarray:
-    """The vectors of texts, of which equal ones are embedded once."""
-    unique = list(dict.fromkeys(texts))
-    places = {text: place for place, text in enumerate(unique)}
-    return embed(unique)[[places[text] for text in texts]]
+    def __call__(self, texts: Sequence[str]) -> np.ndarray:
+        """The vectors of some texts, in order."""
+        self.add(texts)
+        return np.stack([self.known[text] for text in texts])
+
+    def add(self, texts: Iterable[str]) -> None:
+        """Embed those of the texts that are not known yet, together."""
+        new = [text for text in dict.fromkeys(texts) if text not in self.known]
+        if new:
+            self.known |= zip(new, self.embed(new), strict=True)
 
 
 def kept_paths(rewrites: pl.DataFrame, routes: pl.DataFrame) -> tuple[int, int]:
     """How many rewrites with the status ok keep the path of their route, and how many there are.
 
-    `rewrites` have sample_id, status and rewrite; a sample_id begins with the problem_id.
+    `rewrites` have sample_id, status and rewrite, which may begin with thinking; a sample_id begins
+    with the problem_id.
     """
     route_by_problem = dict(routes.select("problem_id", "route").iter_rows())
     kept = total = 0
     for sample_id, text in rewrites.filter(pl.col("status") == "ok")["sample_id", "rewrite"].rows():
-        rationale = written_rationale(text)
+        rationale = last_rationale(text)
         route = route_by_problem.get(sample_id.rpartition("-")[0])
         if rationale is not None and route is not None:
             total += 1

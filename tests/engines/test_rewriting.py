@@ -11,7 +11,7 @@ from mpd.engines.rewriting import RewritingPrompts, require_prompts, rewriter
 from mpd.text.completions import CompletionWriter
 from mpd.text.grading.extraction import extract
 from mpd.text.prompts import Prompts
-from mpd.text.rationales import route_of
+from mpd.text.rationales import last_rationale, rationale_of, route_of
 from tests.bank import rationale
 
 QUESTION = "1+3-2"
@@ -89,6 +89,24 @@ def test_steps_become_thinking_and_the_answer_is_found(
     asked = Prompts(qwen_vocabulary, STRUCTURE, "compress.structure", False, None)
     assert request.prompt_ids == asked.ids(problem=QUESTION)
     assert request.seed == seed_of("compress", "3.2", "stop-0", 0)
+
+
+def test_the_bank_reads_what_was_accepted_after_thinking(
+    settings, qwen_vocabulary, tiny_format, tiny_prompts
+):
+    draft = GOOD.replace("Now", "Then").replace("{", "{{", 1)
+    texts = [
+        r"<think>It is \frac{1}{2} of {4}.</think>" + GOOD,
+        f"<think>{draft}</think>\n\n```json\n{GOOD}\n```",
+        f"No, {{4}}.</think><answer>{GOOD}</answer>",
+        f"<think>{GOOD}</think>2",
+    ]
+    samples = samples_of(tiny_prompts.problem_ids(QUESTION), *["stop"] * len(texts))
+    thinks = settings.model_copy(update={"thinking": True})
+    rows = rewriter(Teacher(qwen_vocabulary, *texts), tiny_format, thinks, 4, 256)(samples)
+    assert rows["status"].to_list() == ["ok", "ok", "ok", "format"]
+    for text in rows["rewrite"][:3]:
+        assert last_rationale(text) == rationale_of(GOOD)
 
 
 def test_a_rewrite_that_breaks_the_schema_is_a_row_with_that_status(

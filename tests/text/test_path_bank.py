@@ -1,6 +1,5 @@
 """The bank of paths: clusters, names, near-duplicates and growth, by hand."""
 
-import numpy as np
 import pytest
 
 from mpd.config.bank import Bank
@@ -9,10 +8,7 @@ from mpd.text.path_bank import (
     PathBank,
     bank_of,
     canonical,
-    clusters,
     entries_of,
-    principal_components,
-    similarity,
 )
 from mpd.text.rationales import written_rationale
 from tests.bank import FakeEmbedder, rationale
@@ -29,31 +25,6 @@ def paths_of(bank):
 
 
 @pytest.mark.parametrize(
-    ("points", "expected"),
-    [
-        ([], []),
-        ([0.0], [[0]]),
-        ([0.0, 0.25], [[0, 1]]),  # as far as eps is near
-        ([0.0, 0.26], [[0], [1]]),
-        ([0.0, 1.0, 0.5, 0.25, 0.75], [[0, 1, 2, 3, 4]]),  # a chain
-        ([3.0, 0.0, 3.1, 0.1, 9.0], [[0, 2], [1, 3], [4]]),
-    ],
-)
-def test_clusters_are_chains_of_near_points_and_noise_stays_alone(points, expected):
-    assert clusters(np.array(points).reshape(-1, 1), 0.25) == expected
-
-
-def test_principal_components_keep_the_distances_of_what_varies_most():
-    points = np.array([[0.0, 0, 0], [4, 0, 0], [0, 0, 0.1], [4, 0, 0.1]])
-    both = principal_components(points, 5)
-    assert both.shape == (4, 3)
-    assert np.linalg.norm(both[0] - both[3]) == pytest.approx(np.hypot(4, 0.1))
-    (one,) = principal_components(points, 1).T
-    assert np.abs(one[[1, 2, 3]] - one[0]) == pytest.approx([4, 0, 4])
-    assert principal_components(np.ones((1, 3)), 5).tolist() == [[0.0]]
-
-
-@pytest.mark.parametrize(
     ("intents", "name"),
     [
         (["sum of all", "sum"], "sum"),
@@ -64,19 +35,6 @@ def test_principal_components_keep_the_distances_of_what_varies_most():
 )
 def test_the_shortest_intent_is_the_name_of_a_cluster(intents, name):
     assert canonical(intents) == name
-
-
-@pytest.mark.parametrize(
-    ("one", "other", "expected"),
-    [
-        (("AddPrices", "TakeRest"), ("TakeRest", "AddPrices"), 1),
-        (("AddPrices", "TakeRest"), ("AddPrices", "TakeAll"), 3 / 5),
-        (("ADDPrices",), ("AddPRICES",), 1),
-        (("A",), ("B",), 0),
-    ],
-)
-def test_similarity_is_that_of_the_words_of_names(one, other, expected):
-    assert similarity(one, other) == similarity(other, one) == expected
 
 
 def test_a_first_round_makes_cells_of_intents_that_are_near():

@@ -2,10 +2,11 @@ r"""Structural rationales: what keeps to the schema, and what it becomes."""
 
 import copy
 import json
+import time
 
 import pytest
 
-from mpd.text.rationales import rationale_of
+from mpd.text.rationales import last_rationale, rationale_of
 
 GOOD = {
     "route": {
@@ -124,3 +125,32 @@ def test_names_are_letters_and_begin_with_a_capital(name):
 )
 def test_text_that_is_no_json_is_none(text):
     assert rationale_of(text) is None
+
+
+@pytest.mark.parametrize(
+    "thinking",
+    [
+        "",
+        "<think>\\frac{1}{2} of {a, b}</think>",
+        '<think>Perhaps {"route": {</think>\n\n',
+        f"[THINK]{json.dumps(GOOD)}[/THINK]\n",
+        "<think>Not </think> yet }</think>Here it is: ",
+        "<think></think><answer>",
+    ],
+)
+@pytest.mark.parametrize("after", ["", "\n```", "</answer>"])
+def test_the_rationale_after_thinking_is_read_without_the_tags(thinking, after):
+    text = json.dumps({**GOOD, "ans": r"\boxed{\frac{1}{2}}", "note": {"set": '{"1", {}'}})
+    assert last_rationale(thinking + text + after) == rationale_of(text)
+
+
+@pytest.mark.parametrize("text", ["", "}{", f"{json.dumps(GOOD)} {{}}", f"[{json.dumps(GOOD)}]}}"])
+def test_a_text_that_does_not_end_with_a_rationale_has_none(text):
+    assert last_rationale(text) is None
+
+
+def test_long_thinking_takes_no_long_time():
+    start = time.process_time()
+    assert last_rationale('{"a": \\frac{1}{2} ' * 100_000 + json.dumps(GOOD)) is not None
+    assert last_rationale(r"\frac{1}{2} " * 200_000) is None
+    assert time.process_time() - start < 5

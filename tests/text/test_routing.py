@@ -40,6 +40,26 @@ def test_a_question_takes_the_nearest_intent_and_in_it_the_nearest_path(monkeypa
     assert routes_of(BANK, questions, embedder()) == expected
 
 
+def test_of_cells_with_one_intent_the_first_is_taken():
+    categories = [f"Sums {number}" for number in range(10, 47)]
+    bank = PathBank({(category, "sum"): {LONG: 1} for category in reversed(categories)})
+    embed = embedder()
+    assert routes_of(bank, ["more"] * 9, embed) == [route_of("Sums 10", "sum", LONG)] * 9
+    assert embed.asked[0] == ["sum"]
+
+
+def test_each_text_is_embedded_once_for_all_questions(monkeypatch):
+    monkeypatch.setattr(routing, "QUESTIONS_AT_ONCE", 2)
+    embed = embedder()
+    questions = ["like sum", "like area", "more", "between", "like sum"]
+    routes = routes_of(BANK, questions, embed)
+    texts = [text for each in embed.asked for text in each]
+    of_the_bank = [text for text in texts if text not in questions]
+    assert sorted(of_the_bank) == sorted(set(ANGLES) - set(questions))
+    single = [routes_of(BANK, [question], embedder()) for question in questions]
+    assert routes == [route for (route,) in single]
+
+
 def test_budget_and_difficulty_follow_the_length_of_the_path():
     assert json.loads(route_of("Sums", "sum", ("Start", "Now"))) == {
         "category": "Sums",
@@ -94,10 +114,11 @@ def test_kept_paths_are_counted_among_whole_rewrites_with_a_route():
     rows = [
         ("a-0", "ok", rationale(path=LONG)),
         ("a-1", "ok", rationale(path=("AddAll", "Halve"), budget=3)),
+        ("a-2", "ok", rf"<think>\frac{{1}}{{2}}</think>{rationale(path=LONG)}"),
         ("b-0", "format", "no JSON"),
         ("c-0", "ok", rationale()),  # it had no route
     ]
     rewrites = pl.DataFrame(rows, schema=["sample_id", "status", "rewrite"], orient="row")
     routes = pl.DataFrame({"problem_id": ["a", "b"], "route": [GIVEN, GIVEN]})
-    assert kept_paths(rewrites, routes) == (1, 2)
+    assert kept_paths(rewrites, routes) == (2, 3)
     assert kept_paths(rewrites, routes.clear()) == (0, 0)
