@@ -759,7 +759,7 @@ def test_a_development_split_that_is_held_out_as_a_whole_is_refused(tmp_path, be
 def test_a_development_split_that_has_all_training_problems_is_refused(tmp_path):
     path = write_jsonl(tmp_path / "train.jsonl", questions("q0", "q1"))
     settings = {**train_settings(path, num_dev=None, num_train=1), "dev": source_of(path)}
-    with pytest.raises(ValueError, match="problems.dev has all training problems .*; set its num"):
+    with pytest.raises(ValueError, match=r"problems.dev has all training problems .*; set its num"):
         run(settings, tmp_path / "train", tmp_path / "store")
 
 

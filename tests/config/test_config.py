@@ -380,7 +380,7 @@ def test_seeds_are_below_32_bits(key):
 
 
 def test_no_mapping_at_all_is_refused():
-    with pytest.raises(ValueError, match="^config: this is a section with keys of its own, found None"):
+    with pytest.raises(ValueError, match="config: this is a section with keys of its own"):
         parse_config(None)
 
 
