@@ -9,13 +9,15 @@ import pytest
 from polars.testing import assert_frame_equal
 from safetensors.torch import load_file
 
-from mpd import answers, compress, distill, evaluate, filter, models, problems, sample
+from mpd import answers, bank, compress, distill, evaluate, filter, models, problems, sample
 from mpd.config.compress import TeacherRewrite
 from mpd.config.distill import DistillSettings
 from mpd.config.filter import FilterSettings
 from mpd.config.resources import AllResources
 from mpd.store import schema, table
-from mpd.store.model_folder import read_manifest
+from mpd.store.model_folder import read_manifest, write_manifest
+from tests.bank import write_embedder
+from tests.test_bank import ROUND, WORDS, write_round
 from tests.test_distill import assert_same_training
 from tests.test_evaluate import CHAT, TEXTS, answers_of
 from tests.test_logits import assert_same_scores
@@ -121,6 +123,16 @@ class Stages:
             sample.main, settings, output, more, **self.of_shard("problems", "student")
         )
 
+    def bank(self, output: Path, more: list[str]) -> Path:
+        folder = self.folder / "bank.inputs"
+        write_embedder(folder / "embedder", WORDS)
+        write_manifest(folder / "embedder", is_chat_model=False)
+        paths = {
+            name: one for name, (one,) in write_round(folder, {0: ROUND[0] | ROUND[1]}).items()
+        }
+        embedder = folder / "embedder" / "manifest.json"
+        return self.main(bank.main, {}, output / "bank.parquet", more, embedder=embedder, **paths)
+
     def compress(self, output: Path, more: list[str]) -> Path:
         settings = TeacherRewrite(
             max_new_tokens=8,
@@ -220,6 +232,7 @@ def assert_same_models(one: Path, other: Path) -> None:
 
 ARTIFACTS = {
     "problems": schema.PROBLEMS,
+    "bank": schema.BANK,
     "sample": schema.SAMPLE,
     "compress": schema.COMPRESS,
     "filter": schema.FILTER,

@@ -162,6 +162,7 @@ def test_settings_of_the_other_world_are_as_they_were():
         "num_steps": None,
         "role": "teacher",
         "seed": 0,
+        "pretraining": 2,
     }
     raw["models"]["teacher"]["world"] = "stories"
     settings = as_text(stage_settings(parse_config(raw), "models", role="teacher"))
