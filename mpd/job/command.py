@@ -2,7 +2,6 @@
 
 import argparse
 import errno
-import gc
 import io
 import json
 import logging
@@ -204,7 +203,6 @@ def run(main: Callable[[], Any], name: str) -> None:
     watch()
     with stopping(name):
         _run_to_a_sentence(main, name)
-    gc.freeze()  # what is left ends with the process; to look for garbage there takes a second
 
 
 def _run_to_a_sentence(main: Callable[[], Any], name: str) -> None:

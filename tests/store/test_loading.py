@@ -1,6 +1,8 @@
 """Imports and models without garbage collection."""
 
 import gc
+import subprocess
+import sys
 import weakref
 
 import pytest
@@ -37,6 +39,25 @@ def test_garbage_of_loading_does_not_stay():
         del cycle
         assert tensor() is not None
     assert tensor() is None
+
+
+@pytest.mark.parametrize("library", ["json", "triton"])
+def test_the_end_of_a_process_collects_only_where_a_library_counts_its_objects(library):
+    """A cycle that was there while it loaded is freed at the end, or left to it."""
+    code = f"""
+import sys, types
+from mpd.store.loading import loading
+sys.modules["{library}"] = types.ModuleType("{library}")
+class Node:
+    def __del__(self, write=sys.stderr.write):
+        write("freed")
+with loading():
+    node = Node()
+    node.self = node
+del node
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == ("freed" if library == "triton" else "")
 
 
 def test_the_collector_is_back_where_loading_fails():
