@@ -11,17 +11,19 @@ from mpd.config.generation import EngineSettings, Generation, NeedsScores
 from mpd.config.methods import Instruction, Sampler
 
 # After arXiv 2605.07139; the wording is this project's.
+FORM = (
+    "Answer with JSON and nothing else, in this form. Double every backslash of LaTeX.\n"
+    '{"route": {"category": "...", "intent": ["..."], "difficulty": 1, "budget": 2, '
+    '"reasoning_path": ["FirstName", "SecondName"]}, '
+    '"rationale": {"FirstName": "...", "SecondName": "..."}, "ans": "..."}'
+)
 STRUCTURE = (
     "{problem}\n\n"
     "Solve this problem along a short path of named steps. First rate its difficulty from 1 to 3: "
     "the budget is 2 steps at difficulty 1, and 3 steps at difficulty 2 or 3. Name each step by "
     "what it does, in TitleCase and letters only, without words that only this problem has, and "
     "without numbers such as Step1. Give one concise derivation for each step, then the final "
-    "answer.\n\n"
-    "Answer with JSON and nothing else, in this form. Double every backslash of LaTeX.\n"
-    '{"route": {"category": "...", "intent": ["..."], "difficulty": 1, "budget": 2, '
-    '"reasoning_path": ["FirstName", "SecondName"]}, '
-    '"rationale": {"FirstName": "...", "SecondName": "..."}, "ans": "..."}'
+    "answer.\n\n" + FORM
 )
 # Where the bank has a path for the problem; likewise.
 ROUTE = (
@@ -31,11 +33,7 @@ ROUTE = (
     "little as possible, to no more steps than the budget. Leave category, intent, difficulty and "
     "budget as they are. Name a new step by what it does, in TitleCase and letters only, without "
     "words that only this problem has, and without numbers such as Step1. Give one concise "
-    "derivation for each step of the path, then the final answer.\n\n"
-    "Answer with JSON and nothing else, in this form. Double every backslash of LaTeX.\n"
-    '{"route": {"category": "...", "intent": ["..."], "difficulty": 1, "budget": 2, '
-    '"reasoning_path": ["FirstName", "SecondName"]}, '
-    '"rationale": {"FirstName": "...", "SecondName": "..."}, "ans": "..."}'
+    "derivation for each step of the path, then the final answer.\n\n" + FORM
 )
 
 

@@ -41,7 +41,7 @@ def _trained(round: Round) -> Iterator[tuple[Path, Sources]]:
     models = {"student": [*students, teacher], "teacher": list(scorers)}
     shards = {stage: round.shards(stage, count) for stage in SHARDED[1:]}
     shards["problems"] = experiment.train_shards(count)
-    has_bank = _has_routes(round)
+    has_bank = _may_have_bank(round)
     for number in range(count):
         for place, stage in enumerate(SHARDED[1:], start=1):
             earlier = {name: [shards[name][number]] for name in SHARDED[:place]}
@@ -68,15 +68,22 @@ def _banked(round: Round, problems: Sequence[Path]) -> Iterator[tuple[Path, Sour
     yield round.routes, {**embedder, "bank": [round.bank], "shards": problems}
 
 
-def _has_routes(round: Round) -> bool:
+def has_routes(round: Round) -> bool:
+    """Whether the teacher was shown routes along a bank in a round, as the note of compress says.
+
+    Raises ValueError where that is damaged.
+    """
+    return "routes" in note_beside(round.shards("compress", 1)[0]).get("inputs", {})
+
+
+def _may_have_bank(round: Round) -> bool:
     """Whether rewrites of a round followed its bank, which may be left from other settings."""
     if not round.bank.exists():
         return False
     try:
-        note = note_beside(round.shards("compress", 1)[0])
+        return has_routes(round)
     except ValueError:  # damaged, which is reported elsewhere
         return True
-    return "routes" in note.get("inputs", {})
 
 
 def _samples_of_round_1(round: Round) -> bool:

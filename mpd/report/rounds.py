@@ -8,9 +8,9 @@ from typing import Any
 import polars as pl
 
 from mpd.job.layout import Round
+from mpd.job.sources import has_routes
 from mpd.report.students import with_place
 from mpd.store import schema, table
-from mpd.store.differences import note_beside
 
 Files = Mapping[str, Sequence[Path]]  # the files of a trained round by kind, as in KINDS
 Trained = Mapping[Round, Files]
@@ -37,8 +37,7 @@ def round_files(round: Round, num_shards: int) -> dict[str, list[Path]]:
 
 def bank_files(round: Round) -> list[Path]:
     """The bank and the routes that the rewrites of a trained round were asked along, if any."""
-    first = note_beside(round.shards("compress", 1)[0])
-    return [round.bank, round.routes] if "routes" in first.get("inputs", {}) else []
+    return [round.bank, round.routes] if has_routes(round) else []
 
 
 def evaluation_files(rounds: Iterable[Round], benchmarks: Sequence[str]) -> dict[Path, Any]:
